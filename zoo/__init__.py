@@ -1,0 +1,69 @@
+"""avsync-zoo: plugin-based audio-visual synchronization.
+
+``zoo.load("tiny-synthetic").predict("clip.mp4")`` answers how far the audio of a clip is off.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from zoo.contracts import (
+    AggregatorSpec,
+    ClipRecord,
+    CommandSpec,
+    ComponentConfig,
+    DatasetAdapter,
+    DatasetSpec,
+    ExtractorConfig,
+    ExtractorSpec,
+    FeatureMap,
+    Frames,
+    HeadInput,
+    HeadSpec,
+    LogMel,
+    ObjectiveSpec,
+    PairSpec,
+)
+from zoo.errors import ZooError
+from zoo.hooks import hookimpl
+from zoo.timeline import OffsetGrid, SegmentLayout
+
+# Loaded on first use, because they import torch.
+_LAZY = {
+    "Extractor": "zoo.modules",
+    "Aggregator": "zoo.modules",
+    "Head": "zoo.modules",
+    "Objective": "zoo.modules",
+    "SegmentBatch": "zoo.modules",
+    "load": "zoo.inference",
+}
+
+__all__ = [
+    "AggregatorSpec",
+    "ClipRecord",
+    "CommandSpec",
+    "ComponentConfig",
+    "DatasetAdapter",
+    "DatasetSpec",
+    "ExtractorConfig",
+    "ExtractorSpec",
+    "FeatureMap",
+    "Frames",
+    "HeadInput",
+    "HeadSpec",
+    "LogMel",
+    "ObjectiveSpec",
+    "OffsetGrid",
+    "PairSpec",
+    "SegmentLayout",
+    "ZooError",
+    "hookimpl",
+    *_LAZY,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'zoo' has no attribute '{name}'")

@@ -1,0 +1,195 @@
+"""What a plugin answers: frozen configs and specs.  Light on purpose: `zoo list` imports only this.
+
+The modules a spec builds are the abstract classes of `zoo.modules`, which load torch on first use.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from zoo.timeline import OffsetGrid, SegmentLayout, to_frames, to_samples
+
+Modality = Literal["audio", "vision"]
+
+
+class ComponentConfig(BaseModel):
+    """Base of every configuration: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# --- front ends: what an extractor wants to see ----------------------------------------------------
+
+
+class LogMel(ComponentConfig):
+    """Audio front end: a log-mel spectrogram of each segment by itself (paper section 3.1)."""
+
+    kind: Literal["log_mel"] = "log_mel"
+    sample_rate_hz: int = Field(16_000, gt=0, description="audio samples per second")
+    n_mels: int = Field(128, gt=0, description="F, mel bins")
+    n_fft: int = Field(1024, gt=0, description="FFT length, samples")
+    win_length: int = Field(400, gt=0, description="window length, samples")
+    hop_length: int = Field(160, gt=0, description="hop, samples")
+    mean: float = Field(-4.2677393, description="mean of log-mel over AudioSet")
+    std: float = Field(4.5689974, gt=0, description="standard deviation over AudioSet")
+
+    @property
+    def hop_s(self) -> float:
+        """Time between two mel frames, seconds."""
+        return self.hop_length / self.sample_rate_hz
+
+    def num_frames(self, segment_s: float) -> int:
+        """Return Ta: 66 mel frames for 0.64 s (one more than the transform gives, zero-padded)."""
+        return to_samples(segment_s, self.sample_rate_hz) // self.hop_length + 2
+
+
+class Frames(ComponentConfig):
+    """Video front end: RGB frames, short side resized, cropped to a square, normalised."""
+
+    kind: Literal["frames"] = "frames"
+    fps: float = Field(25.0, gt=0, description="video frames per second")
+    size: int = Field(224, gt=0, description="H = W of the crop, pixels")
+    short_side: int = Field(256, gt=0, description="short side before the crop, pixels")
+    mean: float = Field(0.5, description="subtracted from RGB in 0..1")
+    std: float = Field(0.5, gt=0, description="divides RGB in 0..1")
+
+    def num_frames(self, segment_s: float) -> int:
+        """Return Tv: 16 frames for 0.64 s at 25 fps."""
+        return to_frames(segment_s, self.fps)
+
+
+class FeatureMap(ComponentConfig):
+    """Shape and clock of an extractor's output ``(N, T, P, D)``, or of tokens where P is 1."""
+
+    times_s: tuple[float, ...] = Field(
+        description="centre of each time step from the start of the segment, seconds"
+    )
+    positions: int = Field(gt=0, description="P, mel bands or image patches per time step")
+    dim: int = Field(gt=0, description="D, channels")
+
+    @property
+    def steps(self) -> int:
+        """T, time steps per segment."""
+        return len(self.times_s)
+
+
+class ExtractorConfig(ComponentConfig, ABC):
+    """Configuration of an extractor: its physics follow from it.
+
+    Another segment length is another config: ``config.model_copy(update={"segment_s": 0.32})``.
+    """
+
+    segment_s: float = Field(0.64, gt=0, description="segment length, seconds")
+    frontend: LogMel | Frames
+
+    @abstractmethod
+    def feature_map(self) -> FeatureMap:
+        """Return the shape of the output for this segment length.
+
+        Raises:
+            ConfigError: if the extractor cannot take segments of this length.
+        """
+
+
+# --- specs: what a plugin registers ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """A named component: how to configure it and how to build it.
+
+    ``presets`` holds at least ``paper`` (published sizes) and ``tiny`` (trains on two CPU cores).
+    """
+
+    name: str
+    summary: str
+    config_class: type[ComponentConfig]
+    build: Callable[..., Any]
+    presets: Mapping[str, ComponentConfig] = field(default_factory=dict)
+    source: str = ""
+    license: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractorSpec(Spec):
+    """``build(config) -> Extractor``: segments of one modality to a feature map."""
+
+    modality: Modality
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSpec:
+    """A named combination of an audio and a video extractor."""
+
+    name: str
+    summary: str
+    audio: str
+    vision: str
+    source: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AggregatorSpec(Spec):
+    """``build(config, feature_map) -> Aggregator``: a feature map to one token per time step."""
+
+
+class HeadInput(ComponentConfig):
+    """What a head is given: tokens of both modalities, where they lie in time, and the classes."""
+
+    audio: FeatureMap
+    vision: FeatureMap
+    layout: SegmentLayout
+    grid: OffsetGrid
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSpec(Spec):
+    """``build(config, head_input) -> Head``: tokens of both modalities to logits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveSpec(Spec):
+    """``build(config) -> Objective``: a stage I loss over both towers."""
+
+
+class ClipRecord(ComponentConfig):
+    """One row of a manifest as a dataset adapter knows it; probing fills in the rest."""
+
+    path: Path = Field(description="the clip's file")
+    split: Literal["train", "valid", "test"] = "train"
+    label: str | None = Field(None, description="class of the clip, where known")
+    events_s: tuple[float, ...] | None = Field(
+        None, description="onsets of the audible and visible events, seconds, where known"
+    )
+
+
+class DatasetAdapter(ABC):
+    """Knows how one data set names, splits, filters and labels its clips."""
+
+    @abstractmethod
+    def scan(self, videos: Path) -> Iterator[ClipRecord]:
+        """Yield a record for every clip under a folder.
+
+        Raises:
+            ManifestError: if the folder is not of this data set or holds no clip.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec(Spec):
+    """``build(config) -> DatasetAdapter``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandSpec:
+    """A verb of the command line: ``function`` is a Typer callback in a light module."""
+
+    name: str
+    function: Callable[..., None]
+    group: Literal["", "data", "catalog"] = ""

@@ -1,0 +1,67 @@
+"""The abstract modules that plugins build (shapes: see the legend in docs/concepts.md)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Extractor(nn.Module, ABC):
+    """Turns segments of one modality into feature maps; segments never see one another."""
+
+    @abstractmethod
+    def forward(self, segments: Tensor) -> Float[Tensor, "N T P D"]:
+        """Extract features.
+
+        Args:
+            segments: what the front end gives, audio ``(N, F, Ta)`` or video ``(N, C, Tv, H, W)``.
+        """
+
+
+class Aggregator(nn.Module, ABC):
+    """Reduces the positions of every time step to one token (paper section 3.1)."""
+
+    @abstractmethod
+    def forward(self, features: Float[Tensor, "N T P D"]) -> Float[Tensor, "N T D"]:
+        """Aggregate over positions."""
+
+
+class Head(nn.Module, ABC):
+    """Turns the tokens of a crop's segments into logits over the offset classes."""
+
+    @abstractmethod
+    def forward(
+        self, audio: Float[Tensor, "B SxTa Da"], vision: Float[Tensor, "B SxTv Dv"]
+    ) -> Float[Tensor, "B K"]:
+        """Classify the offset."""
+
+
+@dataclass(frozen=True)
+class SegmentBatch:
+    """What stage I trains on: S segments of both modalities of B clips, cut at the same times."""
+
+    audio: Float[Tensor, "B S F Ta"]
+    vision: Float[Tensor, "B S C Tv H W"]
+
+
+Gather = Callable[[Tensor], Tensor]
+"""Concatenates a tensor over all workers along dim 0, differentiably."""
+
+
+class Objective(nn.Module, ABC):
+    """A stage I loss over two towers.
+
+    It is given the towers and the raw segments rather than embeddings, so that an objective may
+    mask tokens before an encoder, share one encoder between modalities, or fuse them midway.
+    Its own parameters (a temperature, decoders) train along and are saved with the stage.
+    """
+
+    @abstractmethod
+    def forward(
+        self, audio_tower: nn.Module, vision_tower: nn.Module, batch: SegmentBatch, gather: Gather
+    ) -> dict[str, Tensor]:
+        """Return scalars, among them ``loss``; the others are logged."""

@@ -1,0 +1,208 @@
+"""All arithmetic between seconds, frames, samples and offset classes.
+
+Every conversion is exact or an error: a time that does not fall on the lattice it is asked for is
+a mistake in a configuration, not something to round away.
+
+Sign: ``offset_s > 0`` means the audio is *early*: the audio that belongs to video time t is found at
+t - offset_s in the file. A training sample with offset o is cut at audio start = video start + o.
+To repair a clip, delay its audio by ``offset_s``.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from zoo.errors import ConfigError
+
+LATTICE_TOLERANCE = 1e-6  # seconds are floats: how far from a lattice point still counts as on it
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def to_units(seconds: float, per_second: float, unit: str) -> int:
+    """Convert seconds to a whole number of units (frames, samples, lattice steps).
+
+    Raises:
+        ConfigError: if the time does not fall on a whole unit.
+    """
+    exact = seconds * per_second
+    whole = round(exact)
+    if abs(exact - whole) > LATTICE_TOLERANCE * max(1.0, per_second):
+        raise ConfigError(
+            f"{seconds:g} s is not a whole number of {unit} at {per_second:g} per second"
+        )
+    return whole
+
+
+def to_frames(seconds: float, fps: float) -> int:
+    """Convert seconds to video frames, exactly."""
+    return to_units(seconds, fps, "video frames")
+
+
+def to_samples(seconds: float, sample_rate_hz: int) -> int:
+    """Convert seconds to audio samples, exactly."""
+    return to_units(seconds, sample_rate_hz, "audio samples")
+
+
+def count_steps(length_s: float, window_s: float, hop_s: float) -> int:
+    """Count the windows of ``window_s`` that fit into ``length_s`` when started every ``hop_s``."""
+    if length_s < window_s - LATTICE_TOLERANCE:
+        return 0
+    return math.floor((length_s - window_s) / hop_s + LATTICE_TOLERANCE) + 1
+
+
+class SegmentLayout(_Frozen):
+    """Where the segments of one crop lie (paper section 3.1): 14 of 0.64 s, every 0.32 s."""
+
+    num_segments: int = Field(14, gt=0, description="S, segments per crop")
+    segment_s: float = Field(0.64, gt=0, description="length of one segment, seconds")
+    step_s: float = Field(0.32, gt=0, description="from one segment's start to the next, seconds")
+
+    @model_validator(mode="after")
+    def _no_gaps(self) -> SegmentLayout:
+        if self.step_s > self.segment_s + LATTICE_TOLERANCE:
+            raise ValueError(
+                f"step_s={self.step_s:g} leaves gaps between segments of {self.segment_s:g} s"
+            )
+        return self
+
+    @property
+    def covered_s(self) -> float:
+        """Length of the crop that the segments cover, seconds: 4.8 for the published setting."""
+        return round((self.num_segments - 1) * self.step_s + self.segment_s, 6)
+
+    @property
+    def starts_s(self) -> list[float]:
+        """Start of every segment from the start of the crop, seconds."""
+        return [round(i * self.step_s, 6) for i in range(self.num_segments)]
+
+
+class OffsetGrid(_Frozen):
+    """The offset classes: 21 from -2 s to +2 s as published."""
+
+    min_s: float = Field(-2.0, description="offset of the first class, seconds")
+    max_s: float = Field(2.0, description="offset of the last class, seconds")
+    num_classes: int = Field(21, ge=2, description="K, number of classes")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> OffsetGrid:
+        if self.max_s <= self.min_s:
+            raise ValueError(f"max_s={self.max_s:g} must be above min_s={self.min_s:g}")
+        return self
+
+    @property
+    def step_s(self) -> float:
+        """Distance between two classes, seconds: 0.2 as published."""
+        return (self.max_s - self.min_s) / (self.num_classes - 1)
+
+    @cached_property
+    def offsets_s(self) -> tuple[float, ...]:
+        """Offset of every class, seconds."""
+        values = np.linspace(self.min_s, self.max_s, self.num_classes)
+        return tuple(round(float(v), 6) for v in values)
+
+    @property
+    def reach_s(self) -> float:
+        """Largest offset in either direction, seconds."""
+        return max(abs(self.min_s), abs(self.max_s))
+
+    def class_of(self, offset_s: float) -> int:
+        """Return the class whose offset is closest (the first of equals)."""
+        return int(np.argmin(np.abs(np.asarray(self.offsets_s) - offset_s)))
+
+
+class Draw(_Frozen):
+    """One training or test sample: where both crops of a clip start, and the class that makes."""
+
+    clip: int
+    vision_start_s: float
+    audio_start_s: float
+    target: int
+
+
+def draw_crop(
+    rng: np.random.Generator,
+    clip: int,
+    duration_s: float,
+    layout: SegmentLayout,
+    grid: OffsetGrid,
+    *,
+    vision_hop_s: float,
+    audio_hop_s: float,
+    jitter_s: float = 0.0,
+    target: int | None = None,
+) -> Draw:
+    """Draw an offset and a crop of one synchronous clip.
+
+    The offset is uniform over the classes; the video start is uniform over the multiples of
+    ``vision_hop_s`` for which both crops lie inside the clip; the audio start then moves by a
+    random multiple of ``audio_hop_s`` within ``jitter_s``, which does not change the label.
+
+    Args:
+        rng: source of randomness.
+        clip: index of the clip in its manifest.
+        duration_s: the part that both streams cover, seconds from time 0.
+        layout: segments of the crop.
+        grid: offset classes.
+        vision_hop_s: lattice of video starts, seconds.
+        audio_hop_s: lattice of audio starts, seconds.
+        jitter_s: largest audio jitter, seconds.
+        target: use this class instead of drawing one.
+
+    Raises:
+        ConfigError: if the clip is too short for the class that was drawn.
+    """
+    if target is None:
+        target = int(rng.integers(grid.num_classes))
+    offset_s = grid.offsets_s[target]
+    starts = feasible_starts(duration_s, layout, offset_s, vision_hop_s)
+    if not starts:
+        raise ConfigError(
+            f"a clip of {duration_s:.2f} s is too short for a crop of {layout.covered_s:g} s "
+            f"at offset {offset_s:+g} s"
+        )
+    vision_start_s = starts[int(rng.integers(len(starts)))]
+    last_audio_start_s = duration_s - layout.covered_s
+    reach = math.floor(jitter_s / audio_hop_s + LATTICE_TOLERANCE)
+    jitter = int(rng.integers(-reach, reach + 1)) * audio_hop_s
+    audio_start_s = vision_start_s + offset_s + jitter
+    if not -LATTICE_TOLERANCE <= audio_start_s <= last_audio_start_s + LATTICE_TOLERANCE:
+        audio_start_s = vision_start_s + offset_s
+    return Draw(
+        clip=clip,
+        vision_start_s=round(vision_start_s, 6),
+        audio_start_s=round(audio_start_s, 6),
+        target=target,
+    )
+
+
+def feasible_starts(
+    duration_s: float, layout: SegmentLayout, offset_s: float, hop_s: float
+) -> list[float]:
+    """List the video starts on a lattice for which both crops lie inside the clip, seconds."""
+    first_s = max(0.0, -offset_s)
+    last_s = duration_s - layout.covered_s - max(0.0, offset_s)
+    first = math.ceil(first_s / hop_s - LATTICE_TOLERANCE)
+    last = math.floor(last_s / hop_s + LATTICE_TOLERANCE)
+    return [round(i * hop_s, 6) for i in range(first, last + 1)]
+
+
+def shortest_clip_s(layout: SegmentLayout, grid: OffsetGrid, hop_s: float = 0.0) -> float:
+    """Return the shortest clip from which every offset can be drawn, seconds."""
+    return round(layout.covered_s + grid.reach_s + hop_s, 6)
+
+
+def describe_offset(offset_s: float) -> str:
+    """Say in words what an offset means, so that nobody has to remember the sign."""
+    if abs(offset_s) < 0.005:
+        return "audio and video are in sync"
+    lead = "early" if offset_s > 0 else "late"
+    repair = "delay" if offset_s > 0 else "advance"
+    amount = f"{abs(offset_s):.2f}".rstrip("0").rstrip(".")
+    return f"the audio is {amount} s {lead}; to repair, {repair} it by {amount} s"
