@@ -1,0 +1,52 @@
+"""Aggregators: one token per time step from a feature map."""
+
+from pydantic import Field
+
+import zoo
+
+
+class TransformerConfig(zoo.ComponentConfig):
+    """One pre-norm encoder layer with a learnable AGG token."""
+
+    heads: int = Field(12, gt=0, description="attention heads")
+
+
+class MeanConfig(zoo.ComponentConfig):
+    """The mean over positions has nothing to set."""
+
+
+def _build_transformer(config: TransformerConfig, feature_map: zoo.FeatureMap) -> "zoo.Aggregator":
+    from plugins.aggregators.model import TransformerAggregator
+
+    return TransformerAggregator(feature_map.dim, config.heads)
+
+
+def _build_mean(config: MeanConfig, feature_map: zoo.FeatureMap) -> "zoo.Aggregator":
+    from plugins.aggregators.model import MeanAggregator
+
+    return MeanAggregator()
+
+
+@zoo.hookimpl
+def register_aggregators() -> list[zoo.AggregatorSpec]:
+    """Register ``transformer`` and ``mean``."""
+    return [
+        zoo.AggregatorSpec(
+            name="transformer",
+            summary="one encoder layer with a learnable AGG token",
+            config_class=TransformerConfig,
+            build=_build_transformer,
+            presets={"paper": TransformerConfig(), "tiny": TransformerConfig(heads=2)},
+            source="arXiv:2401.16423 section 3.1",
+            license="MIT",
+        ),
+        zoo.AggregatorSpec(
+            name="mean",
+            summary="mean over positions, no weights",
+            config_class=MeanConfig,
+            build=_build_mean,
+            presets={"paper": MeanConfig(), "tiny": MeanConfig()},
+            source="arXiv:2401.16423 section 3.1",
+            license="MIT",
+        ),
+    ]

@@ -1,0 +1,17 @@
+"""The extractor pair of Synchformer."""
+
+import zoo
+
+
+@zoo.hookimpl
+def register_pairs() -> list[zoo.PairSpec]:
+    """Register ``ast_motionformer``."""
+    return [
+        zoo.PairSpec(
+            name="ast_motionformer",
+            summary="AST for sound, Motionformer for picture: Synchformer's own pair",
+            audio="ast",
+            vision="motionformer",
+            source="arXiv:2401.16423 section 3.1",
+        )
+    ]

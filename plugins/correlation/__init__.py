@@ -1,0 +1,36 @@
+"""Our own head: learnt weights along the diagonals of the audio-video similarity."""
+
+from pydantic import Field
+
+import zoo
+
+
+class CorrelationConfig(zoo.ComponentConfig):
+    """Sizes of the correlation head."""
+
+    width: int = Field(64, gt=0, description="channels the tokens are compared in")
+    reach_s: float = Field(1.2, gt=0, description="half width of the kernel, seconds")
+    knots: int = Field(61, ge=3, description="points of the kernel, linear in between")
+    sigma_s: float = Field(0.15, gt=0, description="spread of the Gaussian it starts as, seconds")
+
+
+def _build(config: CorrelationConfig, head_input: zoo.HeadInput) -> "zoo.Head":
+    from plugins.correlation.model import CorrelationHead
+
+    return CorrelationHead(config, head_input)
+
+
+@zoo.hookimpl
+def register_heads() -> list[zoo.HeadSpec]:
+    """Register ``correlation``."""
+    return [
+        zoo.HeadSpec(
+            name="correlation",
+            summary="learnt kernel along the diagonals of the token similarity; learns in a minute",
+            config_class=CorrelationConfig,
+            build=_build,
+            presets={"paper": CorrelationConfig(width=256), "tiny": CorrelationConfig()},
+            source="avsync-zoo, docs/heads.md",
+            license="MIT",
+        )
+    ]

@@ -1,0 +1,92 @@
+"""The correlation head."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from plugins.correlation import CorrelationConfig
+from zoo.contracts import FeatureMap, HeadInput
+from zoo.modules import Head
+from zoo.timeline import SegmentLayout
+
+
+class CorrelationHead(Head):
+    """Scores an offset o by the similarity of the tokens that o brings together.
+
+    With M the similarity of every video with every audio token, and tau = t_v - t_a the distance of
+    their times inside the crops, ``logit(o) = g <W_o, M> + b_o``, where W_o is one learnt kernel of
+    tau - o, scaled to unit norm.  Evidence adds up along diagonals, so nothing has to be learnt
+    about where in a crop an event falls; any number of segments and any grid of offsets will do.
+    """
+
+    def __init__(self, config: CorrelationConfig, head_input: HeadInput) -> None:
+        super().__init__()
+        self.layout = head_input.layout
+        self.tokens = {"audio": head_input.audio, "vision": head_input.vision}
+        self.reach_s = config.reach_s
+        self.audio_projection = nn.Linear(head_input.audio.dim, config.width, bias=False)
+        self.vision_projection = nn.Linear(head_input.vision.dim, config.width, bias=False)
+        if head_input.audio.dim == head_input.vision.dim:
+            # Stage I has already brought both modalities into one space: compare them as they are.
+            self.audio_projection.load_state_dict(self.vision_projection.state_dict())
+        knots_s = torch.linspace(-config.reach_s, config.reach_s, config.knots)
+        self.kernel = nn.Parameter(torch.exp(-0.5 * (knots_s / config.sigma_s) ** 2))
+        self.gain = nn.Parameter(torch.tensor(1.0))
+        self.bias = nn.Parameter(torch.zeros(head_input.grid.num_classes))
+        offsets = torch.tensor(head_input.grid.offsets_s, dtype=torch.float32)
+        self.register_buffer("offsets_s", offsets, persistent=False)
+
+    def forward(
+        self, audio: Float[Tensor, "B La Da"], vision: Float[Tensor, "B Lv Dv"]
+    ) -> Float[Tensor, "B K"]:
+        """Classify the offset; the crop may have any number of segments."""
+        return self.gain * self.curve(audio, vision, self.offsets_s) + self.bias
+
+    def curve(
+        self,
+        audio: Float[Tensor, "B La Da"],
+        vision: Float[Tensor, "B Lv Dv"],
+        offsets_s: Float[Tensor, "O"],
+    ) -> Float[Tensor, "B O"]:
+        """Return the correlation at any offsets, on a grid as fine as one likes.
+
+        Args:
+            audio: tokens of the audio crop, segment-major.
+            vision: tokens of the video crop, segment-major.
+            offsets_s: offsets to score, seconds.
+        """
+        a = self.audio_projection(_unit_scale(audio))  # (B, La, W)
+        v = self.vision_projection(_unit_scale(vision))  # (B, Lv, W)
+        similarity = v @ a.transpose(1, 2) / math.sqrt(v.shape[-1])  # (B, Lv, La)
+        similarity = similarity / similarity.std(dim=(1, 2), keepdim=True).clamp_min(1e-6)
+        tau_s = self._times(vision, "vision")[:, None] - self._times(audio, "audio")  # (Lv, La)
+        weights = self._weights(tau_s.flatten() - offsets_s[:, None])  # (O, Lv*La)
+        return similarity.flatten(1) @ weights.T  # (B, O)
+
+    def _times(self, tokens: Tensor, modality: str) -> Float[Tensor, "L"]:
+        feature_map: FeatureMap = self.tokens[modality]
+        num_segments = tokens.shape[1] // feature_map.steps
+        layout = SegmentLayout(
+            num_segments=num_segments, segment_s=self.layout.segment_s, step_s=self.layout.step_s
+        )
+        starts = torch.tensor(layout.starts_s, device=tokens.device)[:, None]  # (S, 1)
+        return (starts + torch.tensor(feature_map.times_s, device=tokens.device)).flatten()
+
+    def _weights(self, distance_s: Float[Tensor, "O M"]) -> Float[Tensor, "O M"]:
+        """Read the kernel at a distance from the diagonal, zero beyond its reach."""
+        last = len(self.kernel) - 1
+        place = (distance_s + self.reach_s) * (last / (2 * self.reach_s))
+        inside = (place >= 0) & (place <= last)
+        left = place.floor().clamp(0, last - 1).long()
+        right_share = place - left
+        weights = self.kernel[left] * (1 - right_share) + self.kernel[left + 1] * right_share
+        weights = weights * inside
+        return weights / weights.norm(dim=1, keepdim=True).clamp_min(1e-6)
+
+
+def _unit_scale(tokens: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+    """Scale each clip's tokens so that their mean norm is sqrt(D)."""
+    mean_norm = tokens.norm(dim=2).mean(dim=1)[:, None, None].clamp_min(1e-6)
+    return tokens / mean_norm * math.sqrt(tokens.shape[2])

@@ -1,0 +1,120 @@
+"""Motionformer with divided attention, written on scaled_dot_product_attention."""
+
+import torch
+from jaxtyping import Float
+from timm.layers import DropPath, Mlp
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
+
+from plugins.motionformer.config import MotionformerConfig
+from zoo.modules import Extractor
+
+NORM_EPS = 1e-6
+
+
+class DividedAttention(nn.Module):
+    """Attention over time (tokens at one place) or over space (tokens of one frame).
+
+    The CLS query attends to every token; a patch query to CLS and to its own group.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(
+        self, x: Float[Tensor, "N L D"], steps: int, over: str
+    ) -> Float[Tensor, "N L D"]:
+        """Attend within groups; L = 1 + steps * positions, ordered (time, place)."""
+        qkv = self.qkv(x).unflatten(2, (3, self.heads, -1))  # (N, L, 3, h, d)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (N, h, L, d)
+        cls = scaled_dot_product_attention(q[:, :, :1], k, v)  # (N, h, 1, d)
+        groups = [_to_groups(part[:, :, 1:], steps, over) for part in (q, k, v)]  # (N, h, G, L', d)
+        num_groups = groups[0].shape[2]
+        keys, values = (
+            torch.cat([part[:, :, None, :1].expand(-1, -1, num_groups, -1, -1), grouped], dim=3)
+            for part, grouped in zip((k, v), groups[1:], strict=True)
+        )  # (N, h, G, 1 + L', d)
+        patches = scaled_dot_product_attention(groups[0], keys, values)  # (N, h, G, L', d)
+        patches = patches.transpose(2, 3) if over == "time" else patches  # (N, h, t, p, d)
+        out = torch.cat([cls, patches.flatten(2, 3)], dim=2)  # (N, h, L, d)
+        return self.proj(out.transpose(1, 2).flatten(2))
+
+
+def _to_groups(x: Tensor, steps: int, over: str) -> Tensor:
+    x = x.unflatten(2, (steps, -1))  # (N, h, t, p, d)
+    return x.transpose(2, 3) if over == "time" else x
+
+
+class DividedBlock(nn.Module):
+    """Time attention, space attention, MLP; stochastic depth on the last two."""
+
+    def __init__(self, dim: int, heads: int, drop_path: float) -> None:
+        super().__init__()
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(dim, eps=NORM_EPS) for _ in range(3))
+        self.attn = DividedAttention(dim, heads)
+        self.timeattn = DividedAttention(dim, heads)
+        self.mlp = Mlp(dim, 4 * dim)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Float[Tensor, "N L D"], steps: int) -> Float[Tensor, "N L D"]:
+        """Apply the block (Source: Motionformer's divided variant)."""
+        x = x + self.timeattn(self.norm3(x), steps, "time")
+        x = x + self.drop_path(self.attn(self.norm1(x), steps, "space"))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class Motionformer(Extractor):
+    """Video segments to features per frame pair and patch (paper section 3.1)."""
+
+    def __init__(self, config: MotionformerConfig) -> None:
+        super().__init__()
+        self.map = config.feature_map()
+        self.motion_gain = config.motion_gain
+        self.gradient_checkpointing = False
+        dim, side = config.dim, config.patch
+        kernel = (config.tubelet, side, side)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.map.positions, dim))
+        self.temp_embed = nn.Parameter(torch.zeros(1, self.map.steps, dim))
+        self.patch_embed_3d = nn.Conv3d(3, dim, kernel, stride=kernel)
+        if config.dead_patch_embed:
+            self.patch_embed = nn.Conv2d(3, dim, side, stride=side).requires_grad_(False)
+        depth_rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+        self.blocks = nn.ModuleList(DividedBlock(dim, config.heads, rate) for rate in depth_rates)
+        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self._initialise(config.position_std)
+
+    def _initialise(self, position_std: float) -> None:
+        # The published code leaves patch and time embeddings at zero, to be loaded; from scratch
+        # that learns nothing, so everything is drawn here.
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        for table in (self.pos_embed, self.temp_embed):
+            nn.init.trunc_normal_(table, std=position_std, a=-2 * position_std, b=2 * position_std)
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Trade compute for memory in the backward pass."""
+        self.gradient_checkpointing = True
+
+    def forward(self, segments: Float[Tensor, "N C Tv H W"]) -> Float[Tensor, "N T P D"]:
+        """Extract features of RGB segments."""
+        if self.motion_gain is not None:
+            segments = self.motion_gain * (segments - segments.mean(dim=2, keepdim=True))
+        x = self.patch_embed_3d(segments).flatten(3).permute(0, 2, 3, 1)  # (N, T, P, D)
+        x = x + self.pos_embed[:, None, 1:] + self.temp_embed[:, :, None]  # (N, T, P, D)
+        cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)  # (N, 1, D)
+        x = torch.cat([cls, x.flatten(1, 2)], dim=1)  # (N, 1 + T*P, D)
+        for block in self.blocks:
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, x, self.map.steps, use_reentrant=False)
+            else:
+                x = block(x, self.map.steps)
+        x = self.norm(x[:, 1:])  # (N, T*P, D)
+        return x.unflatten(1, (self.map.steps, self.map.positions))  # (N, T, P, D)

@@ -1,0 +1,49 @@
+"""The paper's head: a small transformer over the tokens of all segments."""
+
+from typing import Literal
+
+from pydantic import Field
+
+import zoo
+
+
+class SyncConfig(zoo.ComponentConfig):
+    """Sizes of the transformer; the defaults are the published ones."""
+
+    dim: int = Field(768, gt=0, description="width")
+    depth: int = Field(3, gt=0, description="blocks")
+    heads: int = Field(8, gt=0, description="attention heads")
+    dropout: float = Field(0.1, ge=0, lt=1, description="embedding, attention and residual dropout")
+    pool: Literal["none", "mean"] = Field(
+        "none", description="'mean' averages the tokens of a segment into one"
+    )
+    position_init: Literal["normal", "sincos"] = Field(
+        "normal", description="'sincos' starts tokens of the same time with the same position"
+    )
+
+
+def _build(config: SyncConfig, head_input: zoo.HeadInput) -> "zoo.Head":
+    from plugins.sync.model import SyncHead
+
+    return SyncHead(config, head_input)
+
+
+@zoo.hookimpl
+def register_heads() -> list[zoo.HeadSpec]:
+    """Register ``sync``."""
+    return [
+        zoo.HeadSpec(
+            name="sync",
+            summary="the paper's transformer over OFF, video, MOD, audio tokens",
+            config_class=SyncConfig,
+            build=_build,
+            presets={
+                "paper": SyncConfig(),
+                "tiny": SyncConfig(
+                    dim=64, heads=2, dropout=0.0, pool="mean", position_init="sincos"
+                ),
+            },
+            source="arXiv:2401.16423 section 3.3",
+            license="MIT",
+        )
+    ]

@@ -1,0 +1,99 @@
+"""The sync transformer: projections, learned positions, three blocks, a linear head."""
+
+import torch
+from jaxtyping import Float
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from plugins.sync import SyncConfig
+from zoo.contracts import FeatureMap, HeadInput
+from zoo.modules import Head
+
+SINCOS_AMPLITUDE = 0.5
+
+
+class SyncTransformer(nn.Module):
+    """Reads [OFF, video tokens, MOD, audio tokens] and classifies OFF (paper section 3.3)."""
+
+    def __init__(self, config: SyncConfig, num_vision: int, num_audio: int, classes: int) -> None:
+        super().__init__()
+        dim = config.dim
+        self.off_token = nn.Parameter(torch.randn(1, 1, dim))
+        self.mod_token = nn.Parameter(torch.randn(1, 1, dim))
+        self.vision_norm = nn.LayerNorm(dim)
+        self.audio_norm = nn.LayerNorm(dim)
+        self.positions = nn.Parameter(torch.randn(1, 2 + num_vision + num_audio, dim))
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.Sequential(
+            *(
+                Block(
+                    dim,
+                    config.heads,
+                    qkv_bias=True,
+                    proj_drop=config.dropout,
+                    attn_drop=config.dropout,
+                    norm_layer=nn.LayerNorm,
+                )
+                for _ in range(config.depth)
+            )
+        )
+        self.norm = nn.LayerNorm(dim)
+        self.classifier = nn.Linear(dim, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(
+        self, audio: Float[Tensor, "B La D"], vision: Float[Tensor, "B Lv D"]
+    ) -> Float[Tensor, "B K"]:
+        """Classify from projected tokens."""
+        off, mod = (t.expand(len(audio), -1, -1) for t in (self.off_token, self.mod_token))
+        tokens = [off, self.vision_norm(vision), mod, self.audio_norm(audio)]
+        x = self.dropout(torch.cat(tokens, dim=1) + self.positions)  # (B, 2 + Lv + La, D)
+        return self.classifier(self.norm(self.blocks(x))[:, 0])
+
+
+class SyncHead(Head):
+    """Projects both modalities' tokens to one width and runs the sync transformer."""
+
+    def __init__(self, config: SyncConfig, head_input: HeadInput) -> None:
+        super().__init__()
+        self.pool = config.pool == "mean"
+        self.num_segments = head_input.layout.num_segments
+        audio_times = self._token_times(head_input, head_input.audio)
+        vision_times = self._token_times(head_input, head_input.vision)
+        self.audio_projection = nn.Linear(head_input.audio.dim, config.dim)
+        self.vision_projection = nn.Linear(head_input.vision.dim, config.dim)
+        self.transformer = SyncTransformer(
+            config, len(vision_times), len(audio_times), head_input.grid.num_classes
+        )
+        if config.position_init == "sincos":
+            with torch.no_grad():
+                table = self.transformer.positions[0]
+                table[1 : 1 + len(vision_times)] = _sincos(vision_times, config.dim)
+                table[2 + len(vision_times) :] = _sincos(audio_times, config.dim)
+                table[[0, 1 + len(vision_times)]] = 0.0
+
+    def _token_times(self, head_input: HeadInput, tokens: FeatureMap) -> list[float]:
+        within = tokens.times_s
+        if self.pool:
+            within = (sum(within) / len(within),)
+        return [start + t for start in head_input.layout.starts_s for t in within]
+
+    def forward(
+        self, audio: Float[Tensor, "B La Da"], vision: Float[Tensor, "B Lv Dv"]
+    ) -> Float[Tensor, "B K"]:
+        """Classify the offset of a crop of exactly the layout's segments."""
+        if self.pool:
+            audio, vision = (
+                x.unflatten(1, (self.num_segments, -1)).mean(2) for x in (audio, vision)
+            )
+        return self.transformer(self.audio_projection(audio), self.vision_projection(vision))
+
+
+def _sincos(times_s: list[float], dim: int) -> Float[Tensor, "L D"]:
+    """Encode times as sines and cosines with periods from 0.5 s to 20 s."""
+    periods = torch.logspace(-0.3, 1.3, dim // 2)
+    phase = 2 * torch.pi * torch.tensor(times_s)[:, None] / periods
+    return SINCOS_AMPLITUDE * torch.cat([phase.sin(), phase.cos()], dim=1)

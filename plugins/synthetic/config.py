@@ -1,0 +1,81 @@
+"""What a set of synthetic clips is made of; equal recipes give equal clips."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import zoo
+from pydantic import Field
+
+Kind = Literal["sparse", "dense"]
+Difficulty = Literal["easy", "normal", "hard"]
+
+RENDERER_VERSION = 1  # raised whenever the same recipe would give other clips
+FPS = 25
+SAMPLE_RATE_HZ = 16_000
+
+
+class SyntheticConfig(zoo.ComponentConfig):
+    """The recipe of every clip in a folder; the number of clips is not part of it."""
+
+    kind: Kind = Field("sparse", description="a few audible events, or continuous motion and sound")
+    seed: int = Field(0, ge=0, description="clip i depends on (seed, i) only")
+    size: int = Field(64, ge=32, le=512, multiple_of=2, description="width = height, pixels")
+    seconds: float = Field(9.0, ge=2.0, le=60.0, description="length of every clip, seconds")
+    difficulty: Difficulty = Field("normal", description="how much nuisance")
+    version: int = Field(RENDERER_VERSION, description="version of the renderer")
+
+    @property
+    def num_frames(self) -> int:
+        """Video frames per clip."""
+        return round(self.seconds * FPS)
+
+    @property
+    def num_samples(self) -> int:
+        """Audio samples per clip."""
+        return round(self.num_frames / FPS * SAMPLE_RATE_HZ)
+
+
+class Nuisance(zoo.ComponentConfig):
+    """What stands between a model and the events; pairs are the two ends of a uniform draw."""
+
+    snr_db: tuple[float, float] = Field(description="sound over noise, dB")
+    hum_share: float = Field(description="share of clips with a steady hum")
+    offscreen: tuple[int, int] = Field(description="sounds without a visible cause per 9 s")
+    distractors: tuple[int, int] = Field(description="silent moving objects")
+    silent_moves: tuple[int, int] = Field(
+        description="dashes of a distractor that make no sound, per 9 s (sparse clips)"
+    )
+    shake: float = Field(description="camera shake, share of the picture")
+    texture: float = Field(description="contrast of the background")
+
+
+NUISANCE: dict[Difficulty, Nuisance] = {
+    "easy": Nuisance(
+        snr_db=(15, 24),
+        hum_share=0.0,
+        offscreen=(0, 0),
+        distractors=(0, 1),
+        silent_moves=(0, 0),
+        shake=0.004,
+        texture=0.05,
+    ),
+    "normal": Nuisance(
+        snr_db=(6, 18),
+        hum_share=0.35,
+        offscreen=(0, 2),
+        distractors=(1, 2),
+        silent_moves=(0, 0),
+        shake=0.008,
+        texture=0.08,
+    ),
+    "hard": Nuisance(
+        snr_db=(0, 12),
+        hum_share=0.6,
+        offscreen=(2, 5),
+        distractors=(2, 3),
+        silent_moves=(1, 3),
+        shake=0.016,
+        texture=0.11,
+    ),
+}

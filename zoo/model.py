@@ -1,0 +1,171 @@
+"""The assembled model: two towers (extractor, aggregator, projection) and a head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, JsonValue, ValidationError
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from zoo.contracts import (
+    ComponentConfig,
+    ExtractorConfig,
+    FeatureMap,
+    HeadInput,
+    Modality,
+    Spec,
+)
+from zoo.errors import ConfigError, suggest
+from zoo.hooks import registry
+from zoo.modules import Aggregator, Extractor, Head
+from zoo.timeline import OffsetGrid, SegmentLayout
+
+
+class Component(ComponentConfig):
+    """A registered component by name, with its configuration as JSON."""
+
+    name: str = Field(description="registered name")
+    config: dict[str, JsonValue] = Field(default_factory=dict, description="its own fields")
+
+    def parse(self, spec: Spec) -> Any:
+        """Validate the configuration with the plugin's own class.
+
+        Raises:
+            ConfigError: naming the field that does not fit.
+        """
+        try:
+            return spec.config_class.model_validate(self.config)
+        except ValidationError as error:
+            raise ConfigError(explain(error, f"{spec.name}.", spec.config_class)) from None
+
+
+class TowerConfig(ComponentConfig):
+    """One modality: extractor, aggregator, projection."""
+
+    extractor: Component
+    aggregator: Component
+    projection_dim: int | None = Field(
+        None, gt=0, description="width of the space stage I compares in; None is the identity"
+    )
+
+
+class ModelConfig(ComponentConfig):
+    """Everything needed to rebuild a model without its weights."""
+
+    audio: TowerConfig
+    vision: TowerConfig
+    head: Component | None = None
+    layout: SegmentLayout = SegmentLayout()
+    grid: OffsetGrid = OffsetGrid()
+
+
+def explain(error: ValidationError, prefix: str, config_class: type[ComponentConfig]) -> str:
+    """Turn the first problem pydantic found into one sentence."""
+    first = error.errors()[0]
+    field = prefix + ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key '{field}'{suggest(str(first['loc'][-1]), config_class.model_fields)}"
+    return f"'{field}': {first['msg']}, got {first['input']!r}"
+
+
+class Tower(nn.Module):
+    """One modality from segments to tokens; segments never see one another."""
+
+    def __init__(self, config: TowerConfig, modality: Modality) -> None:
+        super().__init__()
+        extractor_spec = registry().extractor(config.extractor.name)
+        if extractor_spec.modality != modality:
+            raise ConfigError(
+                f"extractor '{extractor_spec.name}' reads {extractor_spec.modality}, not {modality}"
+            )
+        aggregator_spec = registry().aggregator(config.aggregator.name)
+        extractor_config: ExtractorConfig = config.extractor.parse(extractor_spec)
+        features = extractor_config.feature_map()
+        self.modality = modality
+        self.frontend = extractor_config.frontend
+        self.segment_s = extractor_config.segment_s
+        self.extractor: Extractor = extractor_spec.build(extractor_config)
+        self.aggregator: Aggregator = aggregator_spec.build(
+            config.aggregator.parse(aggregator_spec), features
+        )
+        dim = config.projection_dim or features.dim
+        self.projection = nn.Linear(features.dim, dim) if config.projection_dim else nn.Identity()
+        self.tokens = FeatureMap(times_s=features.times_s, positions=1, dim=dim)
+
+    def forward(self, segments: Tensor) -> Float[Tensor, "N T D"]:
+        """Encode segments after the front end into one token per time step."""
+        return self.projection(self.aggregator(self.extractor(segments)))
+
+    @torch.no_grad()
+    def encode(self, segments: Tensor, chunk: int = 64) -> Float[Tensor, "N T D"]:
+        """Encode many segments without gradients in bounded memory."""
+        return torch.cat([self(part) for part in segments.split(chunk)])
+
+
+def embed_segments(tower: nn.Module, segments: Tensor) -> Float[Tensor, "N D"]:
+    """Embed segments for contrast: tokens averaged over time, unit length (paper section 3.2)."""
+    return pool_tokens(tower(segments))
+
+
+def pool_tokens(tokens: Float[Tensor, "N T D"]) -> Float[Tensor, "N D"]:
+    """Average the tokens of a segment over time and scale to unit length."""
+    return normalize(tokens.mean(dim=1), dim=-1)
+
+
+class SyncModel(nn.Module):
+    """Two towers and a head: segments of a crop in, offset logits out (paper section 3)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.audio = Tower(config.audio, "audio")
+        self.vision = Tower(config.vision, "vision")
+        _check_fit(self, config.layout)
+        self.head: Head | None = None
+        if config.head is not None:
+            spec = registry().head(config.head.name)
+            head_input = HeadInput(
+                audio=self.audio.tokens,
+                vision=self.vision.tokens,
+                layout=config.layout,
+                grid=config.grid,
+            )
+            self.head = spec.build(config.head.parse(spec), head_input)
+
+    def forward(self, audio: Tensor, vision: Tensor) -> Float[Tensor, "B K"]:
+        """Classify crops.
+
+        Args:
+            audio: front-end output ``(B, S, F, Ta)``.
+            vision: front-end output ``(B, S, C, Tv, H, W)``.
+        """
+        return self.classify(self.tokens_of(self.audio, audio), self.tokens_of(self.vision, vision))
+
+    def classify(self, audio: Tensor, vision: Tensor) -> Float[Tensor, "B K"]:
+        """Run the head on tokens ``(B, S*T, D)``."""
+        if self.head is None:
+            raise ConfigError("this model has no head: train stage 2 first")
+        return self.head(audio, vision)
+
+    @staticmethod
+    def tokens_of(tower: Tower, segments: Tensor) -> Float[Tensor, "B SxT D"]:
+        """Encode all segments of a batch of crops."""
+        tokens = tower(segments.flatten(0, 1))  # (B*S, T, D)
+        return tokens.unflatten(0, segments.shape[:2]).flatten(1, 2)
+
+
+def _check_fit(model: SyncModel, layout: SegmentLayout) -> None:
+    for tower in (model.audio, model.vision):
+        if abs(tower.segment_s - layout.segment_s) > 1e-9:
+            raise ConfigError(
+                f"the {tower.modality} extractor reads segments of {tower.segment_s:g} s, "
+                f"but the layout has {layout.segment_s:g} s"
+            )
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Count all parameters, frozen ones included."""
+    return sum(p.numel() for p in module.parameters())
