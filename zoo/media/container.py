@@ -1,0 +1,176 @@
+"""Opening a container: its streams, its clock and its packets, with every error in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+from av.format import Flags
+from av.stream import Disposition
+
+from zoo.errors import MediaError
+
+TAIL_S = 1.0  # how far before the end to start looking for the last packet
+
+
+@dataclass
+class Source:
+    """An open clip and the clock its streams are read on."""
+
+    path: Path
+    container: Any
+    video: Any | None
+    audio: Any | None
+    origin_s: float = 0.0
+    num_errors: int = 0
+
+    def start_of(self, stream: Any) -> float:
+        """Return the presentation time of the first frame of a stream, seconds."""
+        return raw_start_s(stream) - self.origin_s
+
+    def end_of(self, stream: Any) -> float:
+        """Return the end of a stream as its container claims it, seconds.
+
+        Matroska writes it as a tag. Where nothing is written, the last packets are read.
+        """
+        if stream.duration is not None:
+            return self.start_of(stream) + float(stream.duration * stream.time_base)
+        tag = stream.metadata.get("DURATION")
+        if tag:
+            hours, minutes, seconds = tag.split(":")
+            return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - self.origin_s
+        return self._last_packet_end(stream)
+
+    def _last_packet_end(self, stream: Any) -> float:
+        total_s = (self.container.duration or 0) / av.time_base
+        end_s = self.start_of(stream)
+        self.seek(stream, end_s + total_s - TAIL_S)
+        for packet in self.packets(stream):
+            if packet.pts is not None:
+                end = (packet.pts + (packet.duration or 0)) * stream.time_base
+                end_s = max(end_s, float(end) - self.origin_s)
+        return end_s
+
+    def seek(self, stream: Any, time_s: float) -> bool:
+        """Move to a random access point at or before a time; say whether that was possible."""
+        ticks = int((time_s + self.origin_s) / stream.time_base)
+        try:
+            self.container.seek(ticks, stream=stream, backward=True)
+        except av.FFmpegError:
+            return False
+        return True
+
+    def packets(self, stream: Any) -> Iterator[Any]:
+        """Yield the packets of a stream; a read error is counted and ends them."""
+        demuxer = self.container.demux(stream)
+        while True:
+            try:
+                packet = next(demuxer)
+            except StopIteration:
+                return
+            except av.FFmpegError:
+                self.num_errors += 1
+                return
+            yield packet
+
+    def frames(self, stream: Any) -> Iterator[tuple[float, Any]]:
+        """Yield ``(presentation time in seconds, frame)``; packets that fail are counted."""
+        next_s = self.start_of(stream)
+        for frame in self._decoded(stream):
+            time_s = next_s if frame.pts is None else frame.time - self.origin_s
+            next_s = time_s + _frame_length_s(frame, stream)
+            yield time_s, frame
+
+    def _decoded(self, stream: Any) -> Iterator[Any]:
+        for packet in self.packets(stream):
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                self.num_errors += 1
+                continue
+            if packet.is_corrupt or any(frame.is_corrupt for frame in frames):
+                self.num_errors += 1
+            yield from frames
+        try:  # after a read error the decoder still holds frames; after a clean end it has none
+            yield from stream.codec_context.decode(None)
+        except av.FFmpegError:
+            return
+
+
+def _frame_length_s(frame: Any, stream: Any) -> float:
+    if stream.type == "audio":
+        return frame.samples / frame.sample_rate
+    rate = stream.average_rate or stream.guessed_rate or 25
+    return float(1 / rate)
+
+
+def raw_start_s(stream: Any) -> float:
+    """Return the first presentation time of a stream on the container's own clock, seconds."""
+    if stream.start_time is None:
+        return 0.0
+    return float(stream.start_time * stream.time_base)
+
+
+@contextmanager
+def open_source(path: str | Path) -> Iterator[Source]:
+    """Open a clip for reading.
+
+    Raises:
+        MediaError: if there is no such file or it is not media.
+    """
+    path = Path(path)
+    _check_readable(path)
+    try:
+        # Playlists must not reach out: only local files are opened.
+        container = av.open(
+            f"file:{path}",
+            container_options={"protocol_whitelist": "file"},
+            metadata_errors="replace",
+        )
+    except (av.FFmpegError, ValueError) as error:
+        raise MediaError(_why_unreadable(path)) from error
+    with container:
+        video = _first(container.streams.video)
+        audio = _first(container.streams.audio)
+        if video is None and audio is None:
+            raise MediaError(f"{path} holds neither video nor audio; give a media file")
+        source = Source(path, container, video, audio)
+        if container.format.flags & Flags.ts_discont.value:
+            # Broadcast streams count from an arbitrary moment: time 0 is the first picture.
+            source.origin_s = raw_start_s(video or audio)
+        yield source
+
+
+def _first(streams: Any) -> Any | None:
+    """Pick the first stream that can be decoded and is not a cover picture."""
+    for stream in streams:
+        is_picture = stream.disposition & Disposition.attached_pic
+        if stream.codec_context is not None and not is_picture:
+            return stream
+    return None
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise MediaError(f"{path} is a folder; give a media file")
+        with path.open("rb") as file:
+            is_empty = not file.read(1)
+    except FileNotFoundError:
+        raise MediaError(f"there is no file {path}") from None
+    except OSError as error:
+        raise MediaError(f"{path} cannot be read: {error.strerror}") from error
+    if is_empty:
+        raise MediaError(f"{path} is empty; copy or download it again")
+
+
+def _why_unreadable(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
+        return f"{path} is cut short: its index (moov) is missing; copy or download it again"
+    return f"{path} is not a media file, or is damaged from its first bytes"

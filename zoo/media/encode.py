@@ -1,0 +1,188 @@
+"""Writing a clip from arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from zoo.errors import MediaError
+
+Picture = npt.NDArray[np.uint8]
+Samples = npt.NDArray[np.float32]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside a file; on success it takes the file's place, else it goes.
+
+    Raises:
+        MediaError: if the folder does not exist.
+    """
+    if not path.parent.is_dir():
+        raise MediaError(f"there is no folder {path.parent} to write {path.name} to")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def encode(
+    path: str | Path,
+    frames: npt.NDArray[np.uint8] | Iterable[Picture] | None,
+    samples: npt.NDArray[np.float32] | None,
+    *,
+    fps: float | Fraction = 25,
+    sample_rate_hz: int = 16_000,
+    video_codec: str = "libx264",
+    audio_codec: str = "aac",
+    crf: int | None = None,
+    gop: int | None = None,
+    audio_delay_s: float = 0.0,
+    video_options: Mapping[str, str] | None = None,
+    audio_options: Mapping[str, str] | None = None,
+    container_options: Mapping[str, str] | None = None,
+) -> None:
+    """Write a clip; it appears under its name only when it is complete.
+
+    Args:
+        path: file to write; its suffix chooses the container.
+        frames: pictures ``(T, H, W, 3)`` RGB, or an iterator of ``(H, W, 3)``; None for none.
+        samples: audio in -1..1, ``(N,)`` or ``(N, C)``; None for none.
+        fps: frames per second.
+        sample_rate_hz: rate of ``samples``.
+        video_codec: FFmpeg encoder, such as ``libx264``.
+        audio_codec: FFmpeg encoder, such as ``aac``.
+        crf: quality of the encoder, lower is better; by default its own.
+        gop: frames from one key frame to the next; by default the encoder's own.
+        audio_delay_s: presents the audio so much later (negative: earlier, its start is cut).
+        video_options: further options of the video encoder.
+        audio_options: further options of the audio encoder.
+        container_options: options of the container, such as ``movflags``.
+
+    Raises:
+        MediaError: if the container cannot hold the codecs, or the arrays do not fit them.
+    """
+    path = Path(path)
+    rate = as_rate(fps)
+    samples = None if samples is None else _delayed(samples, sample_rate_hz, audio_delay_s)
+    with replacing(path) as temporary:
+        try:
+            with av.open(
+                f"file:{temporary}", "w", container_options=dict(container_options or {})
+            ) as out:
+                video, track = None, None
+                pictures: Iterator[Picture] = iter(())
+                if frames is not None:
+                    options = _quality(crf, gop) | dict(video_options or {})
+                    video, pictures = _add_video(out, iter(frames), rate, video_codec, options)
+                if samples is not None:
+                    delay = round(max(audio_delay_s, 0.0) * sample_rate_hz)
+                    audio = _add_audio(
+                        out, samples, sample_rate_hz, audio_codec, dict(audio_options or {})
+                    )
+                    track = Track(audio, samples, sample_rate_hz, delay)
+                for packet in _packets(video, pictures, rate, track):
+                    out.mux(packet)
+        except (av.FFmpegError, ValueError) as error:
+            raise MediaError(
+                f"cannot write {path.name} with {video_codec} and {audio_codec}: {error}"
+            ) from error
+
+
+def _delayed(samples: npt.NDArray[np.float32], rate_hz: int, delay_s: float) -> Samples:
+    """Return the samples as ``(C, N)``, cut where a negative delay puts them before time 0."""
+    samples = np.asarray(samples, np.float32)
+    channels = samples[None] if samples.ndim == 1 else samples.T
+    return np.ascontiguousarray(channels[:, max(0, -round(delay_s * rate_hz)) :])
+
+
+def _quality(crf: int | None, gop: int | None) -> dict[str, str]:
+    given = {"crf": crf, "g": gop}
+    return {name: str(value) for name, value in given.items() if value is not None}
+
+
+def _add_video(
+    out: Any, frames: Iterator[Picture], rate: Fraction, codec: str, options: dict[str, str]
+) -> tuple[Any, Iterator[Picture]]:
+    """Add a video stream of the first frame's size; give that frame back with the others."""
+    first = next(frames, None)
+    if first is None:
+        raise ValueError("there is no frame")
+    height, width = first.shape[:2]
+    if width % 2 or height % 2:
+        raise ValueError(f"width and height must be even, not {width}x{height}")
+    stream = out.add_stream(codec, rate=rate, options=options)
+    stream.width, stream.height = width, height
+    if "pix_fmt" not in options:
+        stream.pix_fmt = "yuv420p"
+    stream.codec_context.thread_count = 1
+    return stream, chain([first], frames)
+
+
+def _add_audio(
+    out: Any, samples: Samples, rate_hz: int, codec: str, options: dict[str, str]
+) -> Any:
+    layout = {1: "mono", 2: "stereo"}.get(len(samples))
+    if layout is None:
+        raise ValueError(f"audio must have one or two channels, not {len(samples)}")
+    return out.add_stream(codec, rate=rate_hz, layout=layout, options=options)
+
+
+def as_rate(fps: float | Fraction) -> Fraction:
+    """Return a frame rate as the fraction a container stores: 29.97 means 30000/1001."""
+    rate = Fraction(fps).limit_denominator(1001)
+    ntsc = Fraction(round(fps) * 1000, 1001)
+    return ntsc if rate.denominator > 1 and abs(float(ntsc) - float(fps)) < 0.005 else rate
+
+
+class Track:
+    """An audio stream being written: which samples are out, and where they go in time."""
+
+    def __init__(self, stream: Any, samples: Samples, rate_hz: int, delay: int):
+        self.stream = stream
+        self.samples = samples  # (C, N)
+        self.rate_hz = rate_hz
+        self.delay = delay
+        self.written = 0
+
+    def encode_until(self, end: int) -> Iterator[Any]:
+        """Yield the packets of the samples up to ``end``, at most a second per frame."""
+        end = min(end, self.samples.shape[1])
+        layout = "mono" if len(self.samples) == 1 else "stereo"
+        while self.written < end:
+            stop = min(end, self.written + self.rate_hz)
+            part = np.ascontiguousarray(self.samples[:, self.written : stop])
+            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=layout)
+            frame.sample_rate = self.rate_hz
+            frame.pts, frame.time_base = self.written + self.delay, Fraction(1, self.rate_hz)
+            yield from self.stream.encode(frame)
+            self.written = stop
+
+
+def _packets(
+    video: Any | None, pictures: Iterable[Picture], rate: Fraction, track: Track | None
+) -> Iterator[Any]:
+    """Encode both streams side by side, so that the muxer never waits long for either."""
+    for index, picture in enumerate(pictures):
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        frame.pts, frame.time_base = index, 1 / rate
+        assert video is not None
+        yield from video.encode(frame)
+        if track is not None:
+            yield from track.encode_until(int((index + 1) / rate * track.rate_hz) - track.delay)
+    if track is not None:
+        yield from track.encode_until(track.samples.shape[1])
+        yield from track.stream.encode(None)
+    if video is not None:
+        yield from video.encode(None)

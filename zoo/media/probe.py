@@ -1,0 +1,166 @@
+"""What a clip is made of, and how far its clock can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from zoo.errors import MediaError
+from zoo.media.container import Source, open_source
+
+PACKETS_SEEN = 120  # video packets read to tell a variable frame rate from a constant one
+MAX_REORDER = 20  # more than the 16 frames by which H.264 and H.265 may reorder
+JITTER_S = 0.003  # Matroska rounds to 1 ms, so two neighbouring steps may differ by 2 ms
+
+NO_CLOCK = {
+    "avi": "AVI records no presentation times: audio and video may be apart by up to 50 ms",
+}
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """A video stream: width and height are as shown, after rotation; times are on the clip's clock.
+
+    ``rotation_deg`` is how far the stored picture is turned counter-clockwise for display.
+    """
+
+    codec: str
+    width: int
+    height: int
+    fps: float
+    is_variable_rate: bool
+    rotation_deg: int
+    start_s: float
+    duration_s: float
+
+    @property
+    def end_s(self) -> float:
+        """End of the last frame, seconds."""
+        return self.start_s + self.duration_s
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """An audio stream; times are on the clip's clock."""
+
+    codec: str
+    sample_rate_hz: int
+    channels: int
+    start_s: float
+    duration_s: float
+
+    @property
+    def end_s(self) -> float:
+        """End of the last sample, seconds."""
+        return self.start_s + self.duration_s
+
+
+@dataclass(frozen=True)
+class ClipInfo:
+    """A clip; ``low_confidence`` says why its clock cannot be trusted, and is None where it can."""
+
+    path: Path
+    container: str
+    duration_s: float
+    video: VideoInfo | None
+    audio: AudioInfo | None
+    low_confidence: str | None
+
+    @property
+    def common_s(self) -> float:
+        """End of the stretch, from time 0, that every stream of the clip covers, seconds."""
+        return min(stream.end_s for stream in (self.video, self.audio) if stream is not None)
+
+
+def probe(path: str | Path) -> ClipInfo:
+    """Describe a clip without decoding it.
+
+    Args:
+        path: the clip's file.
+
+    Raises:
+        MediaError: if the file is missing or is not media. A missing stream is no error here.
+    """
+    with open_source(path) as source:
+        try:
+            return _describe(source)
+        except av.FFmpegError as error:
+            raise MediaError(f"{path} is damaged: {error.strerror}") from error
+
+
+def require_streams(info: ClipInfo) -> None:
+    """Refuse a clip without picture or without sound.
+
+    Raises:
+        MediaError: naming the missing stream.
+    """
+    for stream, name in ((info.video, "video"), (info.audio, "audio")):
+        if stream is None:
+            raise MediaError(f"{info.path.name} has no {name} stream")
+
+
+def _describe(source: Source) -> ClipInfo:
+    container = source.container
+    audio = _describe_audio(source, source.audio) if source.audio is not None else None
+    video = _describe_video(source, source.video) if source.video is not None else None
+    return ClipInfo(
+        path=source.path,
+        container=container.format.name,
+        duration_s=max(stream.end_s for stream in (video, audio) if stream is not None),
+        video=video,
+        audio=audio,
+        low_confidence=NO_CLOCK.get(container.format.name),
+    )
+
+
+def _describe_audio(source: Source, stream: Any) -> AudioInfo:
+    start_s = source.start_of(stream)
+    return AudioInfo(
+        codec=stream.codec_context.name,
+        sample_rate_hz=stream.codec_context.sample_rate,
+        channels=stream.codec_context.channels,
+        start_s=start_s,
+        duration_s=source.end_of(stream) - start_s,
+    )
+
+
+def _describe_video(source: Source, stream: Any) -> VideoInfo:
+    start_s, end_s = source.start_of(stream), source.end_of(stream)
+    source.seek(stream, start_s)
+    rotation_deg = _first_rotation(source, stream)
+    source.seek(stream, start_s)
+    is_variable_rate = _has_uneven_steps(source, stream)
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if rotation_deg % 180:
+        width, height = height, width
+    return VideoInfo(
+        codec=stream.codec_context.name,
+        width=width,
+        height=height,
+        fps=float(stream.average_rate or stream.guessed_rate or 25),
+        is_variable_rate=is_variable_rate,
+        rotation_deg=rotation_deg,
+        start_s=start_s,
+        duration_s=end_s - start_s,
+    )
+
+
+def _first_rotation(source: Source, stream: Any) -> int:
+    stream.codec_context.thread_type = "NONE"
+    for _, frame in source.frames(stream):
+        return int(frame.rotation)
+    return 0
+
+
+def _has_uneven_steps(source: Source, stream: Any) -> bool:
+    packets = list(islice(source.packets(stream), PACKETS_SEEN))
+    pts = sorted(packet.pts for packet in packets if packet.pts is not None)
+    if len(packets) == PACKETS_SEEN:
+        pts = pts[:-MAX_REORDER]  # frames between the last ones may come in packets not read
+    steps_s = np.diff(pts) * float(stream.time_base)
+    return len(steps_s) > 0 and float(np.ptp(steps_s)) > JITTER_S
