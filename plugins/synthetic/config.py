@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-import zoo
 from pydantic import Field
+
+import zoo
 
 Kind = Literal["sparse", "dense"]
 Difficulty = Literal["easy", "normal", "hard"]
@@ -31,9 +32,14 @@ class SyntheticConfig(zoo.ComponentConfig):
         return round(self.seconds * FPS)
 
     @property
+    def duration_s(self) -> float:
+        """Length of both streams, a whole number of frames, seconds."""
+        return self.num_frames / FPS
+
+    @property
     def num_samples(self) -> int:
         """Audio samples per clip."""
-        return round(self.num_frames / FPS * SAMPLE_RATE_HZ)
+        return self.num_frames * SAMPLE_RATE_HZ // FPS
 
 
 class Nuisance(zoo.ComponentConfig):

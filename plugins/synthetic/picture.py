@@ -38,6 +38,7 @@ class Wander:
         self._amplitude = amplitude / np.sqrt(terms) * rng.uniform(0.7, 1.3, terms)
 
     def __call__(self, times_s: Times) -> Times:
+        """Return the path at these times."""
         angle = 2 * np.pi * self._hz * times_s[:, None] + self._phase
         return np.asarray(np.sin(angle) @ self._amplitude)
 
@@ -171,8 +172,8 @@ class Scene:
                 pose.x + shift_x, pose.y + shift_y, pose.half_width, pose.half_height, pose.angle
             )
             cover = _coverage(layer, moved, self._size)
-            for channel, value in zip(canvas, layer.colour, strict=True):
-                channel += cover * (np.float32(value) - channel)
+            for channel, value in enumerate(layer.colour):
+                canvas[channel] += cover * (np.float32(value) - canvas[channel])
         light = (255 * (1 + self._light(times_s))).astype(np.float32)
         canvas *= light[:, None, None]
         np.clip(canvas + np.float32(0.5), 0, 255, out=canvas)

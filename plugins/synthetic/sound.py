@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from plugins.synthetic.config import SAMPLE_RATE_HZ, Nuisance
+from plugins.synthetic.config import SAMPLE_RATE_HZ, Nuisance, SyntheticConfig
 from plugins.synthetic.picture import Wander
 
 Array = NDArray[np.float32]
@@ -123,3 +123,18 @@ def mix(
     track += np.float32(level) * room_noise(rng, track.size, nuisance.hum_share)
     peak = rng.uniform(0.15, 0.9)
     return np.asarray(track * np.float32(peak / np.abs(track).max()), np.float32)
+
+
+def draw_stray(rng: np.random.Generator, config: SyntheticConfig, nuisance: Nuisance) -> Array:
+    """Return a track of sounds without a visible cause, anywhere in the clip."""
+    track = np.zeros(config.num_samples, np.float32)
+    for _ in range(draw_count(rng, nuisance.offscreen, config.seconds)):
+        level = np.float32(rng.uniform(0.2, 0.8))
+        add(track, level * draw_offscreen(rng), rng.uniform(-0.4, config.seconds))
+    return track
+
+
+def draw_count(rng: np.random.Generator, per_9_s: tuple[int, int], seconds: float) -> int:
+    """Draw how many there are in a clip, given the smallest and largest number per 9 s."""
+    low, high = (round(number * seconds / 9) for number in per_9_s)
+    return int(rng.integers(low, high, endpoint=True))

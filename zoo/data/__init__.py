@@ -1,0 +1,1 @@
+"""Clips on disk: manifests, their checks, crops and the feature store."""

@@ -1,0 +1,257 @@
+"""Manifests: a Parquet table of clips, one row each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from zoo.contracts import ClipRecord
+from zoo.errors import ManifestError, MediaError
+
+Split = Literal["train", "valid", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+Progress = Callable[[int, int], None]
+"""Called with the number of clips done and the number of all."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One row of a manifest.
+
+    Attributes:
+        path: the file, absolute.
+        split: what the clip is for.
+        duration_s: the stretch from time 0 that both streams cover, seconds.
+        video_fps: frames per second (the mean, for a variable rate).
+        width: of the picture as shown, pixels.
+        height: of the picture as shown, pixels.
+        sample_rate_hz: audio samples per second.
+        channels: audio channels.
+        label: class of the clip, where known.
+        events_s: onsets of audible and visible events, seconds, where known.
+    """
+
+    path: Path
+    split: Split
+    duration_s: float
+    video_fps: float
+    width: int
+    height: int
+    sample_rate_hz: int
+    channels: int
+    label: str | None = None
+    events_s: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Clips of a data set, in order."""
+
+    clips: tuple[Clip, ...]
+    folder: Path
+    """Paths below this folder are stored relative to it, so that it can be moved."""
+
+    def select(self, split: Split) -> Manifest:
+        """Return the clips of one split.
+
+        Raises:
+            ManifestError: if there is none.
+        """
+        clips = tuple(clip for clip in self.clips if clip.split == split)
+        if not clips:
+            held = sorted({clip.split for clip in self.clips})
+            raise ManifestError(
+                f"the manifest in {self.folder} has no clip in split '{split}' "
+                f"(it has {', '.join(held) or 'none at all'})"
+            )
+        return Manifest(clips, self.folder)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of all rows and of the sizes of the files; moving the folder does not change it."""
+        digest = hashlib.sha256()
+        for clip in self.clips:
+            size = clip.path.stat().st_size if clip.path.exists() else None
+            row = [self._stored_path(clip), *list(vars(clip).values())[1:], size]
+            digest.update(json.dumps(row).encode())
+        return digest.hexdigest()
+
+    def _stored_path(self, clip: Clip) -> str:
+        if clip.path.is_relative_to(self.folder):
+            return clip.path.relative_to(self.folder).as_posix()
+        return str(clip.path)
+
+    def write(self, path: Path) -> None:
+        """Write the manifest as Parquet.
+
+        Raises:
+            ManifestError: if the file cannot be written.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        rows = [{**vars(clip), "path": self._stored_path(clip)} for clip in self.clips]
+        part = path.with_name(path.name + ".part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(pa.Table.from_pylist(rows, schema=_schema()), part)
+            part.replace(path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise ManifestError(f"cannot write the manifest {path}: {_reason(error)}") from error
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Read a manifest.
+
+        Raises:
+            ManifestError: if it is missing, not a manifest, empty, or all of its clips are gone.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = Path(path).absolute()
+        if not path.is_file():
+            raise ManifestError(f"there is no manifest at {path}; make one with: zoo data prepare")
+        try:
+            table = pq.read_table(path)
+        except (pa.ArrowException, OSError) as error:
+            raise ManifestError(f"{path} is not a Parquet file that can be read") from error
+        missing = sorted(set(_schema().names) - set(table.column_names))
+        if missing:
+            raise ManifestError(
+                f"{path} is not a manifest: it lacks the columns {', '.join(missing)}"
+            )
+        try:
+            rows = table.select(_schema().names).cast(_schema()).to_pylist()
+        except (pa.ArrowException, ValueError) as error:
+            raise ManifestError(f"{path} is not a manifest: {_reason(error)}") from error
+        manifest = cls(tuple(_to_clip(row, path) for row in rows), path.parent)
+        manifest._check_files(path)
+        return manifest
+
+    def _check_files(self, path: Path) -> None:
+        if not self.clips:
+            raise ManifestError(f"the manifest {path} holds no clip")
+        gone = [clip.path for clip in self.clips if not clip.path.exists()]
+        if len(gone) == len(self.clips):
+            raise ManifestError(
+                f"none of the {len(gone)} clips of {path} exists any more (first: {gone[0]}); "
+                "was the manifest moved without its clips?"
+            )
+        if gone:
+            log.warning("%d of %d clips of %s are gone", len(gone), len(self.clips), path)
+
+
+def build_manifest(
+    records: Iterable[ClipRecord],
+    out: Path,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> tuple[Manifest, list[tuple[Path, str]]]:
+    """Probe every clip and write a manifest of those that have both streams.
+
+    Args:
+        records: what a dataset adapter knows about the clips.
+        out: the manifest to write.
+        progress: is told how far it is.
+        workers: threads that probe; by default one per processor.
+
+    Returns:
+        The manifest, and the clips that were left out with the reason for each.
+
+    Raises:
+        ManifestError: if no clip is left, or the manifest cannot be written.
+    """
+    records = list(records)
+    if not records:
+        raise ManifestError("there are no clips to put into a manifest")
+    clips: list[Clip] = []
+    rejected: list[tuple[Path, str]] = []
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        for done, (record, answer) in enumerate(
+            zip(records, pool.map(_probe, records), strict=True), start=1
+        ):
+            if isinstance(answer, Clip):
+                clips.append(answer)
+            else:
+                rejected.append((record.path, answer))
+            if progress:
+                progress(done, len(records))
+    if not clips:
+        path, reason = rejected[0]
+        raise ManifestError(
+            f"none of the {len(rejected)} clips can be used; the first, {path}: {reason}"
+        )
+    manifest = Manifest(tuple(clips), out.absolute().parent)
+    manifest.write(out)
+    return manifest, rejected
+
+
+def _probe(record: ClipRecord) -> Clip | str:
+    from zoo.media import probe, require_streams
+
+    try:
+        info = probe(record.path)
+        require_streams(info)
+    except MediaError as error:
+        return str(error)
+    assert info.video is not None
+    assert info.audio is not None
+    return Clip(
+        path=record.path.absolute(),
+        split=record.split,
+        duration_s=info.common_s,
+        video_fps=info.video.fps,
+        width=info.video.width,
+        height=info.video.height,
+        sample_rate_hz=info.audio.sample_rate_hz,
+        channels=info.audio.channels,
+        label=record.label,
+        events_s=record.events_s,
+    )
+
+
+def _to_clip(row: dict[str, Any], path: Path) -> Clip:
+    if row["path"] is None or row["split"] not in SPLITS or row["duration_s"] is None:
+        raise ManifestError(f"{path} has a row without path, split or duration: {row}")
+    events_s = row["events_s"]
+    changed = {
+        "path": path.parent / row["path"],
+        "events_s": None if events_s is None else tuple(events_s),
+    }
+    return Clip(**{**row, **changed})
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    return pa.schema(
+        {
+            "path": pa.string(),
+            "split": pa.string(),
+            "duration_s": pa.float64(),
+            "video_fps": pa.float64(),
+            "width": pa.int32(),
+            "height": pa.int32(),
+            "sample_rate_hz": pa.int32(),
+            "channels": pa.int32(),
+            "label": pa.string(),
+            "events_s": pa.list_(pa.float64()),
+        }
+    )
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())
