@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
 from plugins.synthetic import dense, sparse
 from plugins.synthetic.config import FPS, SAMPLE_RATE_HZ, SyntheticConfig
+from zoo.media import encode
 
 CRF = 20
-KEY_FRAME_EVERY = 25  # frames: a window is decoded from at most one second before its start
+GOP = (18, 32)  # frames between key frames: a window is decoded from about a second before it
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,10 @@ class Truth:
 
 def _plan(config: SyntheticConfig, index: int) -> tuple[sparse.Sparse | dense.Dense, list[int]]:
     seeds = np.random.SeedSequence([config.seed, index]).spawn(2)
-    kinds = {"sparse": sparse.plan, "dense": dense.plan}
+    rng = np.random.default_rng(seeds[0])
     entropy = [int(word) for word in seeds[1].generate_state(4)]
-    return kinds[config.kind](np.random.default_rng(seeds[0]), config), entropy
+    planned = sparse.plan(rng, config) if config.kind == "sparse" else dense.plan(rng, config)
+    return planned, entropy
 
 
 def describe(config: SyntheticConfig, index: int) -> Truth:
@@ -51,39 +51,17 @@ def render(
 def write(config: SyntheticConfig, index: int, path: Path) -> None:
     """Render a clip and write it; the file appears only when it is complete."""
     frames, samples, _ = render(config, index)
-    # A fixed distance between key frames would stamp the time into the compression noise.
-    phase = int(np.random.default_rng([config.seed, index, 1]).integers(KEY_FRAME_EVERY))
-    part = path.with_suffix(".part")
-    with av.open(str(part), "w", format="mp4") as container:
-        _write_streams(container, frames, samples, phase)
-    part.replace(path)
-
-
-def _write_streams(
-    container: av.container.OutputContainer,
-    frames: NDArray[np.uint8],
-    samples: NDArray[np.float32],
-    phase: int,
-) -> None:
-    options = {"preset": "ultrafast", "crf": str(CRF), "forced-idr": "1"}
-    video = container.add_stream("libx264", rate=FPS, options=options)
-    video.height, video.width = frames.shape[1:3]
-    video.pix_fmt = "yuv420p"
-    video.codec_context.thread_count = 1
-    video.codec_context.gop_size = 10 * KEY_FRAME_EVERY
-    # The fast coder halves the cost of a clip; at this rate nobody hears the difference.
-    audio = container.add_stream(
-        "aac", rate=SAMPLE_RATE_HZ, layout="mono", options={"aac_coder": "fast"}
+    # Key frames at the same times in every clip would stamp the time into the compression noise.
+    gop = int(np.random.default_rng([config.seed, index, 1]).integers(*GOP, endpoint=True))
+    encode(
+        path,
+        frames,
+        samples,
+        fps=FPS,
+        sample_rate_hz=SAMPLE_RATE_HZ,
+        crf=CRF,
+        gop=gop,
+        video_options={"preset": "ultrafast"},
+        # The fast coder halves the cost of a clip; at this bit rate nobody hears the difference.
+        audio_options={"aac_coder": "fast", "b": "64k"},
     )
-    audio.bit_rate = 64_000
-    for index, picture in enumerate(frames):
-        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-        frame.pts, frame.time_base = index, Fraction(1, FPS)
-        if index % KEY_FRAME_EVERY == phase:
-            frame.pict_type = av.video.frame.PictureType.I
-        container.mux(video.encode(frame))
-    container.mux(video.encode())
-    block = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
-    block.sample_rate, block.pts, block.time_base = SAMPLE_RATE_HZ, 0, Fraction(1, SAMPLE_RATE_HZ)
-    container.mux(audio.encode(block))
-    container.mux(audio.encode())

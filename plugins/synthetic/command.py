@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import typer
 from pydantic import ValidationError
@@ -73,7 +73,7 @@ def parse_split(text: str) -> dict[Split, float]:
                 "expected train, valid or test, or shares such as train=0.8,valid=0.1,test=0.1"
             )
         try:
-            shares[cast(Split, name)] = float(share or 1)
+            shares[name] = float(share or 1)
         except ValueError as error:
             raise ConfigError(f"'{share}' in --split {text} is not a number") from error
     if min(shares.values()) < 0 or sum(shares.values()) <= 0:

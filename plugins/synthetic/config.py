@@ -19,12 +19,18 @@ SAMPLE_RATE_HZ = 16_000
 class SyntheticConfig(zoo.ComponentConfig):
     """The recipe of every clip in a folder; the number of clips is not part of it."""
 
-    kind: Kind = Field("sparse", description="a few audible events, or continuous motion and sound")
-    seed: int = Field(0, ge=0, description="clip i depends on (seed, i) only")
-    size: int = Field(64, ge=32, le=512, multiple_of=2, description="width = height, pixels")
-    seconds: float = Field(9.0, ge=2.0, le=60.0, description="length of every clip, seconds")
-    difficulty: Difficulty = Field("normal", description="how much nuisance")
-    version: int = Field(RENDERER_VERSION, description="version of the renderer")
+    kind: Kind = Field(
+        default="sparse", description="a few audible events, or continuous motion and sound"
+    )
+    seed: int = Field(default=0, ge=0, description="clip i depends on (seed, i) only")
+    size: int = Field(
+        default=64, ge=32, le=512, multiple_of=2, description="width = height, pixels"
+    )
+    seconds: float = Field(
+        default=9.0, ge=2.0, le=60.0, description="length of every clip, seconds"
+    )
+    difficulty: Difficulty = Field(default="normal", description="how much nuisance")
+    version: int = Field(default=RENDERER_VERSION, description="version of the renderer")
 
     @property
     def num_frames(self) -> int:

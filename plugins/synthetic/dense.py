@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plugins.synthetic import sound
-from plugins.synthetic.config import NUISANCE, SyntheticConfig
+from plugins.synthetic.config import NUISANCE, SAMPLE_RATE_HZ, SyntheticConfig
 from plugins.synthetic.picture import Layer, Pose, Scene, Times, Wander, draw_distractor
 
 MARGIN_S = 1.5  # the babble begins before the clip and goes on after it
@@ -106,7 +106,7 @@ class Dense:
 
     @cached_property
     def _sample_times_s(self) -> NDArray[np.float64]:
-        return np.arange(self.config.num_samples) / sound.SAMPLE_RATE_HZ
+        return np.arange(self.config.num_samples) / SAMPLE_RATE_HZ
 
     def render(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], sound.Array]:
         """Draw the frames and make the sound."""
@@ -143,7 +143,7 @@ class Dense:
         opening = babble.at(babble.opening, times_s).astype(np.float32)
         bright = babble.at(babble.width, times_s).astype(np.float32)
         pitch_hz = self.voice.base_hz * 2 ** (OCTAVES * babble.at(babble.pitch, times_s))
-        cycles = np.cumsum(pitch_hz) / sound.SAMPLE_RATE_HZ
+        cycles = np.cumsum(pitch_hz) / SAMPLE_RATE_HZ
         angle = (2 * np.pi * (cycles % 1)).astype(np.float32)
         dull, sharp = np.zeros_like(opening), np.zeros_like(opening)
         for number in range(1, 9):
@@ -157,7 +157,7 @@ class Dense:
         voice *= opening**1.3
         for onset_s, strength in zip(babble.onsets_s, babble.strength, strict=True):
             if rng.random() < 0.4:  # a consonant
-                length = round(rng.uniform(0.01, 0.04) * sound.SAMPLE_RATE_HZ)
+                length = round(rng.uniform(0.01, 0.04) * SAMPLE_RATE_HZ)
                 burst = rng.standard_normal(length, np.float32) * np.float32(0.5 * strength)
                 sound.add(voice, burst, onset_s)
         return np.asarray(voice, np.float32)

@@ -57,11 +57,17 @@ class Pose:
 class Layer(Protocol):
     """One shape of the scene."""
 
-    colour: tuple[float, float, float]
-    sides: int
-    """Corners of the polygon; 0 is an ellipse."""
-    ring: float
-    """Share of the radius that is hollow; 0 is filled."""
+    @property
+    def colour(self) -> tuple[float, float, float]:
+        """Red, green and blue in 0..1."""
+
+    @property
+    def sides(self) -> int:
+        """Corners of the polygon; 0 is an ellipse."""
+
+    @property
+    def ring(self) -> float:
+        """Share of the radius that is hollow; 0 is filled."""
 
     def pose(self, times_s: Times) -> Pose:
         """Return where the shape is at these times."""
@@ -69,7 +75,7 @@ class Layer(Protocol):
 
 def _coverage(layer: Layer, pose: Pose, size: int) -> Array:
     """Return how much of every pixel the shape covers, ``(frames, H, W)`` in 0..1."""
-    centres = (np.arange(size, dtype=np.float32) + 0.5) / size
+    centres: Array = ((np.arange(size) + 0.5) / size).astype(np.float32)
     cos, sin = np.cos(pose.angle), np.sin(pose.angle)
     # Into the shape's own axes, in units of its half width and half height.
     x = centres[None, :] - pose.x.astype(np.float32)[:, None]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plugins.synthetic import sound
-from plugins.synthetic.config import NUISANCE, Nuisance, SyntheticConfig
+from plugins.synthetic.config import NUISANCE, SAMPLE_RATE_HZ, Nuisance, SyntheticConfig
 from plugins.synthetic.picture import Layer, Pose, Scene, Times, draw_distractor
 
 MIN_GAP_S = 0.45
@@ -151,8 +151,8 @@ class Sparse:
             hit = sound.strike(rng, self.species.timbre, impact.octaves)
             hit *= np.float32(impact.loudness)
             sound.add(track, hit, impact.time_s)
-            loud = hit[: round(sound.LOUD_S * sound.SAMPLE_RATE_HZ)]
-            powers.append(float(np.sum(loud**2)) / (sound.LOUD_S * sound.SAMPLE_RATE_HZ))
+            loud = hit[: round(sound.LOUD_S * SAMPLE_RATE_HZ)]
+            powers.append(float(np.sum(loud**2)) / (sound.LOUD_S * SAMPLE_RATE_HZ))
         stray = sound.draw_stray(rng, self.config, nuisance)
         return sound.mix(rng, track, float(np.mean(powers)), stray, nuisance)
 
