@@ -150,7 +150,12 @@ class HeadInput(ComponentConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class HeadSpec(Spec):
-    """``build(config, head_input) -> Head``: tokens of both modalities to logits."""
+    """``build(config, head_input) -> Head``: tokens of both modalities to logits.
+
+    ``stage2`` holds, per preset, what this head wants different in stage II.
+    """
+
+    stage2: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

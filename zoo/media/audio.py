@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import av
@@ -26,26 +27,50 @@ FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
 
 @dataclass(frozen=True)
 class Sound:
-    """Samples of a window, and which part of it was decoded, seconds."""
+    """Samples of a window, how much of it was decoded and where that ends, seconds."""
 
     samples: Samples
     decoded_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
+class PacketGrid:
+    """Where the packets of a stream lie when counted from its start: ``first + j * step`` samples.
+
+    Matroska rounds times to 1 ms. Counting makes a window that was reached by seeking land on the
+    same sample as a decode of the whole stream.
+    """
+
+    first: int
+    step: int
+    tolerance: float
+
+    def snap(self, index: int, num_samples: int) -> int:
+        """Return the grid point that a rounded time stands for, or the time itself."""
+        if num_samples != self.step:
+            return index
+        on_grid = self.first + round((index - self.first) / self.step) * self.step
+        return on_grid if abs(on_grid - index) <= self.tolerance else index
 
 
 class Line:
     """A stretch of the stream's own samples; index 0 is ``first`` samples after time 0."""
 
-    def __init__(self, first: int, last: int, rate_hz: int):
+    def __init__(self, first: int, last: int, rate_hz: int, grid: PacketGrid | None):
         self.first = first
         self.rate_hz = rate_hz
         self.samples = np.zeros(last - first, np.float32)
         self.covered = np.zeros(last - first, np.bool_)
+        self._grid = grid
         self._expected: int | None = None
 
     def place(self, time_s: float, mono: Samples) -> None:
         """Put samples where their time says, or right behind the last ones if it nearly does."""
         index = round(time_s * self.rate_hz)
-        if self._expected is not None and abs(index - self._expected) <= HOLE_S * self.rate_hz:
+        if self._expected is None:
+            index = self._grid.snap(index, len(mono)) if self._grid else index
+        elif abs(index - self._expected) <= HOLE_S * self.rate_hz:
             index = self._expected
         self._expected = index + len(mono)
         begin = max(index, self.first)
@@ -63,65 +88,99 @@ def read_audio(source: Source, *, start_s: float, num_samples: int, sample_rate_
     """
     stream = source.audio
     assert stream is not None
+    window = _WindowTimes(start_s, num_samples, sample_rate_hz)
     errors = source.num_errors
-    first_s = source.start_of(stream)
+    grid: PacketGrid | None = None
     for retreat_s in RETREATS_S:
         target_s = start_s - PRE_ROLL_S - retreat_s
-        if target_s <= first_s:
+        if target_s <= source.start_of(stream):
             break
+        grid = grid or _packet_grid(source)
         if source.seek(stream, target_s):
-            sound = _read_from_here(source, start_s, num_samples, sample_rate_hz, True)
-            if sound is not None:
-                return sound
+            line = _read_from_here(source, window, grid, is_seek=True)
+            if line is not None:
+                return window.cut(line)
         source.num_errors = errors
-    source.seek(stream, first_s - 1.0)
-    sound = _read_from_here(source, start_s, num_samples, sample_rate_hz, False)
-    assert sound is not None
-    return sound
+    source.rewind(stream)
+    return window.cut(_read_from_here(source, window, None, is_seek=False))
+
+
+@dataclass(frozen=True)
+class _WindowTimes:
+    start_s: float
+    num_samples: int
+    sample_rate_hz: int
+
+    @property
+    def end_s(self) -> float:
+        return self.start_s + self.num_samples / self.sample_rate_hz
+
+    def line(self, rate_hz: int, grid: PacketGrid | None) -> Line:
+        """Start where both rates have a sample, so that resampling never depends on the window."""
+        step, _ = _steps(rate_hz, self.sample_rate_hz)
+        first = math.floor((self.start_s - MARGIN_S) * rate_hz / step) * step
+        last = math.ceil((self.end_s + MARGIN_S) * rate_hz / step) * step
+        return Line(first, last, rate_hz, grid)
+
+    def cut(self, line: Line | None) -> Sound:
+        """Resample the line and cut the window out of it."""
+        if line is None:
+            return Sound(np.zeros(self.num_samples, np.float32), 0.0, -math.inf)
+        begin = round(self.start_s * line.rate_hz) - line.first
+        covered = line.covered[begin : round(self.end_s * line.rate_hz) - line.first]
+        where = np.flatnonzero(covered)
+        last = float(where[-1] + 1) / line.rate_hz if len(where) else -math.inf
+        step_in, step_out = _steps(line.rate_hz, self.sample_rate_hz)
+        samples = resample(line.samples, line.rate_hz, self.sample_rate_hz)
+        offset = round(self.start_s * self.sample_rate_hz) - line.first // step_in * step_out
+        return Sound(
+            np.ascontiguousarray(samples[offset : offset + self.num_samples]),
+            decoded_s=len(where) / line.rate_hz,
+            end_s=self.start_s + last,
+        )
+
+
+def _packet_grid(source: Source) -> PacketGrid | None:
+    """Read the first packets where a tick of the container is longer than a sample."""
+    stream = source.audio
+    assert stream is not None
+    tick = float(stream.time_base) * stream.codec_context.sample_rate
+    if tick <= 1:
+        return None
+    source.rewind(stream)
+    frames = list(islice(source.frames(stream), 3))
+    if len(frames) < 3:
+        return None
+    (first_s, first), (_, second), _ = frames
+    index = round(first_s * first.sample_rate) + first.samples
+    return PacketGrid(index, second.samples, tolerance=tick + 1)
 
 
 def _read_from_here(
-    source: Source, start_s: float, num_samples: int, sample_rate_hz: int, is_seek: bool
-) -> Sound | None:
+    source: Source, window: _WindowTimes, grid: PacketGrid | None, *, is_seek: bool
+) -> Line | None:
     """Read from the current position; None if that lies too late for the window."""
-    end_s = start_s + num_samples / sample_rate_hz
     line: Line | None = None
     for time_s, frame in source.frames(source.audio):
         if line is None:
-            if is_seek and time_s > start_s - NEEDED_S:
+            if is_seek and time_s > window.start_s - NEEDED_S:
                 return None
-            line = _line_for(frame.sample_rate, sample_rate_hz, start_s, end_s)
+            line = window.line(frame.sample_rate, grid)
         if frame.sample_rate != line.rate_hz:
             raise MediaError(
-                f"{source.path} changes its audio rate from {line.rate_hz} to "
+                f"{source.path.name} changes its audio rate from {line.rate_hz} to "
                 f"{frame.sample_rate} Hz; re-encode it first"
             )
         line.place(time_s, to_mono(frame))
-        if time_s >= end_s + MARGIN_S:
+        if time_s >= window.end_s + MARGIN_S:
             break
-    if line is None:
-        return None if is_seek else Sound(np.zeros(num_samples, np.float32), 0.0)
-    begin = round(start_s * line.rate_hz) - line.first
-    covered = line.covered[begin : begin + round((end_s - start_s) * line.rate_hz)]
-    step_in, step_out = _steps(line.rate_hz, sample_rate_hz)
-    samples = resample(line.samples, line.rate_hz, sample_rate_hz)
-    offset = round(start_s * sample_rate_hz) - line.first // step_in * step_out
-    out = np.ascontiguousarray(samples[offset : offset + num_samples])
-    return Sound(out, float(covered.sum()) / line.rate_hz)
+    return line
 
 
 def _steps(rate_hz: int, sample_rate_hz: int) -> tuple[int, int]:
     """Return the shortest time that is whole in both rates, in samples of each."""
     common = math.gcd(rate_hz, sample_rate_hz)
     return rate_hz // common, sample_rate_hz // common
-
-
-def _line_for(rate_hz: int, sample_rate_hz: int, start_s: float, end_s: float) -> Line:
-    """Start where both rates have a sample, so that resampling never depends on the window."""
-    step, _ = _steps(rate_hz, sample_rate_hz)
-    first = math.floor((start_s - MARGIN_S) * rate_hz / step) * step
-    last = math.ceil((end_s + MARGIN_S) * rate_hz / step) * step
-    return Line(first, last, rate_hz)
 
 
 def to_mono(frame: Any) -> Samples:

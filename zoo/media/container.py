@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import av
 from av.format import Flags
-from av.stream import Disposition
+from av.stream import Discard, Disposition
 
 from zoo.errors import MediaError
 
@@ -27,6 +29,7 @@ class Source:
     audio: Any | None
     origin_s: float = 0.0
     num_errors: int = 0
+    _ends_s: dict[int, float] = field(default_factory=dict)
 
     def start_of(self, stream: Any) -> float:
         """Return the presentation time of the first frame of a stream, seconds."""
@@ -37,12 +40,17 @@ class Source:
 
         Matroska writes it as a tag. Where nothing is written, the last packets are read.
         """
-        if stream.duration is not None:
+        if stream.index not in self._ends_s:
+            self._ends_s[stream.index] = self._find_end(stream)
+        return self._ends_s[stream.index]
+
+    def _find_end(self, stream: Any) -> float:
+        if stream.duration:
             return self.start_of(stream) + float(stream.duration * stream.time_base)
-        tag = stream.metadata.get("DURATION")
+        tag = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
         if tag:
-            hours, minutes, seconds = tag.split(":")
-            return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - self.origin_s
+            hours, minutes, seconds = (float(part) for part in tag.groups())
+            return hours * 3600 + minutes * 60 + seconds - self.origin_s
         return self._last_packet_end(stream)
 
     def _last_packet_end(self, stream: Any) -> float:
@@ -57,15 +65,30 @@ class Source:
 
     def seek(self, stream: Any, time_s: float) -> bool:
         """Move to a random access point at or before a time; say whether that was possible."""
-        ticks = int((time_s + self.origin_s) / stream.time_base)
+        ticks = math.floor((time_s + self.origin_s) / stream.time_base)
         try:
             self.container.seek(ticks, stream=stream, backward=True)
         except av.FFmpegError:
             return False
         return True
 
+    def rewind(self, stream: Any) -> None:
+        """Move to the first packet of a stream.
+
+        Raises:
+            MediaError: if the container cannot be read a second time.
+        """
+        if self.seek(stream, self.start_of(stream) - 1.0):
+            return
+        try:
+            self.container.seek(0)
+        except av.FFmpegError as error:
+            raise MediaError(f"{self.path} cannot be read twice; remux it to mkv first") from error
+
     def packets(self, stream: Any) -> Iterator[Any]:
         """Yield the packets of a stream; a read error is counted and ends them."""
+        for other in self.container.streams:
+            other.discard = Discard.default if other is stream else Discard.all
         demuxer = self.container.demux(stream)
         while True:
             try:

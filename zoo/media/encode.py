@@ -13,11 +13,15 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
+from av.codec.codec import UnknownCodecError
 
 from zoo.errors import MediaError
 
 Picture = npt.NDArray[np.uint8]
 Samples = npt.NDArray[np.float32]
+
+# Encoders that would write their own log to the terminal.
+QUIET = {"libx265": {"x265-params": "log-level=none"}}
 
 
 @contextmanager
@@ -84,7 +88,8 @@ def encode(
                 video, track = None, None
                 pictures: Iterator[Picture] = iter(())
                 if frames is not None:
-                    options = _quality(crf, gop) | dict(video_options or {})
+                    options = QUIET.get(video_codec, {}) | _quality(crf, gop)
+                    options |= dict(video_options or {})
                     video, pictures = _add_video(out, iter(frames), rate, video_codec, options)
                 if samples is not None:
                     delay = round(max(audio_delay_s, 0.0) * sample_rate_hz)
@@ -96,8 +101,18 @@ def encode(
                     out.mux(packet)
         except (av.FFmpegError, ValueError) as error:
             raise MediaError(
-                f"cannot write {path.name} with {video_codec} and {audio_codec}: {error}"
+                f"cannot write {path.name} with {video_codec} and {audio_codec}: {reason(error)}"
             ) from error
+
+
+def reason(error: Exception) -> str:
+    """Say in a few words what FFmpeg did not like."""
+    if isinstance(error, UnknownCodecError):
+        return f"there is no encoder {error}"
+    if isinstance(error, av.FFmpegError) and error.strerror:
+        log = f" ({error.log[2].strip()})" if error.log else ""
+        return f"{error.strerror}{log}"
+    return str(error)
 
 
 def _delayed(samples: npt.NDArray[np.float32], rate_hz: int, delay_s: float) -> Samples:

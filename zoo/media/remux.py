@@ -10,7 +10,7 @@ import av
 
 from zoo.errors import MediaError
 from zoo.media.container import Source, open_source
-from zoo.media.encode import replacing
+from zoo.media.encode import reason, replacing
 
 EDIT_LIST_SUFFIXES = {".mp4", ".m4a", ".m4v", ".mov"}  # these can hide what lies before time 0
 
@@ -36,7 +36,7 @@ def shift_audio(path: str | Path, out: str | Path, delay_s: float) -> None:
             with av.open(f"file:{temporary}", "w") as target:
                 _copy(source, target, delay_s, hides_start=out.suffix.lower() in EDIT_LIST_SUFFIXES)
         except (av.FFmpegError, ValueError) as error:
-            raise MediaError(f"cannot write {path.name} as {out.name}: {error}") from error
+            raise MediaError(f"cannot write {path.name} as {out.name}: {reason(error)}") from error
 
 
 def _copy(source: Source, target: Any, delay_s: float, hides_start: bool) -> None:

@@ -17,17 +17,18 @@ RETREATS_S = (0.0, 1.0, 4.0, 16.0)  # how much earlier to seek when a seek lande
 
 @dataclass(frozen=True)
 class Pictures:
-    """Frames of a window, and how much of it was really there, seconds."""
+    """Frames of a window, and the end of the last frame that was decoded for it, seconds."""
 
     frames: npt.NDArray[np.uint8]
-    last_s: float
+    end_s: float
 
 
 class Scaler:
     """Turns decoded frames into RGB arrays of one size, upright."""
 
-    def __init__(self, short_side: int | None):
+    def __init__(self, short_side: int | None, *, exact: bool):
         self.short_side = short_side
+        self.interpolation = Interpolation.BICUBIC if exact else Interpolation.AREA
         self.size: tuple[int, int] | None = None  # width and height before rotation
         self._reformatter = VideoReformatter()  # keeps its swscale context between frames
 
@@ -41,7 +42,7 @@ class Scaler:
             width=width,
             height=height,
             format="rgb24",
-            interpolation=Interpolation.BICUBIC,
+            interpolation=self.interpolation,
             threads=1,
         )
         plane = rgb.planes[0]
@@ -58,70 +59,93 @@ def _target_size(width: int, height: int, short_side: int | None) -> tuple[int, 
 
 
 def read_video(
-    source: Source, *, start_s: float, num_frames: int, fps: float, short_side: int | None
-) -> Pictures:
-    """Read the frames nearest to ``start_s + k / fps``."""
+    source: Source,
+    *,
+    start_s: float,
+    num_frames: int,
+    fps: float,
+    short_side: int | None,
+    exact: bool,
+) -> Pictures | None:
+    """Read the frames nearest to ``start_s + k / fps``; None if not one can be decoded."""
     stream = source.video
     assert stream is not None
     stream.codec_context.thread_type = "NONE"
     errors = source.num_errors
-    first_s = source.start_of(stream)
     times_s = start_s + np.arange(num_frames) / fps
     for retreat_s in RETREATS_S:
         target_s = start_s - retreat_s
-        if target_s <= first_s:
+        if target_s <= source.start_of(stream):
             break
         if source.seek(stream, target_s):
-            pictures = _read_from_here(source, times_s, short_side, is_seek=True)
-            if pictures is not None:
-                return pictures
+            window = _WindowFrames(times_s, Scaler(short_side, exact=exact))
+            if _read_from_here(source, window, is_seek=True):
+                return window.finish()
         source.num_errors = errors
-    source.seek(stream, first_s - 1.0)
-    pictures = _read_from_here(source, times_s, short_side, is_seek=False)
-    assert pictures is not None
-    return pictures
+    source.rewind(stream)
+    window = _WindowFrames(times_s, Scaler(short_side, exact=exact))
+    _read_from_here(source, window, is_seek=False)
+    return window.finish()
 
 
-def _read_from_here(
-    source: Source, times_s: npt.NDArray[np.float64], short_side: int | None, *, is_seek: bool
-) -> Pictures | None:
-    """Fill the window from the current position; None if that lies after the window's start.
+def _read_from_here(source: Source, window: _WindowFrames, *, is_seek: bool) -> bool:
+    """Fill the window from the current position; False if that lies after its start."""
+    for time_s, frame in source.frames(source.video):
+        if is_seek and window.is_empty:
+            if not frame.key_frame:
+                continue  # pictures before the first key frame may lack what they refer to
+            if time_s > window.times_s[0] + TIME_TOLERANCE_S:
+                return False
+        window.add(time_s, frame)
+        if window.is_full:
+            break
+    return not window.is_empty
+
+
+class _WindowFrames:
+    """The output array, filled as frames arrive in the order of their times.
 
     A frame is shown from the middle between its predecessor and itself to the middle between
     itself and its successor, so each is converted only once its successor is known.
     """
-    num_frames = len(times_s)
-    scaler = Scaler(short_side)
-    out: npt.NDArray[np.uint8] | None = None
-    filled = 0
-    held: Any = None
-    held_s = -np.inf
 
-    def show(frame: Any, until: int) -> None:
-        nonlocal out, filled
-        if until > filled:
-            picture = scaler(frame)
-            if out is None:
-                out = np.empty((num_frames, *picture.shape), np.uint8)
-            out[filled:until] = picture
-            filled = until
+    def __init__(self, times_s: npt.NDArray[np.float64], scaler: Scaler):
+        self.times_s = times_s
+        self._scaler = scaler
+        self._frames: npt.NDArray[np.uint8] | None = None
+        self._filled = 0
+        self._last: Any = None
+        self._last_s = -np.inf
 
-    for time_s, frame in source.frames(source.video):
-        if held is None:
-            if is_seek and not frame.key_frame:
-                continue  # pictures before the first key frame may lack what they refer to
-            if is_seek and time_s > times_s[0] + TIME_TOLERANCE_S:
-                return None
-        else:
-            middle_s = (held_s + time_s) / 2 + TIME_TOLERANCE_S
-            show(held, int(np.searchsorted(times_s, middle_s, side="right")))
-            if filled == num_frames:
-                break
-        held, held_s = frame, time_s
-    if held is None:
-        if is_seek:
+    @property
+    def is_empty(self) -> bool:
+        return self._last is None
+
+    @property
+    def is_full(self) -> bool:
+        return self._filled == len(self.times_s)
+
+    def add(self, time_s: float, frame: Any) -> None:
+        """Take the next frame, which settles where the one before it is shown."""
+        if self._last is not None:
+            middle_s = (self._last_s + time_s) / 2 + TIME_TOLERANCE_S
+            self._show_last(int(np.searchsorted(self.times_s, middle_s, side="right")))
+        self._last, self._last_s = frame, time_s
+
+    def finish(self) -> Pictures | None:
+        """Repeat the last frame to the end of the window."""
+        if self._last is None:
             return None
-        return Pictures(np.zeros((0, 0, 0, 3), np.uint8), -np.inf)
-    show(held, num_frames)
-    assert out is not None
-    return Pictures(out, held_s)
+        self._show_last(len(self.times_s))
+        assert self._frames is not None
+        length_s = float((self._last.duration or 0) * self._last.time_base)
+        return Pictures(self._frames, self._last_s + length_s)
+
+    def _show_last(self, until: int) -> None:
+        if until <= self._filled:
+            return
+        picture = self._scaler(self._last)
+        if self._frames is None:
+            self._frames = np.empty((len(self.times_s), *picture.shape), np.uint8)
+        self._frames[self._filled : until] = picture
+        self._filled = until

@@ -1,0 +1,119 @@
+"""Reading what training and prediction need of a clip, with an optional cache of decoded clips."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from zoo.contracts import Frames, LogMel
+from zoo.errors import MediaError
+from zoo.media import decode
+from zoo.timeline import LATTICE_TOLERANCE, to_frames, to_samples
+
+
+@dataclass(frozen=True)
+class ClipReader:
+    """Reads stretches of clips at the extractors' rates and size.
+
+    With a cache folder every clip is decoded whole once, and stretches are slices of memory-mapped
+    arrays; worth it for small pictures that are read over and over.
+    """
+
+    vision: Frames
+    audio: LogMel
+    cache: Path | None = None
+
+    def read_vision(self, path: Path, start_s: float, length_s: float) -> np.ndarray:
+        """Return uint8 frames ``(Tv, H, W, 3)``, short side ``vision.short_side``."""
+        if self.cache is not None:
+            first = to_frames(start_s, self.vision.fps)
+            num = to_frames(length_s, self.vision.fps)
+            return _cut(self._cached(path)[0], first, num, path)
+        window = decode(
+            path,
+            start_s=start_s,
+            duration_s=length_s,
+            fps=self.vision.fps,
+            short_side=self.vision.short_side,
+            audio=False,
+        )
+        assert window.frames is not None
+        return window.frames
+
+    def read_audio(self, path: Path, start_s: float, length_s: float) -> np.ndarray:
+        """Return float32 mono samples ``(N,)`` at ``audio.sample_rate_hz``."""
+        if self.cache is not None:
+            first = to_samples(start_s, self.audio.sample_rate_hz)
+            num = to_samples(length_s, self.audio.sample_rate_hz)
+            return _cut(self._cached(path)[1], first, num, path)
+        window = decode(
+            path,
+            start_s=start_s,
+            duration_s=length_s,
+            sample_rate_hz=self.audio.sample_rate_hz,
+            video=False,
+        )
+        assert window.samples is not None
+        return window.samples
+
+    def read_whole(self, path: Path, duration_s: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return all whole frames of the common stretch, and the samples beside them."""
+        if self.cache is not None:
+            return self._cached(path)
+        length_s = whole_frames_s(duration_s, self.vision.fps)
+        window = decode(
+            path,
+            duration_s=length_s,
+            fps=self.vision.fps,
+            short_side=self.vision.short_side,
+            sample_rate_hz=self.audio.sample_rate_hz,
+        )
+        assert window.frames is not None
+        assert window.samples is not None
+        return window.frames, window.samples
+
+    def _cached(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        assert self.cache is not None
+        stem = self.cache / self._key(path)
+        files = [stem.with_suffix(".frames.npy"), stem.with_suffix(".samples.npy")]
+        if not all(file.exists() for file in files):
+            from zoo.media import probe
+
+            arrays = ClipReader(self.vision, self.audio).read_whole(path, probe(path).common_s)
+            self.cache.mkdir(parents=True, exist_ok=True)
+            for file, array in zip(files, arrays, strict=True):
+                _save_atomically(file, array)
+        frames, samples = (np.load(file, mmap_mode="r") for file in files)
+        return frames, samples
+
+    def _key(self, path: Path) -> str:
+        try:
+            stat = path.stat()
+        except OSError:
+            raise MediaError(f"no such clip: {path}") from None
+        identity = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+        front = f"{self.vision.fps}|{self.vision.short_side}|{self.audio.sample_rate_hz}"
+        return hashlib.sha256(f"{identity}|{front}".encode()).hexdigest()[:24]
+
+
+def whole_frames_s(duration_s: float, fps: float) -> float:
+    """Round a duration down to whole frames, seconds."""
+    return math.floor(duration_s * fps + LATTICE_TOLERANCE) / fps
+
+
+def _cut(array: np.ndarray, first: int, num: int, path: Path) -> np.ndarray:
+    part = array[first : first + num]
+    if first < 0 or len(part) < num:
+        raise MediaError(f"{path} ends before the stretch that was asked for")
+    return np.ascontiguousarray(part)
+
+
+def _save_atomically(file: Path, array: np.ndarray) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.npy")
+    np.save(temporary, array)
+    os.replace(temporary, file)

@@ -1,0 +1,1 @@
+"""How good an offset model is: metrics and protocols."""

@@ -1,0 +1,89 @@
+"""Model folders: weights as safetensors, the config that rebuilds the model, hashes that protect it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from zoo.errors import ModelError
+from zoo.model import ModelConfig, SyncModel, count_parameters, explain
+
+WEIGHTS, CONFIG = "model.safetensors", "model.json"
+
+
+def save_model(folder: Path, model: SyncModel, **facts: Any) -> None:
+    """Write a model folder: ``model.safetensors`` and ``model.json``.
+
+    Args:
+        folder: where; made if missing.
+        model: what to save.
+        facts: anything else worth knowing, kept in ``model.json`` (scores, say).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    part = folder / f".{WEIGHTS}.part"
+    save_file(tensors, part)
+    description = {
+        "config": model.config.model_dump(mode="json"),
+        "sha256": _sha256(part),
+        "parameters": count_parameters(model),
+        **facts,
+    }
+    part.replace(folder / WEIGHTS)
+    (folder / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Read ``model.json``.
+
+    Raises:
+        ModelError: if the folder is not a model folder.
+    """
+    try:
+        return json.loads((folder / CONFIG).read_text())
+    except OSError:
+        raise ModelError(f"{folder} is not a model folder: it has no {CONFIG}") from None
+    except ValueError:
+        raise ModelError(f"{folder / CONFIG} is damaged: it is not JSON") from None
+
+
+def load_model(folder: Path) -> SyncModel:
+    """Rebuild a model from its folder, in eval mode.
+
+    Raises:
+        ModelError: if a file is missing or damaged, or the weights do not fit the config.
+        PluginError: if a component is not installed.
+    """
+    description = read_description(folder)
+    weights = folder / WEIGHTS
+    if not weights.exists():
+        raise ModelError(f"{folder} has no {WEIGHTS}; copy it there or train again")
+    if _sha256(weights) != description.get("sha256"):
+        raise ModelError(
+            f"{weights} is damaged: its hash differs from the one in {CONFIG}; restore the file"
+        )
+    try:
+        model = SyncModel(ModelConfig.model_validate(description.get("config")))
+        model.load_state_dict(load_file(weights))
+    except ValidationError as error:
+        raise ModelError(f"{folder / CONFIG}: {explain(error, '', ModelConfig)}") from None
+    except (SafetensorError, RuntimeError) as error:
+        first_line = str(error).splitlines()[0]
+        raise ModelError(f"{weights} does not fit {CONFIG}: {first_line}") from None
+    return model.eval()
+
+
+def towers_of(model: SyncModel) -> nn.ModuleDict:
+    """Return both towers of a model as one module."""
+    return nn.ModuleDict({"audio": model.audio, "vision": model.vision})
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

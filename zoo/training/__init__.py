@@ -1,0 +1,1 @@
+"""Both stages as plain functions over an engine; nothing here knows Ray."""

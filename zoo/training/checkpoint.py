@@ -1,0 +1,95 @@
+"""Checkpoints as safetensors and JSON: nothing is pickled, damage is noticed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn, optim
+
+from zoo.errors import TrainingError
+from zoo.training.engine import unwrap
+
+WEIGHTS, META = "state.safetensors", "state.json"
+
+
+def save_checkpoint(
+    folder: Path,
+    module: nn.Module,
+    optimizer: optim.Optimizer,
+    meta: dict[str, Any],
+    best: dict[str, Tensor] | None = None,
+) -> None:
+    """Write module, best weights so far, optimiser, and whatever JSON the stage needs."""
+    module = unwrap(module)
+    tensors = {f"module.{name}": value for name, value in module.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in (best or {}).items()}
+    tensors |= _optimizer_tensors(module, optimizer)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    save_file(tensors, folder / WEIGHTS)
+    meta = {**meta, "sha256": sha256_of(folder / WEIGHTS)}
+    (folder / META).write_text(json.dumps(meta))
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """Read the JSON part of a checkpoint."""
+    return json.loads((folder / META).read_text())
+
+
+def load_checkpoint(
+    folder: Path, module: nn.Module, optimizer: optim.Optimizer
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Restore module and optimiser; return the JSON part and the best weights so far.
+
+    Raises:
+        TrainingError: if the checkpoint is damaged or belongs to another recipe.
+    """
+    meta = read_meta(folder)
+    if sha256_of(folder / WEIGHTS) != meta["sha256"]:
+        raise TrainingError(f"checkpoint {folder} is damaged: its hash does not match; remove it")
+    module = unwrap(module)
+    try:
+        tensors = load_file(folder / WEIGHTS)
+        module.load_state_dict(_part(tensors, "module."))
+    except (SafetensorError, RuntimeError) as error:
+        raise TrainingError(f"checkpoint {folder} does not fit this recipe: {error}") from None
+    _restore_optimizer(module, optimizer, tensors)
+    return meta, _part(tensors, "best.")
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _optimizer_tensors(module: nn.Module, optimizer: optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"optimizer.{name}|{key}": value
+        for name, parameter in module.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def _restore_optimizer(
+    module: nn.Module, optimizer: optim.Optimizer, tensors: dict[str, Tensor]
+) -> None:
+    parameters = dict(module.named_parameters())
+    for entry, value in tensors.items():
+        if entry.startswith("optimizer."):
+            name, key = entry.removeprefix("optimizer.").split("|")
+            parameter = parameters[name]
+            # Adam keeps its step count on the CPU, its moments beside the parameter.
+            place = "cpu" if key == "step" else parameter.device
+            optimizer.state[parameter][key] = value.to(place)
+
+
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

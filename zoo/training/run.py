@@ -1,0 +1,176 @@
+"""A whole run, as every worker executes it: stage I, the feature store, stage II, the model folder."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from zoo.data.clips import ClipReader
+from zoo.data.manifest import Clip, Manifest
+from zoo.data.store import FeatureStore, build_store, store_config, store_key
+from zoo.errors import TrainingError
+from zoo.evaluation.sliding import sliding_check
+from zoo.folder import load_model, save_model, towers_of
+from zoo.model import SyncModel
+from zoo.training.checkpoint import read_meta
+from zoo.training.engine import Engine, wait_for_all
+from zoo.training.loader import ClipSource
+from zoo.training.recipe import Recipe
+from zoo.training.runlog import RunLog, quarantine, read_quarantine
+from zoo.training.stage1 import train_stage1
+from zoo.training.stage2 import DrawSource, train_stage2
+
+log = logging.getLogger(__name__)
+STAGE1_FOLDER, FEATURES_FOLDER, CACHE_FOLDER = "stage1", "features", "cache"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run and where.
+
+    Attributes:
+        recipe: what is learnt and how.
+        manifest: Parquet file of the clips.
+        run: folder of the run, on storage that all workers share.
+        stages: which of 1 and 2 to train.
+        init: model folder whose towers to start from, or None.
+    """
+
+    recipe: Recipe
+    manifest: Path
+    run: Path
+    stages: tuple[int, ...]
+    init: Path | None = None
+
+
+def run_job(engine: Engine, job: Job) -> None:
+    """Run a job on this worker.
+
+    Raises:
+        ZooError: whatever is wrong with the input, in one sentence.
+    """
+    recipe = job.recipe
+    torch.manual_seed(recipe.seed)
+    train, valid = _clips(job)
+    model = SyncModel(recipe.model)
+    reader = make_reader(model, job.run / CACHE_FOLDER if recipe.data.cache else None)
+    runlog = RunLog(job.run, engine.rank)
+    checkpoint = engine.latest_checkpoint()
+    stage = read_meta(checkpoint)["stage"] if checkpoint is not None else 0
+    sources = [ClipSource(clips, reader, job.run, recipe.seed) for clips in (train, valid)]
+    if 1 in job.stages and not (job.run / STAGE1_FOLDER / "model.json").exists():
+        if job.init is not None:
+            towers_of(model).load_state_dict(towers_of(load_model(job.init)).state_dict())
+        train_stage1(
+            engine, recipe, model, *sources, runlog, checkpoint if stage == 1 else None
+        )
+        if engine.rank == 0:
+            save_model(job.run / STAGE1_FOLDER, towers_only(model))
+        wait_for_all()
+    else:
+        start = job.run / STAGE1_FOLDER if 1 in job.stages else job.init
+        if start is not None:
+            towers_of(model).load_state_dict(towers_of(load_model(start)).state_dict())
+    if 2 in job.stages:
+        draws = _draw_sources(engine, job, model, sources, runlog)
+        best = train_stage2(
+            engine, recipe, model, *draws, runlog, checkpoint if stage == 2 else None
+        )
+        if engine.rank == 0:
+            save_model(job.run, model, scores={"valid": best.as_dict()})
+    elif engine.rank == 0:
+        save_model(job.run, towers_only(model))
+    if engine.rank == 0:
+        runlog.write(max(job.stages), 0, "done", quarantined=len(read_quarantine(job.run)))
+    runlog.close()
+    wait_for_all()
+
+
+def make_reader(model: SyncModel, cache: Path | None = None) -> ClipReader:
+    """Return a reader for the front ends of a model."""
+    return ClipReader(model.vision.frontend, model.audio.frontend, cache)
+
+
+def towers_only(model: SyncModel) -> SyncModel:
+    """Return the same towers without a head: the outcome of stage I."""
+    bare = SyncModel(model.config.model_copy(update={"head": None}))
+    towers_of(bare).load_state_dict(towers_of(model).state_dict())
+    return bare
+
+
+def _clips(job: Job) -> tuple[list[Clip], list[Clip]]:
+    manifest = Manifest.read(job.manifest)
+    if job.recipe.overfit:
+        chosen = list(manifest.clips)[: job.recipe.overfit]
+        return chosen, chosen
+    train = list(manifest.select("train").clips)
+    if not any(clip.split == "valid" for clip in manifest.clips):
+        raise TrainingError(
+            f"{job.manifest} has no clip in split 'valid'; make one with: "
+            "zoo data prepare folder --valid 0.1"
+        )
+    return train, list(manifest.select("valid").clips)
+
+
+def _draw_sources(
+    engine: Engine, job: Job, model: SyncModel, sources: list[ClipSource], runlog: RunLog
+) -> list[DrawSource]:
+    """Return the draws of both splits, from the feature store if the recipe says so."""
+    draws = []
+    for split, source in zip(("train", "valid"), sources, strict=True):
+        store = None
+        if job.recipe.data.features == "store":
+            store = ensure_store(engine, job, model, source, runlog, split)
+            if engine.rank == 0:
+                _quarantine_skipped(job.run, store)
+            if split == "valid":
+                check = sliding_check(model, store, job.recipe.seed)
+                runlog.write(2, 0, "sliding", **check)
+        draws.append(DrawSource(source, job.recipe, split, store))
+    return draws
+
+
+def ensure_store(
+    engine: Engine, job: Job, model: SyncModel, source: ClipSource, runlog: RunLog, split: str
+) -> FeatureStore:
+    """Build the store of a split, or find it beside this run or the one it starts from."""
+    config = store_config(model, job.recipe.data.store_dtype)
+    model.to(engine.device)
+    key = store_key(model, config, source.clips)
+    folders = [job.run / FEATURES_FOLDER / key]
+    if job.init is not None:
+        folders.insert(0, job.init / FEATURES_FOLDER / key)
+    for folder in folders:
+        if (folder / "complete").exists():
+            return FeatureStore(folder, source.clips, config)
+    folder = folders[-1]
+    total = len(source.clips)
+    for done in build_store(
+        folder,
+        model,
+        source.reader,
+        source.clips,
+        config,
+        engine.device,
+        rank=engine.rank,
+        world_size=engine.world_size,
+    ):
+        if done % 10 == 0 or done * engine.world_size >= total:
+            clips = min(total, done * engine.world_size)
+            runlog.write(2, 0, "features", clips=clips, total=total)
+    wait_for_all()
+    store = FeatureStore(folder, source.clips, config)
+    if engine.rank == 0:
+        (folder / "complete").touch()
+    return store
+
+
+def _quarantine_skipped(run: Path, store: FeatureStore) -> None:
+    known = read_quarantine(run)
+    for index, reason in store.skipped.items():
+        path = store.clips[index].path
+        if str(path) not in known:
+            quarantine(run, path, reason)

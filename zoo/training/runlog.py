@@ -1,0 +1,74 @@
+"""What a run leaves to read: metrics as JSONL and TensorBoard, and the clips it had to leave out."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+METRICS = "metrics.jsonl"
+QUARANTINE = "quarantine.jsonl"
+
+
+class RunLog:
+    """Writes on rank 0 and is silent elsewhere."""
+
+    def __init__(self, run: Path, rank: int) -> None:
+        self.run, self.active = run, rank == 0
+        self.writer: Any = None
+        if self.active:
+            from torch.utils.tensorboard import SummaryWriter
+
+            run.mkdir(parents=True, exist_ok=True)
+            self.writer = SummaryWriter(str(run / "tensorboard"))
+
+    def write(self, stage: int, step: int, kind: str, **values: float) -> None:
+        """Append one record; ``kind`` is train, valid, sliding, features or done."""
+        if not self.active:
+            return
+        record = {"stage": stage, "step": step, "kind": kind, "time": time.time(), **values}
+        with (self.run / METRICS).open("a") as stream:
+            stream.write(json.dumps(record) + "\n")
+        for name, value in values.items():
+            self.writer.add_scalar(f"stage{stage}/{kind}/{name}", value, step)
+
+    def rewind(self, stage: int, step: int) -> None:
+        """Forget what was logged after a checkpoint that the run resumes from."""
+        file = self.run / METRICS
+        if not self.active or not file.exists():
+            return
+        kept = [r for r in read_metrics(self.run) if (r["stage"], r["step"]) <= (stage, step)]
+        file.write_text("".join(json.dumps(r) + "\n" for r in kept))
+
+    def close(self) -> None:
+        """Flush TensorBoard's file."""
+        if self.writer is not None:
+            self.writer.close()
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """Read all records of a run; a half-written last line is left out."""
+    file = run / METRICS
+    if not file.exists():
+        return []
+    records = []
+    for line in file.read_text().splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            continue
+    return records
+
+
+def quarantine(run: Path, path: Path, reason: str) -> None:
+    """Record a clip that training could not read."""
+    with (run / QUARANTINE).open("a") as stream:
+        stream.write(json.dumps({"path": str(path), "reason": reason}) + "\n")
+
+
+def read_quarantine(run: Path) -> dict[str, str]:
+    """Return the clips left out and why."""
+    file = run / QUARANTINE
+    lines = file.read_text().splitlines() if file.exists() else []
+    return {record["path"]: record["reason"] for record in map(json.loads, lines)}

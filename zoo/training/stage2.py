@@ -1,0 +1,301 @@
+"""Stage II: the head on frozen extractors (paper section 3.3)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax
+from torch.utils.data import Dataset
+
+from zoo.data.sampling import clips_of_step, share_of_rank, slot_rng
+from zoo.data.store import FeatureStore
+from zoo.errors import TrainingError
+from zoo.evaluation.metrics import OffsetScores, chance, scores_from, sums_of
+from zoo.model import SyncModel
+from zoo.timeline import Draw, draw_crop, shortest_clip_s
+from zoo.training.checkpoint import load_checkpoint
+from zoo.training.engine import Engine, sum_over_workers, unwrap
+from zoo.training.loader import Augment, ClipSource, batches, read_segments
+from zoo.training.optimise import autocast, build_optimizer, seed_step, take_step
+from zoo.training.recipe import Recipe
+from zoo.training.runlog import RunLog
+from zoo.training.stage1 import report
+
+PLATEAU_MARGIN = 0.05  # nats below ln K at which a run counts as having left the plateau
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass
+class DrawSource:
+    """Offsets and crops drawn from one split, read from the feature store or from files.
+
+    The audio lattice and the video lattice are the same for both, so that both read the same draw
+    alike; only the store cannot flip or crop at random.
+    """
+
+    clips: ClipSource
+    recipe: Recipe
+    split: Literal["train", "valid", "test"]
+    store: FeatureStore | None = None
+
+    def __post_init__(self) -> None:
+        layout, grid = self.recipe.model.layout, self.recipe.model.grid
+        if self.store is not None:
+            self.durations_s = [self.store.duration_s(i) for i in range(len(self.clips.clips))]
+        else:
+            self.durations_s = self.clips.durations_s()
+        self.vision_hop_s = layout.step_s
+        self.audio_hop_s = round(1 / self.clips.reader.vision.fps, 9)
+        needed_s = shortest_clip_s(layout, grid)
+        self.usable = [i for i, t in enumerate(self.durations_s) if self._fits(t)]
+        self.num_short = sum(0 < t and not self._fits(t) for t in self.durations_s)
+        if not self.usable:
+            longest_s = max(self.durations_s, default=0.0)
+            raise TrainingError(
+                f"not one {self.split} clip is long enough: a crop of {layout.covered_s:g} s and "
+                f"offsets up to {grid.reach_s:g} s need {needed_s:g} s, the longest clip has "
+                f"{longest_s:.2f} s"
+            )
+
+    def _fits(self, duration_s: float) -> bool:
+        layout, grid = self.recipe.model.layout, self.recipe.model.grid
+        return duration_s >= shortest_clip_s(layout, grid) + self.vision_hop_s
+
+    def item(
+        self, clip: int, key: tuple[int, int, int], augment: Augment
+    ) -> tuple[Tensor, Tensor, int]:
+        """Draw an offset and a crop of a clip and read them.
+
+        Args:
+            clip: index of the clip; online, a clip that breaks gives way to another.
+            key: (stage, step, slot), which decides all that is random.
+            augment: jitter, and what only the online path can vary.
+
+        Returns:
+            Audio and video, tokens ``(S*T, D)`` from the store or segments ``(S, ...)`` from files,
+            and the class of the offset.
+        """
+        rng = slot_rng(self.recipe.seed, *key)
+        if self.store is None:
+            return self.clips.first_readable(
+                clip, rng, lambda i: self._read_files(i, rng, augment), self.usable
+            )
+        draw = self._draw(clip, rng, augment)
+        audio, vision = self.store.tokens([draw], self.recipe.model.layout)
+        return audio[0], vision[0], draw.target
+
+    def _read_files(
+        self, clip: int, rng: np.random.Generator, augment: Augment
+    ) -> tuple[Tensor, Tensor, int]:
+        draw = self._draw(clip, rng, augment)
+        layout, source = self.recipe.model.layout, self.clips
+        pair = read_segments(source.reader, source.clips[clip], draw, layout, augment, rng)
+        return *pair, draw.target
+
+    def _draw(self, clip: int, rng: np.random.Generator, augment: Augment) -> Draw:
+        return draw_crop(
+            rng,
+            clip,
+            self.durations_s[clip],
+            self.recipe.model.layout,
+            self.recipe.model.grid,
+            vision_hop_s=self.vision_hop_s,
+            audio_hop_s=self.audio_hop_s,
+            jitter_s=augment.jitter_s,
+        )
+
+
+class Stage2Batches(Dataset[Batch]):
+    """Item ``step`` is this worker's share of that step's global batch."""
+
+    def __init__(self, source: DrawSource, augment: Augment, rank: int, world_size: int) -> None:
+        self.source, self.augment, self.rank, self.world_size = source, augment, rank, world_size
+
+    def __getitem__(self, step: int) -> Batch:
+        """Return audio, video and classes."""
+        recipe, usable = self.source.recipe, self.source.usable
+        chosen = clips_of_step(step, recipe.stage2.batch, len(usable), recipe.seed)
+        items = []
+        for slot, place in share_of_rank(chosen, self.rank, self.world_size):
+            clip = usable[place]
+            # Over-fitting checks that a run can learn at all: every clip keeps its one offset.
+            key = (2, 0, clip) if recipe.overfit else (2, step, slot)
+            items.append(self.source.item(clip, key, self.augment))
+        return _collate(items)
+
+
+def _collate(items: list[tuple[Tensor, Tensor, int]]) -> Batch:
+    audio, vision, targets = zip(*items, strict=True)
+    return torch.stack(audio), torch.stack(vision), torch.tensor(targets)
+
+
+class Tokeniser:
+    """Brings a batch to the device and, when it holds segments, through the frozen towers."""
+
+    def __init__(self, engine: Engine, recipe: Recipe, model: SyncModel, is_stored: bool) -> None:
+        self.engine, self.recipe, self.model, self.is_stored = engine, recipe, model, is_stored
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Batch:
+        """Return audio tokens, video tokens and classes on the device."""
+        audio, vision, targets = (t.to(self.engine.device, non_blocking=True) for t in batch)
+        if not self.is_stored:
+            with autocast(self.engine.device, self.recipe.precision):
+                audio = self.model.tokens_of(self.model.audio, audio)
+                vision = self.model.tokens_of(self.model.vision, vision)
+        return audio.float(), vision.float(), targets
+
+
+def train_stage2(
+    engine: Engine,
+    recipe: Recipe,
+    model: SyncModel,
+    train: DrawSource,
+    valid: DrawSource,
+    log: RunLog,
+    checkpoint: Path | None,
+) -> OffsetScores:
+    """Train the head of a model in place and leave it with its best weights.
+
+    Args:
+        engine: what runs this worker.
+        recipe: the run's recipe.
+        model: its head is trained; its towers are frozen and in eval mode.
+        train: draws to learn from.
+        valid: draws to validate on.
+        log: where metrics go.
+        checkpoint: folder of a stage II checkpoint to go on from.
+
+    Returns:
+        The best validation scores.
+    """
+    config = recipe.stage2
+    assert model.head is not None
+    model.to(engine.device).requires_grad_(False).eval()
+    model.head.requires_grad_(True)
+    module = engine.prepare(model.head)
+    optimizer = build_optimizer(module, config)
+    tokenise = Tokeniser(engine, recipe, model, train.store is not None)
+    first, best = 0, Best()
+    if checkpoint is not None:
+        meta, best.weights = load_checkpoint(checkpoint, module, optimizer)
+        first, best.scores, best.waited = meta["step"], meta["best"], meta["waited"]
+    log.rewind(2, first)
+    augment = Augment(config.jitter_s, config.flip, random_crop=True)
+    if recipe.overfit:
+        augment = Augment()
+    dataset = Stage2Batches(train, augment, engine.rank, engine.world_size)
+    workers = 0 if train.store is not None else recipe.data.loader_workers
+    loader = iter(batches(dataset, first, config.steps, workers))
+    for step in range(first, config.steps):
+        if best.waited >= config.patience:
+            break
+        started = time.perf_counter()
+        audio, vision, targets = tokenise(next(loader))
+        loaded = time.perf_counter()
+        seed_step(recipe.seed, 2, step, engine.rank)
+        module.train()
+        with autocast(engine.device, recipe.precision):
+            logits = module(audio, vision).float()
+        loss = ordinal_loss(logits, targets, _sigma(step, recipe))
+        norm = take_step(module, optimizer, loss, step, config)
+        done, is_last = step + 1, step + 1 == config.steps
+        if done % config.log_every == 0 or is_last:
+            scores = scores_from(sums_of(logits.detach(), targets, recipe.model.grid))
+            seconds = {"load_s": loaded - started, "step_s": time.perf_counter() - started}
+            values = {**scores.as_dict(), **seconds, "loss": float(loss)}
+            log.write(2, done, "train", **values, gradient_norm=float(norm))
+        if done % config.valid_every == 0 or is_last:
+            scores = validate(engine, recipe, unwrap(module), valid, tokenise)
+            is_left = has_left_plateau(scores, recipe)
+            best.update(scores, unwrap(module), is_left)
+            log.write(2, done, "valid", **scores.as_dict(), on_plateau=float(not is_left))
+        if done % config.checkpoint_every == 0 and not is_last:
+            meta = {"stage": 2, "step": done, "best": best.scores, "waited": best.waited}
+            report(engine, module, optimizer, meta, best.weights)
+    model.head.load_state_dict(best.weights)
+    return OffsetScores(**best.scores)
+
+
+class Best:
+    """The best validation so far: +-1 class accuracy, ties broken by exact accuracy."""
+
+    def __init__(self) -> None:
+        self.scores: dict[str, float] = {}
+        self.weights: dict[str, Tensor] = {}
+        self.waited = 0
+
+    def update(self, scores: OffsetScores, module: nn.Module, has_left: bool) -> None:
+        """Keep the weights if they are better; the plateau costs no patience."""
+        new = (scores.within_one, scores.accuracy)
+        if not self.scores or new > (self.scores["within_one"], self.scores["accuracy"]):
+            self.scores = scores.as_dict()
+            self.weights = {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
+            self.waited = 0
+        elif has_left:
+            self.waited += 1
+
+
+def has_left_plateau(scores: OffsetScores, recipe: Recipe) -> bool:
+    """Say whether the head does better than guessing: it stays at ln K for long, then drops."""
+    guessing = chance(recipe.model.grid)
+    return (
+        scores.cross_entropy < guessing.cross_entropy - PLATEAU_MARGIN
+        or scores.within_one > 2 * guessing.within_one
+    )
+
+
+def ordinal_loss(
+    logits: Float[Tensor, "B K"], targets: Int[Tensor, "B"], sigma: float
+) -> Float[Tensor, ""]:
+    """Cross-entropy against a Gaussian around the true class; sigma (classes) 0 is one-hot."""
+    if sigma < 0.1:
+        return torch.nn.functional.cross_entropy(logits, targets)
+    classes = torch.arange(logits.shape[1], device=logits.device)
+    distance = classes - targets[:, None]  # (B, K)
+    soft = torch.softmax(-0.5 * (distance / sigma) ** 2, dim=1)
+    return -(soft * log_softmax(logits, dim=1)).sum(1).mean()
+
+
+def _sigma(step: int, recipe: Recipe) -> float:
+    config = recipe.stage2
+    return config.soft_sigma * max(0.0, 1 - step / (config.soft_until * config.steps))
+
+
+@torch.no_grad()
+def validate(
+    engine: Engine, recipe: Recipe, head: nn.Module, valid: DrawSource, tokenise: Tokeniser
+) -> OffsetScores:
+    """Score fixed draws, the same at every validation, shared out between workers."""
+    head.eval()
+    sums = [0.0] * 5
+    for batch in fixed_draws(valid, recipe.stage2.valid_rounds, engine.rank, engine.world_size):
+        audio, vision, targets = tokenise(batch)
+        partial = sums_of(head(audio, vision).float(), targets, recipe.model.grid)
+        sums = [total + value for total, value in zip(sums, partial, strict=True)]
+    return scores_from(sum_over_workers(sums, engine.device))
+
+
+def fixed_draws(
+    source: DrawSource, rounds: int, rank: int = 0, world_size: int = 1, batch: int = 64
+) -> Iterator[Batch]:
+    """Yield this worker's share of the draws that every validation uses."""
+    recipe = source.recipe
+    stage = 2 if recipe.overfit else 3
+    wanted = [
+        (clip, (stage, 0 if recipe.overfit else number, clip))
+        for number in range(rounds)
+        for clip in source.usable
+    ][rank::world_size]
+    size = batch if source.store is not None else recipe.stage2.batch
+    for first in range(0, len(wanted), size):
+        chosen = wanted[first : first + size]
+        yield _collate([source.item(clip, key, Augment()) for clip, key in chosen])
