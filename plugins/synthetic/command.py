@@ -38,7 +38,7 @@ def synth(
     from rich.console import Console
 
     from plugins.synthetic.folder import MANIFEST, render_folder
-    from plugins.synthetic.progress import clip_progress
+    from zoo.data.progress import clip_progress
 
     shares = parse_split(split)
     try:

@@ -176,6 +176,8 @@ def build_manifest(
     records = list(records)
     if not records:
         raise ManifestError("there are no clips to put into a manifest")
+    if out.is_dir():
+        raise ManifestError(f"cannot write the manifest {out}: it is a folder")
     clips: list[Clip] = []
     rejected: list[tuple[Path, str]] = []
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:

@@ -1,4 +1,4 @@
-"""A progress bar over clips."""
+"""A progress bar over clips, on standard error so that answers stay clean."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def clip_progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on standard error and yield the function that moves it."""
+    """Show a bar and yield the function that moves it: ``progress(done, total)``."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

@@ -1,0 +1,37 @@
+"""Scanning a folder of videos."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import zoo
+from plugins.folder import FolderConfig
+from zoo.data.find import find_videos
+
+
+class Folder(zoo.DatasetAdapter):
+    """Every video below a folder; which split it belongs to depends on its own name only."""
+
+    def __init__(self, config: FolderConfig):
+        self._config = config
+
+    def scan(self, videos: Path) -> Iterator[zoo.ClipRecord]:
+        """Yield a record for every video, in the order of their names.
+
+        Raises:
+            ManifestError: if there is no such folder, or no video in it.
+        """
+        for path in find_videos(videos):
+            name = path.relative_to(videos).as_posix()
+            yield zoo.ClipRecord(path=path, split=self._split(name))
+
+    def _split(self, name: str) -> Literal["train", "valid", "test"]:
+        """Adding or removing other files moves no clip from one split to another."""
+        digest = hashlib.sha256(f"{self._config.seed}:{name}".encode()).digest()
+        at = int.from_bytes(digest[:8], "big") / 2**64
+        if at < self._config.test:
+            return "test"
+        return "valid" if at < self._config.test + self._config.valid else "train"

@@ -1,0 +1,172 @@
+"""``zoo data``: manifests of clips, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zoo.errors import ConfigError, ManifestError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from zoo.data.check import ClipReport
+
+DEFAULT_MIN_SECONDS = 6.8  # zoo.data.check.MIN_SECONDS, which is slow to import
+
+
+def check(
+    clips: Annotated[list[Path], typer.Argument(help="Manifests, folders or clips.")],
+    *,
+    min_seconds: Annotated[
+        float,
+        typer.Option(help="Shortest usable clip: crop of 4.8 s + largest offset of 2 s."),
+    ] = DEFAULT_MIN_SECONDS,
+    as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Threads; 0 is one per processor.")] = 0,
+) -> None:
+    """Decode every clip and say which cannot be read or learnt from, and why.
+
+    Ends with exit code 2 only if no clip is usable.
+
+    Example: zoo data check clips/manifest.parquet
+    """
+    from zoo.data.check import check_clips
+    from zoo.data.find import find_clips
+    from zoo.data.progress import clip_progress
+
+    paths = find_clips(clips)
+    with clip_progress("checking") as progress:
+        reports = check_clips(
+            paths, min_seconds=min_seconds, workers=workers or None, progress=progress
+        )
+    if as_json:
+        typer.echo(json.dumps(_as_json(reports), indent=2))
+    else:
+        _print_reports(reports)
+    if not any(report.is_usable for report in reports):
+        first = reports[0]
+        raise ManifestError(
+            f"none of the {len(reports)} clips is usable; {first.path.name}: {first.problems[0]}"
+        )
+
+
+def prepare(
+    name: Annotated[str, typer.Argument(help="Data set adapter: zoo list datasets.")],
+    *,
+    videos: Annotated[Path, typer.Option(help="Folder of the videos.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Manifest to write (Parquet).")],
+    valid: Annotated[float | None, typer.Option(help="Share for validation.")] = None,
+    test: Annotated[float | None, typer.Option(help="Share for testing.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the split.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Threads; 0 is one per processor.")] = 0,
+) -> None:
+    """Make the manifest of a data set.
+
+    Example: zoo data prepare folder --videos my_videos -o my_videos/manifest.parquet
+    """
+    from zoo.data.manifest import SPLITS, build_manifest
+    from zoo.data.progress import clip_progress
+    from zoo.hooks import registry
+
+    spec = registry().dataset(name)
+    options = {"valid": valid, "test": test, "seed": seed}
+    config = _configure(
+        spec.name, spec.config_class, {k: v for k, v in options.items() if v is not None}
+    )
+    with clip_progress("probing") as progress:
+        manifest, rejected = build_manifest(
+            spec.build(config).scan(videos), out, progress, workers or None
+        )
+    counts = {split: sum(clip.split == split for clip in manifest.clips) for split in SPLITS}
+    if as_json:
+        answer = {
+            "manifest": str(out),
+            "clips": counts,
+            "rejected": [{"path": str(path), "reason": reason} for path, reason in rejected],
+        }
+        typer.echo(json.dumps(answer, indent=2))
+        return
+    for path, reason in rejected:
+        typer.echo(f"left out {path}: {reason}")
+    shown = ", ".join(f"{count} {split}" for split, count in counts.items())
+    typer.echo(f"{len(manifest.clips)} clips ({shown}), {len(rejected)} left out: {out}")
+
+
+def shift(
+    clip: Annotated[Path, typer.Argument(help="The clip, which stays as it is.")],
+    *,
+    delay: Annotated[
+        float, typer.Option(help="Present the audio so many seconds later (negative: earlier).")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Clip to write.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
+) -> None:
+    """Put a clip out of sync by a known amount, without re-encoding.
+
+    Example: zoo data shift clip.mp4 --delay 0.4 -o late.mp4
+    """
+    from zoo.media import shift_audio
+    from zoo.timeline import describe_offset
+
+    shift_audio(clip, out, delay)
+    change_s = -delay  # audio that is presented later is less early
+    meaning = describe_offset(change_s)
+    if as_json:
+        answer = {"path": str(out), "offset_change_s": change_s, "if_in_sync_before": meaning}
+        typer.echo(json.dumps(answer, indent=2))
+        return
+    typer.echo(f"{out}: if {clip.name} was in sync, then here {meaning} (offset {change_s:+g} s)")
+
+
+def _configure(name: str, config_class: Any, options: dict[str, Any]) -> Any:
+    from pydantic import ValidationError
+
+    unknown = sorted(options.keys() - config_class.model_fields.keys())
+    if unknown:
+        raise ConfigError(
+            f"the data set '{name}' has its own splits: --{unknown[0]} does not apply"
+        )
+    try:
+        return config_class(**options)
+    except ValidationError as error:
+        raise ConfigError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+
+
+def _as_json(reports: Sequence[ClipReport]) -> dict[str, Any]:
+    return {
+        "num_clips": len(reports),
+        "num_usable": sum(report.is_usable for report in reports),
+        "clips": [
+            {
+                "path": str(report.path),
+                "usable": report.is_usable,
+                "duration_s": report.duration_s,
+                "problems": list(report.problems),
+                "notes": list(report.notes),
+            }
+            for report in reports
+        ],
+    }
+
+
+def _print_reports(reports: Sequence[ClipReport]) -> None:
+    """Print a table of the clips that need a look, and a summary of all."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    shown = [report for report in reports if report.problems or report.notes]
+    if shown:
+        table = Table("clip", "usable", "why")
+        for report in shown:
+            why = "\n".join([*report.problems, *(f"note: {note}" for note in report.notes)])
+            table.add_row(str(report.path), "yes" if report.is_usable else "[red]no[/red]", why)
+        console.print(table)
+    num_usable = sum(report.is_usable for report in reports)
+    seconds = sum(report.duration_s or 0 for report in reports if report.is_usable)
+    console.print(f"{num_usable} of {len(reports)} clips are usable ({seconds:.0f} s)")

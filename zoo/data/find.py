@@ -1,0 +1,69 @@
+"""Finding the clips that a user names: files, folders and manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from zoo.data.manifest import Manifest
+from zoo.errors import ManifestError
+
+VIDEO_SUFFIXES = (
+    ".mp4",
+    ".mov",
+    ".m4v",
+    ".mkv",
+    ".webm",
+    ".avi",
+    ".ts",
+    ".m2ts",
+    ".mts",
+    ".mpg",
+    ".mpeg",
+    ".flv",
+    ".3gp",
+    ".ogv",
+    ".wmv",
+)
+
+
+def find_videos(folder: Path) -> list[Path]:
+    """List the videos below a folder, by their suffix, in the order of their names.
+
+    Raises:
+        ManifestError: if there is no such folder, or no video in it.
+    """
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise ManifestError(f"{folder} {what}")
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in VIDEO_SUFFIXES
+        and path.is_file()
+        and not path.name.startswith(".")
+    )
+    if not found:
+        raise ManifestError(
+            f"{folder} holds no video (looked for {', '.join(VIDEO_SUFFIXES[:5])} and the like)"
+        )
+    return found
+
+
+def find_clips(named: Iterable[Path]) -> list[Path]:
+    """List the clips behind manifests (``.parquet``), folders and files, each once.
+
+    A file that does not exist is listed too: it is for the reader of the clip to say so.
+
+    Raises:
+        ManifestError: if a manifest cannot be read or a folder holds no video.
+    """
+    found: dict[Path, None] = {}
+    for path in named:
+        if path.suffix == ".parquet":
+            found |= dict.fromkeys(clip.path for clip in Manifest.read(path).clips)
+        elif path.is_dir():
+            found |= dict.fromkeys(find_videos(path))
+        else:
+            found[path] = None
+    return list(found)
