@@ -16,6 +16,10 @@ from av.stream import Discard, Disposition
 
 from zoo.errors import MediaError
 
+# Containers that keep no presentation times, and what that does to the clock.
+NO_CLOCK = {
+    "avi": "AVI records no presentation times: sound and picture may be 50 ms or more apart",
+}
 TAIL_S = 1.0  # how far before the end to start looking for the last packet
 
 
@@ -30,6 +34,11 @@ class Source:
     origin_s: float = 0.0
     num_errors: int = 0
     _ends_s: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def low_confidence(self) -> str | None:
+        """Why the clock cannot be trusted; None where it can."""
+        return NO_CLOCK.get(self.container.format.name)
 
     def start_of(self, stream: Any) -> float:
         """Return the presentation time of the first frame of a stream, seconds."""
@@ -65,12 +74,17 @@ class Source:
 
     def seek(self, stream: Any, time_s: float) -> bool:
         """Move to a random access point at or before a time; say whether that was possible."""
+        self._select(stream)  # MPEG-TS seeks by the packets it is allowed to see
         ticks = math.floor((time_s + self.origin_s) / stream.time_base)
         try:
             self.container.seek(ticks, stream=stream, backward=True)
         except av.FFmpegError:
             return False
         return True
+
+    def _select(self, stream: Any) -> None:
+        for other in self.container.streams:
+            other.discard = Discard.default if other is stream else Discard.all
 
     def rewind(self, stream: Any) -> None:
         """Move to the first packet of a stream.
@@ -87,8 +101,7 @@ class Source:
 
     def packets(self, stream: Any) -> Iterator[Any]:
         """Yield the packets of a stream; a read error is counted and ends them."""
-        for other in self.container.streams:
-            other.discard = Discard.default if other is stream else Discard.all
+        self._select(stream)
         demuxer = self.container.demux(stream)
         while True:
             try:
@@ -101,10 +114,17 @@ class Source:
             yield packet
 
     def frames(self, stream: Any) -> Iterator[tuple[float, Any]]:
-        """Yield ``(presentation time in seconds, frame)``; packets that fail are counted."""
-        next_s = self.start_of(stream)
+        """Yield ``(presentation time in seconds, frame)``; packets that fail are counted.
+
+        AVI numbers pictures in the order of decoding; where that differs, they are counted instead.
+        """
+        is_counted = self.low_confidence is not None and has_b_frames(stream)
+        next_s: float | None = None
         for frame in self._decoded(stream):
-            time_s = next_s if frame.pts is None else frame.time - self.origin_s
+            if frame.pts is not None and (next_s is None or not is_counted):
+                time_s = frame.time - self.origin_s
+            else:
+                time_s = self.start_of(stream) if next_s is None else next_s
             next_s = time_s + _frame_length_s(frame, stream)
             yield time_s, frame
 
@@ -122,6 +142,11 @@ class Source:
             yield from stream.codec_context.decode(None)
         except av.FFmpegError:
             return
+
+
+def has_b_frames(stream: Any) -> bool:
+    """Say whether pictures are stored in another order than they are shown."""
+    return stream.type == "video" and bool(stream.codec_context.has_b_frames)
 
 
 def _frame_length_s(frame: Any, stream: Any) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 
 import av
 import numpy as np
+import numpy.typing as npt
 
 from zoo.errors import MediaError
 from zoo.media.container import Source, open_source
@@ -16,10 +17,6 @@ from zoo.media.container import Source, open_source
 PACKETS_SEEN = 120  # video packets read to tell a variable frame rate from a constant one
 MAX_REORDER = 20  # more than the 16 frames by which H.264 and H.265 may reorder
 JITTER_S = 0.003  # Matroska rounds to 1 ms, so two neighbouring steps may differ by 2 ms
-
-NO_CLOCK = {
-    "avi": "AVI records no presentation times: audio and video may be apart by up to 50 ms",
-}
 
 
 @dataclass(frozen=True)
@@ -114,12 +111,14 @@ def _describe(source: Source) -> ClipInfo:
         duration_s=max(stream.end_s for stream in (video, audio) if stream is not None),
         video=video,
         audio=audio,
-        low_confidence=NO_CLOCK.get(container.format.name),
+        low_confidence=source.low_confidence,
     )
 
 
 def _describe_audio(source: Source, stream: Any) -> AudioInfo:
-    start_s = source.start_of(stream)
+    source.rewind(stream)
+    frame = next(source.frames(stream), None)
+    start_s = source.start_of(stream) if frame is None else frame[0]
     return AudioInfo(
         codec=stream.codec_context.name,
         sample_rate_hz=stream.codec_context.sample_rate,
@@ -130,37 +129,33 @@ def _describe_audio(source: Source, stream: Any) -> AudioInfo:
 
 
 def _describe_video(source: Source, stream: Any) -> VideoInfo:
-    start_s, end_s = source.start_of(stream), source.end_of(stream)
-    source.seek(stream, start_s)
-    rotation_deg = _first_rotation(source, stream)
-    source.seek(stream, start_s)
-    is_variable_rate = _has_uneven_steps(source, stream)
+    stream.codec_context.thread_type = "NONE"
+    source.rewind(stream)
+    start_s, frame = next(source.frames(stream), (source.start_of(stream), None))
+    rotation_deg = 0 if frame is None else int(frame.rotation)
     width, height = stream.codec_context.width, stream.codec_context.height
     if rotation_deg % 180:
         width, height = height, width
+    steps_s = _frame_steps_s(source, stream)
+    is_variable_rate = len(steps_s) > 1 and float(np.ptp(steps_s)) > JITTER_S
+    rate = stream.average_rate or stream.guessed_rate or 25
     return VideoInfo(
         codec=stream.codec_context.name,
         width=width,
         height=height,
-        fps=float(stream.average_rate or stream.guessed_rate or 25),
+        fps=1 / float(np.mean(steps_s)) if is_variable_rate else float(rate),
         is_variable_rate=is_variable_rate,
         rotation_deg=rotation_deg,
         start_s=start_s,
-        duration_s=end_s - start_s,
+        duration_s=source.end_of(stream) - start_s,
     )
 
 
-def _first_rotation(source: Source, stream: Any) -> int:
-    stream.codec_context.thread_type = "NONE"
-    for _, frame in source.frames(stream):
-        return int(frame.rotation)
-    return 0
-
-
-def _has_uneven_steps(source: Source, stream: Any) -> bool:
+def _frame_steps_s(source: Source, stream: Any) -> npt.NDArray[np.float64]:
+    """Return the time from each of the first frames to the next, seconds."""
+    source.rewind(stream)
     packets = list(islice(source.packets(stream), PACKETS_SEEN))
     pts = sorted(packet.pts for packet in packets if packet.pts is not None)
     if len(packets) == PACKETS_SEEN:
         pts = pts[:-MAX_REORDER]  # frames between the last ones may come in packets not read
-    steps_s = np.diff(pts) * float(stream.time_base)
-    return len(steps_s) > 0 and float(np.ptp(steps_s)) > JITTER_S
+    return np.diff(pts) * float(stream.time_base)
