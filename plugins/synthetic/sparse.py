@@ -177,8 +177,9 @@ def draw_times(rng: np.random.Generator, seconds: float) -> NDArray[np.float64]:
     share = 2 * middle_s / seconds
     mean = (low + high) / 2
     share_of_others = float(np.clip((share * mean - 1) / max(mean - 1, 1e-9), 0, 1))
+    # Drawn once: if crowded clips could be drawn again with fewer events, few would be left.
+    count = int(rng.integers(low, high, endpoint=True))
     while True:
-        count = int(rng.integers(low, high, endpoint=True))
         is_middle = rng.random(count) < share_of_others
         is_middle[0] = True
         near = rng.uniform(-middle_s, middle_s, count) + seconds / 2

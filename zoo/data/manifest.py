@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -107,7 +108,8 @@ class Manifest:
             pq.write_table(pa.Table.from_pylist(rows, schema=_schema()), part)
             part.replace(path)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink()
             raise ManifestError(f"cannot write the manifest {path}: {_reason(error)}") from error
 
     @classmethod

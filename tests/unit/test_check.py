@@ -1,0 +1,127 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zoo.data.check import MIN_SECONDS, check_clip, check_clips
+from zoo.data.find import find_clips, find_videos
+from zoo.errors import ManifestError
+from zoo.media import encode, shift_audio
+
+SECONDS = 7.0
+
+
+def picture(seconds: float = SECONDS) -> np.ndarray:
+    """A small bright square that travels over grey."""
+    frames = np.full((round(seconds * 25), 64, 64, 3), 90, np.uint8)
+    for index, frame in enumerate(frames):
+        at = index % 56
+        frame[20:28, at : at + 8] = 230
+    return frames
+
+
+def noise(seconds: float = SECONDS) -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 0.1, round(seconds * 16_000)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("check") / "good.mp4"
+    encode(path, picture(), noise(), gop=25, container_options={"movflags": "faststart"})
+    return path
+
+
+def test_a_good_clip_has_no_problems(good: Path) -> None:
+    report = check_clip(good)
+    assert report.is_usable
+    assert report.notes == ()
+    assert report.duration_s == pytest.approx(SECONDS, abs=0.1)
+
+
+def test_the_default_is_the_crop_plus_the_largest_offset(good: Path) -> None:
+    assert pytest.approx(6.8) == MIN_SECONDS
+    assert check_clip(good, min_seconds=7.5).problems[0].startswith("too short: 7.0")
+
+
+@pytest.mark.parametrize(
+    ("frames", "samples", "problem"),
+    [
+        (picture(), None, "no audio stream"),
+        (None, noise(), "no video stream"),
+        (picture(), 0 * noise(), "silent for 100%"),
+        (np.repeat(picture()[:1], 175, axis=0), noise(), "stands still for 100%"),
+        (picture(2), noise(2), "too short"),
+    ],
+)
+def test_each_lack_has_its_reason(tmp_path: Path, frames, samples, problem: str) -> None:
+    path = tmp_path / "clip.mp4"
+    encode(path, frames, samples)
+    report = check_clip(path)
+    assert not report.is_usable
+    assert any(problem in each for each in report.problems), report
+
+
+def test_nearly_all_silent_is_silent_and_a_few_sounds_are_enough(tmp_path: Path) -> None:
+    samples = noise()
+    samples[round(0.02 * samples.size) :] = 0
+    encode(tmp_path / "one.mp4", picture(), samples)
+    assert "silent" in check_clip(tmp_path / "one.mp4").problems[0]
+    samples = noise()
+    samples[round(0.2 * samples.size) :] = 0
+    encode(tmp_path / "some.mp4", picture(), samples)
+    assert check_clip(tmp_path / "some.mp4").is_usable
+
+
+def test_streams_that_start_apart_are_refused(good: Path, tmp_path: Path) -> None:
+    shift_audio(good, tmp_path / "late.mp4", 0.5)
+    (problem,) = check_clip(tmp_path / "late.mp4", min_seconds=5).problems
+    assert "start apart" in problem
+    assert "after video" in problem
+
+
+def test_an_audio_that_ends_early_is_noted(tmp_path: Path) -> None:
+    encode(tmp_path / "clip.mp4", picture(9), noise(7))
+    report = check_clip(tmp_path / "clip.mp4")
+    assert report.is_usable
+    assert "audio ends" in report.notes[0]
+
+
+def test_an_avi_has_a_clock_of_low_confidence(tmp_path: Path) -> None:
+    encode(tmp_path / "clip.avi", picture(), noise(), video_codec="mpeg4", audio_codec="libmp3lame")
+    assert any("low confidence" in note for note in check_clip(tmp_path / "clip.avi").notes)
+
+
+def test_missing_text_and_truncated_files_are_reported(good: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("hello")
+    cut = good.read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(cut[: round(0.6 * len(cut))])
+    (tmp_path / "headless.mp4").write_bytes(cut[-1000:])
+    for name in ("missing.mp4", "text.mp4", "cut.mp4", "headless.mp4"):
+        report = check_clip(tmp_path / name)
+        assert not report.is_usable, name
+        assert name in report.problems[0]
+
+
+def test_reports_keep_the_order_and_progress_is_told(good: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    paths = [tmp_path / "missing.mp4", good]
+    reports = check_clips(paths, workers=2, progress=lambda done, total: seen.append((done, total)))
+    assert [report.path for report in reports] == paths
+    assert [report.is_usable for report in reports] == [False, True]
+    assert seen == [(1, 2), (2, 2)]
+
+
+def test_clips_are_found_once_and_by_suffix(good: Path, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("b.MP4", "sub/a.webm", "notes.txt", ".hidden.mp4"):
+        (tmp_path / name).touch()
+    names = [path.name for path in find_videos(tmp_path)]
+    assert names == ["b.MP4", "a.webm"]
+    assert find_clips([tmp_path, tmp_path / "b.MP4", good]) == [*find_videos(tmp_path), good]
+
+
+def test_a_missing_or_empty_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="holds no video"):
+        find_videos(tmp_path)
+    with pytest.raises(ManifestError, match="does not exist"):
+        find_videos(tmp_path / "nowhere")

@@ -1,0 +1,144 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from zoo.contracts import ClipRecord
+from zoo.data.manifest import Clip, Manifest, build_manifest
+from zoo.errors import ManifestError
+from zoo.media import encode
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with two clips, one without audio and one that is no clip."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 255, (25, 32, 48, 3), np.uint8)
+    samples = rng.normal(0, 0.1, 16_000).astype(np.float32)
+    encode(folder / "a.mp4", frames, samples)
+    encode(folder / "b.mkv", frames, samples)
+    encode(folder / "mute.mp4", frames, None)
+    (folder / "text.mp4").write_text("not a clip")
+    return folder
+
+
+def records(folder: Path) -> list[ClipRecord]:
+    return [
+        ClipRecord(path=folder / "a.mp4", split="train", label="drum", events_s=(0.25, 0.5)),
+        ClipRecord(path=folder / "b.mkv", split="valid"),
+        ClipRecord(path=folder / "mute.mp4"),
+        ClipRecord(path=folder / "text.mp4"),
+    ]
+
+
+def test_built_manifest_reads_back_equal_and_names_what_was_left_out(folder: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    manifest, rejected = build_manifest(
+        records(folder), folder / "m.parquet", lambda done, total: seen.append((done, total))
+    )
+    again = Manifest.read(folder / "m.parquet")
+    assert again == manifest
+    first = again.clips[0]
+    assert (first.width, first.height, first.video_fps) == (48, 32, 25)
+    assert (first.sample_rate_hz, first.channels, first.label) == (16_000, 1, "drum")
+    assert first.duration_s == pytest.approx(1, abs=0.05)
+    assert first.events_s == (0.25, 0.5)
+    assert again.clips[1].events_s is None
+    assert [path.name for path, _ in rejected] == ["mute.mp4", "text.mp4"]
+    assert "no audio" in rejected[0][1]
+    assert seen[-1] == (4, 4)
+
+
+def test_splits_are_selected_and_a_missing_one_is_named(folder: Path) -> None:
+    manifest, _ = build_manifest(records(folder), folder / "m.parquet")
+    assert [clip.path.name for clip in manifest.select("valid").clips] == ["b.mkv"]
+    with pytest.raises(ManifestError, match=r"split 'test' \(it has train, valid\)"):
+        manifest.select("test")
+
+
+def test_manifest_and_hash_survive_a_move_of_the_folder(folder: Path) -> None:
+    manifest, _ = build_manifest(records(folder), folder / "m.parquet")
+    before = manifest.sha256
+    moved = folder.parent / "elsewhere"
+    shutil.move(folder, moved)
+    again = Manifest.read(moved / "m.parquet")
+    assert again.clips[0].path == moved / "a.mp4"
+    assert again.sha256 == before
+
+
+def test_hash_changes_with_rows_and_with_files(folder: Path) -> None:
+    manifest, _ = build_manifest(records(folder), folder / "m.parquet")
+    first, *others = manifest.clips
+    relabelled = Manifest((replace(first, label="bell"), *others), manifest.folder)
+    assert relabelled.sha256 != manifest.sha256
+    before = manifest.sha256
+    with (folder / "a.mp4").open("ab") as file:
+        file.write(b"more")
+    assert Manifest.read(folder / "m.parquet").sha256 != before
+
+
+def test_clips_outside_the_folder_keep_their_absolute_path(folder: Path) -> None:
+    out = folder.parent / "manifests" / "m.parquet"
+    build_manifest(records(folder), out)
+    assert pq.read_table(out)["path"][0].as_py() == str(folder / "a.mp4")
+    assert Manifest.read(out).clips[0].path == folder / "a.mp4"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "there is no manifest"),
+        (lambda path: path.write_text("hello"), "not a Parquet file"),
+        (lambda path: path.mkdir(), "there is no manifest"),
+        (lambda path: pq.write_table(pa.table({"path": ["a"]}), path), "lacks the columns"),
+        (lambda path: Manifest((), path.parent).write(path), "holds no clip"),
+    ],
+)
+def test_what_is_no_manifest_is_one_clear_error(tmp_path: Path, make, message: str) -> None:
+    path = tmp_path / "m.parquet"
+    make(path)
+    with pytest.raises(ManifestError, match=message):
+        Manifest.read(path)
+
+
+def _row(path: Path) -> Clip:
+    return Clip(path, "train", 9.0, 25.0, 64, 64, 16_000, 1)
+
+
+def test_a_manifest_whose_clips_are_all_gone_is_refused(tmp_path: Path) -> None:
+    Manifest((_row(tmp_path / "a.mp4"),), tmp_path).write(tmp_path / "m.parquet")
+    with pytest.raises(ManifestError, match="none of the 1 clips"):
+        Manifest.read(tmp_path / "m.parquet")
+
+
+def test_some_clips_gone_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.mp4").touch()
+    clips = (_row(tmp_path / "a.mp4"), _row(tmp_path / "b.mp4"))
+    Manifest(clips, tmp_path).write(tmp_path / "m.parquet")
+    assert len(Manifest.read(tmp_path / "m.parquet").clips) == 2
+    assert "1 of 2 clips" in caplog.text
+
+
+def test_a_row_with_an_unknown_split_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    path = tmp_path / "m.parquet"
+    Manifest((replace(_row(tmp_path / "a.mp4"), split="dev"),), tmp_path).write(path)  # type: ignore[arg-type]
+    with pytest.raises(ManifestError, match="without path, split or duration"):
+        Manifest.read(path)
+
+
+def test_nothing_usable_and_nowhere_to_write_are_errors(folder: Path) -> None:
+    with pytest.raises(ManifestError, match="no clips to put"):
+        build_manifest([], folder / "m.parquet")
+    with pytest.raises(ManifestError, match=r"none of the 2 clips can be used; the first, .*audio"):
+        build_manifest(records(folder)[2:], folder / "m.parquet")
+    with pytest.raises(ManifestError, match="it is a folder"):
+        build_manifest(records(folder), folder)
+    with pytest.raises(ManifestError, match="cannot write the manifest"):
+        build_manifest(records(folder), folder / "text.mp4" / "m.parquet")
