@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -157,16 +158,22 @@ def _as_json(reports: Sequence[ClipReport]) -> dict[str, Any]:
 def _print_reports(reports: Sequence[ClipReport]) -> None:
     """Print a table of the clips that need a look, and a summary of all."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
     shown = [report for report in reports if report.problems or report.notes]
     if shown:
-        table = Table("clip", "usable", "why")
+        folder = Path(os.path.commonpath([report.path.absolute().parent for report in reports]))
+        table = Table("clip", "usable", "why", title=f"in {folder}")
         for report in shown:
             why = "\n".join([*report.problems, *(f"note: {note}" for note in report.notes)])
-            table.add_row(str(report.path), "yes" if report.is_usable else "[red]no[/red]", why)
+            name = str(report.path.absolute().relative_to(folder))
+            table.add_row(escape(name), "yes" if report.is_usable else "[red]no[/]", escape(why))
         console.print(table)
     num_usable = sum(report.is_usable for report in reports)
     seconds = sum(report.duration_s or 0 for report in reports if report.is_usable)
     console.print(f"{num_usable} of {len(reports)} clips are usable ({seconds:.0f} s)")
+
+
+COMMANDS = {"check": check, "prepare": prepare, "shift": shift}
