@@ -135,9 +135,7 @@ S = TypeVar("S")
 def _lookup(kind: str, specs: dict[str, S], name: str) -> S:
     if name in specs:
         return specs[name]
-    raise PluginError(
-        f"unknown {kind} '{name}'{suggest(name, specs)}. See: zoo list {kind}s"
-    )
+    raise PluginError(f"unknown {kind} '{name}'{suggest(name, specs)}. See: zoo list {kind}s")
 
 
 def load_registry(
@@ -180,9 +178,7 @@ def _load(
         _add(registry, kind, spec, name)
 
 
-def _collect(
-    name: str, module: ModuleType, manager: pluggy.PluginManager
-) -> list[tuple[str, Any]]:
+def _collect(name: str, module: ModuleType, manager: pluggy.PluginManager) -> list[tuple[str, Any]]:
     others = [p for p in manager.get_plugins() if p is not module]
     collected: list[tuple[str, Any]] = []
     for hook in (key for key in vars(Hooks) if key.startswith("register_")):

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from zoo.modules import Aggregator
+from zoo.modules import Aggregator, initialise_linears
 
 
 class TransformerAggregator(Aggregator):
@@ -27,10 +27,7 @@ class TransformerAggregator(Aggregator):
             norm_first=True,
         )
         nn.init.trunc_normal_(self.cls_token, std=0.02)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        initialise_linears(self)
 
     def forward(self, features: Float[Tensor, "N T P D"]) -> Float[Tensor, "N T D"]:
         """Aggregate over positions."""

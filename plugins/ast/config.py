@@ -15,6 +15,11 @@ class AstConfig(zoo.ExtractorConfig):
     heads: int = Field(12, gt=0, description="attention heads")
     patch: int = Field(16, gt=0, description="patch side, mel bins and mel frames")
     stride: tuple[int, int] = Field((10, 10), description="patch stride in (frequency, time)")
+    change_gain: float | None = Field(
+        None,
+        gt=0,
+        description="subtract each segment's mean spectrum and multiply by this; None leaves it",
+    )
     norm_eps: float = Field(1e-12, gt=0, description="LayerNorm epsilon")
 
     def feature_map(self) -> zoo.FeatureMap:
@@ -27,5 +32,7 @@ class AstConfig(zoo.ExtractorConfig):
                 f"{self.patch * self.frontend.hop_s:g} s"
             )
         centre = (self.patch - 1) / 2  # mel frame k is centred at k hops
-        times = (round((i * self.stride[1] + centre) * self.frontend.hop_s, 6) for i in range(steps))
+        times = (
+            round((i * self.stride[1] + centre) * self.frontend.hop_s, 6) for i in range(steps)
+        )
         return zoo.FeatureMap(times_s=tuple(times), positions=bands, dim=self.dim)

@@ -9,7 +9,7 @@ from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
 from plugins.ast.config import AstConfig
-from zoo.modules import Extractor
+from zoo.modules import Extractor, initialise_linears
 
 
 class OverlappingPatchEmbed(PatchEmbed):
@@ -29,6 +29,7 @@ class Ast(Extractor):
     def __init__(self, config: AstConfig) -> None:
         super().__init__()
         self.map = config.feature_map()
+        self.change_gain = config.change_gain
         mel_frames = config.frontend.num_frames(config.segment_s)
         self.vit = VisionTransformerDistilled(
             img_size=(config.frontend.n_mels, mel_frames),
@@ -41,6 +42,7 @@ class Ast(Extractor):
             embed_layer=partial(OverlappingPatchEmbed, stride=config.stride),
             norm_layer=partial(nn.LayerNorm, eps=config.norm_eps),
         )
+        initialise_linears(self.vit)
 
     def enable_gradient_checkpointing(self) -> None:
         """Trade compute for memory in the backward pass."""
@@ -48,6 +50,8 @@ class Ast(Extractor):
 
     def forward(self, segments: Float[Tensor, "N F Ta"]) -> Float[Tensor, "N T P D"]:
         """Extract features of log-mel segments."""
+        if self.change_gain is not None:
+            segments = self.change_gain * (segments - segments.mean(dim=2, keepdim=True))
         x = self.vit.forward_features(segments.unsqueeze(1))  # (N, 2 + P*T, D)
         x = x[:, self.vit.num_prefix_tokens :]  # (N, P*T, D), time varies fastest
         x = x.unflatten(1, (self.map.positions, self.map.steps))  # (N, P, T, D)

@@ -8,7 +8,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 from plugins.motionformer.config import MotionformerConfig
-from zoo.modules import Extractor
+from zoo.modules import Extractor, initialise_linears
 
 NORM_EPS = 1e-6
 
@@ -25,9 +25,7 @@ class DividedAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(
-        self, x: Float[Tensor, "N L D"], steps: int, over: str
-    ) -> Float[Tensor, "N L D"]:
+    def forward(self, x: Float[Tensor, "N L D"], steps: int, over: str) -> Float[Tensor, "N L D"]:
         """Attend within groups; L = 1 + steps * positions, ordered (time, place)."""
         qkv = self.qkv(x).unflatten(2, (3, self.heads, -1))  # (N, L, 3, h, d)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (N, h, L, d)
@@ -91,10 +89,7 @@ class Motionformer(Extractor):
     def _initialise(self, position_std: float) -> None:
         # The published code leaves patch and time embeddings at zero, to be loaded; from scratch
         # that learns nothing, so everything is drawn here.
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        initialise_linears(self)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         for table in (self.pos_embed, self.temp_embed):
             nn.init.trunc_normal_(table, std=position_std, a=-2 * position_std, b=2 * position_std)

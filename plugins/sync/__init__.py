@@ -43,6 +43,7 @@ def register_heads() -> list[zoo.HeadSpec]:
                     dim=64, heads=2, dropout=0.0, pool="mean", position_init="sincos"
                 ),
             },
+            stage2={"tiny": {"steps": 3000, "lr": 8e-4, "soft_sigma": 2.0}},
             source="arXiv:2401.16423 section 3.3",
             license="MIT",
         )

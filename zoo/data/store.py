@@ -120,9 +120,7 @@ def encode_clip(
 ) -> tuple[Float[Tensor, "A Ta Da"], Float[Tensor, "V Tv Dv"]]:
     """Encode a clip's audio and video segments on the store's lattices."""
     frames, samples = reader.read_whole(clip.path, clip.duration_s)
-    length_s = min(
-        len(frames) / reader.vision.fps, len(samples) / reader.audio.sample_rate_hz
-    )
+    length_s = min(len(frames) / reader.vision.fps, len(samples) / reader.audio.sample_rate_hz)
     frames = crop_square(frames, reader.vision.size, None)
     starts_a = _lattice(length_s, config.segment_s, config.audio_hop_s)
     starts_v = _lattice(length_s, config.segment_s, config.vision_hop_s)

@@ -64,9 +64,7 @@ def run_job(engine: Engine, job: Job) -> None:
     if 1 in job.stages and not (job.run / STAGE1_FOLDER / "model.json").exists():
         if job.init is not None:
             towers_of(model).load_state_dict(towers_of(load_model(job.init)).state_dict())
-        train_stage1(
-            engine, recipe, model, *sources, runlog, checkpoint if stage == 1 else None
-        )
+        train_stage1(engine, recipe, model, *sources, runlog, checkpoint if stage == 1 else None)
         if engine.rank == 0:
             save_model(job.run / STAGE1_FOLDER, towers_only(model))
         wait_for_all()

@@ -65,6 +65,10 @@ def train_stage1(
             enable = getattr(tower.extractor, "enable_gradient_checkpointing", None)
             if enable is not None:
                 enable()
+    augment = Augment(config.jitter_s, config.flip, config.gain_db, random_crop=True)
+    layout = recipe.stage1_layout
+    if checkpoint is None:
+        centre_projections(model, Stage1Batches(train, layout, config.clips, augment, 0, 1)[0])
     module = engine.prepare(stage)
     optimizer = build_optimizer(module, config)
     first = 0
@@ -72,10 +76,7 @@ def train_stage1(
         meta, _ = load_checkpoint(checkpoint, module, optimizer)
         first = meta["step"]
     log.rewind(1, first)
-    augment = Augment(config.jitter_s, config.flip, config.gain_db, random_crop=True)
-    dataset = Stage1Batches(
-        train, recipe.stage1_layout, config.clips, augment, engine.rank, engine.world_size
-    )
+    dataset = Stage1Batches(train, layout, config.clips, augment, engine.rank, engine.world_size)
     loader = iter(batches(dataset, first, config.steps, recipe.data.loader_workers))
     for step in range(first, config.steps):
         started = time.perf_counter()
@@ -88,7 +89,7 @@ def train_stage1(
         norm = take_step(module, optimizer, scalars["loss"], step, config)
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
-            values = {name: float(value) for name, value in scalars.items()}
+            values = {name: float(value.detach()) for name, value in scalars.items()}
             seconds = {"load_s": loaded - started, "step_s": time.perf_counter() - started}
             log.write(1, done, "train", **values, gradient_norm=float(norm), **seconds)
         if done % config.valid_every == 0 or done == config.steps:
@@ -96,6 +97,19 @@ def train_stage1(
             log.write(1, done, "valid", **metrics)
         if done % config.checkpoint_every == 0 and done != config.steps:
             report(engine, module, optimizer, {"stage": 1, "step": done})
+
+
+@torch.no_grad()
+def centre_projections(model: SyncModel, segments: tuple[Tensor, Tensor]) -> None:
+    """Set the projections' biases so that embeddings start centred.
+
+    An untrained extractor maps all segments to nearly the same vector; without this the first
+    hundreds of steps are spent on removing what they share.
+    """
+    for tower, batch in zip((model.audio, model.vision), segments, strict=True):
+        if isinstance(tower.projection, nn.Linear):
+            tokens = tower.encode(batch.flatten(0, 1))  # (N, T, D)
+            tower.projection.bias -= tokens.mean(dim=(0, 1))
 
 
 def report(

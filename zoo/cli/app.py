@@ -1,0 +1,100 @@
+"""The root of the command line: global options, errors in one line, verbs of the plugins."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from zoo.cli import catalog, data, evaluate, predict
+from zoo.errors import ZooError
+from zoo.hooks import PLUGIN_FILES_VARIABLE, add_plugin_file, registry
+
+console = Console(stderr=True)
+
+
+def build_app() -> typer.Typer:
+    """Assemble the commands of the core and of every plugin."""
+    app = typer.Typer(
+        name="zoo",
+        help="Audio-visual synchronization: train, evaluate, predict.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+    )
+    groups = {
+        "data": typer.Typer(help="Make, check and prepare clips.", no_args_is_help=True),
+        "catalog": typer.Typer(help="Named models.", no_args_is_help=True),
+    }
+    app.callback()(_options)
+    app.command("list")(catalog.list_components)
+    app.command("info")(catalog.info)
+    app.command("predict")(predict.predict)
+    app.command("evaluate")(evaluate.evaluate)
+    groups["catalog"].command("add")(catalog.add)
+    for name, function in data.COMMANDS.items():
+        groups["data"].command(name)(function)
+    for spec in registry().commands.values():
+        (groups[spec.group] if spec.group else app).command(spec.name)(spec.function)
+    for name, group in groups.items():
+        app.add_typer(group, name=name)
+    return app
+
+
+def _options(
+    debug: Annotated[bool, typer.Option(help="Show tracebacks and debug messages.")] = False,
+    plugin: Annotated[
+        list[Path] | None, typer.Option(help="Load a plugin from a single file.")
+    ] = None,
+) -> None:
+    """Read options that come before the verb; `run` has acted on them already."""
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command line and return its exit code: 0, or 2 for bad input.
+
+    Args:
+        arguments: without the program's name; by default the process's own.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    is_debug = "--debug" in arguments
+    logging.basicConfig(
+        level=logging.DEBUG if is_debug else logging.WARNING, format="%(levelname)s: %(message)s"
+    )
+    try:
+        _load_plugin_files(arguments)
+        build_app()(arguments)
+    except ZooError as error:
+        if is_debug:
+            raise
+        return _fail(str(error), 2)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except SystemExit as done:  # how Typer ends, usage errors (2) included
+        return int(done.code or 0)
+    return 0
+
+
+def _load_plugin_files(arguments: list[str]) -> None:
+    """Load ``--plugin FILE`` before the verbs are assembled, since plugins may bring verbs."""
+    for option, value in zip(arguments, arguments[1:], strict=False):
+        if option == "--plugin":
+            add_plugin_file(Path(value))
+    os.environ.setdefault(PLUGIN_FILES_VARIABLE, "")
+
+
+def _fail(message: str, code: int) -> int:
+    one_line = " ".join(message.split())
+    console.print(f"[bold red]error:[/] {_escape(one_line)}", highlight=False, soft_wrap=True)
+    return code
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
