@@ -20,6 +20,7 @@ from zoo.errors import MediaError
 NO_CLOCK = {
     "avi": "AVI records no presentation times: sound and picture may be 50 ms or more apart",
 }
+MIN_LATTICE_FPS = 10  # below, half a picture is too far to move the clock
 TAIL_S = 1.0  # how far before the end to start looking for the last packet
 
 
@@ -187,10 +188,25 @@ def open_source(path: str | Path) -> Iterator[Source]:
         if video is None and audio is None:
             raise MediaError(f"{path} holds neither video nor audio; give a media file")
         source = Source(path, container, video, audio)
-        if container.format.flags & Flags.ts_discont.value:
-            # Broadcast streams count from an arbitrary moment: time 0 is the first picture.
-            source.origin_s = raw_start_s(video or audio)
+        source.origin_s = _origin_s(container, video, audio)
         yield source
+
+
+def _origin_s(container: Any, video: Any | None, audio: Any | None) -> float:
+    """Return what the container's clock shows at time 0 of the clip, seconds.
+
+    Broadcast streams count from an arbitrary moment, so there it is the first picture. Elsewhere it
+    is 0, moved by less than half a picture to where pictures of a constant rate fall on multiples
+    of their length: remuxed files often start 21 ms late, and a lattice that is out of phase would
+    show every picture that much too late.
+    """
+    if container.format.flags & Flags.ts_discont.value:
+        return raw_start_s(video or audio)
+    rate = video.average_rate if video is not None else None
+    if not rate or rate < MIN_LATTICE_FPS:
+        return 0.0
+    start_s = raw_start_s(video)
+    return start_s - round(start_s * rate) / float(rate)
 
 
 def _first(streams: Any) -> Any | None:

@@ -134,6 +134,8 @@ def _add_video(
     first = next(frames, None)
     if first is None:
         raise ValueError("there is no frame")
+    if first.ndim != 3 or first.shape[2] != 3 or first.dtype != np.uint8:
+        raise ValueError(f"frames must be (H, W, 3) uint8, not {first.shape} {first.dtype}")
     height, width = first.shape[:2]
     if width % 2 or height % 2:
         raise ValueError(f"width and height must be even, not {width}x{height}")

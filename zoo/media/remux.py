@@ -40,16 +40,12 @@ def shift_audio(path: str | Path, out: str | Path, delay_s: float) -> None:
 
 
 def _copy(source: Source, target: Any, delay_s: float, hides_start: bool) -> None:
-    streams = {
-        stream.index: target.add_stream_from_template(stream)
-        for stream in source.container.streams
-        if stream.codec_context is not None
-    }
+    streams = {stream.index: _copy_stream(stream, target) for stream in source.container.streams}
+    target.metadata.update(source.container.metadata)
+    target.set_chapters(source.container.chapters())
     earliest: dict[int, int] = {}
     for packet in _with_dts(source.container.demux()):
         stream = packet.stream
-        if stream.index not in streams:
-            continue
         if stream.type == "audio":
             earliest.setdefault(stream.index, min(0, packet.pts or 0))
             shift = round(delay_s / packet.time_base)
@@ -60,6 +56,15 @@ def _copy(source: Source, target: Any, delay_s: float, hides_start: bool) -> Non
                 continue
         packet.stream = streams[stream.index]
         target.mux(packet)
+
+
+def _copy_stream(stream: Any, target: Any) -> Any:
+    copy = target.add_stream_from_template(stream)
+    copy.disposition = stream.disposition
+    # "DURATION" and the statistics tags of Matroska would no longer be true.
+    kept = {k: v for k, v in stream.metadata.items() if k != "DURATION" and not k.startswith("_")}
+    copy.metadata.update(kept)
+    return copy
 
 
 def _with_dts(packets: Iterator[Any]) -> Iterator[Any]:
