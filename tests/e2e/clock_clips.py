@@ -161,12 +161,12 @@ def measured_flashes_s(window: Window) -> np.ndarray:
     return window.start_s + (begins + ends - 1) / 2 / window.fps
 
 
-def measured_clicks_s(window: Window) -> np.ndarray:
-    """Starts of the clicks by matched filter, each the best within a second."""
+def measured_clicks_s(window: Window, count: int = len(FLASHES_S)) -> np.ndarray:
+    """Starts of the clicks by matched filter, each the best within half a second."""
     assert window.samples is not None
     score = np.abs(np.correlate(window.samples, chirp(window.sample_rate_hz), "valid"))
     found = []
-    while len(found) < len(FLASHES_S):
+    while len(found) < count:
         best = int(score.argmax())
         found.append(best)
         score[max(0, best - 4000) : best + 4000] = 0

@@ -145,6 +145,31 @@ def test_shift_keeps_the_rotation(tmp_path):
     assert (after.rotation_deg, after.width) == (before.rotation_deg, 48)
 
 
+def test_shift_leaves_out_a_timecode_track(tmp_path, caplog):
+    path = tmp_path / "camera.mov"
+    encode(tmp_path / "plain.mp4", FRAMES, SAMPLES)
+    with av.open(str(tmp_path / "plain.mp4")) as source, av.open(str(path), "w") as out:
+        streams = [out.add_stream_from_template(stream) for stream in source.streams]
+        streams[0].metadata["timecode"] = "01:00:00:00"
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    with av.open(str(path)) as camera:
+        assert "data" in [stream.type for stream in camera.streams]
+    shift_audio(path, tmp_path / "out.mkv", 0.1)
+    assert "camera.mov: data track 2 is left out" in caplog.text
+    assert decode(tmp_path / "out.mkv").frames.shape == FRAMES.shape
+
+
+@pytest.mark.parametrize("name", ["räum ə 音.mp4", "100%03d.mp4", "a:b|c?.mp4", "-i.mp4"])
+def test_any_file_name_will_do(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    encode(name, FRAMES, SAMPLES)
+    shift_audio(name, f"out {name}", 0.1)
+    assert decode(f"out {name}").frames.shape == FRAMES.shape
+
+
 def test_shift_refuses_to_write_over_its_input(tmp_path):
     encode(tmp_path / "a.mp4", FRAMES, SAMPLES)
     with pytest.raises(MediaError, match="is the clip itself"):

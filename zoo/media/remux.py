@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,15 @@ from zoo.errors import MediaError
 from zoo.media.container import Source, open_source
 from zoo.media.encode import reason, replacing
 
+logger = logging.getLogger(__name__)
+
 EDIT_LIST_SUFFIXES = {".mp4", ".m4a", ".m4v", ".mov"}  # these can hide what lies before time 0
 
 
 def shift_audio(path: str | Path, out: str | Path, delay_s: float) -> None:
     """Write a copy of a clip whose audio is presented later; no stream is re-encoded.
+
+    All other streams, chapters and tags are kept, except data tracks of cameras.
 
     Args:
         path: the clip's file, which stays as it is.
@@ -40,18 +45,25 @@ def shift_audio(path: str | Path, out: str | Path, delay_s: float) -> None:
 
 
 def _copy(source: Source, target: Any, delay_s: float, hides_start: bool) -> None:
-    streams = {stream.index: _copy_stream(stream, target) for stream in source.container.streams}
+    streams: dict[int, Any] = {}
+    for stream in source.container.streams:
+        if stream.type == "data":  # no muxer takes these back; mov writes its timecode anew
+            logger.warning("%s: data track %d is left out", source.path.name, stream.index)
+        else:
+            streams[stream.index] = _copy_stream(stream, target)
     target.metadata.update(source.container.metadata)
     target.set_chapters(source.container.chapters())
     earliest: dict[int, int] = {}
     for packet in _with_dts(source.container.demux()):
         stream = packet.stream
+        if stream.index not in streams:
+            continue
         if stream.type == "audio":
             earliest.setdefault(stream.index, min(0, packet.pts or 0))
             shift = round(delay_s / packet.time_base)
-            packet.pts = None if packet.pts is None else packet.pts + shift
-            packet.dts += shift
-            is_before_start = packet.dts < earliest[stream.index]
+            if packet.pts is not None:
+                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+            is_before_start = (packet.pts or 0) < earliest[stream.index]
             if delay_s < 0 and is_before_start and not hides_start:
                 continue
         packet.stream = streams[stream.index]
@@ -90,5 +102,7 @@ def _with_dts(packets: Iterator[Any]) -> Iterator[Any]:
             missing.dts = packet.dts - step * (len(early) - place)
         yield from early
         yield packet
-    for packets_left in waiting.values():
-        yield from packets_left
+    for left in waiting.values():
+        for packet in left:
+            packet.dts = packet.pts
+        yield from left
