@@ -24,7 +24,7 @@ class ComponentConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-# --- front ends: what an extractor wants to see ----------------------------------------------------
+# --- front ends: what an extractor wants to see ---
 
 
 class LogMel(ComponentConfig):
@@ -97,7 +97,7 @@ class ExtractorConfig(ComponentConfig, ABC):
         """
 
 
-# --- specs: what a plugin registers ----------------------------------------------------------------
+# --- specs: what a plugin registers ---
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Model folders: weights as safetensors, the config that rebuilds the model, hashes that protect it."""
+"""Model folders: safetensors, the config that rebuilds the model, a hash."""
 
 from __future__ import annotations
 

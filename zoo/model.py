@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field, JsonValue, ValidationError
@@ -14,7 +15,9 @@ from zoo.contracts import (
     ComponentConfig,
     ExtractorConfig,
     FeatureMap,
+    Frames,
     HeadInput,
+    LogMel,
     Modality,
     Spec,
 )
@@ -58,6 +61,11 @@ class ModelConfig(ComponentConfig):
     audio: TowerConfig
     vision: TowerConfig
     head: Component | None = None
+    compare: Literal["mean", "aligned"] = Field(
+        "mean",
+        description="how stage I compares segments: tokens averaged over time as in the paper, "
+        "or step by step at the same times",
+    )
     layout: SegmentLayout = SegmentLayout()
     grid: OffsetGrid = OffsetGrid()
 
@@ -73,6 +81,9 @@ def explain(error: ValidationError, prefix: str, config_class: type[ComponentCon
 
 class Tower(nn.Module):
     """One modality from segments to tokens; segments never see one another."""
+
+    compare_at: Float[Tensor, "L T"] | None
+    """Interpolates tokens to the times at which stage I compares them; None averages them."""
 
     def __init__(self, config: TowerConfig, modality: Modality) -> None:
         super().__init__()
@@ -94,25 +105,22 @@ class Tower(nn.Module):
         dim = config.projection_dim or features.dim
         self.projection = nn.Linear(features.dim, dim) if config.projection_dim else nn.Identity()
         self.tokens = FeatureMap(times_s=features.times_s, positions=1, dim=dim)
+        self.register_buffer("compare_at", None, persistent=False)
 
     def forward(self, segments: Tensor) -> Float[Tensor, "N T D"]:
         """Encode segments after the front end into one token per time step."""
         return self.projection(self.aggregator(self.extractor(segments)))
 
+    def embed(self, tokens: Float[Tensor, "N T D"]) -> Float[Tensor, "N E"]:
+        """Turn the tokens of segments into unit vectors to compare (paper section 3.2)."""
+        if self.compare_at is None:
+            return normalize(tokens.mean(dim=1), dim=-1)
+        return normalize((self.compare_at @ tokens).flatten(1), dim=-1)
+
     @torch.no_grad()
     def encode(self, segments: Tensor, chunk: int = 64) -> Float[Tensor, "N T D"]:
         """Encode many segments without gradients in bounded memory."""
         return torch.cat([self(part) for part in segments.split(chunk)])
-
-
-def embed_segments(tower: nn.Module, segments: Tensor) -> Float[Tensor, "N D"]:
-    """Embed segments for contrast: tokens averaged over time, unit length (paper section 3.2)."""
-    return pool_tokens(tower(segments))
-
-
-def pool_tokens(tokens: Float[Tensor, "N T D"]) -> Float[Tensor, "N D"]:
-    """Average the tokens of a segment over time and scale to unit length."""
-    return normalize(tokens.mean(dim=1), dim=-1)
 
 
 class SyncModel(nn.Module):
@@ -124,6 +132,8 @@ class SyncModel(nn.Module):
         self.audio = Tower(config.audio, "audio")
         self.vision = Tower(config.vision, "vision")
         _check_fit(self, config.layout)
+        if config.compare == "aligned":
+            _align(self.audio, self.vision)
         self.head: Head | None = None
         if config.head is not None:
             spec = registry().head(config.head.name)
@@ -150,6 +160,18 @@ class SyncModel(nn.Module):
             raise ConfigError("this model has no head: train stage 2 first")
         return self.head(audio, vision)
 
+    @property
+    def audio_frontend(self) -> LogMel:
+        """What the audio extractor wants to see."""
+        assert isinstance(self.audio.frontend, LogMel)
+        return self.audio.frontend
+
+    @property
+    def vision_frontend(self) -> Frames:
+        """What the video extractor wants to see."""
+        assert isinstance(self.vision.frontend, Frames)
+        return self.vision.frontend
+
     @staticmethod
     def tokens_of(tower: Tower, segments: Tensor) -> Float[Tensor, "B SxT D"]:
         """Encode all segments of a batch of crops."""
@@ -164,6 +186,21 @@ def _check_fit(model: SyncModel, layout: SegmentLayout) -> None:
                 f"the {tower.modality} extractor reads segments of {tower.segment_s:g} s, "
                 f"but the layout has {layout.segment_s:g} s"
             )
+
+
+def _align(audio: Tower, vision: Tower) -> None:
+    """Let both towers be compared at the times of the one with fewer steps."""
+    fewer = min((audio, vision), key=lambda tower: tower.tokens.steps)
+    for tower in (audio, vision):
+        tower.compare_at = _interpolation(tower.tokens.times_s, fewer.tokens.times_s)
+
+
+def _interpolation(
+    times_s: tuple[float, ...], wanted_s: tuple[float, ...]
+) -> Float[Tensor, "L T"]:
+    """Return the matrix that interpolates values at some times linearly to other times."""
+    columns = [np.interp(wanted_s, times_s, row) for row in np.eye(len(times_s))]
+    return torch.tensor(np.stack(columns, axis=1), dtype=torch.float32)
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from jaxtyping import Float
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from zoo.model import Tower
 
 
 def initialise_linears(module: nn.Module) -> None:
@@ -76,6 +80,6 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, audio_tower: nn.Module, vision_tower: nn.Module, batch: SegmentBatch, gather: Gather
+        self, audio_tower: Tower, vision_tower: Tower, batch: SegmentBatch, gather: Gather
     ) -> dict[str, Tensor]:
         """Return scalars, among them ``loss``; the others are logged."""

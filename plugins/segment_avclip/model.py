@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from plugins.segment_avclip import SegmentAvclipConfig
-from zoo.model import embed_segments
+from zoo.model import Tower
 from zoo.modules import Gather, Objective, SegmentBatch
 
 
@@ -23,11 +23,11 @@ class SegmentAvclip(Objective):
         self.temperature = nn.Parameter(torch.tensor(config.temperature))
 
     def forward(
-        self, audio_tower: nn.Module, vision_tower: nn.Module, batch: SegmentBatch, gather: Gather
+        self, audio_tower: Tower, vision_tower: Tower, batch: SegmentBatch, gather: Gather
     ) -> dict[str, Tensor]:
         """Return the loss and the accuracy of picking the right segment out of the batch."""
-        audio = embed_segments(audio_tower, batch.audio.flatten(0, 1))  # (N, D)
-        vision = embed_segments(vision_tower, batch.vision.flatten(0, 1))  # (N, D)
+        audio = audio_tower.embed(audio_tower(batch.audio.flatten(0, 1)))  # (N, E)
+        vision = vision_tower.embed(vision_tower(batch.vision.flatten(0, 1)))  # (N, E)
         loss = self.contrast(audio, vision, gather if self.config.gather else _alone)
         return {**loss, "temperature": self.temperature.detach()}
 

@@ -1,8 +1,8 @@
-"""The feature store: frozen features computed once, offsets drawn from them for ever after.
+"""The feature store: frozen features computed once, offsets drawn from it for ever.
 
 Features do not change when the extractors are frozen, and shifting the audio alone makes every
-offset.  So video segments are encoded every ``vision_hop_s`` and audio segments on the finer lattice
-``audio_hop_s`` (0.04 s); any crop whose starts lie on these lattices is a gather of rows.
+offset.  So video segments are encoded every ``vision_hop_s`` and audio segments on the finer
+lattice ``audio_hop_s`` (0.04 s); any crop whose starts lie on these lattices is a gather of rows.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def store_config(model: SyncModel, dtype: Literal["float16", "float32"]) -> Stor
     return StoreConfig(
         segment_s=model.config.layout.segment_s,
         vision_hop_s=model.config.layout.step_s,
-        audio_hop_s=round(1 / model.vision.frontend.fps, 9),
+        audio_hop_s=round(1 / model.vision_frontend.fps, 9),
         dtype=dtype,
     )
 

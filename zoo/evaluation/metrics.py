@@ -37,7 +37,7 @@ class OffsetScores:
 
 
 def sums_of(
-    logits: Float[Tensor, "B K"], targets: Int[Tensor, "B"], grid: OffsetGrid
+    logits: Float[Tensor, "B K"], targets: Int[Tensor, B], grid: OffsetGrid
 ) -> list[float]:
     """Return what `scores_from` divides by the last entry."""
     offsets_s = torch.tensor(grid.offsets_s, device=logits.device)
@@ -57,7 +57,7 @@ def scores_from(sums: list[float]) -> OffsetScores:
 
 
 def score_logits(
-    logits: Float[Tensor, "N K"], targets: Int[Tensor, "N"], grid: OffsetGrid
+    logits: Float[Tensor, "N K"], targets: Int[Tensor, N], grid: OffsetGrid
 ) -> OffsetScores:
     """Score a set of predictions."""
     return scores_from(sums_of(logits, targets, grid))

@@ -7,12 +7,12 @@ import torch
 
 from zoo.data.store import FeatureStore
 from zoo.evaluation.metrics import scores_from, sums_of
-from zoo.model import SyncModel, pool_tokens
+from zoo.model import SyncModel
 
 
 @torch.no_grad()
 def sliding_check(
-    model: SyncModel, store: FeatureStore, seed: int, *, other_audio: bool = False
+    model: SyncModel, store: FeatureStore, *, other_audio: bool = False
 ) -> dict[str, float]:
     """Place the video crop in the middle and score every offset of the grid against it.
 
@@ -23,14 +23,13 @@ def sliding_check(
     Args:
         model: gives the layout and the grid.
         store: features of the clips to check.
-        seed: picks the other clip of the control.
         other_audio: control: take the audio of another clip, so that only chance is left.
     """
     layout, grid = model.config.layout, model.config.grid
     hop_s = store.config.vision_hop_s
     logits, targets = [], []
     usable = [i for i in range(len(store.clips)) if i not in store.skipped]
-    partner = dict(zip(usable, np.roll(usable, 1 + seed % max(1, len(usable) - 1)), strict=True))
+    partner = dict(zip(usable, np.roll(usable, 1), strict=True))
     for clip in usable:
         source = int(partner[clip]) if other_audio else clip
         spare_s = min(store.duration_s(clip), store.duration_s(source)) - layout.covered_s
@@ -38,9 +37,9 @@ def sliding_check(
         if start_s < grid.reach_s or spare_s - start_s < grid.reach_s:
             continue
         times = np.round(np.asarray(layout.starts_s) + start_s, 6)
-        vision = pool_tokens(store.segments(clip, "vision", list(times)))  # (S, D)
+        vision = model.vision.embed(store.segments(clip, "vision", list(times)))  # (S, D)
         scores = [
-            float((vision * pool_tokens(store.segments(source, "audio", list(times + o)))).sum())
+            float((vision * model.audio.embed(store.segments(source, "audio", list(times + o)))).sum())
             for o in grid.offsets_s
         ]
         logits.append(torch.tensor(scores))

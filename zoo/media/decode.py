@@ -70,7 +70,7 @@ def decode(
     with open_source(path) as source:
         streams = _streams(source, video, audio)
         end_s = _window_end(source, streams, start_s, duration_s, fps)
-        duration_s = end_s - start_s
+        duration_s = end_s - start_s if duration_s is None else duration_s
         frames = samples = None
         if video:
             pictures = read_video(

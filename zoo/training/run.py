@@ -1,15 +1,18 @@
-"""A whole run, as every worker executes it: stage I, the feature store, stage II, the model folder."""
+"""A whole run, as every worker executes it: stage I, feature store, stage II, model folder."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from zoo.data.clips import ClipReader
+from zoo.data.draws import DrawSource
 from zoo.data.manifest import Clip, Manifest
+from zoo.data.source import ClipSource
 from zoo.data.store import FeatureStore, build_store, store_config, store_key
 from zoo.errors import TrainingError
 from zoo.evaluation.sliding import sliding_check
@@ -17,11 +20,10 @@ from zoo.folder import load_model, save_model, towers_of
 from zoo.model import SyncModel
 from zoo.training.checkpoint import read_meta
 from zoo.training.engine import Engine, wait_for_all
-from zoo.training.loader import ClipSource
 from zoo.training.recipe import Recipe
 from zoo.training.runlog import RunLog, quarantine, read_quarantine
 from zoo.training.stage1 import train_stage1
-from zoo.training.stage2 import DrawSource, train_stage2
+from zoo.training.stage2 import train_stage2
 
 log = logging.getLogger(__name__)
 STAGE1_FOLDER, FEATURES_FOLDER, CACHE_FOLDER = "stage1", "features", "cache"
@@ -60,7 +62,8 @@ def run_job(engine: Engine, job: Job) -> None:
     runlog = RunLog(job.run, engine.rank)
     checkpoint = engine.latest_checkpoint()
     stage = read_meta(checkpoint)["stage"] if checkpoint is not None else 0
-    sources = [ClipSource(clips, reader, job.run, recipe.seed) for clips in (train, valid)]
+    on_broken = partial(quarantine, job.run)
+    sources = [ClipSource(clips, reader, on_broken) for clips in (train, valid)]
     if 1 in job.stages and not (job.run / STAGE1_FOLDER / "model.json").exists():
         if job.init is not None:
             towers_of(model).load_state_dict(towers_of(load_model(job.init)).state_dict())
@@ -89,7 +92,7 @@ def run_job(engine: Engine, job: Job) -> None:
 
 def make_reader(model: SyncModel, cache: Path | None = None) -> ClipReader:
     """Return a reader for the front ends of a model."""
-    return ClipReader(model.vision.frontend, model.audio.frontend, cache)
+    return ClipReader(model.vision_frontend, model.audio_frontend, cache)
 
 
 def towers_only(model: SyncModel) -> SyncModel:
@@ -125,9 +128,10 @@ def _draw_sources(
             if engine.rank == 0:
                 _quarantine_skipped(job.run, store)
             if split == "valid":
-                check = sliding_check(model, store, job.recipe.seed)
+                check = sliding_check(model, store)
                 runlog.write(2, 0, "sliding", **check)
-        draws.append(DrawSource(source, job.recipe, split, store))
+        config = job.recipe.model
+        draws.append(DrawSource(source, config.layout, config.grid, job.recipe.seed, split, store))
     return draws
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves to read: metrics as JSONL and TensorBoard, and the clips it had to leave out."""
+"""What a run leaves to read: metrics as JSONL and TensorBoard, and the clips left out."""
 
 from __future__ import annotations
 

@@ -12,12 +12,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from zoo.data.sampling import slot_rng
+from zoo.data.source import Augment, ClipSource
 from zoo.hooks import registry
-from zoo.model import SyncModel, pool_tokens
+from zoo.model import SyncModel
 from zoo.modules import Objective, SegmentBatch
 from zoo.training.checkpoint import load_checkpoint, save_checkpoint
 from zoo.training.engine import Engine, gather, sum_over_workers, unwrap
-from zoo.training.loader import Augment, ClipSource, Stage1Batches, batches
+from zoo.training.loader import Stage1Batches, batches
 from zoo.training.optimise import autocast, build_optimizer, seed_step, take_step
 from zoo.training.recipe import Recipe
 from zoo.training.runlog import RunLog
@@ -68,7 +69,9 @@ def train_stage1(
     augment = Augment(config.jitter_s, config.flip, config.gain_db, random_crop=True)
     layout = recipe.stage1_layout
     if checkpoint is None:
-        centre_projections(model, Stage1Batches(train, layout, config.clips, augment, 0, 1)[0])
+        centre_projections(
+            model, Stage1Batches(train, layout, config.clips, augment, recipe.seed)[0]
+        )
     module = engine.prepare(stage)
     optimizer = build_optimizer(module, config)
     first = 0
@@ -76,7 +79,9 @@ def train_stage1(
         meta, _ = load_checkpoint(checkpoint, module, optimizer)
         first = meta["step"]
     log.rewind(1, first)
-    dataset = Stage1Batches(train, layout, config.clips, augment, engine.rank, engine.world_size)
+    dataset = Stage1Batches(
+        train, layout, config.clips, augment, recipe.seed, engine.rank, engine.world_size
+    )
     loader = iter(batches(dataset, first, config.steps, recipe.data.loader_workers))
     for step in range(first, config.steps):
         started = time.perf_counter()
@@ -137,13 +142,13 @@ def zero_shot(
     stage.eval()
     layout = recipe.stage1_layout
     num = min(recipe.stage1.valid_clips, len(valid.clips))
-    dataset = Stage1Batches(valid, layout, 1, Augment(), 0, 1)
+    dataset = Stage1Batches(valid, layout, 1, Augment(), recipe.seed)
     hits, count = 0.0, 0
     for index in range(engine.rank, num, engine.world_size):
         rng = slot_rng(recipe.seed, 1, 0, index)
-        pair = valid.first_readable(index, rng, lambda i, rng=rng: dataset._read(i, rng))
+        pair = valid.first_readable(index, rng, lambda i, rng=rng: dataset.read(i, rng))
         audio, vision = (
-            pool_tokens(tower.encode(segments.to(engine.device)))
+            tower.embed(tower.encode(segments.to(engine.device)))
             for tower, segments in zip((stage.audio, stage.vision), pair, strict=True)
         )
         hits += shifted_window_precision(audio, vision)

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 from torch.utils.data import Dataset
 
-from zoo.data.sampling import clips_of_step, share_of_rank, slot_rng
-from zoo.data.store import FeatureStore
-from zoo.errors import TrainingError
+from zoo.data.draws import DrawSource, Item
+from zoo.data.sampling import clips_of_step, share_of_rank
+from zoo.data.source import Augment
 from zoo.evaluation.metrics import OffsetScores, chance, scores_from, sums_of
 from zoo.model import SyncModel
-from zoo.timeline import Draw, draw_crop, shortest_clip_s
 from zoo.training.checkpoint import load_checkpoint
 from zoo.training.engine import Engine, sum_over_workers, unwrap
-from zoo.training.loader import Augment, ClipSource, batches, read_segments
+from zoo.training.loader import batches
 from zoo.training.optimise import autocast, build_optimizer, seed_step, take_step
 from zoo.training.recipe import Recipe
 from zoo.training.runlog import RunLog
@@ -33,95 +29,18 @@ PLATEAU_MARGIN = 0.05  # nats below ln K at which a run counts as having left th
 Batch = tuple[Tensor, Tensor, Tensor]
 
 
-@dataclass
-class DrawSource:
-    """Offsets and crops drawn from one split, read from the feature store or from files.
-
-    The audio lattice and the video lattice are the same for both, so that both read the same draw
-    alike; only the store cannot flip or crop at random.
-    """
-
-    clips: ClipSource
-    recipe: Recipe
-    split: Literal["train", "valid", "test"]
-    store: FeatureStore | None = None
-
-    def __post_init__(self) -> None:
-        layout, grid = self.recipe.model.layout, self.recipe.model.grid
-        if self.store is not None:
-            self.durations_s = [self.store.duration_s(i) for i in range(len(self.clips.clips))]
-        else:
-            self.durations_s = self.clips.durations_s()
-        self.vision_hop_s = layout.step_s
-        self.audio_hop_s = round(1 / self.clips.reader.vision.fps, 9)
-        needed_s = shortest_clip_s(layout, grid)
-        self.usable = [i for i, t in enumerate(self.durations_s) if self._fits(t)]
-        self.num_short = sum(0 < t and not self._fits(t) for t in self.durations_s)
-        if not self.usable:
-            longest_s = max(self.durations_s, default=0.0)
-            raise TrainingError(
-                f"not one {self.split} clip is long enough: a crop of {layout.covered_s:g} s and "
-                f"offsets up to {grid.reach_s:g} s need {needed_s:g} s, the longest clip has "
-                f"{longest_s:.2f} s"
-            )
-
-    def _fits(self, duration_s: float) -> bool:
-        layout, grid = self.recipe.model.layout, self.recipe.model.grid
-        return duration_s >= shortest_clip_s(layout, grid) + self.vision_hop_s
-
-    def item(
-        self, clip: int, key: tuple[int, int, int], augment: Augment
-    ) -> tuple[Tensor, Tensor, int]:
-        """Draw an offset and a crop of a clip and read them.
-
-        Args:
-            clip: index of the clip; online, a clip that breaks gives way to another.
-            key: (stage, step, slot), which decides all that is random.
-            augment: jitter, and what only the online path can vary.
-
-        Returns:
-            Audio and video, tokens ``(S*T, D)`` from the store or segments ``(S, ...)`` from files,
-            and the class of the offset.
-        """
-        rng = slot_rng(self.recipe.seed, *key)
-        if self.store is None:
-            return self.clips.first_readable(
-                clip, rng, lambda i: self._read_files(i, rng, augment), self.usable
-            )
-        draw = self._draw(clip, rng, augment)
-        audio, vision = self.store.tokens([draw], self.recipe.model.layout)
-        return audio[0], vision[0], draw.target
-
-    def _read_files(
-        self, clip: int, rng: np.random.Generator, augment: Augment
-    ) -> tuple[Tensor, Tensor, int]:
-        draw = self._draw(clip, rng, augment)
-        layout, source = self.recipe.model.layout, self.clips
-        pair = read_segments(source.reader, source.clips[clip], draw, layout, augment, rng)
-        return *pair, draw.target
-
-    def _draw(self, clip: int, rng: np.random.Generator, augment: Augment) -> Draw:
-        return draw_crop(
-            rng,
-            clip,
-            self.durations_s[clip],
-            self.recipe.model.layout,
-            self.recipe.model.grid,
-            vision_hop_s=self.vision_hop_s,
-            audio_hop_s=self.audio_hop_s,
-            jitter_s=augment.jitter_s,
-        )
-
-
 class Stage2Batches(Dataset[Batch]):
     """Item ``step`` is this worker's share of that step's global batch."""
 
-    def __init__(self, source: DrawSource, augment: Augment, rank: int, world_size: int) -> None:
-        self.source, self.augment, self.rank, self.world_size = source, augment, rank, world_size
+    def __init__(
+        self, source: DrawSource, recipe: Recipe, augment: Augment, rank: int, world_size: int
+    ) -> None:
+        self.source, self.recipe, self.augment = source, recipe, augment
+        self.rank, self.world_size = rank, world_size
 
     def __getitem__(self, step: int) -> Batch:
         """Return audio, video and classes."""
-        recipe, usable = self.source.recipe, self.source.usable
+        recipe, usable = self.recipe, self.source.usable
         chosen = clips_of_step(step, recipe.stage2.batch, len(usable), recipe.seed)
         items = []
         for slot, place in share_of_rank(chosen, self.rank, self.world_size):
@@ -129,12 +48,14 @@ class Stage2Batches(Dataset[Batch]):
             # Over-fitting checks that a run can learn at all: every clip keeps its one offset.
             key = (2, 0, clip) if recipe.overfit else (2, step, slot)
             items.append(self.source.item(clip, key, self.augment))
-        return _collate(items)
+        return collate(items)
 
 
-def _collate(items: list[tuple[Tensor, Tensor, int]]) -> Batch:
-    audio, vision, targets = zip(*items, strict=True)
-    return torch.stack(audio), torch.stack(vision), torch.tensor(targets)
+def collate(items: list[Item]) -> Batch:
+    """Stack items to a batch."""
+    audio, vision, draws = zip(*items, strict=True)
+    targets = torch.tensor([draw.target for draw in draws])
+    return torch.stack(audio), torch.stack(vision), targets
 
 
 class Tokeniser:
@@ -192,7 +113,7 @@ def train_stage2(
     augment = Augment(config.jitter_s, config.flip, random_crop=True)
     if recipe.overfit:
         augment = Augment()
-    dataset = Stage2Batches(train, augment, engine.rank, engine.world_size)
+    dataset = Stage2Batches(train, recipe, augment, engine.rank, engine.world_size)
     workers = 0 if train.store is not None else recipe.data.loader_workers
     loader = iter(batches(dataset, first, config.steps, workers))
     for step in range(first, config.steps):
@@ -254,7 +175,7 @@ def has_left_plateau(scores: OffsetScores, recipe: Recipe) -> bool:
 
 
 def ordinal_loss(
-    logits: Float[Tensor, "B K"], targets: Int[Tensor, "B"], sigma: float
+    logits: Float[Tensor, "B K"], targets: Int[Tensor, B], sigma: float
 ) -> Float[Tensor, ""]:
     """Cross-entropy against a Gaussian around the true class; sigma (classes) 0 is one-hot."""
     if sigma < 0.1:
@@ -277,7 +198,7 @@ def validate(
     """Score fixed draws, the same at every validation, shared out between workers."""
     head.eval()
     sums = [0.0] * 5
-    for batch in fixed_draws(valid, recipe.stage2.valid_rounds, engine.rank, engine.world_size):
+    for batch in fixed_draws(valid, recipe, engine.rank, engine.world_size):
         audio, vision, targets = tokenise(batch)
         partial = sums_of(head(audio, vision).float(), targets, recipe.model.grid)
         sums = [total + value for total, value in zip(sums, partial, strict=True)]
@@ -285,17 +206,16 @@ def validate(
 
 
 def fixed_draws(
-    source: DrawSource, rounds: int, rank: int = 0, world_size: int = 1, batch: int = 64
+    source: DrawSource, recipe: Recipe, rank: int = 0, world_size: int = 1, batch: int = 64
 ) -> Iterator[Batch]:
     """Yield this worker's share of the draws that every validation uses."""
-    recipe = source.recipe
     stage = 2 if recipe.overfit else 3
     wanted = [
         (clip, (stage, 0 if recipe.overfit else number, clip))
-        for number in range(rounds)
+        for number in range(recipe.stage2.valid_rounds)
         for clip in source.usable
     ][rank::world_size]
     size = batch if source.store is not None else recipe.stage2.batch
     for first in range(0, len(wanted), size):
         chosen = wanted[first : first + size]
-        yield _collate([source.item(clip, key, Augment()) for clip, key in chosen])
+        yield collate([source.item(clip, key, Augment()) for clip, key in chosen])

@@ -1,0 +1,74 @@
+"""``zoo predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from zoo.cli.output import print_json
+from zoo.errors import MediaError, ZooError
+
+if TYPE_CHECKING:
+    from zoo.inference import Prediction
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="Catalog name or model folder.")],
+    clips: Annotated[list[Path], typer.Argument(help="Clips of any container, rate and size.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+) -> None:
+    """Predict how far the audio of each clip is off, in seconds and in words.
+
+    A clip that cannot be read is reported and the others go on; the exit code is then 2.
+
+    Example: zoo predict tiny-synthetic clip.mp4 --json
+    """
+    from zoo.inference import load
+
+    predictor = load(model, device)
+    predictions: list[Prediction] = []
+    failures: list[tuple[Path, str]] = []
+    for clip in clips:
+        try:
+            predictions.append(predictor.predict(clip))
+        except MediaError as error:
+            failures.append((clip, str(error)))
+    if as_json:
+        failed = [{"path": str(clip), "error": reason} for clip, reason in failures]
+        print_json([p.as_dict() for p in predictions] + failed)
+    elif predictions:
+        _show(predictions)
+    if failures:
+        clip, reason = failures[0]
+        others = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        raise ZooError(f"{reason}{others}")
+
+
+def _show(predictions: list[Prediction]) -> None:
+    console = Console()
+    for prediction in predictions:
+        console.print(f"[bold]{prediction.path}[/]", highlight=False, soft_wrap=True)
+        console.print(
+            f"  offset {prediction.offset_s:+.2f} s (probability {prediction.probability:.2f}): "
+            f"{prediction.meaning}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        if prediction.low_confidence:
+            console.print(f"  [yellow]low confidence:[/] {prediction.low_confidence}")
+    if len(predictions) == 1:
+        console.print(_distribution(predictions[0]))
+
+
+def _distribution(prediction: Prediction) -> Table:
+    """Draw the distribution over offsets as bars."""
+    table = Table(show_header=False, box=None, padding=(0, 1))
+    for offset_s, probability in prediction.distribution.items():
+        bar = "█" * round(40 * probability)
+        table.add_row(f"  {offset_s:+.1f} s", f"{probability:6.3f}", f"[cyan]{bar}[/]")
+    return table

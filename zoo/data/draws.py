@@ -1,0 +1,95 @@
+"""Offsets and crops drawn from a split, read from the feature store or from files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from zoo.data.sampling import slot_rng
+from zoo.data.source import Augment, ClipSource, read_segments
+from zoo.data.store import FeatureStore
+from zoo.errors import TrainingError
+from zoo.timeline import Draw, OffsetGrid, SegmentLayout, draw_crop, shortest_clip_s
+
+Item = tuple[Tensor, Tensor, Draw]
+
+
+@dataclass
+class DrawSource:
+    """Offsets and crops drawn from one split, read from the feature store or from files.
+
+    The audio lattice and the video lattice are the same for both, so that both read the same draw
+    alike; only the store cannot flip or crop at random.
+    """
+
+    clips: ClipSource
+    layout: SegmentLayout
+    grid: OffsetGrid
+    seed: int
+    split: Literal["train", "valid", "test"]
+    store: FeatureStore | None = None
+
+    def __post_init__(self) -> None:
+        layout, grid = self.layout, self.grid
+        if self.store is not None:
+            self.durations_s = [self.store.duration_s(i) for i in range(len(self.clips.clips))]
+        else:
+            self.durations_s = self.clips.durations_s()
+        self.vision_hop_s = layout.step_s
+        self.audio_hop_s = round(1 / self.clips.reader.vision.fps, 9)
+        needed_s = shortest_clip_s(layout, grid)
+        self.usable = [i for i, t in enumerate(self.durations_s) if self._fits(t)]
+        self.num_short = sum(t > 0 and not self._fits(t) for t in self.durations_s)
+        if not self.usable:
+            longest_s = max(self.durations_s, default=0.0)
+            raise TrainingError(
+                f"not one {self.split} clip is long enough: a crop of {layout.covered_s:g} s and "
+                f"offsets up to {grid.reach_s:g} s need {needed_s:g} s, the longest clip has "
+                f"{longest_s:.2f} s"
+            )
+
+    def _fits(self, duration_s: float) -> bool:
+        layout, grid = self.layout, self.grid
+        return duration_s >= shortest_clip_s(layout, grid) + self.vision_hop_s
+
+    def item(self, clip: int, key: tuple[int, int, int], augment: Augment) -> Item:
+        """Draw an offset and a crop of a clip and read them.
+
+        Args:
+            clip: index of the clip; online, a clip that breaks gives way to another.
+            key: (stage, step, slot), which decides all that is random.
+            augment: jitter, and what only the online path can vary.
+
+        Returns:
+            Audio and video, tokens ``(S*T, D)`` from the store or segments ``(S, ...)`` from files,
+            and what was drawn.
+        """
+        rng = slot_rng(self.seed, *key)
+        if self.store is None:
+            return self.clips.first_readable(
+                clip, rng, lambda i: self._read_files(i, rng, augment), self.usable
+            )
+        draw = self._draw(clip, rng, augment)
+        audio, vision = self.store.tokens([draw], self.layout)
+        return audio[0], vision[0], draw
+
+    def _read_files(self, clip: int, rng: np.random.Generator, augment: Augment) -> Item:
+        draw = self._draw(clip, rng, augment)
+        source = self.clips
+        pair = read_segments(source.reader, source.clips[clip], draw, self.layout, augment, rng)
+        return *pair, draw
+
+    def _draw(self, clip: int, rng: np.random.Generator, augment: Augment) -> Draw:
+        return draw_crop(
+            rng,
+            clip,
+            self.durations_s[clip],
+            self.layout,
+            self.grid,
+            vision_hop_s=self.vision_hop_s,
+            audio_hop_s=self.audio_hop_s,
+            jitter_s=augment.jitter_s,
+        )

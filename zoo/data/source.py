@@ -1,0 +1,103 @@
+"""The clips of a split as one worker reads them: cut, augmented, broken ones left out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from zoo.data.clips import ClipReader, whole_frames_s
+from zoo.data.frontend import crop_square, cut_audio, cut_frames
+from zoo.data.manifest import Clip
+from zoo.errors import MediaError, TrainingError
+from zoo.timeline import Draw, SegmentLayout
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What varies between two readings of a clip; all zero when validating."""
+
+    jitter_s: float = 0.0
+    flip: float = 0.0
+    gain_db: float = 0.0
+    random_crop: bool = False
+
+
+def read_segments(
+    reader: ClipReader,
+    clip: Clip,
+    draw: Draw,
+    layout: SegmentLayout,
+    augment: Augment,
+    rng: np.random.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Read a crop of both streams and cut it into segments ``(S, ...)``."""
+    frames = reader.read_vision(clip.path, draw.vision_start_s, layout.covered_s)
+    samples = reader.read_audio(clip.path, draw.audio_start_s, layout.covered_s)
+    frames = crop_square(frames, reader.vision.size, rng if augment.random_crop else None)
+    if rng.random() < augment.flip:
+        frames = frames[:, :, ::-1]
+    if augment.gain_db:
+        samples = samples * np.float32(10 ** (rng.uniform(-1, 1) * augment.gain_db / 20))
+    starts = layout.starts_s
+    audio = cut_audio(samples, starts, layout.segment_s, reader.audio)
+    vision = cut_frames(frames, starts, layout.segment_s, reader.vision)
+    return audio, vision
+
+
+@dataclass
+class ClipSource:
+    """The clips of a split as one worker reads them; broken ones are quarantined, not fatal."""
+
+    clips: list[Clip]
+    reader: ClipReader
+    on_broken: Callable[[Path, str], None] | None = None
+    broken: set[int] = field(default_factory=set)
+
+    def durations_s(self) -> list[float]:
+        """Return what can be drawn from, per clip, seconds."""
+        return [whole_frames_s(clip.duration_s, self.reader.vision.fps) for clip in self.clips]
+
+    def first_readable(
+        self,
+        clip: int,
+        rng: np.random.Generator,
+        read: Callable[[int], T],
+        among: Sequence[int] | None = None,
+    ) -> T:
+        """Read a clip, or another one in its place if it cannot be read.
+
+        Args:
+            clip: index of the clip.
+            rng: picks the other one.
+            read: reads the clip of an index.
+            among: clips that may take its place, by default all.
+
+        Raises:
+            TrainingError: if not one clip can be read.
+        """
+        reason = "the manifest has none"
+        candidates = [i for i in (among or range(len(self.clips))) if i not in self.broken]
+        while candidates:
+            if clip in candidates:
+                try:
+                    return read(clip)
+                except MediaError as error:
+                    reason = str(error)
+                    log.warning("clip left out: %s", reason)
+                    self.broken.add(clip)
+                    if self.on_broken is not None:
+                        self.on_broken(self.clips[clip].path, reason)
+                    candidates.remove(clip)
+                    if not candidates:
+                        break
+            clip = candidates[int(rng.integers(len(candidates)))]
+        raise TrainingError(f"not one clip could be read; the last because: {reason}")
