@@ -1,0 +1,78 @@
+"""``zoo train``: both stages of a model, under Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def train(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")],
+    *,
+    extractor: Annotated[
+        str | None, typer.Option(help="Pair of extractors, or audio+vision: zoo list extractors.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Manifest of the clips (Parquet).")] = None,
+    head: Annotated[
+        str | None, typer.Option(help="zoo list heads.", show_default="correlation")
+    ] = None,
+    aggregator: Annotated[
+        str | None, typer.Option(help="zoo list aggregators.", show_default="transformer")
+    ] = None,
+    stage: Annotated[
+        Literal["1", "2", "all"] | None, typer.Option(help="What to train.", show_default="all")
+    ] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Model folder whose towers to start from.")
+    ] = None,
+    preset: Annotated[
+        Literal["tiny", "paper"] | None, typer.Option(help="Sizes.", show_default="tiny")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change one number: stage2.lr=3e-4.")
+    ] = None,
+    features: Annotated[
+        Literal["store", "online"] | None,
+        typer.Option(help="Stage 2 tokens: computed once, or at every step."),
+    ] = None,
+    overfit: Annotated[
+        int | None, typer.Option(min=1, help="Train on so many clips with fixed offsets.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that train together.")] = 1,
+    gpus_per_worker: Annotated[float, typer.Option(min=0, help="0 trains on CPUs.")] = 0,
+    cpus_per_worker: Annotated[
+        int, typer.Option(min=0, help="0 shares out this machine, or is 1 on a cluster.")
+    ] = 0,
+    address: Annotated[
+        str, typer.Option(help="Ray cluster: local starts one here, auto finds a running one.")
+    ] = "local",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where RUN stopped.")] = False,
+) -> None:
+    """Train both stages of a model on the clips of a manifest.
+
+    Example: zoo train --extractor ast_motionformer --data clips/manifest.parquet --out run
+
+    An interrupted run goes on with: zoo train --out run --resume
+    """
+    from orchestration.cluster import Resources
+    from orchestration.driver import launch
+    from orchestration.request import Request
+
+    request = Request(
+        extractor=extractor,
+        data=None if data is None else str(data.absolute()),
+        head=head,
+        aggregator=aggregator,
+        stage=stage,
+        init=None if init is None else str(init.absolute()),
+        preset=preset,
+        settings=tuple(settings or ()),
+        features=features,
+        overfit=overfit,
+        seed=seed,
+    )
+    resources = Resources(workers, cpus_per_worker, gpus_per_worker, address)
+    raise typer.Exit(launch(request, out.absolute(), resources, resume=resume))

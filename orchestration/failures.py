@@ -1,0 +1,54 @@
+"""What went wrong in a worker, told apart: a mistake in the input is final, the rest is retried."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.train import ControllerError, UserCallback, WorkerGroupError
+
+from zoo.errors import ZooError
+
+
+class StopOnInputError(UserCallback):
+    """Ends a run at once when a worker finds a mistake in the input.
+
+    Ray would start the workers again as often as it does for a crash, to the same end.
+    """
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Raise the mistake in the controller, whose errors are not retried."""
+        found = _first_input_error(list(worker_exceptions.values()))
+        if found is not None:
+            raise found
+
+
+def explain_failure(error: BaseException) -> tuple[str, str | None]:
+    """Return one sentence, and the worker's traceback unless it was a mistake in the input."""
+    causes = _causes(error)
+    found = _first_input_error(causes)
+    if found is not None:
+        return str(found), None
+    deepest = causes[-1]
+    lines = [line for line in str(deepest).strip().splitlines() if line.strip()]
+    last = lines[-1].strip() if lines else type(deepest).__name__
+    return last.rstrip("."), "\n\n".join(str(cause) for cause in causes)
+
+
+def _first_input_error(errors: list[BaseException] | list[Exception]) -> ZooError | None:
+    for error in errors:
+        for cause in _causes(error):
+            if isinstance(cause, ZooError):
+                return cause
+    return None
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """Unwrap what Ray wraps around the exception of a worker, outermost first."""
+    if isinstance(error, WorkerGroupError):
+        inner = list(error.worker_failures.values())
+    elif isinstance(error, ControllerError):
+        inner = [error.controller_failure]
+    else:
+        base = getattr(error, "_base_exc", None) or error.__cause__
+        inner = [] if base is None else [base]
+    return [error, *(cause for one in inner for cause in _causes(one))]

@@ -1,0 +1,185 @@
+"""What the user asked for, turned into a recipe and checked before anything starts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from zoo.errors import ConfigError, TrainingError
+from zoo.folder import read_description
+from zoo.hooks import registry
+from zoo.model import ModelConfig
+from zoo.training.recipe import Recipe, build_recipe, override
+from zoo.training.run import STAGE1_FOLDER
+
+MODEL_FILE = "model.json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of ``zoo train`` that decide what is learnt; None is the default."""
+
+    extractor: str | None = None
+    data: str | None = None
+    head: str | None = None
+    aggregator: str | None = None
+    stage: Literal["1", "2", "all"] | None = None
+    init: str | None = None
+    preset: Literal["tiny", "paper"] | None = None
+    settings: tuple[str, ...] = ()
+    features: Literal["store", "online"] | None = None
+    overfit: int | None = None
+    seed: int | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was asked for: a resumed run then keeps all it had."""
+        return self == Request()
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """The stages to train."""
+        return (1, 2) if self.stage in {None, "all"} else (int(self.stage or 0),)
+
+    def over(self, saved: Request) -> Request:
+        """Put what is asked for now over what was asked for when the run began."""
+        mine, theirs = asdict(self), asdict(saved)
+        merged = {k: theirs[k] if v is None else v for k, v in mine.items()}
+        merged["settings"] = (*saved.settings, *self.settings)
+        return Request(**merged)
+
+    def write(self, path: Path) -> None:
+        """Keep the request beside the run."""
+        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Request:
+        """Read a request kept beside a run.
+
+        Raises:
+            TrainingError: if it is missing or damaged.
+        """
+        try:
+            data: dict[str, Any] = json.loads(path.read_text())
+            known = {field.name for field in fields(cls)}
+            data = {k: v for k, v in data.items() if k in known}
+            return cls(**{**data, "settings": tuple(data["settings"])})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TrainingError(f"cannot resume: {path} cannot be read ({error})") from None
+
+
+def recipe_of(request: Request, gpus_per_worker: float) -> Recipe:
+    """Resolve a request to a recipe.
+
+    Raises:
+        ConfigError: if an option is missing, unknown or does not fit.
+        PluginError: for an unknown component.
+        ModelError: if the model to start from cannot be read.
+    """
+    start = None if request.init is None else read_model_config(Path(request.init))
+    extractor = request.extractor
+    if extractor is None:
+        if start is None:
+            raise ConfigError("say what to train: --extractor NAME (see: zoo list extractors)")
+        extractor = f"{start.audio.extractor.name}+{start.vision.extractor.name}"
+    recipe = build_recipe(
+        extractor=extractor,
+        head=request.head or "correlation",
+        preset=request.preset or "tiny",
+        aggregator=request.aggregator or "transformer",
+        seed=1337 if request.seed is None else request.seed,
+    )
+    if start is not None:
+        recipe = _with_towers_of(recipe, start, request)
+    settings = list(request.settings)
+    if request.features is not None:
+        settings.append(f"data.features={request.features}")
+    if request.overfit is not None:
+        settings.append(f"overfit={request.overfit}")
+    if gpus_per_worker > 0 and not any(s.startswith("precision=") for s in settings):
+        settings.insert(0, "precision=bf16")
+    return override(recipe, settings)
+
+
+def model_folder_of(folder: Path) -> Path:
+    """Return a model folder, or that of stage I inside an unfinished run."""
+    inner = folder / STAGE1_FOLDER
+    return inner if not (folder / MODEL_FILE).exists() and inner.exists() else folder
+
+
+def read_model_config(folder: Path) -> ModelConfig:
+    """Read what a model folder is made of, without its weights.
+
+    Raises:
+        ModelError: if it is not a model folder.
+    """
+    from pydantic import ValidationError
+
+    from zoo.errors import ModelError
+
+    folder = model_folder_of(folder)
+    try:
+        return ModelConfig.model_validate(read_description(folder).get("config"))
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"]
+        raise ModelError(f"{folder / MODEL_FILE} does not describe a model: {problem}") from None
+
+
+def _with_towers_of(recipe: Recipe, start: ModelConfig, request: Request) -> Recipe:
+    """Take the towers and the layout of the model to start from, so that its weights fit."""
+    for modality in ("audio", "vision"):
+        wanted, given = getattr(recipe.model, modality), getattr(start, modality)
+        for part in ("extractor", "aggregator"):
+            asked = getattr(request, part)
+            names = getattr(wanted, part).name, getattr(given, part).name
+            if asked is not None and names[0] != names[1]:
+                raise ConfigError(
+                    f"--{part} {asked} does not fit --init {request.init}, "
+                    f"whose {modality} {part} is '{names[1]}'"
+                )
+    model = recipe.model.model_copy(
+        update={"audio": start.audio, "vision": start.vision, "layout": start.layout}
+    )
+    return recipe.model_copy(update={"model": model})
+
+
+def first_difference(old: Any, new: Any, key: str = "") -> str | None:
+    """Name the first setting in which two recipes differ, with both values, or None."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in [*old, *(n for n in new if n not in old)]:
+            found = first_difference(old.get(name), new.get(name), f"{key}.{name}".lstrip("."))
+            if found:
+                return found
+        return None
+    return None if old == new else f"{key} is {old} there, {new} here"
+
+
+def check_shares(recipe: Recipe, stages: tuple[int, ...], workers: int) -> None:
+    """Check that every worker gets the same share of a batch.
+
+    Raises:
+        ConfigError: if a batch cannot be divided.
+    """
+    for stage, key, batch in (
+        (1, "stage1.clips", recipe.stage1.clips),
+        (2, "stage2.batch", recipe.stage2.batch),
+    ):
+        if stage in stages and batch % workers:
+            fitting = -(-batch // workers) * workers
+            raise ConfigError(
+                f"{key}={batch} cannot be shared out evenly to {workers} workers; "
+                f"try --set {key}={fitting}, or another --workers"
+            )
+
+
+def check_components(recipe: Recipe) -> None:
+    """Check that every component of a saved recipe is installed.
+
+    Raises:
+        PluginError: naming the one that is not.
+    """
+    for tower in (recipe.model.audio, recipe.model.vision):
+        registry().extractor(tower.extractor.name)
+        registry().aggregator(tower.aggregator.name)

@@ -1,0 +1,141 @@
+"""The folder of a run: made once, recognised when it is resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from orchestration.request import (
+    Request,
+    check_components,
+    first_difference,
+    model_folder_of,
+    recipe_of,
+)
+from zoo.errors import ConfigError, TrainingError
+from zoo.training.recipe import Recipe, read_recipe
+from zoo.training.run import STAGE1_FOLDER, Job
+
+RECIPE, REQUEST, ENVIRONMENT = "recipe.json", "request.json", "environment.json"
+_PACKAGES = ("avsync-zoo", "torch", "torchvision", "torchaudio", "timm", "av", "numpy", "ray")
+
+
+def open_run(request: Request, out: Path, gpus_per_worker: float, *, resume: bool) -> Job:
+    """Make or reopen the folder of a run and return the job to do in it.
+
+    Raises:
+        ZooError: whatever is wrong with the request or the folder, in one sentence.
+    """
+    if resume:
+        return _reopen(request, out, gpus_per_worker)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise TrainingError(
+            f"{out} exists and is not empty; take another --out, or go on with --resume"
+        )
+    recipe = recipe_of(request, gpus_per_worker)
+    job = _job(request, recipe, out)
+    make_writable(out)
+    (out / RECIPE).write_text(recipe.model_dump_json(indent=2) + "\n")
+    request.write(out / REQUEST)
+    return job
+
+
+def _reopen(request: Request, out: Path, gpus_per_worker: float) -> Job:
+    if not (out / RECIPE).exists():
+        raise TrainingError(f"there is no run to resume in {out}: it has no {RECIPE}")
+    recipe, saved = read_recipe(out / RECIPE), Request.read(out / REQUEST)
+    check_components(recipe)
+    merged = request.over(saved)
+    if not request.is_empty:
+        asked = recipe_of(merged, gpus_per_worker if request.settings else 0)
+        _refuse_difference(out, recipe, asked)
+        for name in ("data", "init"):
+            old, new = getattr(saved, name), getattr(merged, name)
+            if old != new:
+                raise ConfigError(
+                    f"{out} cannot go on with other settings: --{name} is {old} there, {new} here"
+                )
+    make_writable(out)
+    merged.write(out / REQUEST)
+    return _job(merged, recipe, out)
+
+
+def _refuse_difference(out: Path, old: Recipe, new: Recipe) -> None:
+    kept = new.model_copy(update={"precision": old.precision})  # follows the device
+    difference = first_difference(old.model_dump(mode="json"), kept.model_dump(mode="json"))
+    if difference:
+        raise ConfigError(
+            f"{out} cannot go on with other settings: {difference}; take another --out"
+        )
+
+
+def _job(request: Request, recipe: Recipe, out: Path) -> Job:
+    if request.data is None:
+        raise ConfigError("say what to train on: --data MANIFEST (make one: zoo data prepare)")
+    init = None if request.init is None else model_folder_of(Path(request.init))
+    stages = request.stages
+    if stages == (2,) and init is None:
+        if not (out / STAGE1_FOLDER / "model.json").exists():
+            raise ConfigError("--stage 2 needs the towers of stage 1: --init MODEL_FOLDER")
+        stages = (1, 2)  # stage 1 is done and is passed over
+    return Job(recipe, Path(request.data), out, stages, init)
+
+
+def make_writable(folder: Path) -> None:
+    """Make a folder and see whether it can be written to.
+
+    Raises:
+        TrainingError: if it cannot.
+    """
+    probe = folder / f".write-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise TrainingError(f"cannot write to {folder}: {error.strerror or error}") from None
+
+
+def write_environment(out: Path, facts: dict[str, Any]) -> None:
+    """Add to the list of starts of a run: what ran it, where, and how it was called."""
+    file = out / ENVIRONMENT
+    entry = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "git_commit": _git_commit(),
+        **facts,
+    }
+    try:
+        starts = json.loads(file.read_text())["starts"] if file.exists() else []
+    except (ValueError, KeyError, TypeError):
+        starts = []
+    file.write_text(json.dumps({"starts": [*starts, entry]}, indent=2) + "\n")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the checkout that this code runs from, if it runs from one."""
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        answer = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return None
+    return answer.stdout.strip() or None

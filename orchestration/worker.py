@@ -1,0 +1,113 @@
+"""One Ray Train worker: an engine for `zoo.training`, and the function that Ray runs."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+from ray.train.torch import get_device, prepare_model
+from torch import nn
+
+from zoo.errors import TrainingError
+from zoo.training.recipe import parse_recipe
+from zoo.training.run import Job, run_job
+
+LOCK, LOCK_WAIT_S = ".lock", 60.0
+log = logging.getLogger(__name__)
+
+
+class RayEngine:
+    """`zoo.training.engine.Engine` on Ray Train."""
+
+    def __init__(self) -> None:
+        context = ray.train.get_context()
+        self.rank: int = context.get_world_rank()
+        self.world_size: int = context.get_world_size()
+        self.device: torch.device = get_device()
+        self._fetched: tempfile.TemporaryDirectory[str] | None = None
+
+    def prepare(self, module: nn.Module) -> nn.Module:
+        """Move a module to the device; wrap it if there is a gradient to share."""
+        if not any(p.requires_grad for p in module.parameters()):
+            return module.to(self.device)
+        return prepare_model(module, parallel_strategy_kwargs={"find_unused_parameters": False})
+
+    def report(self, metrics: dict[str, Any], checkpoint: Path | None) -> None:
+        """Hand metrics and a checkpoint to Ray, which waits for all workers."""
+        folder = None if checkpoint is None else ray.train.Checkpoint.from_directory(checkpoint)
+        ray.train.report(metrics, checkpoint=folder)
+
+    def latest_checkpoint(self) -> Path | None:
+        """Fetch the last checkpoint; it stays readable for the life of this worker."""
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            return None
+        self._fetched = tempfile.TemporaryDirectory(prefix="zoo-checkpoint-")
+        return Path(checkpoint.to_directory(self._fetched.name))
+
+
+def to_config(job: Job, threads: int) -> dict[str, Any]:
+    """Pack a job for the journey to the workers."""
+    return {
+        "recipe": job.recipe.model_dump(mode="json"),
+        "manifest": str(job.manifest),
+        "run": str(job.run),
+        "stages": list(job.stages),
+        "init": None if job.init is None else str(job.init),
+        "threads": threads,
+    }
+
+
+def _unpack(config: dict[str, Any]) -> Job:
+    return Job(
+        recipe=parse_recipe(config["recipe"]),
+        manifest=Path(config["manifest"]),
+        run=Path(config["run"]),
+        stages=tuple(config["stages"]),
+        init=None if config["init"] is None else Path(config["init"]),
+    )
+
+
+def train_fn(config: dict[str, Any]) -> None:
+    """Run a job on this worker: fresh, after a failure, or resumed alike."""
+    job = _unpack(config)
+    torch.set_num_threads(config["threads"])
+    engine = RayEngine()
+    with _alone(job.run, engine.rank):
+        run_job(engine, job)
+
+
+@contextmanager
+def _alone(run: Path, rank: int) -> Iterator[None]:
+    """Let one rank 0 at a time write into a run.
+
+    The workers of a driver that was killed live on for a moment; a resumed run waits for them.
+    """
+    if rank:
+        yield
+        return
+    with (run / LOCK).open("w") as lock:
+        give_up = time.monotonic() + LOCK_WAIT_S
+        while not _try_lock(lock.fileno()):
+            if time.monotonic() > give_up:
+                raise TrainingError(f"another process is training into {run}; stop it first")
+            time.sleep(0.2)
+        yield
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:  # some shared file systems cannot lock
+        log.warning("the run is not locked against a second one: %s", error)
+    return True
