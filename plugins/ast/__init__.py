@@ -22,7 +22,9 @@ def register_extractors() -> list[zoo.ExtractorSpec]:
             build=_build,
             presets={
                 "paper": AstConfig(),
-                "tiny": AstConfig(dim=64, depth=2, heads=2, stride=(16, 10), norm_eps=1e-6),
+                "tiny": AstConfig(
+                    dim=64, depth=2, heads=2, stride=(16, 10), change_gain=3.0, norm_eps=1e-6
+                ),
             },
             source="arXiv:2104.01778; as used by arXiv:2401.16423 section 3.1",
             license="MIT",

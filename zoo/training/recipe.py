@@ -103,7 +103,7 @@ class Recipe(ComponentConfig):
 _STAGE1: dict[str, dict[str, Any]] = {
     "tiny": {
         "steps": 1400,
-        "lr": 1e-3,
+        "lr": 7e-4,
         "warmup_steps": 30,
         "betas": (0.9, 0.98),
         "weight_decay": 0.05,
@@ -131,6 +131,7 @@ _DATA: dict[str, dict[str, Any]] = {
     "paper": {"loader_workers": 8},
 }
 _PROJECTION_DIM: dict[str, int | None] = {"tiny": 128, "paper": None}
+_COMPARE: dict[str, Literal["mean", "aligned"]] = {"tiny": "aligned", "paper": "mean"}
 
 
 def build_recipe(
@@ -139,6 +140,7 @@ def build_recipe(
     head: str,
     preset: Preset,
     aggregator: str = "transformer",
+    objective: str = "segment_avclip",
     seed: int = 1337,
     overrides: list[str] | None = None,
 ) -> Recipe:
@@ -162,8 +164,11 @@ def build_recipe(
     recipe = Recipe(
         seed=seed,
         preset=preset,
-        model=ModelConfig(**towers, head=_component(head_spec, preset)),
-        stage1=Stage1Config(**_STAGE1[preset]),
+        model=ModelConfig(**towers, head=_component(head_spec, preset), compare=_COMPARE[preset]),
+        stage1=Stage1Config(
+            **_STAGE1[preset],
+            objective=_component(registry().objective(objective), preset),
+        ),
         stage2=Stage2Config(**stage2),
         data=DataConfig(**_DATA[preset]),
         gradient_checkpointing=preset == "paper",
