@@ -81,7 +81,8 @@ class Motionformer(Extractor):
         self.patch_embed_3d = nn.Conv3d(3, dim, kernel, stride=kernel)
         if config.dead_patch_embed:
             self.patch_embed = nn.Conv2d(3, dim, side, stride=side).requires_grad_(False)
-        depth_rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+        last = max(1, config.depth - 1)
+        depth_rates = [config.drop_path * i / last for i in range(config.depth)]
         self.blocks = nn.ModuleList(DividedBlock(dim, config.heads, rate) for rate in depth_rates)
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
         self._initialise(config.position_std)
