@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import zoo
 from orchestration.cli import train
+from orchestration.quickstart import quickstart
 
 
 @zoo.hookimpl
 def register_commands() -> list[zoo.CommandSpec]:
-    """Register ``zoo train``."""
-    return [zoo.CommandSpec(name="train", function=train)]
+    """Register ``zoo train`` and ``zoo quickstart``."""
+    return [
+        zoo.CommandSpec(name="train", function=train),
+        zoo.CommandSpec(name="quickstart", function=quickstart),
+    ]
