@@ -9,7 +9,7 @@ from ray.train import ControllerError, UserCallback, WorkerGroupError
 from zoo.errors import ZooError
 
 
-class StopOnInputError(UserCallback):
+class StopOnInputError(UserCallback):  # type: ignore[misc]
     """Ends a run at once when a worker finds a mistake in the input.
 
     Ray would start the workers again as often as it does for a crash, to the same end.

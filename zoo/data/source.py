@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -60,7 +60,7 @@ class ClipSource:
     clips: list[Clip]
     reader: ClipReader
     on_broken: Callable[[Path, str], None] | None = None
-    broken: set[int] = field(default_factory=set)
+    broken: dict[int, str] = field(default_factory=dict)
 
     def durations_s(self) -> list[float]:
         """Return what can be drawn from, per clip, seconds."""
@@ -77,27 +77,34 @@ class ClipSource:
 
         Args:
             clip: index of the clip.
-            rng: picks the other one.
+            rng: given to nobody else; picks the other one.
             read: reads the clip of an index.
             among: clips that may take its place, by default all.
 
         Raises:
             TrainingError: if not one clip can be read.
         """
-        reason = "the manifest has none"
-        candidates = [i for i in (among or range(len(self.clips))) if i not in self.broken]
-        while candidates:
-            if clip in candidates:
-                try:
-                    return read(clip)
-                except MediaError as error:
-                    reason = str(error)
-                    log.warning("clip left out: %s", reason)
-                    self.broken.add(clip)
-                    if self.on_broken is not None:
-                        self.on_broken(self.clips[clip].path, reason)
-                    candidates.remove(clip)
-                    if not candidates:
-                        break
-            clip = candidates[int(rng.integers(len(candidates)))]
+        start = rng.bit_generator.state
+        for candidate in self._order(clip, rng, among or range(len(self.clips))):
+            if candidate in self.broken:
+                continue
+            # Every candidate is read with the same randomness, whether or not clips before it are
+            # known to be broken yet: a resumed run, which knows of none, draws alike.
+            rng.bit_generator.state = start
+            try:
+                return read(candidate)
+            except MediaError as error:
+                self._leave_out(candidate, str(error))
+        reason = next(reversed(self.broken.values()), "the manifest has none")
         raise TrainingError(f"not one clip could be read; the last because: {reason}")
+
+    def _order(self, clip: int, rng: np.random.Generator, among: Sequence[int]) -> Iterator[int]:
+        yield clip
+        others = rng.spawn(1)[0].permutation(len(among))
+        yield from (among[place] for place in others if among[place] != clip)
+
+    def _leave_out(self, clip: int, reason: str) -> None:
+        log.warning("clip left out: %s", reason)
+        self.broken[clip] = reason
+        if self.on_broken is not None:
+            self.on_broken(self.clips[clip].path, reason)

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from zoo.data.clips import whole_frames_s
 from zoo.data.sampling import clips_of_step, share_of_rank, slot_rng
 from zoo.data.source import Augment, ClipSource, read_segments
+from zoo.errors import MediaError
 from zoo.timeline import OffsetGrid, SegmentLayout, draw_crop
 
 T = TypeVar("T")
@@ -50,10 +51,15 @@ class Stage1Batches(Dataset[tuple[Tensor, Tensor]]):
         """Read a random stretch of one clip, in sync."""
         clip, reader = self.source.clips[index], self.source.reader
         hop_s = 1 / reader.vision.fps
+        duration_s = whole_frames_s(clip.duration_s, reader.vision.fps)
+        if duration_s < self.layout.covered_s:
+            raise MediaError(
+                f"{clip.path} lasts {duration_s:.2f} s, stage 1 needs {self.layout.covered_s:g} s"
+            )
         draw = draw_crop(
             rng,
             index,
-            whole_frames_s(clip.duration_s, reader.vision.fps),
+            duration_s,
             self.layout,
             self.in_sync,
             vision_hop_s=hop_s,

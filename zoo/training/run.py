@@ -11,7 +11,7 @@ import torch
 
 from zoo.data.clips import ClipReader
 from zoo.data.draws import DrawSource
-from zoo.data.manifest import Clip, Manifest
+from zoo.data.manifest import Clip, Manifest, Split
 from zoo.data.source import ClipSource
 from zoo.data.store import FeatureStore, build_store, store_config, store_key
 from zoo.errors import TrainingError
@@ -61,9 +61,10 @@ def run_job(engine: Engine, job: Job) -> None:
     reader = make_reader(model, job.run / CACHE_FOLDER if recipe.data.cache else None)
     runlog = RunLog(job.run, engine.rank)
     checkpoint = engine.latest_checkpoint()
-    stage = read_meta(checkpoint)["stage"] if checkpoint is not None else 0
+    meta = read_meta(checkpoint) if checkpoint is not None else {"stage": 0, "step": 0}
+    stage = meta["stage"]
     on_broken = partial(quarantine, job.run)
-    sources = [ClipSource(clips, reader, on_broken) for clips in (train, valid)]
+    sources = ClipSource(train, reader, on_broken), ClipSource(valid, reader, on_broken)
     if 1 in job.stages and not (job.run / STAGE1_FOLDER / "model.json").exists():
         if job.init is not None:
             towers_of(model).load_state_dict(towers_of(load_model(job.init)).state_dict())
@@ -72,11 +73,12 @@ def run_job(engine: Engine, job: Job) -> None:
             save_model(job.run / STAGE1_FOLDER, towers_only(model))
         wait_for_all()
     else:
+        runlog.rewind(*((1, recipe.stage1.steps) if stage < 2 else (2, meta["step"])))
         start = job.run / STAGE1_FOLDER if 1 in job.stages else job.init
         if start is not None:
             towers_of(model).load_state_dict(towers_of(load_model(start)).state_dict())
     if 2 in job.stages:
-        draws = _draw_sources(engine, job, model, sources, runlog)
+        draws = _draw_sources(engine, job, model, sources, runlog, is_new=stage < 2)
         best = train_stage2(
             engine, recipe, model, *draws, runlog, checkpoint if stage == 2 else None
         )
@@ -117,26 +119,36 @@ def _clips(job: Job) -> tuple[list[Clip], list[Clip]]:
 
 
 def _draw_sources(
-    engine: Engine, job: Job, model: SyncModel, sources: list[ClipSource], runlog: RunLog
-) -> list[DrawSource]:
-    """Return the draws of both splits, from the feature store if the recipe says so."""
-    draws = []
-    for split, source in zip(("train", "valid"), sources, strict=True):
+    engine: Engine,
+    job: Job,
+    model: SyncModel,
+    sources: tuple[ClipSource, ClipSource],
+    runlog: RunLog,
+    *,
+    is_new: bool,
+) -> tuple[DrawSource, DrawSource]:
+    """Return the draws of both splits, from the feature store if the recipe says so.
+
+    ``is_new`` says that stage II begins, so that the check of its features is yet to be logged.
+    """
+
+    def draws(split: Split, source: ClipSource) -> DrawSource:
         store = None
         if job.recipe.data.features == "store":
             store = ensure_store(engine, job, model, source, runlog, split)
             if engine.rank == 0:
-                _quarantine_skipped(job.run, store)
-            if split == "valid":
-                check = sliding_check(model, store)
-                runlog.write(2, 0, "sliding", **check)
+                for index, reason in store.skipped.items():
+                    quarantine(job.run, store.clips[index].path, reason)
+            if split == "valid" and is_new:
+                runlog.write(2, 0, "sliding", **sliding_check(model, store))
         config = job.recipe.model
-        draws.append(DrawSource(source, config.layout, config.grid, job.recipe.seed, split, store))
-    return draws
+        return DrawSource(source, config.layout, config.grid, job.recipe.seed, split, store)
+
+    return draws("train", sources[0]), draws("valid", sources[1])
 
 
 def ensure_store(
-    engine: Engine, job: Job, model: SyncModel, source: ClipSource, runlog: RunLog, split: str
+    engine: Engine, job: Job, model: SyncModel, source: ClipSource, runlog: RunLog, split: Split
 ) -> FeatureStore:
     """Build the store of a split, or find it beside this run or the one it starts from."""
     config = store_config(model, job.recipe.data.store_dtype)
@@ -149,7 +161,7 @@ def ensure_store(
         if (folder / "complete").exists():
             return FeatureStore(folder, source.clips, config)
     folder = folders[-1]
-    total = len(source.clips)
+    total, shown = len(source.clips), 0
     for done in build_store(
         folder,
         model,
@@ -160,19 +172,12 @@ def ensure_store(
         rank=engine.rank,
         world_size=engine.world_size,
     ):
-        if done % 10 == 0 or done * engine.world_size >= total:
-            clips = min(total, done * engine.world_size)
-            runlog.write(2, 0, "features", clips=clips, total=total)
+        clips = min(total, done * engine.world_size)
+        if clips >= shown + 10 or clips == total > shown:
+            runlog.write(2, 0, "features", split=split, clips=clips, total=total)
+            shown = clips
     wait_for_all()
     store = FeatureStore(folder, source.clips, config)
     if engine.rank == 0:
         (folder / "complete").touch()
     return store
-
-
-def _quarantine_skipped(run: Path, store: FeatureStore) -> None:
-    known = read_quarantine(run)
-    for index, reason in store.skipped.items():
-        path = store.clips[index].path
-        if str(path) not in known:
-            quarantine(run, path, reason)

@@ -23,23 +23,30 @@ class RunLog:
             run.mkdir(parents=True, exist_ok=True)
             self.writer = SummaryWriter(str(run / "tensorboard"))
 
-    def write(self, stage: int, step: int, kind: str, **values: float) -> None:
+    def write(self, stage: int, step: int, kind: str, **values: float | str) -> None:
         """Append one record; ``kind`` is train, valid, sliding, features or done."""
         if not self.active:
             return
         record = {"stage": stage, "step": step, "kind": kind, "time": time.time(), **values}
         with (self.run / METRICS).open("a") as stream:
             stream.write(json.dumps(record) + "\n")
-        for name, value in values.items():
+        numbers = {name: value for name, value in values.items() if not isinstance(value, str)}
+        for name, value in numbers.items():
             self.writer.add_scalar(f"stage{stage}/{kind}/{name}", value, step)
 
     def rewind(self, stage: int, step: int) -> None:
-        """Forget what was logged after a checkpoint that the run resumes from."""
+        """Forget what was logged after a checkpoint that the run resumes from, and its end."""
         file = self.run / METRICS
         if not self.active or not file.exists():
             return
-        kept = [r for r in read_metrics(self.run) if (r["stage"], r["step"]) <= (stage, step)]
-        file.write_text("".join(json.dumps(r) + "\n" for r in kept))
+        kept = [
+            record
+            for record in read_metrics(self.run)
+            if (record["stage"], record["step"]) <= (stage, step) and record["kind"] != "done"
+        ]
+        part = file.with_name(f".{METRICS}.part")
+        part.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        part.replace(file)
 
     def close(self) -> None:
         """Flush TensorBoard's file."""
@@ -49,7 +56,10 @@ class RunLog:
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """Read all records of a run; a half-written last line is left out."""
-    file = run / METRICS
+    return _read_lines(run / METRICS)
+
+
+def _read_lines(file: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     records = []
@@ -62,7 +72,9 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def quarantine(run: Path, path: Path, reason: str) -> None:
-    """Record a clip that training could not read."""
+    """Record a clip that training could not read, once."""
+    if str(path) in read_quarantine(run):
+        return
     with (run / QUARANTINE).open("a") as stream:
         stream.write(json.dumps({"path": str(path), "reason": reason}) + "\n")
 
@@ -70,5 +82,4 @@ def quarantine(run: Path, path: Path, reason: str) -> None:
 def read_quarantine(run: Path) -> dict[str, str]:
     """Return the clips left out and why."""
     file = run / QUARANTINE
-    lines = file.read_text().splitlines() if file.exists() else []
-    return {record["path"]: record["reason"] for record in map(json.loads, lines)}
+    return {record["path"]: record["reason"] for record in _read_lines(file)}
