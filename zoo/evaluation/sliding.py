@@ -8,6 +8,7 @@ import torch
 from zoo.data.store import FeatureStore
 from zoo.evaluation.metrics import scores_from, sums_of
 from zoo.model import SyncModel
+from zoo.timeline import LATTICE_TOLERANCE
 
 
 @torch.no_grad()
@@ -16,9 +17,10 @@ def sliding_check(
 ) -> dict[str, float]:
     """Place the video crop in the middle and score every offset of the grid against it.
 
-    The score of an offset is the sum of the cosine similarities of the segment pairs it brings
-    together.  Clips are in sync, so the truth is offset 0.  It sees audio up to 2 s beyond the
-    crop, which stage II does not, and is therefore no yardstick for heads but one for features.
+    The score of an offset is the mean cosine similarity of the segment pairs it brings together; a
+    clip too short for half of them at some offset is passed over.  Clips are in sync, so the truth
+    is offset 0.  It sees audio up to 2 s beyond the crop, which stage II does not, and is therefore
+    no yardstick for heads but one for features.
 
     Args:
         model: gives the layout and the grid.
@@ -26,22 +28,29 @@ def sliding_check(
         other_audio: control: take the audio of another clip, so that only chance is left.
     """
     layout, grid = model.config.layout, model.config.grid
-    hop_s = store.config.vision_hop_s
+    hop_s, device = store.config.vision_hop_s, next(model.parameters()).device
     logits, targets = [], []
     usable = [i for i in range(len(store.clips)) if i not in store.skipped]
     partner = dict(zip(usable, np.roll(usable, 1), strict=True))
     for clip in usable:
         source = int(partner[clip]) if other_audio else clip
-        spare_s = min(store.duration_s(clip), store.duration_s(source)) - layout.covered_s
-        start_s = round(round(spare_s / 2 / hop_s) * hop_s, 6)
-        if start_s < grid.reach_s or spare_s - start_s < grid.reach_s:
-            continue
+        length_s = min(store.duration_s(clip), store.duration_s(source))
+        start_s = round(round((length_s - layout.covered_s) / 2 / hop_s) * hop_s, 6)
         times = np.round(np.asarray(layout.starts_s) + start_s, 6)
-        vision = model.vision.embed(store.segments(clip, "vision", list(times)))  # (S, D)
-        scores = [
-            float((vision * model.audio.embed(store.segments(source, "audio", list(times + o)))).sum())
-            for o in grid.offsets_s
-        ]
+        vision = model.vision.embed(
+            store.segments(clip, "vision", list(times)).to(device)
+        )  # (S, D)
+        scores = []
+        for offset_s in grid.offsets_s:
+            at = np.round(times + offset_s, 6)
+            inside = (at >= 0) & (at + layout.segment_s <= length_s + LATTICE_TOLERANCE)
+            if inside.sum() < layout.num_segments / 2:
+                break
+            audio = store.segments(source, "audio", list(at[inside])).to(device)  # (S', T, D)
+            similarity = vision[torch.from_numpy(inside)] * model.audio.embed(audio)  # (S', D)
+            scores.append(float(similarity.sum(1).mean()))
+        if len(scores) < grid.num_classes:
+            continue
         logits.append(torch.tensor(scores))
         targets.append(grid.class_of(0.0))
     if not logits:
