@@ -11,7 +11,7 @@ import zoo
 Kind = Literal["sparse", "dense"]
 Difficulty = Literal["easy", "normal", "hard"]
 
-RENDERER_VERSION = 2  # raised whenever the same recipe would give other clips
+RENDERER_VERSION = 3  # raised whenever the same recipe would give other clips
 FPS = 25
 SAMPLE_RATE_HZ = 16_000
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ PAUSE_S = (0.25, 0.8)
 ATTACK = 0.25  # share of a syllable in which it grows
 CONTROL_HZ = 500  # loudness, pitch and width are computed on this lattice and interpolated
 PITCH_SMOOTHING_S = 0.03
+INSIDE = 0.55  # share of the open mouth that is bright; the rest is dark
 OCTAVES = 0.8  # pitch reaches this far above and below the voice's base
 
 
@@ -35,10 +37,10 @@ class Voice:
 
 
 VOICES = (
-    Voice("alto", 230, 0.8, 0.05, (0.85, 0.65, 0.5), (1.0, 0.9, 0.3)),
-    Voice("bass", 105, 0.6, 0.05, (0.6, 0.7, 0.9), (1.0, 0.45, 0.35)),
-    Voice("flute", 420, 1.8, 0.12, (0.6, 0.85, 0.6), (0.5, 0.7, 1.0)),
-    Voice("rasp", 150, 0.4, 0.35, (0.85, 0.55, 0.75), (0.5, 1.0, 0.5)),
+    Voice("alto", 230, 0.8, 0.05, (0.58, 0.47, 0.38), (1.0, 0.9, 0.3)),
+    Voice("bass", 105, 0.6, 0.05, (0.42, 0.48, 0.58), (1.0, 0.45, 0.35)),
+    Voice("flute", 420, 1.8, 0.12, (0.42, 0.57, 0.42), (0.5, 0.7, 1.0)),
+    Voice("rasp", 150, 0.4, 0.35, (0.58, 0.4, 0.53), (0.5, 1.0, 0.5)),
 )
 
 
@@ -67,7 +69,8 @@ class Part:
     half_size: tuple[float, float]
     sway: tuple[Wander, Wander]
     babble: Babble
-    role: str = "face"
+    role: Literal["face", "mouth", "ball"] = "face"
+    scale: float = 1.0
     sides: int = 0
     ring: float = 0.0
 
@@ -83,7 +86,7 @@ class Part:
             wide = wide * (0.6 + 0.4 * babble.at(babble.width, times_s))
         elif self.role == "ball":
             y = y - 0.24 * self.babble.at(self.babble.pitch, times_s)
-        return Pose(x, y, wide, high, np.zeros_like(times_s))
+        return Pose(x, y, self.scale * wide, self.scale * high, np.zeros_like(times_s))
 
 
 @dataclass(frozen=True)
@@ -130,11 +133,16 @@ class Dense:
         size = rng.uniform(0.22, 0.26)
         mouth = (rng.uniform(0.12, 0.16), rng.uniform(0.11, 0.15))
         ball = rng.uniform(0.05, 0.065)
-        dark = tuple(float(v) for v in rng.uniform(0.02, 0.2, 3))
-        voice, babble = self.voice, self.babble
+        dark = rng.uniform(0.02, 0.15, 3)
+        # Dark lips and a bright inside, in balance: an open mouth must not show in the mean
+        # brightness of the picture.
+        bright = np.array(self.voice.face) / INSIDE - dark * (1 - INSIDE) / INSIDE
+        lips, inside = (_colour(values) for values in (dark, bright))
+        voice, babble, low = self.voice, self.babble, (x, y + 0.06)
         return [
             Part(voice.face, (x, y), (size, size * 1.2), sway, babble),
-            Part((dark[0], dark[1], dark[2]), (x, y + 0.06), mouth, sway, babble, "mouth"),
+            Part(lips, low, mouth, sway, babble, "mouth"),
+            Part(inside, low, mouth, sway, babble, "mouth", scale=float(np.sqrt(INSIDE))),
             Part(voice.ball, (x + side * 0.33, 0.5), (ball, ball), sway, babble, "ball"),
         ]
 
@@ -161,6 +169,11 @@ class Dense:
                 burst = rng.standard_normal(length, np.float32) * np.float32(0.5 * strength)
                 sound.add(voice, burst, onset_s)
         return np.asarray(voice, np.float32)
+
+
+def _colour(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in np.clip(values, 0, 1))
+    return red, green, blue
 
 
 def plan(rng: np.random.Generator, config: SyntheticConfig) -> Dense:

@@ -120,7 +120,7 @@ def test_decoded_from_mp4_the_picture_moves_until_the_event(tmp_path: Path) -> N
 def test_the_mouth_opens_with_the_loudness_and_the_ball_follows_the_pitch() -> None:
     config = SyntheticConfig(kind="dense", difficulty="easy")
     planned = dense.plan(np.random.default_rng(0), config)
-    _, mouth, ball = planned._face(np.random.default_rng(1))
+    _, mouth, _, ball = planned._face(np.random.default_rng(1))
     times_s = np.arange(0, 9, 0.04)
     loudness = planned.babble.at(planned.babble.opening, times_s)
     assert np.corrcoef(mouth.pose(times_s).half_height, loudness)[0, 1] > 0.99
@@ -129,6 +129,18 @@ def test_the_mouth_opens_with_the_loudness_and_the_ball_follows_the_pitch() -> N
     voice = planned._speak(np.random.default_rng(2))
     power = (voice**2).reshape(-1, 640).mean(axis=1)
     assert np.corrcoef(np.sqrt(power), loudness)[0, 1] > 0.7
+
+
+@pytest.mark.parametrize("kind", ["sparse", "dense"])
+def test_the_mean_brightness_does_not_follow_the_sound(kind: str) -> None:
+    config = SyntheticConfig(kind=kind, difficulty="easy", seed=1)
+    found = []
+    for index in range(10):
+        frames, samples, _ = clip.render(config, index)
+        brightness = frames.mean(axis=(1, 2, 3))
+        loudness = np.sqrt((samples**2).reshape(len(frames), -1).mean(axis=1))
+        found.append(np.corrcoef(np.diff(brightness), np.diff(loudness))[0, 1])
+    assert abs(np.mean(found)) < 0.15
 
 
 def test_difficulty_sets_the_noise() -> None:
