@@ -114,7 +114,8 @@ class OffsetGrid(_Frozen):
 
     def class_of(self, offset_s: float) -> int:
         """Return the class whose offset is closest (the first of equals)."""
-        return int(np.argmin(np.abs(np.asarray(self.offsets_s) - offset_s)))
+        distances_s = np.abs(np.asarray(self.offsets_s) - offset_s).round(9)  # ties are exact
+        return int(np.argmin(distances_s))
 
 
 class Draw(_Frozen):
