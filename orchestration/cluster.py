@@ -71,6 +71,19 @@ def count_gpus() -> int:
     return torch.cuda.device_count()
 
 
+def check_machine(resources: Resources) -> None:
+    """Check that this machine is large enough, where the cluster is this machine.
+
+    Raises:
+        TrainingError: saying what is missing.
+    """
+    if resources.is_local:
+        held: dict[str, float] = {"CPU": count_cpus()}
+        if resources.gpus_per_worker:
+            held["GPU"] = count_gpus()
+        _check_enough(resources, held, "this machine has")
+
+
 @contextmanager
 def connected(resources: Resources) -> Iterator[None]:
     """Start or join a cluster, check that it is large enough, and leave it afterwards.
@@ -78,8 +91,6 @@ def connected(resources: Resources) -> Iterator[None]:
     Raises:
         TrainingError: if there is no such cluster or it is too small.
     """
-    if resources.is_local:
-        _check_enough(resources, {"CPU": count_cpus(), "GPU": count_gpus()}, "this machine has")
     for name, value in (_SETTINGS | (_LOCAL_SETTINGS if resources.is_local else {})).items():
         os.environ.setdefault(name, value)
     import ray

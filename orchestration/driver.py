@@ -2,37 +2,62 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from orchestration.cluster import Resources, connected
+from rich.console import Console
+
+from orchestration.cluster import Resources, check_machine, connected
+from orchestration.progress import display, summary
 from orchestration.request import Request, check_shares
 from orchestration.run_folder import open_run, write_environment
-from zoo.errors import TrainingError, ZooError
+from zoo.errors import TrainingError
 from zoo.hooks import PLUGIN_FILES_VARIABLE
-from zoo.training.run import Job
+from zoo.pictures import draw_pictures
+from zoo.training.run import Job, clips_of
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
 
+logger = logging.getLogger(__name__)
 RAY_FOLDER, ERROR_LOG = "ray", "error.log"
+REFRESH_S = 0.25
 COLLECTIVE_TIMEOUT_S = 7200  # one worker may still be encoding clips while the others wait
 MAX_WORKER_FAILURES = 3
 
 
 def launch(request: Request, out: Path, resources: Resources, *, resume: bool) -> int:
-    """Run ``zoo train`` and return its exit code.
+    """Run ``zoo train`` and return its exit code: 0, or 130 after Ctrl-C.
 
     Raises:
         ZooError: whatever is wrong with the input, in one sentence.
     """
-    job = open_run(request, out, resources.gpus_per_worker, resume=resume)
+    run = open_run(request, out, resources.gpus_per_worker, resume=resume)
+    job = run.job
+    clips_of(job)  # says what is wrong with the manifest before Ray starts
     check_shares(job.recipe, job.stages, resources.workers)
+    check_machine(resources)
+    console, started = Console(), time.monotonic()
+    run.write()
     write_environment(out, {"workers": resources.workers, "threads": resources.threads})
-    with connected(resources):
-        fit(job, resources)
+    with display(job, resources.workers, resources.threads, console) as shown:
+        shown.catch_up()
+        if not shown.state.is_done_with(job.stages):
+            try:
+                with connected(resources):
+                    fit(job, resources, shown.refresh)
+            except KeyboardInterrupt:
+                said = f"interrupted; go on with: zoo train --out {out} --resume"
+                console.print(said, highlight=False, soft_wrap=True)
+                return 130
+    pictures = draw_pictures(out)
+    closing = summary(job, shown.state, pictures, time.monotonic() - started)
+    console.print(closing, highlight=False)
     return 0
 
 
@@ -81,29 +106,37 @@ def _worker_environment() -> dict[str, str]:
     return {PLUGIN_FILES_VARIABLE: os.environ.get(PLUGIN_FILES_VARIABLE, "")}
 
 
-def fit(job: Job, resources: Resources) -> None:
+def fit(job: Job, resources: Resources, refresh: Callable[[], None]) -> None:
     """Train, and turn what went wrong into an error of ours.
 
-    Ray runs in a thread, so that this one can show progress and take Ctrl-C.
+    Ray runs in a thread of its own, so that this one can show progress and take Ctrl-C.
+
+    Args:
+        job: what to run.
+        resources: what to run it on.
+        refresh: called a few times per second.
     """
     from orchestration.failures import explain_failure
 
     trainer = build_trainer(job, resources)
-    outcome: dict[str, Any] = {}
+    outcome: list[BaseException] = []
 
     def run() -> None:
         try:
             trainer.fit()
-        except BaseException as error:
-            outcome["error"] = error
+        except BaseException as error:  # handed over to the main thread
+            outcome.append(error)
 
     thread = threading.Thread(target=run, name="ray-train", daemon=True)
     thread.start()
     while thread.is_alive():
-        thread.join(0.2)
-    if "error" in outcome:
-        reason, details = explain_failure(outcome["error"])
+        thread.join(REFRESH_S)
+        refresh()
+    if outcome:
+        reason, details = explain_failure(outcome[0])
         if details is None:
-            raise ZooError(reason)
-        (job.run / ERROR_LOG).write_text(details)
-        raise TrainingError(f"training broke off: {reason}; details: {job.run / ERROR_LOG}")
+            raise TrainingError(reason)
+        log = job.run / ERROR_LOG
+        log.write_text(details + "\n")
+        logger.debug("%s", details)
+        raise TrainingError(f"training broke off: {reason}; details: {log}")

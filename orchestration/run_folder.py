@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,49 +28,59 @@ RECIPE, REQUEST, ENVIRONMENT = "recipe.json", "request.json", "environment.json"
 _PACKAGES = ("avsync-zoo", "torch", "torchvision", "torchaudio", "timm", "av", "numpy", "ray")
 
 
-def open_run(request: Request, out: Path, gpus_per_worker: float, *, resume: bool) -> Job:
-    """Make or reopen the folder of a run and return the job to do in it.
+@dataclass(frozen=True)
+class Run:
+    """A run that is ready to begin or to go on."""
+
+    job: Job
+    request: Request
+
+    def write(self) -> None:
+        """Write what decides the run into its folder."""
+        recipe = self.job.run / RECIPE
+        if not recipe.exists():
+            recipe.write_text(self.job.recipe.model_dump_json(indent=2) + "\n")
+        self.request.write(self.job.run / REQUEST)
+
+
+def open_run(request: Request, out: Path, gpus_per_worker: float, *, resume: bool) -> Run:
+    """Check a request against the folder of the run; nothing is written but a test file.
 
     Raises:
         ZooError: whatever is wrong with the request or the folder, in one sentence.
     """
-    if resume:
-        return _reopen(request, out, gpus_per_worker)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise TrainingError(
             f"{out} exists and is not empty; take another --out, or go on with --resume"
         )
-    recipe = recipe_of(request, gpus_per_worker)
-    job = _job(request, recipe, out)
+    run = _reopen(request, out, gpus_per_worker) if resume else _new(request, out, gpus_per_worker)
     make_writable(out)
-    (out / RECIPE).write_text(recipe.model_dump_json(indent=2) + "\n")
-    request.write(out / REQUEST)
-    return job
+    return run
 
 
-def _reopen(request: Request, out: Path, gpus_per_worker: float) -> Job:
+def _new(request: Request, out: Path, gpus_per_worker: float) -> Run:
+    return Run(_job(request, recipe_of(request, gpus_per_worker), out), request)
+
+
+def _reopen(request: Request, out: Path, gpus_per_worker: float) -> Run:
     if not (out / RECIPE).exists():
         raise TrainingError(f"there is no run to resume in {out}: it has no {RECIPE}")
     recipe, saved = read_recipe(out / RECIPE), Request.read(out / REQUEST)
     check_components(recipe)
     merged = request.over(saved)
     if not request.is_empty:
-        asked = recipe_of(merged, gpus_per_worker if request.settings else 0)
-        _refuse_difference(out, recipe, asked)
+        _refuse_difference(out, recipe, recipe_of(merged, gpus_per_worker))
         for name in ("data", "init"):
             old, new = getattr(saved, name), getattr(merged, name)
             if old != new:
                 raise ConfigError(
                     f"{out} cannot go on with other settings: --{name} is {old} there, {new} here"
                 )
-    make_writable(out)
-    merged.write(out / REQUEST)
-    return _job(merged, recipe, out)
+    return Run(_job(merged, recipe, out), merged)
 
 
 def _refuse_difference(out: Path, old: Recipe, new: Recipe) -> None:
-    kept = new.model_copy(update={"precision": old.precision})  # follows the device
-    difference = first_difference(old.model_dump(mode="json"), kept.model_dump(mode="json"))
+    difference = first_difference(old.model_dump(mode="json"), new.model_dump(mode="json"))
     if difference:
         raise ConfigError(
             f"{out} cannot go on with other settings: {difference}; take another --out"

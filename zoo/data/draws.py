@@ -40,20 +40,16 @@ class DrawSource:
             self.durations_s = self.clips.durations_s()
         self.vision_hop_s = layout.step_s
         self.audio_hop_s = round(1 / self.clips.reader.vision.fps, 9)
-        needed_s = shortest_clip_s(layout, grid)
-        self.usable = [i for i, t in enumerate(self.durations_s) if self._fits(t)]
-        self.num_short = sum(t > 0 and not self._fits(t) for t in self.durations_s)
+        self.needed_s = shortest_clip_s(layout, grid, self.vision_hop_s)
+        self.usable = [i for i, t in enumerate(self.durations_s) if t >= self.needed_s]
+        self.num_short = sum(0 < t < self.needed_s for t in self.durations_s)
         if not self.usable:
             longest_s = max(self.durations_s, default=0.0)
             raise TrainingError(
                 f"not one {self.split} clip is long enough: a crop of {layout.covered_s:g} s and "
-                f"offsets up to {grid.reach_s:g} s need {needed_s:g} s, the longest clip has "
+                f"offsets up to {grid.reach_s:g} s need {self.needed_s:g} s, the longest clip has "
                 f"{longest_s:.2f} s"
             )
-
-    def _fits(self, duration_s: float) -> bool:
-        layout, grid = self.layout, self.grid
-        return duration_s >= shortest_clip_s(layout, grid) + self.vision_hop_s
 
     def item(self, clip: int, key: tuple[int, int, int], augment: Augment) -> Item:
         """Draw an offset and a crop of a clip and read them.

@@ -20,6 +20,7 @@ from zoo.folder import load_model, save_model, towers_of
 from zoo.model import SyncModel
 from zoo.training.checkpoint import read_meta
 from zoo.training.engine import Engine, wait_for_all
+from zoo.training.examine import examine, write_findings
 from zoo.training.recipe import Recipe
 from zoo.training.runlog import RunLog, quarantine, read_quarantine
 from zoo.training.stage1 import train_stage1
@@ -56,7 +57,7 @@ def run_job(engine: Engine, job: Job) -> None:
     """
     recipe = job.recipe
     torch.manual_seed(recipe.seed)
-    train, valid = _clips(job)
+    train, valid = clips_of(job)
     model = SyncModel(recipe.model)
     reader = make_reader(model, job.run / CACHE_FOLDER if recipe.data.cache else None)
     runlog = RunLog(job.run, engine.rank)
@@ -84,6 +85,7 @@ def run_job(engine: Engine, job: Job) -> None:
         )
         if engine.rank == 0:
             save_model(job.run, model, scores={"valid": best.as_dict()})
+            write_findings(examine(engine, recipe, model, draws[1]), job.run)
     elif engine.rank == 0:
         save_model(job.run, towers_only(model))
     if engine.rank == 0:
@@ -104,7 +106,13 @@ def towers_only(model: SyncModel) -> SyncModel:
     return bare
 
 
-def _clips(job: Job) -> tuple[list[Clip], list[Clip]]:
+def clips_of(job: Job) -> tuple[list[Clip], list[Clip]]:
+    """Return the clips to train on and those to validate on.
+
+    Raises:
+        ManifestError: if the manifest cannot be read or holds no clip to train on.
+        TrainingError: if it holds none to validate on.
+    """
     manifest = Manifest.read(job.manifest)
     if job.recipe.overfit:
         chosen = list(manifest.clips)[: job.recipe.overfit]
@@ -142,7 +150,11 @@ def _draw_sources(
             if split == "valid" and is_new:
                 runlog.write(2, 0, "sliding", **sliding_check(model, store))
         config = job.recipe.model
-        return DrawSource(source, config.layout, config.grid, job.recipe.seed, split, store)
+        made = DrawSource(source, config.layout, config.grid, job.recipe.seed, split, store)
+        if is_new:
+            numbers = {"usable": len(made.usable), "short": made.num_short}
+            runlog.write(2, 0, "clips", split=split, needed_s=made.needed_s, **numbers)
+        return made
 
     return draws("train", sources[0]), draws("valid", sources[1])
 

@@ -1,0 +1,217 @@
+"""What a run has done so far, read from the files it writes while it trains."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zoo.evaluation.metrics import OffsetScores, chance
+from zoo.training.recipe import Recipe
+from zoo.training.runlog import METRICS, QUARANTINE, read_quarantine
+
+PLATEAU_NATS = 0.1  # stage 1 has left its plateau when the loss is so far below guessing
+SMOOTHED = 5  # logged losses that are averaged for that
+
+Record = dict[str, Any]
+
+
+@dataclass
+class MetricsTail:
+    """Follows ``metrics.jsonl``: new records only, from the start if a resumed run rewound it."""
+
+    run: Path
+    position: int = 0
+    inode: int = 0
+    rest: str = ""
+
+    def read(self) -> list[Record]:
+        """Return the records written since the last call."""
+        try:
+            with (self.run / METRICS).open() as stream:
+                found = (self.run / METRICS).stat()
+                if found.st_ino != self.inode or found.st_size < self.position:
+                    self.position, self.inode, self.rest = 0, found.st_ino, ""
+                stream.seek(self.position)
+                text = self.rest + stream.read()
+                self.position = stream.tell()
+        except FileNotFoundError:
+            return []
+        *lines, self.rest = text.split("\n")
+        return [json.loads(line) for line in lines if line]
+
+
+@dataclass
+class RunState:
+    """Where a run is, and the sentences worth telling about it.
+
+    Every sentence is told once, however often a resumed run repeats a step.
+    """
+
+    recipe: Recipe
+    run: Path
+    stages: tuple[int, ...]
+    steps: dict[str, int] = field(default_factory=dict)
+    """Phase -> steps (or clips) done."""
+    totals: dict[str, int] = field(default_factory=dict)
+    info: dict[str, str] = field(default_factory=dict)
+    """Phase -> the latest numbers, short."""
+    left: dict[int, int] = field(default_factory=dict)
+    """Stage -> step at which it left its plateau."""
+    losses: list[float] = field(default_factory=list)
+    sliding: Record | None = None
+    valid: Record | None = None
+    done_stage: int = 0
+    """The last stage of a run that has ended, or 0."""
+    _told: set[str] = field(default_factory=set)
+    _quarantine_size: int = 0
+
+    def __post_init__(self) -> None:
+        self.guess: OffsetScores = chance(self.recipe.model.grid)
+        rows = self.recipe.stage1.clips * self.recipe.stage1.num_segments
+        self.guess1 = math.log(rows)
+        self.totals = {"stage 1": self.recipe.stage1.steps, "stage 2": self.recipe.stage2.steps}
+
+    def take(self, records: list[Record]) -> list[str]:
+        """Take in new records and return what to say about them."""
+        said = [line for record in records for line in self._take(record)]
+        said += self._look_at_quarantine()
+        fresh = [line for line in said if line not in self._told]
+        self._told.update(fresh)
+        return fresh
+
+    def _take(self, record: Record) -> list[str]:
+        handlers: dict[tuple[int, str], Callable[[Record], list[str]]] = {
+            (1, "train"): self._train1,
+            (1, "valid"): self._valid1,
+            (2, "features"): self._features,
+            (2, "sliding"): self._sliding,
+            (2, "clips"): self._clips,
+            (2, "train"): self._train2,
+            (2, "valid"): self._valid2,
+        }
+        if record["kind"] == "done":
+            return self._done(record)
+        handler = handlers.get((record["stage"], record["kind"]))
+        return [] if handler is None else handler(record)
+
+    def _train1(self, record: Record) -> list[str]:
+        self.steps["stage 1"] = record["step"]
+        self.losses = [*self.losses[1 - SMOOTHED :], record["loss"]]
+        self.info["stage 1"] = f"loss {record['loss']:.2f} (guessing {self.guess1:.2f})"
+        mean = sum(self.losses) / len(self.losses)
+        if len(self.losses) < SMOOTHED or mean > self.guess1 - PLATEAU_NATS or 1 in self.left:
+            return []
+        self.left[1] = record["step"]
+        return [f"stage 1 left the plateau at step {record['step']} (loss {mean:.2f})"]
+
+    def _valid1(self, record: Record) -> list[str]:
+        precision, guess = record["precision"], record["chance"]
+        where = self._where("stage 1", record)
+        return [
+            f"{where}: finds the shifted window in {precision:.1%} of cases (chance {guess:.1%})"
+            f", {self.info.get('stage 1', '')}{self.plateau(1)}"
+        ]
+
+    def _features(self, record: Record) -> list[str]:
+        phase = f"features ({record['split']})"
+        self.steps[phase], self.totals[phase] = record["clips"], record["total"]
+        if record["clips"] < record["total"]:
+            return []
+        return [f"features of {record['total']} {record['split']} clips are computed"]
+
+    def _clips(self, record: Record) -> list[str]:
+        if not record["short"]:
+            return []
+        return [
+            f"{record['short']} {record['split']} clips are too short for a crop and the largest "
+            f"offset (they need {record['needed_s']:.2f} s); stage 2 passes over them"
+        ]
+
+    def _sliding(self, record: Record) -> list[str]:
+        if not record["num"]:
+            return []
+        self.sliding = record
+        return [
+            f"sliding check of the features, no head: {describe(record)} "
+            f"(chance {self.guess.accuracy:.1%}, {self.guess.within_one:.1%})"
+        ]
+
+    def _train2(self, record: Record) -> list[str]:
+        self.steps["stage 2"] = record["step"]
+        self.info["stage 2"] = (
+            f"loss {record['loss']:.2f} (guessing {self.guess.cross_entropy:.2f}), "
+            f"exact {record['accuracy']:.0%}"
+        )
+        return []
+
+    def _valid2(self, record: Record) -> list[str]:
+        is_better = self.valid is None or _rank(record) > _rank(self.valid)
+        if is_better:
+            self.valid = record
+        lines = []
+        if not record["on_plateau"] and 2 not in self.left:
+            self.left[2] = record["step"]
+            lines = [f"stage 2 left the plateau at step {record['step']}"]
+        mark = ", best so far" if is_better else ""
+        where = self._where("stage 2", record)
+        return [*lines, f"{where}: valid {describe(record)}{mark}{self.plateau(2)}"]
+
+    def is_done_with(self, stages: tuple[int, ...]) -> bool:
+        """Whether the run has ended and trained all of these stages."""
+        return self.done_stage >= max(stages)
+
+    def _done(self, record: Record) -> list[str]:
+        self.done_stage = record["stage"]
+        for phase in ("stage 1", "stage 2"):
+            if phase in self.steps and self.steps[phase] < self.totals[phase]:
+                self.totals[phase] = self.steps[phase]  # stopped early
+        return []
+
+    def _where(self, phase: str, record: Record) -> str:
+        return f"{phase}, step {record['step']} of {self.totals[phase]}"
+
+    def plateau(self, stage: int) -> str:
+        """Say so if a stage does no better than guessing yet."""
+        if stage in self.left:
+            return ""
+        if stage == 1:
+            rows = self.recipe.stage1.clips * self.recipe.stage1.num_segments
+            level = f"ln {rows} = {self.guess1:.2f}"
+        else:
+            num = self.recipe.model.grid.num_classes
+            level = f"ln {num} = {self.guess.cross_entropy:.2f}"
+        return f"; still on the plateau (loss ~ {level}; normal for the first hundreds of steps)"
+
+    def _look_at_quarantine(self) -> list[str]:
+        file = self.run / QUARANTINE
+        size = file.stat().st_size if file.exists() else 0
+        if size == self._quarantine_size:
+            return []
+        self._quarantine_size = size
+        left_out = read_quarantine(self.run)
+        if not left_out:
+            return []
+        return [
+            f"{count(len(left_out), 'clip')} left out; the first: {next(iter(left_out.values()))}"
+        ]
+
+
+def _rank(record: Record) -> tuple[float, float]:
+    return record["within_one"], record["accuracy"]
+
+
+def describe(scores: Record) -> str:
+    """Say scores in a few words."""
+    return (
+        f"exact {scores['accuracy']:.1%}, +-1 class {scores['within_one']:.1%}, "
+        f"mean error {scores['mean_abs_error_s']:.2f} s"
+    )
+
+
+def count(number: int, noun: str) -> str:
+    """Return ``1 clip`` or ``2 clips``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,79 @@
+"""A last look at a trained head on validation draws: what the pictures of a run are drawn from."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.data.draws import DrawSource
+from zoo.data.source import Augment
+from zoo.model import SyncModel, Tower
+from zoo.training.engine import Engine
+from zoo.training.recipe import Recipe
+from zoo.training.stage2 import Tokeniser, collate, fixed_draws
+
+FINDINGS = "findings.json"
+EXAMPLES = 3  # clips of the similarity matrices and curves
+MAX_BATCHES = 64  # enough for a confusion matrix; decoding online draws takes long
+CURVE_STEP_S = 0.02
+
+
+@torch.no_grad()
+def examine(engine: Engine, recipe: Recipe, model: SyncModel, valid: DrawSource) -> dict[str, Any]:
+    """Run the head on the fixed validation draws and on a few examples.
+
+    Returns:
+        ``confusion`` counts (row: true class, column: predicted one) and ``examples`` with the
+        similarity of the audio and video segments and, where the head has one, its curve.
+    """
+    model.to(engine.device).eval()
+    tokenise = Tokeniser(engine, recipe, model, valid.store is not None)
+    k = recipe.model.grid.num_classes
+    confusion = torch.zeros(k, k, dtype=torch.long)
+    for batch in islice(fixed_draws(valid, recipe), MAX_BATCHES):
+        audio, vision, targets = tokenise(batch)
+        flat = targets * k + model.classify(audio, vision).argmax(1)
+        confusion += torch.bincount(flat, minlength=k * k).view(k, k).cpu()
+    return {
+        "offsets_s": list(recipe.model.grid.offsets_s),
+        "segment_starts_s": recipe.model.layout.starts_s,
+        "confusion": confusion.tolist(),
+        "examples": [_example(tokenise, model, valid, clip) for clip in valid.usable[:EXAMPLES]],
+    }
+
+
+def _example(tokenise: Tokeniser, model: SyncModel, valid: DrawSource, clip: int) -> dict[str, Any]:
+    item = valid.item(clip, (3, 0, clip), Augment())
+    audio, vision, _ = tokenise(collate([item]))  # (1, S*T, D)
+    similarity = _segments(model.vision, vision) @ _segments(model.audio, audio).T  # (S, S)
+    example: dict[str, Any] = {
+        "clip": valid.clips.clips[item[2].clip].path.name,
+        "offset_s": valid.grid.offsets_s[item[2].target],
+        "similarity": _rounded(similarity),
+        "probabilities": _rounded(model.classify(audio, vision).softmax(1)[0]),
+    }
+    curve = getattr(model.head, "curve", None)
+    if curve is not None:
+        num = round((valid.grid.max_s - valid.grid.min_s) / CURVE_STEP_S) + 1
+        offsets_s = torch.linspace(valid.grid.min_s, valid.grid.max_s, num, device=audio.device)
+        example["curve"] = _rounded(curve(audio, vision, offsets_s)[0])
+    return example
+
+
+def _segments(tower: Tower, tokens: Tensor) -> Tensor:
+    dim = tokens.shape[-1]
+    return tower.embed(tokens[0].reshape(-1, tower.tokens.steps, dim))  # (S, E)
+
+
+def _rounded(values: Tensor) -> Any:
+    return torch.round(values.float().cpu(), decimals=5).tolist()
+
+
+def write_findings(findings: dict[str, Any], run: Path) -> None:
+    """Keep findings beside the run."""
+    (run / FINDINGS).write_text(json.dumps(findings) + "\n")
