@@ -121,6 +121,8 @@ class ExtractorSpec(Spec):
     """``build(config) -> Extractor``: segments of one modality to a feature map."""
 
     modality: Modality
+    config_class: type[ExtractorConfig]
+    presets: Mapping[str, ExtractorConfig] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -204,8 +204,13 @@ def _add(registry: Registry, kind: str, spec: Any, plugin: str) -> None:
 def _find_plugins() -> list[tuple[str, Callable[[], ModuleType]]]:
     points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
     found: list[tuple[str, Callable[[], ModuleType]]] = [(p.name, p.load) for p in points]
+    return found + [(file.stem, partial(_load_file, file)) for file in plugin_files()]
+
+
+def plugin_files() -> list[Path]:
+    """Return the single-file plugins that ``ZOO_PLUGINS`` names."""
     files = os.environ.get(PLUGIN_FILES_VARIABLE, "").split(os.pathsep)
-    return found + [(Path(f).stem, lambda f=f: _load_file(Path(f))) for f in files if f]
+    return [Path(file) for file in files if file]
 
 
 def _load_file(path: Path) -> ModuleType:
@@ -227,9 +232,9 @@ def add_plugin_file(path: Path) -> None:
     path = path.resolve()
     if not path.is_file():
         raise PluginError(f"no plugin file at {path}")
-    files = os.environ.get(PLUGIN_FILES_VARIABLE, "").split(os.pathsep)
-    if str(path) not in files:
-        os.environ[PLUGIN_FILES_VARIABLE] = os.pathsep.join([*filter(None, files), str(path)])
+    files = plugin_files()
+    if path not in files:
+        os.environ[PLUGIN_FILES_VARIABLE] = os.pathsep.join(str(f) for f in [*files, path])
     registry.cache_clear()
 
 

@@ -1,0 +1,73 @@
+"""What all tests share: one thread, a few rendered clips, a small untrained model."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from zoo.data.clips import ClipReader
+from zoo.data.manifest import Manifest
+from zoo.folder import save_model
+from zoo.hooks import registry
+from zoo.model import SyncModel
+from zoo.training.recipe import Recipe, build_recipe
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the user's own catalog and plugins out of the tests, and the tests out of them."""
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.delenv("ZOO_PLUGINS", raising=False)
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Six sparse clips of 9 s, 64 pixels wide."""
+    from plugins.synthetic.config import SyntheticConfig
+    from plugins.synthetic.folder import render_folder
+
+    folder = tmp_path_factory.mktemp("clips") / "sparse"
+    shares = {"train": 0.5, "valid": 0.25, "test": 0.25}
+    return render_folder(folder, SyntheticConfig(seed=11), 6, shares, workers=1)
+
+
+@pytest.fixture(scope="session")
+def recipe() -> Recipe:
+    """The tiny preset with the correlation head."""
+    return build_recipe(extractor="ast_motionformer", head="correlation", preset="tiny")
+
+
+@pytest.fixture(scope="session")
+def model(recipe: Recipe) -> SyncModel:
+    """A small untrained model; do not change it."""
+    torch.manual_seed(0)
+    return SyncModel(recipe.model).eval()
+
+
+@pytest.fixture(scope="session")
+def model_folder(model: SyncModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model as a folder; do not change it."""
+    folder = tmp_path_factory.mktemp("models") / "untrained"
+    save_model(folder, model, scores={"nothing": {"accuracy": 0.05}})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reader(model: SyncModel) -> ClipReader:
+    """Reads clips as the small model wants them."""
+    return ClipReader(model.vision_frontend, model.audio_frontend)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_registry() -> None:
+    """Forget the plugins that another test brought."""
+    if len(registry().failures):
+        registry.cache_clear()

@@ -1,0 +1,49 @@
+"""Every registered component keeps its promises."""
+
+from pathlib import Path
+
+import pytest
+
+from zoo import testing
+from zoo.data.manifest import Manifest
+from zoo.hooks import registry
+from zoo.model import Tower
+
+
+@pytest.mark.parametrize("name", registry().extractors)
+def test_extractor(name: str) -> None:
+    testing.check_extractor(name)
+
+
+@pytest.mark.parametrize("name", registry().aggregators)
+def test_aggregator(name: str) -> None:
+    testing.check_aggregator(name)
+
+
+@pytest.mark.parametrize("name", registry().heads)
+def test_head(name: str) -> None:
+    testing.check_head(name)
+
+
+@pytest.mark.parametrize("name", registry().objectives)
+def test_objective(name: str) -> None:
+    testing.check_objective(name)
+
+
+@pytest.mark.parametrize("name", registry().datasets)
+def test_dataset(name: str, clips: Manifest) -> None:
+    folder: Path = clips.clips[0].path.parents[1]
+    testing.check_dataset(name, folder)
+
+
+@pytest.mark.parametrize("name", registry().pairs)
+def test_pair_is_one_audio_and_one_vision_extractor(name: str) -> None:
+    pair = registry().pair(name)
+    assert registry().extractor(pair.audio).modality == "audio"
+    assert registry().extractor(pair.vision).modality == "vision"
+    assert pair.summary
+    assert isinstance(testing.any_tower("audio"), Tower)
+
+
+def test_no_built_in_plugin_fails_to_load() -> None:
+    assert registry().failures == []
