@@ -39,7 +39,7 @@ class Display:
     def refresh(self) -> None:
         """Read what is new and show it."""
         for line in self.state.take(self.tail.read()):
-            self.console.print(line, highlight=False, markup=False)
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
         if self.bars is not None:
             self._move_bars(self.bars)
 
@@ -63,7 +63,7 @@ def display(job: Job, workers: int, threads: int, console: Console) -> Iterator[
     """Show a run while it trains."""
     shown = Display(RunState(job.recipe, job.run, job.stages), MetricsTail(job.run), console)
     for line in opening(job, workers, threads, shown.state):
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     if not console.is_terminal:
         console.print(STARTING)
         yield shown

@@ -66,7 +66,7 @@ def curves(records: list[Record], recipe: Recipe) -> Figure:
             axis.set_xlabel("optimiser step")
             axis.set_xlim(left=0)
             _tidy(axis)
-            axis.legend(frameon=False, fontsize=8)
+            axis.legend(fontsize=8, framealpha=0.85, edgecolor="none")
     return figure
 
 
@@ -78,12 +78,14 @@ def _stage1_curves(
     _training_curve(loss, train, "loss")
     _chance(loss, math.log(rows), f"chance: ln {rows} = {math.log(rows):.2f}")
     loss.set_ylabel("loss, nats")
-    _training_curve(accuracy, train, "segment_accuracy", scale=100)
-    _chance(accuracy, 100 / rows, f"chance: {100 / rows:.1f} %")
+    _training_curve(
+        accuracy, train, "segment_accuracy", scale=100, label="right segment of the batch, training"
+    )
+    _chance(accuracy, 100 / rows, f"chance, segment: {100 / rows:.1f} %")
     if valid:
-        _points(accuracy, valid, "precision", OTHER, "shifted windows, valid clips")
+        _points(accuracy, valid, "precision", OTHER, "right shifted window, valid clips")
         guess = 100 * valid[-1]["chance"]
-        _chance(accuracy, guess, f"chance of shifted windows: {guess:.0f} %", ":")
+        _chance(accuracy, guess, f"chance, shifted window: {guess:.0f} %")
     accuracy.set_ylabel("accuracy, %")
     accuracy.set_ylim(0, 102)
 
@@ -102,10 +104,9 @@ def _stage2_curves(
     loss.set_ylim(0, max(top, *(min(r["cross_entropy"], 2 * top) for r in valid), 0))
     _training_curve(accuracy, train, "accuracy", scale=100, label="exact, training")
     _points(accuracy, valid, "accuracy", VALID, "exact, valid clips")
-    _points(accuracy, valid, "within_one", OTHER, "+-1 class, valid clips")
+    _points(accuracy, valid, "within_one", OTHER, "±1 class, valid clips")
     _chance(accuracy, 100 * guess.accuracy, f"chance, exact: {100 * guess.accuracy:.1f} %")
-    label = f"chance, +-1 class: {100 * guess.within_one:.1f} %"
-    _chance(accuracy, 100 * guess.within_one, label, ":")
+    _chance(accuracy, 100 * guess.within_one, f"chance, ±1 class: {100 * guess.within_one:.1f} %")
     accuracy.set_ylabel("accuracy, %")
     accuracy.set_ylim(0, 102)
 
@@ -129,8 +130,19 @@ def _points(
     axis.plot(steps, values, color=color, linewidth=1.6, marker="o", markersize=3, label=label)
 
 
-def _chance(axis: Axes, level: float, label: str, style: str = "--") -> None:
-    axis.axhline(level, color=CHANCE, linewidth=1, linestyle=style, label=label)
+def _chance(axis: Axes, level: float, label: str) -> None:
+    axis.axhline(level, color=CHANCE, linewidth=1, linestyle="--")
+    axis.annotate(
+        label,
+        (1, level),
+        xycoords=("axes fraction", "data"),
+        xytext=(-3, 2),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        fontsize=7.5,
+        color=CHANCE,
+    )
 
 
 def _tidy(axis: Axes) -> None:
@@ -148,7 +160,7 @@ def confusion(findings: dict[str, Any]) -> Figure:
     axis = axes[0, 0]
     image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=100, origin="lower")
     ticks = np.linspace(0, len(offsets_s) - 1, min(5, len(offsets_s))).round().astype(int)
-    names = [f"{offsets_s[i]:+g}" for i in ticks]
+    names = [_signed(offsets_s[i], 1) for i in ticks]
     axis.set_xticks(ticks, names)
     axis.set_yticks(ticks, names)
     axis.set_xlabel("predicted offset, s (positive: the audio is early)")
@@ -184,7 +196,7 @@ def similarity(findings: dict[str, Any]) -> Figure:
         axis.plot(line - example["offset_s"], line, color="black", linestyle="--", linewidth=1)
         axis.set_xlim(first_s, last_s)
         axis.set_ylim(first_s, last_s)
-        axis.set_title(f"{example['clip']}, offset {example['offset_s']:+g} s", fontsize=9)
+        axis.set_title(f"{example['clip']}, offset {_signed(example['offset_s'], 1)} s", fontsize=9)
         axis.set_xlabel("audio segment starts at, s")
     axes[0, 0].set_ylabel("video segment starts at, s")
     figure.colorbar(image, ax=list(axes[0]), label="cosine similarity", shrink=0.8)
@@ -195,7 +207,7 @@ def similarity(findings: dict[str, Any]) -> Figure:
 def correlation(findings: dict[str, Any]) -> Figure:
     """Draw the correlation head's curve over all offsets for a few crops."""
     examples, offsets_s = findings["examples"], findings["offsets_s"]
-    figure, axes = new_figure(6.4, 1.9 * len(examples) + 0.5, len(examples), 1)
+    figure, axes = new_figure(6.4, 1.9 * len(examples) + 0.8, len(examples), 1)
     for axis, example in zip(axes[:, 0], examples, strict=True):
         curve = np.asarray(example["curve"])
         fine_s = np.linspace(offsets_s[0], offsets_s[-1], len(curve))
@@ -205,13 +217,24 @@ def correlation(findings: dict[str, Any]) -> Figure:
             example["offset_s"], color=OTHER, linestyle="--", linewidth=1.2, label="true offset"
         )
         axis.plot(best_s, curve.max(), "o", color=VALID, markersize=5, label="highest")
+        true = _signed(example["offset_s"], 2)
         axis.set_title(
-            f"{example['clip']}: true {example['offset_s']:+.2f} s, highest at {best_s:+.2f} s",
-            fontsize=9,
+            f"{example['clip']}: true {true} s, highest at {_signed(best_s, 2)} s", fontsize=9
         )
         axis.set_ylabel("correlation")
         axis.set_xlim(offsets_s[0], offsets_s[-1])
         _tidy(axis)
     axes[-1, 0].set_xlabel("offset, s (positive: the audio is early)")
-    axes[0, 0].legend(frameon=False, fontsize=8, ncols=3)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=3,
+        frameon=False,
+        fontsize=8,
+    )
+    figure.align_ylabels()
     return figure
+
+
+def _signed(value: float, digits: int) -> str:
+    return f"{value:+.{digits}f}".replace("-", "\u2212") if round(value, digits) else "0"
