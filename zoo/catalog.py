@@ -104,7 +104,7 @@ def add_model(folder: Path, name: str, summary: str) -> Path:
     )
     models: dict[str, Any] = {n: e.model_dump() for n, e in _read_file(file).items()}
     models[name] = entry.model_dump(exclude_defaults=True)
-    part = file.with_suffix(".part")
-    part.write_text(yaml.safe_dump({"models": models}, sort_keys=False))
-    part.replace(file)
+    temporary = file.with_suffix(".part")
+    temporary.write_text(yaml.safe_dump({"models": models}, sort_keys=False))
+    temporary.replace(file)
     return target

@@ -123,10 +123,12 @@ class Registry:
 
     def _ad_hoc_pair(self, name: str) -> PairSpec:
         specs = [self.extractor(part) for part in name.split("+")]
-        by_modality = {spec.modality: spec.name for spec in specs}
-        if len(specs) != 2 or set(by_modality) != {"audio", "vision"}:
+        found = {spec.modality: spec.name for spec in specs}
+        if len(specs) != 2 or set(found) != {"audio", "vision"}:
             raise PluginError(f"'{name}' is not one audio and one vision extractor joined by '+'")
-        return PairSpec(name=name, summary="ad hoc pair", **by_modality)  # type: ignore[arg-type]
+        return PairSpec(
+            name=name, summary="ad hoc pair", audio=found["audio"], vision=found["vision"]
+        )
 
 
 S = TypeVar("S")

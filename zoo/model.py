@@ -145,6 +145,11 @@ class SyncModel(nn.Module):
             )
             self.head = spec.build(config.head.parse(spec), head_input)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
     def forward(self, audio: Tensor, vision: Tensor) -> Float[Tensor, "B K"]:
         """Classify crops.
 
@@ -195,9 +200,7 @@ def _align(audio: Tower, vision: Tower) -> None:
         tower.compare_at = _interpolation(tower.tokens.times_s, fewer.tokens.times_s)
 
 
-def _interpolation(
-    times_s: tuple[float, ...], wanted_s: tuple[float, ...]
-) -> Float[Tensor, "L T"]:
+def _interpolation(times_s: tuple[float, ...], wanted_s: tuple[float, ...]) -> Float[Tensor, "L T"]:
     """Return the matrix that interpolates values at some times linearly to other times."""
     columns = [np.interp(wanted_s, times_s, row) for row in np.eye(len(times_s))]
     return torch.tensor(np.stack(columns, axis=1), dtype=torch.float32)

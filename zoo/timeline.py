@@ -4,7 +4,7 @@ Every conversion is exact or an error: a time that does not fall on the lattice 
 a mistake in a configuration, not something to round away.
 
 Sign: ``offset_s > 0`` means the audio is *early*: the audio that belongs to video time t is found
-at t - offset_s in the file. A training sample with offset o is cut at audio start = video start + o.
+at t - offset_s in the file. A training sample with offset o starts its audio at video start + o.
 To repair a clip, delay its audio by ``offset_s``.
 """
 

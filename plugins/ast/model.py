@@ -12,7 +12,7 @@ from plugins.ast.config import AstConfig
 from zoo.modules import Extractor, initialise_linears
 
 
-class OverlappingPatchEmbed(PatchEmbed):
+class OverlappingPatchEmbed(PatchEmbed):  # type: ignore[misc]
     """timm's patch embedding with a stride smaller than the patch."""
 
     def __init__(self, *args: Any, stride: tuple[int, int], **kwargs: Any) -> None:

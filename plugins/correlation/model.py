@@ -21,6 +21,8 @@ class CorrelationHead(Head):
     about where in a crop an event falls; any number of segments and any grid of offsets will do.
     """
 
+    offsets_s: Tensor
+
     def __init__(self, config: CorrelationConfig, head_input: HeadInput) -> None:
         super().__init__()
         self.layout = head_input.layout

@@ -29,7 +29,10 @@ def register_objectives() -> list[zoo.ObjectiveSpec]:
             summary="InfoNCE over all segments of the batch, both directions",
             config_class=SegmentAvclipConfig,
             build=_build,
-            presets={"paper": SegmentAvclipConfig(), "tiny": SegmentAvclipConfig(max_temperature=0.07)},
+            presets={
+                "paper": SegmentAvclipConfig(),
+                "tiny": SegmentAvclipConfig(max_temperature=0.07),
+            },
             source="arXiv:2401.16423 section 3.2, equation 4",
             license="MIT",
         )

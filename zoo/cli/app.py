@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -82,7 +83,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 def _load_plugin_files(arguments: list[str]) -> None:
     """Load ``--plugin FILE`` before the verbs are assembled, since plugins may bring verbs."""
-    for option, value in zip(arguments, arguments[1:], strict=False):
+    for option, value in pairwise(arguments):
         if option == "--plugin":
             add_plugin_file(Path(value))
     os.environ.setdefault(PLUGIN_FILES_VARIABLE, "")

@@ -12,7 +12,7 @@ import typer
 from zoo.errors import ConfigError, ManifestError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from zoo.data.check import ClipReport
 
@@ -176,4 +176,4 @@ def _print_reports(reports: Sequence[ClipReport]) -> None:
     console.print(f"{num_usable} of {len(reports)} clips are usable ({seconds:.0f} s)")
 
 
-COMMANDS = {"check": check, "prepare": prepare, "shift": shift}
+COMMANDS: dict[str, Callable[..., None]] = {"check": check, "prepare": prepare, "shift": shift}

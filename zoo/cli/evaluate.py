@@ -57,8 +57,11 @@ def evaluate(
 
 
 def _show(report: dict[str, Any]) -> None:
-    table = Table(title=f"{report['model']} on {report['num_clips']} {report['split']} clips x "
-                  f"{report['rounds']} random offsets", title_justify="left")
+    table = Table(
+        title=f"{report['model']} on {report['num_clips']} {report['split']} clips x "
+        f"{report['rounds']} random offsets",
+        title_justify="left",
+    )
     for column in ("", "exact", "+-1 class", "mean error"):
         table.add_column(column, justify="left" if not column else "right")
     spread = report["spread"]
@@ -76,8 +79,10 @@ def _show(report: dict[str, Any]) -> None:
     console = Console()
     console.print(table)
     if report["left_out"]:
-        console.print(f"[yellow]{len(report['left_out'])} clips left out[/]; the first: "
-                      f"{next(iter(report['left_out'].values()))}")
+        console.print(
+            f"[yellow]{len(report['left_out'])} clips left out[/]; the first: "
+            f"{next(iter(report['left_out'].values()))}"
+        )
 
 
 def _cells(scores: dict[str, float], spread: dict[str, float] | None = None) -> list[str]:

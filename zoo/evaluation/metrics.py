@@ -36,9 +36,7 @@ class OffsetScores:
         return asdict(self)
 
 
-def sums_of(
-    logits: Float[Tensor, "B K"], targets: Int[Tensor, B], grid: OffsetGrid
-) -> list[float]:
+def sums_of(logits: Float[Tensor, "B K"], targets: Int[Tensor, B], grid: OffsetGrid) -> list[float]:
     """Return what `scores_from` divides by the last entry."""
     offsets_s = torch.tensor(grid.offsets_s, device=logits.device)
     predicted = logits.argmax(1)
@@ -52,8 +50,8 @@ def sums_of(
 def scores_from(sums: list[float]) -> OffsetScores:
     """Turn sums into means."""
     *totals, num = sums
-    means = [total / max(1.0, num) for total in totals]
-    return OffsetScores(*means, num=int(num))
+    exact, within_one, error_s, entropy = (total / max(1.0, num) for total in totals)
+    return OffsetScores(exact, within_one, error_s, entropy, int(num))
 
 
 def score_logits(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -102,12 +103,11 @@ class _Runner:
     def round(self, number: int) -> _Round:
         result = _Round()
         usable = self.source.usable
-        for first in range(0, len(usable), BATCH):
-            items = [
-                self.source.item(clip, (4, number, clip), Augment())
-                for clip in usable[first : first + BATCH]
-            ]
-            audio, vision = (self._tokens([item[i] for item in items], i) for i in (0, 1))
+        # Batches of equal size, so that no clip is alone and lends its audio to itself.
+        for chosen in np.array_split(usable, -(-len(usable) // BATCH)):
+            items = [self.source.item(int(i), (4, number, int(i)), Augment()) for i in chosen]
+            audio = self._tokens(self.model.audio, [item[0] for item in items])
+            vision = self._tokens(self.model.vision, [item[1] for item in items])
             conditions = {"": (audio, vision)}
             if self.blank is not None:
                 silence, still = (t.expand(len(audio), -1, -1) for t in self.blank)
@@ -115,16 +115,13 @@ class _Runner:
                 conditions |= dict(zip(CONTROLS, pairs, strict=True))
             for name, (a, v) in conditions.items():
                 logits = self.model.classify(a, v).float()
-                result.logits.setdefault(name, []).append(logits)
+                result.logits.setdefault(name, []).append(logits.cpu())
             result.draws += [item[2] for item in items]
         return result
 
-    def _tokens(self, parts: list[Tensor], which: int) -> Tensor:
-        stacked = torch.stack(parts)
-        if self.source.store is not None:
-            return stacked
-        tower = (self.model.audio, self.model.vision)[which]
-        return self.model.tokens_of(tower, stacked)
+    def _tokens(self, tower: Tower, parts: list[Tensor]) -> Tensor:
+        stacked = torch.stack(parts).to(self.model.device)
+        return stacked if self.source.store is not None else self.model.tokens_of(tower, stacked)
 
 
 def _blank_tokens(model: SyncModel) -> tuple[Tensor, Tensor]:
@@ -136,6 +133,7 @@ def _blank_tokens(model: SyncModel) -> tuple[Tensor, Tensor]:
     frames = torch.zeros(shape, dtype=torch.uint8).numpy()
     silence = cut_audio(samples, layout.starts_s, layout.segment_s, audio)
     black = cut_frames(frames, layout.starts_s, layout.segment_s, vision)
+    silence, black = silence.to(model.device), black.to(model.device)
     return _crop_tokens(model.audio, silence), _crop_tokens(model.vision, black)
 
 

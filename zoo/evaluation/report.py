@@ -41,8 +41,8 @@ def evaluate_manifest(
         split: which clips.
         rounds: draws per clip.
         seed: of the draws.
-        features: ``store`` encodes every clip once on the lattice of offsets, ``online`` decodes and
-            encodes every draw; both see the same draws.
+        features: ``store`` encodes every clip once on the lattice of offsets, ``online`` decodes
+            and encodes every draw; both see the same draws.
         with_controls: also score with the audio of another clip, and with either stream blank.
         device: where to compute.
         progress: is told what is done and what there is in all.

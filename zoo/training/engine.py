@@ -79,7 +79,7 @@ class _Gather(torch.autograd.Function):
 def gather(tensor: Tensor) -> Tensor:
     """Concatenate a tensor over all workers along dim 0, differentiably."""
     if dist.is_initialized() and dist.get_world_size() > 1:
-        return _Gather.apply(tensor)
+        return _Gather.apply(tensor)  # type: ignore[no-untyped-call]
     return tensor
 
 

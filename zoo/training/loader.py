@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -43,7 +44,7 @@ class Stage1Batches(Dataset[tuple[Tensor, Tensor]]):
         pairs = []
         for slot, clip in share_of_rank(chosen, self.rank, self.world_size):
             rng = slot_rng(self.seed, 1, step, slot)
-            pairs.append(source.first_readable(clip, rng, lambda i, rng=rng: self.read(i, rng)))
+            pairs.append(source.first_readable(clip, rng, partial(self.read, rng=rng)))
         audio, vision = zip(*pairs, strict=True)
         return torch.stack(audio), torch.stack(vision)
 

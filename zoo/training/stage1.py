@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from zoo.hooks import registry
 from zoo.model import SyncModel
 from zoo.modules import Objective, SegmentBatch
 from zoo.training.checkpoint import load_checkpoint, save_checkpoint
-from zoo.training.engine import Engine, gather, sum_over_workers, unwrap
+from zoo.training.engine import Engine, gather, sum_over_workers
 from zoo.training.loader import Stage1Batches, batches
 from zoo.training.optimise import autocast, build_optimizer, seed_step, take_step
 from zoo.training.recipe import Recipe
@@ -98,7 +99,7 @@ def train_stage1(
             seconds = {"load_s": loaded - started, "step_s": time.perf_counter() - started}
             log.write(1, done, "train", **values, gradient_norm=float(norm), **seconds)
         if done % config.valid_every == 0 or done == config.steps:
-            metrics = zero_shot(engine, recipe, unwrap(module), valid)
+            metrics = zero_shot(engine, recipe, stage, valid)
             log.write(1, done, "valid", **metrics)
         if done % config.checkpoint_every == 0 and done != config.steps:
             report(engine, module, optimizer, {"stage": 1, "step": done})
@@ -114,7 +115,7 @@ def centre_projections(model: SyncModel, segments: tuple[Tensor, Tensor]) -> Non
     for tower, batch in zip((model.audio, model.vision), segments, strict=True):
         if isinstance(tower.projection, nn.Linear):
             tokens = tower.encode(batch.flatten(0, 1))  # (N, T, D)
-            tower.projection.bias -= tokens.mean(dim=(0, 1))
+            tower.projection.bias.sub_(tokens.mean(dim=(0, 1)))
 
 
 def report(
@@ -135,18 +136,16 @@ def report(
 
 
 @torch.no_grad()
-def zero_shot(
-    engine: Engine, recipe: Recipe, stage: nn.Module, valid: ClipSource
-) -> dict[str, float]:
+def zero_shot(engine: Engine, recipe: Recipe, stage: Stage1, valid: ClipSource) -> dict[str, float]:
     """Validate by shifted windows: which audio window belongs to a video window, and back."""
     stage.eval()
     layout = recipe.stage1_layout
     num = min(recipe.stage1.valid_clips, len(valid.clips))
     dataset = Stage1Batches(valid, layout, 1, Augment(), recipe.seed)
-    hits, count = 0.0, 0
+    hits, count = 0.0, 0.0
     for index in range(engine.rank, num, engine.world_size):
         rng = slot_rng(recipe.seed, 1, 0, index)
-        pair = valid.first_readable(index, rng, lambda i, rng=rng: dataset.read(i, rng))
+        pair = valid.first_readable(index, rng, partial(dataset.read, rng=rng))
         audio, vision = (
             tower.embed(tower.encode(segments.to(engine.device)))
             for tower, segments in zip((stage.audio, stage.vision), pair, strict=True)

@@ -143,7 +143,7 @@ def train_stage2(
             meta = {"stage": 2, "step": done, "best": best.scores, "waited": best.waited}
             report(engine, module, optimizer, meta, best.weights)
     model.head.load_state_dict(best.weights)
-    return OffsetScores(**best.scores)
+    return OffsetScores(**best.scores)  # type: ignore[arg-type]
 
 
 class Best:
