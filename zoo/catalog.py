@@ -79,8 +79,8 @@ def resolve(name: str | Path) -> Path:
     if (Path(name) / CONFIG).exists() or Path(name).is_dir():
         return Path(name)
     raise ModelError(
-        f"no model '{name}'{suggest(str(name), catalog)}: it is neither in the catalog nor a "
-        "folder. See: zoo list models"
+        f"no model '{name}' in the catalog, and no such folder"
+        f"{suggest(str(name), catalog) or '.'} See: zoo list models"
     )
 
 

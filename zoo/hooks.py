@@ -137,7 +137,7 @@ S = TypeVar("S")
 def _lookup(kind: str, specs: dict[str, S], name: str) -> S:
     if name in specs:
         return specs[name]
-    raise PluginError(f"unknown {kind} '{name}'{suggest(name, specs)}. See: zoo list {kind}s")
+    raise PluginError(f"unknown {kind} '{name}'{suggest(name, specs) or '.'} See: zoo list {kind}s")
 
 
 def load_registry(

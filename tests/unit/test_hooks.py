@@ -1,0 +1,144 @@
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import zoo
+from zoo.errors import PluginError
+from zoo.hooks import Registry, add_plugin_file, load_registry, registry
+
+Loader = tuple[str, Callable[[], ModuleType]]
+
+ONE_FILE = '''
+import zoo
+
+class Config(zoo.ComponentConfig):
+    """Nothing to set."""
+
+@zoo.hookimpl
+def register_heads():
+    return [zoo.HeadSpec(name="{name}", summary="s", config_class=Config, build=lambda c, i: None)]
+'''
+
+
+def plugin(name: str, **hooks: Callable[[], object]) -> Loader:
+    """Make a plugin out of functions named like hooks."""
+    module = ModuleType(name)
+    for hook, function in hooks.items():
+        setattr(module, hook, zoo.hookimpl(specname=hook)(function))
+    return name, lambda: module
+
+
+def head(name: str) -> zoo.HeadSpec:
+    return zoo.HeadSpec(
+        name=name, summary="s", config_class=zoo.ComponentConfig, build=lambda c, i: None
+    )
+
+
+def assert_reported(found: Registry, name: str, *words: str) -> None:
+    (failure,) = found.failures
+    assert failure.plugin == name
+    for word in words:
+        assert word in failure.reason
+
+
+def test_what_plugins_return_is_found_by_name() -> None:
+    found = load_registry([plugin("one", register_heads=lambda: [head("a"), head("b")])])
+    assert list(found.heads) == ["a", "b"]
+    assert found.head("a").name == "a"
+    assert found.plugins["heads a"] == "one"
+
+
+def test_a_plugin_that_does_not_import_is_reported_and_skipped() -> None:
+    def load() -> ModuleType:
+        raise ImportError("no module named 'flux'")
+
+    good = plugin("good", register_heads=lambda: [head("a")])
+    found = load_registry([("bad", load), good])
+    assert_reported(found, "bad", "ImportError", "flux")
+    assert list(found.heads) == ["a"]
+
+
+def test_a_plugin_that_fails_halfway_leaves_no_trace() -> None:
+    def fail() -> list[zoo.ObjectiveSpec]:
+        raise RuntimeError("out of luck")
+
+    bad = plugin("bad", register_heads=lambda: [head("a")], register_objectives=fail)
+    good = plugin("good", register_heads=lambda: [head("a")])
+    found = load_registry([bad, good])
+    assert_reported(found, "bad", "out of luck")
+    assert found.plugins == {"heads a": "good"}
+
+
+def test_a_plugin_that_returns_something_else_is_reported() -> None:
+    found = load_registry([plugin("bad", register_heads=lambda: 3)])
+    assert_reported(found, "bad", "TypeError")
+
+
+def test_two_plugins_with_one_name_are_an_error_that_names_both() -> None:
+    first, second = (plugin(n, register_heads=lambda: [head("a")]) for n in ("one", "two"))
+    with pytest.raises(PluginError, match="'one' and 'two' both register head 'a'"):
+        load_registry([first, second])
+
+
+def test_an_unknown_name_suggests_the_closest() -> None:
+    with pytest.raises(
+        PluginError, match=r"unknown head 'snyc'; did you mean 'sync'\? See: zoo list heads"
+    ):
+        registry().head("snyc")
+    with pytest.raises(PluginError, match="did you mean 'ast_motionformer'"):
+        registry().pair("ast_motionforme")
+    with pytest.raises(PluginError, match=r"unknown dataset 'xyzzy'\. See"):
+        registry().dataset("xyzzy")
+
+
+def test_an_ad_hoc_pair_takes_its_parts_in_either_order() -> None:
+    assert registry().pair("ast+motionformer").audio == "ast"
+    assert registry().pair("motionformer+ast").audio == "ast"
+    for wrong in ("ast+ast", "ast+motionformer+ast", "motionformer+"):
+        with pytest.raises(PluginError):
+            registry().pair(wrong)
+
+
+def test_a_single_file_is_a_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "extra.py"
+    file.write_text(ONE_FILE.format(name="extra_head"))
+    monkeypatch.setenv("ZOO_PLUGINS", str(file))
+    found = load_registry()
+    assert found.plugins["heads extra_head"] == "extra"
+    assert "sync" in found.heads
+
+
+def test_an_added_file_reaches_processes_started_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_PLUGINS", "")
+    file = tmp_path / "added.py"
+    file.write_text(ONE_FILE.format(name="added_head"))
+    add_plugin_file(file)
+    add_plugin_file(file)
+    try:
+        assert "added_head" in registry().heads
+    finally:
+        registry.cache_clear()
+    import os
+
+    assert os.environ["ZOO_PLUGINS"] == str(file)
+    with pytest.raises(PluginError, match="no plugin file"):
+        add_plugin_file(tmp_path / "missing.py")
+
+
+def test_a_damaged_file_is_reported_and_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "damaged.py"
+    file.write_text("def (")
+    monkeypatch.setenv("ZOO_PLUGINS", str(file))
+    found = load_registry()
+    assert_reported(found, "damaged", "SyntaxError")
+    assert "sync" in found.heads
+
+
+def test_commands_are_registered_under_their_group() -> None:
+    assert registry().commands["data synth"].group == "data"
