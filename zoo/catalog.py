@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -88,8 +89,10 @@ def add_model(folder: Path, name: str, summary: str) -> Path:
     """Copy a model folder into the user's catalog under a name; return the copy.
 
     Raises:
-        ModelError: if the folder is damaged or the name is taken.
+        ModelError: if the folder is damaged, or the name is taken or not a plain word.
     """
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        raise ModelError(f"'{name}' cannot be a name: use letters, digits, '-', '_' and '.'")
     if name in read_catalog():
         raise ModelError(f"the catalog already has a model '{name}'; choose another --name")
     load_model(folder)

@@ -47,11 +47,14 @@ def read_description(folder: Path) -> dict[str, Any]:
         ModelError: if the folder is not a model folder.
     """
     try:
-        return json.loads((folder / CONFIG).read_text())
+        description = json.loads((folder / CONFIG).read_text())
     except OSError:
         raise ModelError(f"{folder} is not a model folder: it has no {CONFIG}") from None
     except ValueError:
         raise ModelError(f"{folder / CONFIG} is damaged: it is not JSON") from None
+    if not isinstance(description, dict):
+        raise ModelError(f"{folder / CONFIG} is damaged: it does not describe a model")
+    return description
 
 
 def load_model(folder: Path) -> SyncModel:

@@ -1,0 +1,67 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import zoo
+from zoo.data.manifest import Manifest
+from zoo.errors import MediaError
+from zoo.inference import Predictor, _certainty
+from zoo.media import encode
+from zoo.model import SyncModel
+
+
+@pytest.fixture(scope="module")
+def predictor(model: SyncModel) -> Predictor:
+    return Predictor(model, "untrained")
+
+
+def test_a_prediction_is_a_distribution_with_words(predictor: Predictor, clips: Manifest) -> None:
+    prediction = predictor.predict(clips.clips[0].path)
+    assert len(prediction.distribution) == 21
+    assert sum(prediction.distribution.values()) == pytest.approx(1.0, abs=1e-5)
+    assert prediction.probability == max(prediction.distribution.values())
+    assert prediction.distribution[prediction.offset_s] == prediction.probability
+    assert "sync" in prediction.meaning or "repair" in prediction.meaning
+    assert prediction.low_confidence is None
+    json.dumps(prediction.as_dict())
+
+
+def test_every_crop_of_the_clip_is_heard(predictor: Predictor, clips: Manifest) -> None:
+    windows = predictor.predict(clips.clips[0].path).windows
+    assert [window.start_s for window in windows] == [round(0.32 * i, 6) for i in range(14)]
+    assert all(0 < window.probability <= 1 for window in windows)
+
+
+def test_long_clips_are_read_in_blocks_without_a_seam(
+    predictor: Predictor, clips: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = predictor.predict(clips.clips[1].path)
+    monkeypatch.setattr("zoo.inference.BLOCK_SEGMENTS", 5)
+    blocks = predictor.predict(clips.clips[1].path)
+    assert list(blocks.distribution.values()) == pytest.approx(
+        list(whole.distribution.values()), abs=1e-4
+    )
+
+
+def test_a_clip_shorter_than_the_crop_is_an_error(predictor: Predictor, tmp_path: Path) -> None:
+    frames = np.full((50, 64, 64, 3), 90, np.uint8)
+    samples = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
+    encode(tmp_path / "short.mp4", frames, samples)
+    with pytest.raises(MediaError, match=r"short\.mp4 is too short: .* looks at 4\.8 s"):
+        predictor.predict(tmp_path / "short.mp4")
+
+
+def test_a_model_folder_loads_by_its_path(model_folder: Path, clips: Manifest) -> None:
+    prediction = zoo.load(str(model_folder)).predict(str(clips.clips[2].path))
+    assert prediction.model == str(model_folder)
+
+
+def test_a_window_without_an_event_has_little_to_say() -> None:
+    uniform = torch.full((1, 21), 1 / 21)
+    sure = torch.nn.functional.one_hot(torch.tensor([3]), 21).float()
+    weights = _certainty(torch.cat([uniform, sure]))
+    assert float(weights[0]) == pytest.approx(1e-3)
+    assert float(weights[1]) == pytest.approx(1.0, abs=1e-5)

@@ -1,0 +1,109 @@
+import pytest
+import torch
+
+from zoo.errors import ConfigError
+from zoo.model import Component, ModelConfig, SyncModel, count_parameters
+from zoo.training.recipe import Recipe, build_recipe, override
+
+
+@pytest.fixture(scope="module")
+def paper() -> SyncModel:
+    """The published sizes, without memory."""
+    config = build_recipe(extractor="ast_motionformer", head="sync", preset="paper").model
+    with torch.device("meta"):
+        return SyncModel(config)
+
+
+def test_the_published_parameter_counts(paper: SyncModel) -> None:
+    assert count_parameters(paper.audio) == 92_400_384
+    assert count_parameters(paper.vision) == 122_440_704
+    assert paper.head is not None
+    assert count_parameters(paper.head.transformer) == 21_437_973
+    assert count_parameters(paper) == 237_460_245
+
+
+def test_the_dead_patch_embedding_is_counted_and_frozen(paper: SyncModel) -> None:
+    frozen = {n: p for n, p in paper.named_parameters() if not p.requires_grad}
+    assert set(frozen) == {
+        "vision.extractor.patch_embed.weight",
+        "vision.extractor.patch_embed.bias",
+    }
+    assert sum(p.numel() for p in frozen.values()) == 590_592
+
+
+def test_published_sizes_have_the_published_token_counts(paper: SyncModel) -> None:
+    assert (paper.audio.tokens.steps, paper.audio.tokens.dim) == (6, 768)
+    assert (paper.vision.tokens.steps, paper.vision.tokens.dim) == (8, 768)
+    assert paper.head is not None
+    assert paper.head.transformer.positions.shape == (1, 198, 768)
+
+
+def test_crops_go_in_and_logits_come_out(model: SyncModel, recipe: Recipe) -> None:
+    num = recipe.model.layout.num_segments
+    audio = torch.randn(2, num, 128, 66)
+    vision = torch.randn(2, num, 3, 16, 48, 48)
+    with torch.no_grad():
+        logits = model(audio, vision)
+        tokens = [model.tokens_of(t, x) for t, x in ((model.audio, audio), (model.vision, vision))]
+        assert torch.equal(model.classify(*tokens), logits)
+    assert logits.shape == (2, 21)
+
+
+def test_segments_never_see_one_another(model: SyncModel) -> None:
+    segments = torch.randn(4, 128, 66)
+    changed = segments.clone()
+    changed[0] = 0.0
+    whole, other = model.audio.encode(segments), model.audio.encode(changed, chunk=3)
+    assert torch.allclose(whole[1:], other[1:], atol=1e-5)
+    assert not torch.allclose(whole[0], other[0], atol=1e-2)
+
+
+def test_embeddings_have_unit_length(model: SyncModel) -> None:
+    for tower in (model.audio, model.vision):
+        tokens = torch.randn(3, tower.tokens.steps, tower.tokens.dim)
+        assert torch.allclose(tower.embed(tokens).norm(dim=1), torch.ones(3), atol=1e-5)
+
+
+def test_aligned_towers_are_compared_at_the_same_times(recipe: Recipe) -> None:
+    """A ramp over time reads the same in both modalities, whatever their time steps."""
+    model = SyncModel(recipe.model.model_copy(update={"compare": "aligned"}))
+    ramps = []
+    for tower in (model.audio, model.vision):
+        times = torch.tensor(tower.tokens.times_s)
+        assert tower.compare_at is not None
+        ramps.append(tower.compare_at @ times)
+    inside = ramps[0] > max(model.vision.tokens.times_s[0], model.audio.tokens.times_s[0])
+    inside &= ramps[0] < min(model.vision.tokens.times_s[-1], model.audio.tokens.times_s[-1])
+    assert inside.sum() >= 4
+    assert torch.allclose(ramps[0][inside], ramps[1][inside], atol=1e-6)
+
+
+def test_a_layout_of_other_segments_is_refused(recipe: Recipe) -> None:
+    config = override(recipe, ["layout.segment_s=0.32", "layout.step_s=0.16"]).model
+    with pytest.raises(ConfigError, match=r"reads segments of 0\.64 s, but the layout has 0\.32 s"):
+        SyncModel(config)
+
+
+def test_a_model_of_shorter_segments_can_be_built(recipe: Recipe) -> None:
+    shorter = ["layout.segment_s=0.32", "layout.step_s=0.16"]
+    towers = ["audio.segment_s=0.32", "vision.segment_s=0.32"]
+    model = SyncModel(override(recipe, shorter + towers).model)
+    assert model.vision.tokens.steps == 4
+
+
+def test_towers_of_the_wrong_modality_are_refused(recipe: Recipe) -> None:
+    swapped = recipe.model.model_copy(update={"audio": recipe.model.vision})
+    with pytest.raises(ConfigError, match="'motionformer' reads vision, not audio"):
+        SyncModel(swapped)
+
+
+def test_a_model_without_a_head_says_so(recipe: Recipe) -> None:
+    headless = SyncModel(recipe.model.model_copy(update={"head": None}))
+    with pytest.raises(ConfigError, match="train stage 2 first"):
+        headless.classify(torch.zeros(1, 84, 128), torch.zeros(1, 112, 128))
+
+
+def test_a_config_survives_json(recipe: Recipe) -> None:
+    again = ModelConfig.model_validate_json(recipe.model.model_dump_json())
+    assert again == recipe.model
+    assert Component(name="x").config == {}

@@ -1,0 +1,199 @@
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from zoo.data import store as store_module
+from zoo.data.clips import ClipReader
+from zoo.data.draws import DrawSource
+from zoo.data.manifest import Clip, Manifest
+from zoo.data.source import Augment, ClipSource
+from zoo.data.store import FeatureStore, build_store, store_config, store_key
+from zoo.errors import ConfigError, TrainingError
+from zoo.model import SyncModel
+from zoo.timeline import SegmentLayout
+from zoo.training.recipe import Recipe
+
+CPU = torch.device("cpu")
+AUGMENT = Augment(jitter_s=0.05)
+
+
+@pytest.fixture(scope="module")
+def chosen(clips: Manifest) -> list[Clip]:
+    return list(clips.clips[:2])
+
+
+def build(
+    folder: Path, model: SyncModel, reader: ClipReader, clips: list[Clip], dtype: str = "float32"
+) -> FeatureStore:
+    config = store_config(model, dtype)  # type: ignore[arg-type]
+    for _ in build_store(folder, model, reader, clips, config, CPU):
+        pass
+    return FeatureStore(folder, clips, config)
+
+
+@pytest.fixture(scope="module")
+def stored(
+    tmp_path_factory: pytest.TempPathFactory,
+    model: SyncModel,
+    reader: ClipReader,
+    chosen: list[Clip],
+) -> FeatureStore:
+    return build(tmp_path_factory.mktemp("store"), model, reader, chosen)
+
+
+def draws_of(
+    clips: list[Clip], reader: ClipReader, recipe: Recipe, store: FeatureStore | None
+) -> DrawSource:
+    layout, grid = recipe.model.layout, recipe.model.grid
+    return DrawSource(ClipSource(clips, reader), layout, grid, 7, "train", store)
+
+
+@torch.no_grad()
+def logits_of(
+    model: SyncModel, source: DrawSource, clip: int, step: int
+) -> tuple[torch.Tensor, int]:
+    audio, vision, draw = source.item(clip, (2, step, 0), AUGMENT)
+    if source.store is not None:
+        return model.classify(audio[None], vision[None]), draw.target
+    return model(audio[None], vision[None]), draw.target
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float16", 1e-2)])
+def test_store_and_files_give_the_same_logits(
+    stored: FeatureStore,
+    model: SyncModel,
+    reader: ClipReader,
+    chosen: list[Clip],
+    recipe: Recipe,
+    dtype: str,
+    tolerance: float,
+    tmp_path: Path,
+) -> None:
+    store = stored if dtype == "float32" else build(tmp_path, model, reader, chosen, dtype)
+    online, from_store = (draws_of(chosen, reader, recipe, s) for s in (None, store))
+    for clip in (0, 1):
+        for step in (0, 1):
+            expected, target = logits_of(model, online, clip, step)
+            logits, again = logits_of(model, from_store, clip, step)
+            assert target == again
+            assert float((logits - expected).abs().max()) < tolerance
+
+
+def test_durations_agree_with_the_files(
+    stored: FeatureStore, reader: ClipReader, chosen: list[Clip], recipe: Recipe
+) -> None:
+    online, from_store = (draws_of(chosen, reader, recipe, s) for s in (None, stored))
+    assert from_store.durations_s == pytest.approx(online.durations_s)
+    assert from_store.usable == online.usable
+
+
+def test_a_start_off_the_lattice_is_an_error(stored: FeatureStore) -> None:
+    assert stored.segments(0, "audio", [0.0, 0.04]).shape[0] == 2
+    with pytest.raises(ConfigError, match="audio lattice"):
+        stored.segments(0, "audio", [0.01])
+    with pytest.raises(ConfigError, match="vision lattice"):
+        stored.segments(0, "vision", [0.04])
+
+
+def test_a_corrupt_clip_is_left_out_and_named(
+    tmp_path: Path, model: SyncModel, reader: ClipReader, chosen: list[Clip], recipe: Recipe
+) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("not a video")
+    clips = [dataclasses.replace(chosen[0], path=bad), chosen[1]]
+    store = build(tmp_path / "store", model, reader, clips)
+    assert list(store.skipped) == [0]
+    assert "bad.mp4" in store.skipped[0]
+    assert draws_of(clips, reader, recipe, store).usable == [1]
+
+
+def test_all_clips_corrupt_is_an_error_with_the_reason(
+    tmp_path: Path, model: SyncModel, reader: ClipReader, chosen: list[Clip]
+) -> None:
+    missing = dataclasses.replace(chosen[0], path=tmp_path / "gone.mp4")
+    with pytest.raises(TrainingError, match=r"not one clip could be read.*gone\.mp4"):
+        build(tmp_path / "store", model, reader, [missing])
+
+
+def test_an_interrupted_build_goes_on(
+    tmp_path: Path,
+    model: SyncModel,
+    reader: ClipReader,
+    chosen: list[Clip],
+    stored: FeatureStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = [stored.segments(clip, "audio", [1.0]) for clip in (0, 1)]
+    monkeypatch.setattr(store_module, "CLIPS_PER_SHARD", 1)
+    config = store_config(model, "float32")
+
+    def start() -> Iterator[int]:
+        return build_store(tmp_path, model, reader, chosen, config, CPU)
+
+    running = start()
+    assert next(running) == 1
+    running.close()  # killed before the first shard was finished
+    with pytest.raises(TrainingError, match="lacks shard 0"):
+        FeatureStore(tmp_path, chosen, config)
+    running = start()
+    assert [next(running), next(running)] == [1, 2]  # the first shard is finished now
+    running.close()
+    first = tmp_path / "shard-00000" / "audio.npy"
+    written = first.stat().st_mtime_ns
+    assert list(start()) == [1, 2]
+    assert first.stat().st_mtime_ns == written
+    again = FeatureStore(tmp_path, chosen, config)
+    for clip in (0, 1):
+        assert torch.equal(again.segments(clip, "audio", [1.0]), expected[clip])
+
+
+def test_two_workers_build_what_one_builds(
+    tmp_path: Path,
+    model: SyncModel,
+    reader: ClipReader,
+    chosen: list[Clip],
+    stored: FeatureStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = stored.segments(1, "vision", [0.32])
+    monkeypatch.setattr(store_module, "CLIPS_PER_SHARD", 1)
+    config = store_config(model, "float32")
+    for rank in (0, 1):
+        list(build_store(tmp_path, model, reader, chosen, config, CPU, rank=rank, world_size=2))
+    both = FeatureStore(tmp_path, chosen, config)
+    assert torch.equal(both.segments(1, "vision", [0.32]), expected)
+
+
+def test_the_key_changes_with_weights_lattice_and_clips(
+    model: SyncModel, recipe: Recipe, chosen: list[Clip], tmp_path: Path
+) -> None:
+    config = store_config(model, "float16")
+    key = store_key(model, config, chosen)
+    assert store_key(model, config, chosen) == key
+    assert store_key(model, config, chosen[:1]) != key
+    assert store_key(model, config.model_copy(update={"audio_hop_s": 0.08}), chosen) != key
+    other = SyncModel(recipe.model)
+    other.load_state_dict(model.state_dict())
+    assert store_key(other, config, chosen) == key
+    with torch.no_grad():
+        next(other.vision.parameters()).add_(1e-3)
+    assert store_key(other, config, chosen) != key
+    copy = tmp_path / "copy.mp4"
+    shutil.copy(chosen[0].path, copy)
+    moved = [dataclasses.replace(chosen[0], path=copy), chosen[1]]
+    before = store_key(model, config, moved)
+    with copy.open("ab") as stream:
+        stream.write(b"more")
+    assert store_key(model, config, moved) != before
+
+
+def test_a_store_refuses_crops_beyond_the_clip(stored: FeatureStore) -> None:
+    starts = [round(t + 8.0, 6) for t in SegmentLayout().starts_s]
+    with pytest.raises(IndexError):
+        stored.segments(0, "vision", starts)
+    assert np.isclose(stored.duration_s(0), 9.0, atol=0.05)
