@@ -13,7 +13,6 @@ from pydantic import Field, JsonValue, ValidationError
 
 from zoo.contracts import ComponentConfig
 from zoo.errors import ModelError, suggest
-from zoo.folder import CONFIG, WEIGHTS, load_model, read_description
 
 HOME_VARIABLE = "ZOO_HOME"
 
@@ -77,7 +76,7 @@ def resolve(name: str | Path) -> Path:
     catalog = read_catalog()
     if str(name) in catalog:
         return catalog[str(name)][1]
-    if (Path(name) / CONFIG).exists() or Path(name).is_dir():
+    if Path(name).is_dir():
         return Path(name)
     raise ModelError(
         f"no model '{name}' in the catalog, and no such folder"
@@ -91,6 +90,8 @@ def add_model(folder: Path, name: str, summary: str) -> Path:
     Raises:
         ModelError: if the folder is damaged, or the name is taken or not a plain word.
     """
+    from zoo.folder import CONFIG, WEIGHTS, load_model, read_description
+
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise ModelError(f"'{name}' cannot be a name: use letters, digits, '-', '_' and '.'")
     if name in read_catalog():
