@@ -9,6 +9,9 @@ class CorrelationConfig(zoo.ComponentConfig):
     """Sizes of the correlation head."""
 
     width: int = Field(64, gt=0, description="channels the tokens are compared in")
+    context: int = Field(
+        3, ge=0, description="time steps of a segment that a token sees of its own; 0 is none, odd"
+    )
     reach_s: float = Field(1.2, gt=0, description="half width of the kernel, seconds")
     knots: int = Field(61, ge=3, description="points of the kernel, linear in between")
     sigma_s: float = Field(0.15, gt=0, description="spread of the Gaussian it starts as, seconds")

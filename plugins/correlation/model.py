@@ -12,6 +12,38 @@ from zoo.modules import Head
 from zoo.timeline import SegmentLayout
 
 
+class ContextProjection(nn.Module):
+    """Projects tokens to the width they are compared in, with what is around them in time.
+
+    A linear map, plus a small convolution over the time steps of the token's own segment which
+    starts at zero: it lets a token say how the sound or the motion was just before.
+    """
+
+    def __init__(self, tokens: FeatureMap, config: CorrelationConfig) -> None:
+        super().__init__()
+        self.steps = tokens.steps
+        self.linear = nn.Linear(tokens.dim, config.width, bias=False)
+        self.context: nn.Sequential | None = None
+        if config.context:
+            width, kernel = config.width, config.context
+            self.context = nn.Sequential(
+                nn.Conv1d(tokens.dim, width, kernel, padding=kernel // 2),
+                nn.GELU(),
+                nn.Conv1d(width, width, 1),
+            )
+            nn.init.zeros_(self.context[2].weight)
+            nn.init.zeros_(self.context[2].bias)
+
+    def forward(self, tokens: Float[Tensor, "B L D"]) -> Float[Tensor, "B L W"]:
+        """Project tokens, segment-major."""
+        x = self.linear(tokens)
+        if self.context is None:
+            return x
+        segments = tokens.unflatten(1, (-1, self.steps)).flatten(0, 1)  # (B*S, T, D)
+        around = self.context(segments.transpose(1, 2)).transpose(1, 2)  # (B*S, T, W)
+        return x + around.reshape(x.shape)
+
+
 class CorrelationHead(Head):
     """Scores an offset o by the similarity of the tokens that o brings together.
 
@@ -28,11 +60,12 @@ class CorrelationHead(Head):
         self.layout = head_input.layout
         self.tokens = {"audio": head_input.audio, "vision": head_input.vision}
         self.reach_s = config.reach_s
-        self.audio_projection = nn.Linear(head_input.audio.dim, config.width, bias=False)
-        self.vision_projection = nn.Linear(head_input.vision.dim, config.width, bias=False)
+        self.audio_projection = ContextProjection(head_input.audio, config)
+        self.vision_projection = ContextProjection(head_input.vision, config)
         if head_input.audio.dim == head_input.vision.dim:
             # Stage I has already brought both modalities into one space: compare them as they are.
-            self.audio_projection.load_state_dict(self.vision_projection.state_dict())
+            shared = self.vision_projection.linear.state_dict()
+            self.audio_projection.linear.load_state_dict(shared)
         knots_s = torch.linspace(-config.reach_s, config.reach_s, config.knots)
         self.kernel = nn.Parameter(torch.exp(-0.5 * (knots_s / config.sigma_s) ** 2))
         self.gain = nn.Parameter(torch.tensor(1.0))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from plugins.sync import SyncConfig
 from zoo.contracts import FeatureMap, HeadInput
-from zoo.modules import Head
+from zoo.modules import Head, initialise_linears
 
 SINCOS_AMPLITUDE = 0.5
 
@@ -39,10 +39,7 @@ class SyncTransformer(nn.Module):
         )
         self.norm = nn.LayerNorm(dim)
         self.classifier = nn.Linear(dim, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        initialise_linears(self)
 
     def forward(
         self, audio: Float[Tensor, "B La D"], vision: Float[Tensor, "B Lv D"]
@@ -59,15 +56,18 @@ class SyncHead(Head):
 
     def __init__(self, config: SyncConfig, head_input: HeadInput) -> None:
         super().__init__()
-        self.pool = config.pool == "mean"
+        self.pool = config.pool
         self.num_segments = head_input.layout.num_segments
         audio_times = self._token_times(head_input, head_input.audio)
         vision_times = self._token_times(head_input, head_input.vision)
-        self.audio_projection = nn.Linear(head_input.audio.dim, config.dim)
-        self.vision_projection = nn.Linear(head_input.vision.dim, config.dim)
+        self.audio_projection = nn.Linear(self._width(head_input.audio), config.dim)
+        self.vision_projection = nn.Linear(self._width(head_input.vision), config.dim)
         self.transformer = SyncTransformer(
             config, len(vision_times), len(audio_times), head_input.grid.num_classes
         )
+        if head_input.audio.dim == head_input.vision.dim and config.pool == "mean":
+            # Stage I has brought both modalities into one space: keep them in one.
+            self.audio_projection.load_state_dict(self.vision_projection.state_dict())
         if config.position_init == "sincos":
             with torch.no_grad():
                 table = self.transformer.positions[0]
@@ -75,9 +75,12 @@ class SyncHead(Head):
                 table[2 + len(vision_times) :] = _sincos(audio_times, config.dim)
                 table[[0, 1 + len(vision_times)]] = 0.0
 
+    def _width(self, tokens: FeatureMap) -> int:
+        return tokens.dim * (tokens.steps if self.pool == "concat" else 1)
+
     def _token_times(self, head_input: HeadInput, tokens: FeatureMap) -> list[float]:
         within = tokens.times_s
-        if self.pool:
+        if self.pool != "none":
             within = (sum(within) / len(within),)
         return [start + t for start in head_input.layout.starts_s for t in within]
 
@@ -85,11 +88,14 @@ class SyncHead(Head):
         self, audio: Float[Tensor, "B La Da"], vision: Float[Tensor, "B Lv Dv"]
     ) -> Float[Tensor, "B K"]:
         """Classify the offset of a crop of exactly the layout's segments."""
-        if self.pool:
-            audio, vision = (
-                x.unflatten(1, (self.num_segments, -1)).mean(2) for x in (audio, vision)
-            )
+        audio, vision = self._pooled(audio), self._pooled(vision)
         return self.transformer(self.audio_projection(audio), self.vision_projection(vision))
+
+    def _pooled(self, tokens: Float[Tensor, "B L D"]) -> Tensor:
+        if self.pool == "none":
+            return tokens
+        segments = tokens.unflatten(1, (self.num_segments, -1))  # (B, S, T, D)
+        return segments.mean(2) if self.pool == "mean" else segments.flatten(2)
 
 
 def _sincos(times_s: list[float], dim: int) -> Float[Tensor, "L D"]:

@@ -98,6 +98,25 @@ def prepare(
     typer.echo(f"{len(manifest.clips)} clips ({shown}), {len(rejected)} left out: {out}")
 
 
+def merge(
+    manifests: Annotated[list[Path], typer.Argument(help="Manifests to join.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Manifest to write.")],
+) -> None:
+    """Join manifests to one; the clips stay where they are.
+
+    Example: zoo data merge sparse/manifest.parquet dense/manifest.parquet -o both.parquet
+    """
+    from zoo.data.manifest import Manifest
+
+    clips = [clip for path in manifests for clip in Manifest.read(path).clips]
+    doubled = len(clips) - len({clip.path for clip in clips})
+    if doubled:
+        raise ManifestError(f"{doubled} clips are in more than one of the manifests")
+    Manifest(tuple(clips), out.absolute().parent).write(out)
+    typer.echo(f"{len(clips)} clips: {out}")
+
+
 def shift(
     clip: Annotated[Path, typer.Argument(help="The clip, which stays as it is.")],
     *,
@@ -176,4 +195,9 @@ def _print_reports(reports: Sequence[ClipReport]) -> None:
     console.print(f"{num_usable} of {len(reports)} clips are usable ({seconds:.0f} s)")
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"check": check, "prepare": prepare, "shift": shift}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "check": check,
+    "prepare": prepare,
+    "merge": merge,
+    "shift": shift,
+}
