@@ -147,6 +147,9 @@ def _draw_sources(
             if engine.rank == 0:
                 for index, reason in store.skipped.items():
                     quarantine(job.run, store.clips[index].path, reason)
+            if is_new:
+                total = len(source.clips)
+                runlog.write(2, 0, "features", split=split, clips=total, total=total)
             if split == "valid" and is_new:
                 runlog.write(2, 0, "sliding", **sliding_check(model, store))
         config = job.recipe.model
@@ -185,7 +188,7 @@ def ensure_store(
         world_size=engine.world_size,
     ):
         clips = min(total, done * engine.world_size)
-        if clips >= shown + 10 or clips == total > shown:
+        if shown + 10 <= clips < total:
             runlog.write(2, 0, "features", split=split, clips=clips, total=total)
             shown = clips
     wait_for_all()
