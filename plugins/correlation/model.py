@@ -26,13 +26,11 @@ class ContextProjection(nn.Module):
         self.context: nn.Sequential | None = None
         if config.context:
             width, kernel = config.width, config.context
-            self.context = nn.Sequential(
-                nn.Conv1d(tokens.dim, width, kernel, padding=kernel // 2),
-                nn.GELU(),
-                nn.Conv1d(width, width, 1),
-            )
-            nn.init.zeros_(self.context[2].weight)
-            nn.init.zeros_(self.context[2].bias)
+            gather = nn.Conv1d(tokens.dim, width, kernel, padding=kernel // 2)
+            mix = nn.Conv1d(width, width, 1)
+            nn.init.zeros_(mix.weight)
+            nn.init.zeros_(mix.bias)
+            self.context = nn.Sequential(gather, nn.GELU(), mix)
 
     def forward(self, tokens: Float[Tensor, "B L D"]) -> Float[Tensor, "B L W"]:
         """Project tokens, segment-major."""

@@ -16,8 +16,7 @@ class SyncConfig(zoo.ComponentConfig):
     dropout: float = Field(0.1, ge=0, lt=1, description="embedding, attention and residual dropout")
     pool: Literal["none", "mean", "concat"] = Field(
         "none",
-        description="'mean' averages the tokens of a segment into one, 'concat' lays them end to end "
-        "and projects them together",
+        description="how the tokens of a segment become one: their mean, or a projection of all",
     )
     position_init: Literal["normal", "sincos"] = Field(
         "normal", description="'sincos' starts tokens of the same time with the same position"
