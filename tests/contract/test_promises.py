@@ -1,0 +1,69 @@
+"""What the project promises as a whole: light commands, documented hooks, a sound catalog."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zoo.catalog import read_catalog, shipped_catalog
+from zoo.folder import load_model, read_description
+from zoo.hooks import Hooks, registry
+
+ROOT = Path(__file__).parents[2]
+HOOKS = [name for name in vars(Hooks) if name.startswith("register_")]
+TOO_HEAVY = ("torch", "ray", "av", "timm", "gradio", "matplotlib", "pyarrow")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["list", "list heads --json", "--help", "train --help", "predict --help", "data --help"],
+)
+def test_light_commands_import_nothing_heavy(words: str) -> None:
+    code = (
+        "import sys; from zoo.cli.app import run; code = run(sys.argv[1:]);"
+        "print(*sys.modules, file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words.split()], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stderr.split())
+    assert [name for name in TOO_HEAVY if name in loaded] == []
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_has_a_heading_in_the_docs(hook: str) -> None:
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    headings = [line for line in page.splitlines() if line.startswith("#")]
+    assert any(f"`{hook}`" in line for line in headings), f"docs/plugins.md: no heading for {hook}"
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_is_used_by_a_built_in_plugin_and_tested(hook: str) -> None:
+    kind = hook.removeprefix("register_")
+    assert getattr(registry(), kind), f"no built-in plugin implements {hook}"
+    tests = "\n".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    assert hook in tests or f"registry().{kind}" in tests, f"no test uses {hook}"
+
+
+@pytest.mark.parametrize("name", [*read_catalog(), None])
+def test_catalog_entries_are_whole(name: str | None) -> None:
+    if name is None:
+        assert shipped_catalog().exists()
+        return
+    entry, folder = read_catalog()[name]
+    for word in ("summary", "trained_on", "recipe", "license", "source"):
+        assert getattr(entry, word), f"catalog entry '{name}' has no {word}"
+    assert entry.scores, f"catalog entry '{name}' has no scores"
+    assert read_description(folder)["sha256"]
+    model = load_model(folder)  # checks the hash and that the weights fit the config
+    assert model.head is not None
+
+
+def test_every_plugin_folder_has_a_readme() -> None:
+    folders = [file.parent for file in (ROOT / "plugins").glob("*/__init__.py")]
+    assert folders
+    for folder in folders:
+        text = (folder / "README.md").read_text()
+        for word in ("Source", "Licence", "Known gaps"):
+            assert word in text, f"{folder.name}/README.md does not say: {word}"
