@@ -28,8 +28,8 @@ class ContextProjection(nn.Module):
             width, kernel = config.width, config.context
             gather = nn.Conv1d(tokens.dim, width, kernel, padding=kernel // 2)
             mix = nn.Conv1d(width, width, 1)
-            nn.init.zeros_(mix.weight)
-            nn.init.zeros_(mix.bias)
+            for parameter in mix.parameters():
+                nn.init.zeros_(parameter)
             self.context = nn.Sequential(gather, nn.GELU(), mix)
 
     def forward(self, tokens: Float[Tensor, "B L D"]) -> Float[Tensor, "B L W"]:
