@@ -1,5 +1,6 @@
 """What the project promises as a whole: light commands, documented hooks, a sound catalog."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,8 @@ import pytest
 
 from zoo.catalog import read_catalog, shipped_catalog
 from zoo.folder import load_model, read_description
-from zoo.hooks import Hooks, registry
+from zoo.hooks import Hooks, add_plugin_file, registry
+from zoo.testing import check_extractor
 
 ROOT = Path(__file__).parents[2]
 HOOKS = [name for name in vars(Hooks) if name.startswith("register_")]
@@ -36,6 +38,23 @@ def test_every_hook_has_a_heading_in_the_docs(hook: str) -> None:
     page = (ROOT / "docs" / "plugins.md").read_text()
     headings = [line for line in page.splitlines() if line.startswith("#")]
     assert any(f"`{hook}`" in line for line in headings), f"docs/plugins.md: no heading for {hook}"
+
+
+def test_the_worked_example_of_the_docs_passes_its_own_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    (example,) = re.findall(r"```python\n(\"\"\"A small log-mel.*?)```", page, re.DOTALL)
+    file = tmp_path / "melcnn.py"
+    file.write_text(example)
+    monkeypatch.setenv("ZOO_PLUGINS", "")
+    add_plugin_file(file)
+    try:
+        check_extractor("melcnn")
+        assert registry().pair("melcnn+motionformer").audio == "melcnn"
+    finally:
+        monkeypatch.undo()
+        registry.cache_clear()
 
 
 @pytest.mark.parametrize("hook", HOOKS)
