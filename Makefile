@@ -1,0 +1,68 @@
+# Everything runs in .venv, or in the environment that is active.  `make setup` is instant once done.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: help setup test slow e2e check format lint types bench quickstart clean
+
+VENV ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
+BIN := $(VENV)/bin
+PYTHON ?= python3
+STAMP := $(VENV)/.avsync-zoo
+
+help:
+	@echo "make setup       install into $(VENV)"
+	@echo "make test        setup, then all tests but the slow ones"
+	@echo "make check       format, lint, types, import layers, spelling, tests"
+	@echo "make e2e         tests of the command line and of training"
+	@echo "make slow        tests that take minutes"
+	@echo "make bench       every script of benchmarks/"
+	@echo "make quickstart  clips, both stages, two heads, a prediction"
+
+setup: $(STAMP)
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make setup PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+test: setup
+	$(BIN)/python -m pytest
+
+slow: setup
+	$(BIN)/python -m pytest -m slow --timeout=1800
+
+e2e: setup
+	$(BIN)/python -m pytest tests/e2e
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/python -m pytest
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+types: setup
+	$(BIN)/mypy
+
+bench: setup
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+quickstart: setup
+	$(BIN)/zoo quickstart
+
+clean:
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
