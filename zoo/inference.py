@@ -14,7 +14,7 @@ from torch import Tensor
 from zoo.catalog import resolve
 from zoo.data.clips import ClipReader, whole_frames_s
 from zoo.data.frontend import crop_square, cut_audio, cut_frames
-from zoo.errors import MediaError
+from zoo.errors import ConfigError, MediaError
 from zoo.folder import load_model
 from zoo.media import ClipInfo, probe, require_streams
 from zoo.model import SyncModel
@@ -47,8 +47,8 @@ class Prediction:
         model: the model's name.
         offset_s: most probable offset, seconds; positive means the audio is early.
         meaning: the offset in words.
-        probability: of that offset class.
-        distribution: probability of every offset class, by offset in seconds.
+        probability: of that offset.
+        distribution: probability of every offset of the grid, by offset in seconds.
         windows: the crops the answer is put together from.
         low_confidence: why the file's own clock cannot be trusted, or None.
     """
@@ -79,27 +79,33 @@ class Predictor:
         self.device = torch.device(device)
         self.reader = ClipReader(model.vision_frontend, model.audio_frontend)
 
-    def predict(self, path: str | Path) -> Prediction:
+    def predict(self, path: str | Path, step_s: float | None = None) -> Prediction:
         """Predict the offset of a clip from all of its crops.
 
         The crops' distributions are averaged, each weighted by how far it is from uniform: a crop
         without an event has nothing to say.
 
+        Args:
+            path: the clip.
+            step_s: distance of the offsets to choose from, seconds; by default the model's own
+                classes. A finer step takes a head that can score any offset.
+
         Raises:
             MediaError: if the clip cannot be read, lacks a stream, or is shorter than one crop.
+            ConfigError: if the head cannot answer on a finer grid.
         """
         path = Path(path)
         info = probe(path)
         require_streams(info)
         audio, vision = self._segment_tokens(path, self._length_s(info))
-        probabilities = self._classify_windows(audio, vision)  # (W, K)
+        offsets = self._offsets(step_s)
+        probabilities = self._classify_windows(audio, vision, offsets)  # (W, O)
         weights = _certainty(probabilities)
         mean = (weights[:, None] * probabilities).sum(0) / weights.sum()  # (K,)
-        offsets = self.model.config.grid.offsets_s
         best = int(mean.argmax())
-        step_s = self.model.config.layout.step_s
+        hop_s = self.model.config.layout.step_s
         windows = [
-            WindowPrediction(round(i * step_s, 6), offsets[int(p.argmax())], float(p.max()))
+            WindowPrediction(round(i * hop_s, 6), offsets[int(p.argmax())], float(p.max()))
             for i, p in enumerate(probabilities)
         ]
         return Prediction(
@@ -112,6 +118,15 @@ class Predictor:
             windows=windows,
             low_confidence=info.low_confidence,
         )
+
+    def _offsets(self, step_s: float | None) -> tuple[float, ...]:
+        grid = self.model.config.grid
+        if step_s is None:
+            return grid.offsets_s
+        if not 0 < step_s <= grid.step_s:
+            raise ConfigError(f"a step of {step_s:g} s is not between 0 and {grid.step_s:g} s")
+        count = count_steps(grid.max_s - grid.min_s, 0.0, step_s)
+        return tuple(round(grid.min_s + i * step_s, 6) for i in range(count))
 
     def _length_s(self, info: ClipInfo) -> float:
         needed_s = self.model.config.layout.covered_s
@@ -144,16 +159,26 @@ class Predictor:
 
     @torch.no_grad()
     def _classify_windows(
-        self, audio: Float[Tensor, "M Ta Da"], vision: Float[Tensor, "M Tv Dv"]
-    ) -> Float[Tensor, "W K"]:
+        self,
+        audio: Float[Tensor, "M Ta Da"],
+        vision: Float[Tensor, "M Tv Dv"],
+        offsets_s: tuple[float, ...],
+    ) -> Float[Tensor, "W O"]:
         """Classify every run of S consecutive segments."""
+        is_own_grid = offsets_s == self.model.config.grid.offsets_s
+        wanted = torch.tensor(offsets_s, device=self.device)
         num_segments = self.model.config.layout.num_segments
         parts = []
         for first in range(0, len(audio) - num_segments + 1, BLOCK_SEGMENTS):
             last = min(first + BLOCK_SEGMENTS, len(audio) - num_segments + 1)
             runs = np.arange(first, last)[:, None] + np.arange(num_segments)  # (W, S)
             a, v = (x[runs].flatten(1, 2).to(self.device) for x in (audio, vision))
-            parts.append(self.model.classify(a, v).float().softmax(1).cpu())
+            logits = (
+                self.model.classify(a, v)
+                if is_own_grid or self.model.head is None
+                else self.model.head.logits_at(a, v, wanted)
+            )
+            parts.append(logits.float().softmax(1).cpu())
         return torch.cat(parts)
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from zoo.errors import ConfigError
+
 if TYPE_CHECKING:
     from zoo.model import Tower
 
@@ -56,6 +58,19 @@ class Head(nn.Module, ABC):
         self, audio: Float[Tensor, "B SxTa Da"], vision: Float[Tensor, "B SxTv Dv"]
     ) -> Float[Tensor, "B K"]:
         """Classify the offset."""
+
+    def logits_at(
+        self,
+        audio: Float[Tensor, "B SxTa Da"],
+        vision: Float[Tensor, "B SxTv Dv"],
+        offsets_s: Float[Tensor, O],
+    ) -> Float[Tensor, "B O"]:
+        """Score any offsets, for heads that can.
+
+        Raises:
+            ConfigError: if the head knows its own classes only.
+        """
+        raise ConfigError("this head answers on its own grid of offsets only; try 'correlation'")
 
 
 @dataclass(frozen=True)

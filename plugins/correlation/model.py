@@ -77,6 +77,20 @@ class CorrelationHead(Head):
         """Classify the offset; the crop may have any number of segments."""
         return self.gain * self.curve(audio, vision, self.offsets_s) + self.bias
 
+    def logits_at(
+        self,
+        audio: Float[Tensor, "B La Da"],
+        vision: Float[Tensor, "B Lv Dv"],
+        offsets_s: Float[Tensor, "O"],
+    ) -> Float[Tensor, "B O"]:
+        """Score any offsets; between classes the bias is interpolated."""
+        step_s = self.offsets_s[1] - self.offsets_s[0]
+        place = ((offsets_s - self.offsets_s[0]) / step_s).clamp(0, len(self.offsets_s) - 1)
+        left = place.floor().long().clamp(max=len(self.offsets_s) - 2)
+        share = place - left
+        bias = self.bias[left] * (1 - share) + self.bias[left + 1] * share  # (O,)
+        return self.gain * self.curve(audio, vision, offsets_s) + bias
+
     def curve(
         self,
         audio: Float[Tensor, "B La Da"],

@@ -15,11 +15,17 @@ from zoo.errors import MediaError, ZooError
 if TYPE_CHECKING:
     from zoo.inference import Prediction
 
+ROWS_AROUND = 20  # offsets shown on either side of the peak
+
 
 def predict(
     model: Annotated[str, typer.Argument(help="Catalog name or model folder.")],
     clips: Annotated[list[Path], typer.Argument(help="Clips of any container, rate and size.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    step: Annotated[
+        float | None,
+        typer.Option(help="Choose among offsets this far apart, seconds (head correlation)."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
 ) -> None:
     """Predict how far the audio of each clip is off, in seconds and in words.
@@ -35,21 +41,21 @@ def predict(
     failures: list[tuple[Path, str]] = []
     for clip in clips:
         try:
-            predictions.append(predictor.predict(clip))
+            predictions.append(predictor.predict(clip, step))
         except MediaError as error:
             failures.append((clip, str(error)))
     if as_json:
         failed = [{"path": str(clip), "error": reason} for clip, reason in failures]
         print_json([p.as_dict() for p in predictions] + failed)
     elif predictions:
-        _show(predictions)
+        _show(predictions, step or 0.2)
     if failures:
         clip, reason = failures[0]
         others = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
         raise ZooError(f"{reason}{others}")
 
 
-def _show(predictions: list[Prediction]) -> None:
+def _show(predictions: list[Prediction], step_s: float) -> None:
     console = Console()
     for prediction in predictions:
         console.print(f"[bold]{prediction.path}[/]", highlight=False, soft_wrap=True)
@@ -62,13 +68,15 @@ def _show(predictions: list[Prediction]) -> None:
         if prediction.low_confidence:
             console.print(f"  [yellow]low confidence:[/] {prediction.low_confidence}")
     if len(predictions) == 1:
-        console.print(_distribution(predictions[0]))
+        console.print(_distribution(predictions[0], step_s))
 
 
-def _distribution(prediction: Prediction) -> Table:
-    """Draw the distribution over offsets as bars."""
+def _distribution(prediction: Prediction, step_s: float) -> Table:
+    """Draw the distribution over offsets as bars; a fine grid is shown around its peak."""
     table = Table(show_header=False, box=None, padding=(0, 1))
     for offset_s, probability in prediction.distribution.items():
+        if abs(offset_s - prediction.offset_s) > ROWS_AROUND * step_s:
+            continue
         bar = "█" * round(40 * probability)
-        table.add_row(f"  {offset_s:+.1f} s", f"{probability:6.3f}", f"[cyan]{bar}[/]")
+        table.add_row(f"  {offset_s:+.2f} s", f"{probability:6.3f}", f"[cyan]{bar}[/]")
     return table
