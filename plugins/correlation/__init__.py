@@ -1,6 +1,6 @@
 """Our own head: learnt weights along the diagonals of the audio-video similarity."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 import zoo
 
@@ -15,6 +15,12 @@ class CorrelationConfig(zoo.ComponentConfig):
     reach_s: float = Field(1.2, gt=0, description="half width of the kernel, seconds")
     knots: int = Field(61, ge=3, description="points of the kernel, linear in between")
     sigma_s: float = Field(0.15, gt=0, description="spread of the Gaussian it starts as, seconds")
+
+    @model_validator(mode="after")
+    def _odd_context(self) -> "CorrelationConfig":
+        if self.context and self.context % 2 == 0:
+            raise ValueError(f"context={self.context} must be odd, or 0")
+        return self
 
 
 def _build(config: CorrelationConfig, head_input: zoo.HeadInput) -> "zoo.Head":

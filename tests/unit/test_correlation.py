@@ -21,7 +21,7 @@ def build(num_segments: int = 14) -> Head:
         config, HeadInput(audio=AUDIO, vision=VISION, layout=layout, grid=OffsetGrid())
     )
     for projection in (head.audio_projection, head.vision_projection):
-        torch.nn.init.eye_(projection.weight)
+        torch.nn.init.eye_(projection.linear.weight)
     return head.eval()
 
 

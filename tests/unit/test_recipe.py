@@ -51,6 +51,7 @@ def test_short_names_reach_the_parts_people_set_most(recipe: Recipe) -> None:
         ("stage2.batch=2.5", "'stage2.batch'"),
         ("stage2.lr=-1", "'stage2.lr'"),
         ("head.width=no", "width"),
+        ("head.context=2", "must be odd"),
         ("layout.step_s=2", "leaves gaps"),
         ("audio.segment_s=0.1", "cannot take segments of 0.1 s"),
         ("stage2.lr", "takes key=value"),
