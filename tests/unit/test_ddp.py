@@ -1,0 +1,125 @@
+"""Two workers get the gradients that one gets from the same global batch."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
+
+from zoo.hooks import registry
+from zoo.model import SyncModel
+from zoo.modules import SegmentBatch
+from zoo.training.engine import sum_over_workers, unwrap
+from zoo.training.recipe import Recipe, build_recipe
+from zoo.training.stage1 import Stage1
+
+WORKERS, TOLERANCE = 2, 1e-5
+HEADS = ("correlation", "sync")
+
+
+def recipe_of(head: str) -> Recipe:
+    return build_recipe(extractor="ast_motionformer", head=head, preset="tiny")
+
+
+def build(head: str) -> SyncModel:
+    torch.manual_seed(3)
+    return SyncModel(recipe_of(head).model).eval()  # no dropout
+
+
+def gradients_of(module: nn.Module) -> dict[str, Tensor]:
+    named = unwrap(module).named_parameters()
+    return {name: p.grad.clone() for name, p in named if p.grad is not None}
+
+
+def wrap(module: nn.Module) -> nn.Module:
+    if not dist.is_initialized():
+        return module
+    return DistributedDataParallel(module, find_unused_parameters=False)
+
+
+def share(tensor: Tensor) -> Tensor:
+    return tensor.chunk(WORKERS)[dist.get_rank()] if dist.is_initialized() else tensor
+
+
+def stage1_gradients() -> dict[str, Tensor]:
+    model = build("correlation")
+    spec = registry().objective("segment_avclip")
+    stage = wrap(Stage1(model, spec.build(spec.config_class())))
+    audio, vision = model.audio_frontend, model.vision_frontend
+    segment_s = model.config.layout.segment_s
+    torch.manual_seed(4)
+    mel = torch.randn(4, 3, audio.n_mels, audio.num_frames(segment_s))
+    frames = torch.randn(4, 3, 3, vision.num_frames(segment_s), vision.size, vision.size)
+    stage(SegmentBatch(share(mel), share(frames)))["loss"].backward()
+    return gradients_of(stage)
+
+
+def stage2_gradients(head: str) -> dict[str, Tensor]:
+    model = build(head)
+    assert model.head is not None
+    module = wrap(model.head)
+    length = model.config.layout.num_segments
+    torch.manual_seed(5)
+    audio, vision = (
+        torch.randn(8, length * tower.tokens.steps, tower.tokens.dim)
+        for tower in (model.audio, model.vision)
+    )
+    targets = torch.arange(8) * 2
+    cross_entropy(module(share(audio), share(vision)), share(targets)).backward()
+    return gradients_of(module)
+
+
+def all_gradients() -> dict[str, Tensor]:
+    found = {f"stage1.{name}": value for name, value in stage1_gradients().items()}
+    for head in HEADS:
+        found |= {f"{head}.{name}": value for name, value in stage2_gradients(head).items()}
+    return found
+
+
+def worker(rank: int, port: int, out: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=WORKERS
+    )
+    found = all_gradients()
+    found["sum"] = torch.tensor(sum_over_workers([1.0, float(rank)], torch.device("cpu")))
+    if rank == 0:
+        save_file(found, out)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Gradients of one process and of two."""
+    out = tmp_path_factory.mktemp("ddp") / "gradients.safetensors"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mp.spawn(worker, (port, out), nprocs=WORKERS)
+    return all_gradients(), load_file(out)
+
+
+@pytest.mark.parametrize("part", ["stage1", *HEADS])
+def test_two_workers_get_the_gradients_of_one(
+    both: tuple[dict[str, Tensor], dict[str, Tensor]], part: str
+) -> None:
+    one, two = ({k: v for k, v in found.items() if k.startswith(part + ".")} for found in both)
+    assert one.keys() == two.keys()
+    assert max(float(gradient.abs().max()) for gradient in one.values()) > 100 * TOLERANCE
+    for name, gradient in one.items():
+        torch.testing.assert_close(two[name], gradient, rtol=1e-4, atol=TOLERANCE, msg=name)
+
+
+def test_numbers_are_added_up_over_workers(
+    both: tuple[dict[str, Tensor], dict[str, Tensor]],
+) -> None:
+    assert both[1]["sum"].tolist() == [2.0, 1.0]
