@@ -34,11 +34,11 @@ class Display:
 
     def catch_up(self) -> None:
         """Read what an earlier start of the run has done, without telling it again."""
-        self.state.take(self.tail.read())
+        self.state.follow(self.tail)
 
     def refresh(self) -> None:
         """Read what is new and show it."""
-        for line in self.state.take(self.tail.read()):
+        for line in self.state.follow(self.tail):
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)
         if self.bars is not None:
             self._move_bars(self.bars)

@@ -27,13 +27,16 @@ class MetricsTail:
     position: int = 0
     inode: int = 0
     rest: str = ""
+    is_rewound: bool = False
+    """Whether the last call began again at the start of the file."""
 
     def read(self) -> list[Record]:
         """Return the records written since the last call."""
         try:
             with (self.run / METRICS).open() as stream:
                 found = (self.run / METRICS).stat()
-                if found.st_ino != self.inode or found.st_size < self.position:
+                self.is_rewound = found.st_ino != self.inode or found.st_size < self.position
+                if self.is_rewound:
                     self.position, self.inode, self.rest = 0, found.st_ino, ""
                 stream.seek(self.position)
                 text = self.rest + stream.read()
@@ -75,8 +78,16 @@ class RunState:
         self.guess1 = math.log(rows)
         self.totals = {"stage 1": self.recipe.stage1.steps, "stage 2": self.recipe.stage2.steps}
 
-    def take(self, records: list[Record]) -> list[str]:
-        """Take in new records and return what to say about them."""
+    def follow(self, tail: MetricsTail) -> list[str]:
+        """Take in what is new and return what to say about it."""
+        records = tail.read()
+        if tail.is_rewound:
+            self.steps, self.info, self.left, self.losses = {}, {}, {}, []
+            self.sliding = self.valid = None
+            self.done_stage = 0
+        return self._tell(records)
+
+    def _tell(self, records: list[Record]) -> list[str]:
         said = [line for record in records for line in self._take(record)]
         said += self._look_at_quarantine()
         fresh = [line for line in said if line not in self._told]
@@ -127,8 +138,9 @@ class RunState:
         if not record["short"]:
             return []
         return [
-            f"{record['short']} {record['split']} clips are too short for a crop and the largest "
-            f"offset (they need {record['needed_s']:.2f} s); stage 2 passes over them"
+            f"{count(record['short'], 'clip')} of split {record['split']} "
+            f"{'is' if record['short'] == 1 else 'are'} too short for a crop and the largest "
+            f"offset, which take {record['needed_s']:.2f} s: passed over in stage 2"
         ]
 
     def _sliding(self, record: Record) -> list[str]:
