@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from jaxtyping import TypeCheckError
 
 from zoo.catalog import read_catalog, shipped_catalog
 from zoo.folder import load_model, read_description
@@ -86,3 +88,10 @@ def test_every_plugin_folder_has_a_readme() -> None:
         text = (folder / "README.md").read_text()
         for word in ("Source", "Licence", "Known gaps"):
             assert word in text, f"{folder.name}/README.md does not say: {word}"
+
+
+def test_shapes_are_checked_at_run_time_in_tests() -> None:
+    spec = registry().aggregator("mean")
+    mean = spec.build(spec.presets["tiny"], None)
+    with pytest.raises(TypeCheckError):
+        mean(torch.zeros(2, 3, 4))  # (N, T, P, D) lacks a dimension
