@@ -112,9 +112,10 @@ def summary(job: Job, state: RunState, pictures: list[Path], seconds: float) -> 
     table = Table("", "exact", "+-1 class", "mean error", title="Result", title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
+    scored = "the clips it trained on" if job.recipe.overfit else "valid"
     for name, scores in (
         ("sliding check (features, no head)", state.sliding),
-        ("head on valid, best", state.valid),
+        (f"head on {scored}, best", state.valid),
         ("chance", state.guess.as_dict()),
     ):
         if scores is not None:

@@ -2,16 +2,22 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from zoo.contracts import Frames, LogMel
 from zoo.data.clips import ClipReader
-from zoo.data.manifest import Clip
+from zoo.data.manifest import Clip, Manifest
 from zoo.data.sampling import slot_rng
 from zoo.data.source import ClipSource
 from zoo.errors import MediaError, TrainingError
+from zoo.training.engine import LocalEngine
+from zoo.training.recipe import Recipe, override
+from zoo.training.run import Job, run_job
 from zoo.training.runlog import (
     METRICS,
     QUARANTINE,
@@ -76,3 +82,57 @@ def test_when_all_clips_are_broken_the_reason_is_given() -> None:
     for _ in range(2):
         with pytest.raises(TrainingError, match=r"not one clip could be read.*is cut short"):
             clips.first_readable(0, slot_rng(1, 1, 0, 0), read)
+
+
+class StopsEarly(LocalEngine):
+    """Breaks off after a number of checkpoints."""
+
+    def __init__(self, folder: Path, num: int) -> None:
+        super().__init__(folder)
+        self.num = num
+
+    def report(self, metrics: dict[str, Any], checkpoint: Path | None) -> None:
+        super().report(metrics, checkpoint)
+        if len(self.reports) == self.num:
+            raise KeyboardInterrupt
+
+
+SMALL = (
+    "stage1.steps=4 stage1.clips=2 stage1.num_segments=8 stage1.checkpoint_every=2 "
+    "stage1.log_every=1 stage2.steps=9 stage2.batch=4 stage2.checkpoint_every=3 "
+    "stage2.log_every=1 stage2.valid_every=2 stage2.valid_rounds=1"
+)
+
+
+def test_a_run_may_stop_at_any_checkpoint(clips: Manifest, recipe: Recipe, tmp_path: Path) -> None:
+    small = override(recipe, SMALL.split())
+    data = clips.folder / "manifest.parquet"
+    outcomes = []
+    for name, stops in (("whole", ()), ("broken", (1, 1, 1))):
+        job = Job(small, data, tmp_path / name, (1, 2))
+        job.run.mkdir()
+        for num in stops:
+            with pytest.raises(KeyboardInterrupt):
+                run_job(StopsEarly(tmp_path / f"{name}-checkpoints", num), job)
+        run_job(LocalEngine(tmp_path / f"{name}-checkpoints"), job)
+        weights = load_file(job.run / "model.safetensors")
+        records = [
+            (r["stage"], r["step"], r["kind"], r.get("split"), r.get("loss"))
+            for r in read_metrics(job.run)
+        ]
+        outcomes.append(({k: v.numpy().tobytes() for k, v in weights.items()}, records))
+    assert outcomes[0][0] == outcomes[1][0]
+    assert outcomes[0][1] == outcomes[1][1]
+
+
+def test_stage_2_starts_from_the_towers_of_another_run(
+    clips: Manifest, recipe: Recipe, model_folder: Path, tmp_path: Path
+) -> None:
+    small = override(recipe, SMALL.split())
+    job = Job(small, clips.folder / "manifest.parquet", tmp_path, (2,), init=model_folder)
+    run_job(LocalEngine(tmp_path / "checkpoints"), job)
+    before, after = (load_file(f / "model.safetensors") for f in (model_folder, tmp_path))
+    for name in before:
+        is_same = torch.equal(before[name], after[name])
+        assert is_same or name.startswith("head."), name
+    assert {r["stage"] for r in read_metrics(tmp_path)} == {2}

@@ -132,7 +132,7 @@ def train_stage2(
         if done % config.log_every == 0 or is_last:
             scores = scores_from(sums_of(logits.detach(), targets, recipe.model.grid))
             seconds = {"load_s": loaded - started, "step_s": time.perf_counter() - started}
-            values = {**scores.as_dict(), **seconds, "loss": float(loss)}
+            values = {**scores.as_dict(), **seconds, "loss": float(loss.detach())}
             log.write(2, done, "train", **values, gradient_norm=float(norm))
         if done % config.valid_every == 0 or is_last:
             scores = validate(engine, recipe, unwrap(module), valid, tokenise)
