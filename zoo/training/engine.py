@@ -91,6 +91,12 @@ def sum_over_workers(values: list[float], device: torch.device) -> list[float]:
     return total.tolist()
 
 
+def mean_over_workers(values: dict[str, float], device: torch.device) -> dict[str, float]:
+    """Average named numbers over all workers; every worker calls this alike."""
+    *sums, count = sum_over_workers([*values.values(), 1.0], device)
+    return {name: total / count for name, total in zip(values, sums, strict=True)}
+
+
 def wait_for_all() -> None:
     """Wait until every worker is here."""
     if dist.is_initialized() and dist.get_world_size() > 1:

@@ -18,7 +18,7 @@ from zoo.hooks import registry
 from zoo.model import SyncModel
 from zoo.modules import Objective, SegmentBatch
 from zoo.training.checkpoint import load_checkpoint, save_checkpoint
-from zoo.training.engine import Engine, gather, sum_over_workers
+from zoo.training.engine import Engine, gather, mean_over_workers, sum_over_workers
 from zoo.training.loader import Stage1Batches, batches
 from zoo.training.optimise import autocast, build_optimizer, seed_step, take_step
 from zoo.training.recipe import Recipe
@@ -95,7 +95,8 @@ def train_stage1(
         norm = take_step(module, optimizer, scalars["loss"], step, config)
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
-            values = {name: float(value.detach()) for name, value in scalars.items()}
+            own = {name: float(value.detach()) for name, value in scalars.items()}
+            values = mean_over_workers(own, engine.device)
             seconds = {"load_s": loaded - started, "step_s": time.perf_counter() - started}
             log.write(1, done, "train", **values, gradient_norm=float(norm), **seconds)
         if done % config.valid_every == 0 or done == config.steps:

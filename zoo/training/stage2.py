@@ -18,7 +18,7 @@ from zoo.data.source import Augment
 from zoo.evaluation.metrics import OffsetScores, chance, scores_from, sums_of
 from zoo.model import SyncModel
 from zoo.training.checkpoint import load_checkpoint
-from zoo.training.engine import Engine, sum_over_workers, unwrap
+from zoo.training.engine import Engine, mean_over_workers, sum_over_workers, unwrap
 from zoo.training.loader import batches
 from zoo.training.optimise import autocast, build_optimizer, seed_step, take_step
 from zoo.training.recipe import Recipe
@@ -131,9 +131,10 @@ def train_stage2(
         done, is_last = step + 1, step + 1 == config.steps
         if done % config.log_every == 0 or is_last:
             scores = scores_from(sums_of(logits.detach(), targets, recipe.model.grid))
+            own = {**scores.as_dict(), "loss": float(loss.detach())}
+            values = mean_over_workers(own, engine.device)
             seconds = {"load_s": loaded - started, "step_s": time.perf_counter() - started}
-            values = {**scores.as_dict(), **seconds, "loss": float(loss.detach())}
-            log.write(2, done, "train", **values, gradient_norm=float(norm))
+            log.write(2, done, "train", **values, gradient_norm=float(norm), **seconds)
         if done % config.valid_every == 0 or is_last:
             scores = validate(engine, recipe, unwrap(module), valid, tokenise)
             is_left = has_left_plateau(scores, recipe)
