@@ -59,7 +59,9 @@ def run_job(engine: Engine, job: Job) -> None:
     torch.manual_seed(recipe.seed)
     train, valid = clips_of(job)
     model = SyncModel(recipe.model)
-    reader = make_reader(model, job.run / CACHE_FOLDER if recipe.data.cache else None)
+    is_read_often = 1 in job.stages or recipe.data.features == "online"
+    cache = job.run / CACHE_FOLDER if recipe.data.cache and is_read_often else None
+    reader = make_reader(model, cache)
     runlog = RunLog(job.run, engine.rank)
     checkpoint = engine.latest_checkpoint()
     meta = read_meta(checkpoint) if checkpoint is not None else {"stage": 0, "step": 0}
