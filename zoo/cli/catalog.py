@@ -31,6 +31,8 @@ def list_components(
         return
     console = Console()
     for title, rows in tables.items():
+        if not rows:
+            continue
         table = Table(title=title, title_justify="left", show_header=False, box=None)
         for row in rows:
             table.add_row(f"[bold]{row['name']}[/]", row["summary"], f"[dim]{row['plugin']}[/]")

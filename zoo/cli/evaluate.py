@@ -32,8 +32,10 @@ def evaluate(
 
     Example: zoo evaluate runs/mine --data clips/manifest.parquet --rounds 25
     """
-    from zoo.evaluation.report import evaluate_manifest
+    from zoo.evaluation.report import check_writable, evaluate_manifest, write_report
 
+    if out is not None:
+        check_writable(out)
     with progress_bar(f"evaluating {model}", hidden=as_json) as progress:
         report = evaluate_manifest(
             model,
@@ -47,8 +49,6 @@ def evaluate(
             progress=progress,
         )
     if out is not None:
-        from zoo.evaluation.report import write_report
-
         write_report(report, out)
     if as_json:
         print_json(report)

@@ -77,14 +77,19 @@ def evaluate_manifest(
     return {"model": name, "split": split, "seed": seed, **report, "left_out": left_out}
 
 
-def write_report(report: dict[str, Any], path: Path) -> None:
-    """Write a report as JSON.
+def check_writable(path: Path) -> None:
+    """Find out before a long evaluation whether its report can be written.
 
     Raises:
-        ConfigError: if the file cannot be written.
+        ConfigError: if it cannot.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report, indent=2) + "\n")
+        path.open("a").close()
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+
+
+def write_report(report: dict[str, Any], path: Path) -> None:
+    """Write a report as JSON."""
+    path.write_text(json.dumps(report, indent=2) + "\n")
