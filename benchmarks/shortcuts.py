@@ -3,21 +3,25 @@
     zoo data synth clips --clips 600 --seed 77
     python benchmarks/shortcuts.py clips/manifest.parquet
 
-Needs a manifest with events.  A 600-clip folder takes 40 s on one core.
+Needs a manifest with events; renders 200 clips if there is none.  A 600-clip folder takes 40 s.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.stats import chisquare
 
+from plugins.synthetic.config import SyntheticConfig
+from plugins.synthetic.folder import render_folder
 from zoo.data.manifest import Clip, Manifest
 from zoo.media import decode
 from zoo.timeline import Draw, OffsetGrid, SegmentLayout, draw_crop
@@ -237,16 +241,25 @@ def percent(right: torch.Tensor) -> float:
 
 def main() -> None:
     torch.set_num_threads(1)
-    manifest = Manifest.read(Path(sys.argv[1]))
+    if len(sys.argv) > 1:
+        manifest = Manifest.read(Path(sys.argv[1]))
+        print(json.dumps(examine(manifest), indent=2))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        config = SyntheticConfig(seed=77)
+        manifest = render_folder(Path(folder) / "clips", config, 200, {"test": 1})
+        print(json.dumps(examine(manifest), indent=2))
+
+
+def examine(manifest: Manifest) -> dict[str, Any]:
     curves = [measure(clip) for clip in manifest.clips]
     half = len(curves) // 2
-    answer = {
+    return {
         "clips": len(curves),
         "events": describe_events(manifest.clips),
         "events_from_one_number_per_frame": read_events(curves),
         "offset_from_one_stream": read_offset(curves[:half], curves[half:]),
     }
-    print(json.dumps(answer, indent=2))
 
 
 if __name__ == "__main__":

@@ -28,9 +28,13 @@ def cut_audio(
         frontend: mel parameters.
     """
     length = to_samples(segment_s, frontend.sample_rate_hz)
-    starts = [to_samples(t, frontend.sample_rate_hz) for t in starts_s]
-    views = np.lib.stride_tricks.sliding_window_view(samples, length)
-    return log_mel(torch.from_numpy(views[starts]), frontend, segment_s)
+    starts = np.array([to_samples(t, frontend.sample_rate_hz) for t in starts_s])
+    hop = frontend.hop_length
+    if length % hop == 0 and not np.any((starts - starts[0]) % hop):
+        mel = _overlapping_mel(samples, starts, length, frontend)
+    else:
+        mel = _mel_transform(frontend)(_cut(samples, starts, length))
+    return _finish(mel, frontend, segment_s)
 
 
 def log_mel(
@@ -41,7 +45,41 @@ def log_mel(
     As published, the padding with 0 comes after the log and before the normalisation, which puts
     the padded last frame far above silence.
     """
-    mel = torch.log(_mel_transform(frontend)(segments) + LOG_FLOOR)  # (S, F, Ta - 1)
+    return _finish(_mel_transform(frontend)(segments), frontend, segment_s)
+
+
+def _cut(samples: np.ndarray, starts: np.ndarray, length: int) -> Float[Tensor, "S N"]:
+    views = np.lib.stride_tricks.sliding_window_view(samples, length)
+    return torch.from_numpy(views[starts])
+
+
+def _overlapping_mel(
+    samples: np.ndarray, starts: np.ndarray, length: int, frontend: LogMel
+) -> Float[Tensor, "S F T"]:
+    """Compute mel spectrograms of segments that overlap, sharing the frames they have in common.
+
+    A segment has its own reflected borders, which only its outermost frames see; all others are
+    frames of the whole waveform.
+    """
+    mel, hop = _mel_transform(frontend), frontend.hop_length
+    border = -(-frontend.win_length // (2 * hop))  # frames on either side that see a border
+    num_frames = length // hop + 1
+    piece = max(2 * border, frontend.n_fft // (2 * hop) + 2)  # hops around a border
+    if 2 * piece >= num_frames:
+        return mel(_cut(samples, starts, length))
+    first, last = int(starts.min()), int(starts.max()) + length
+    whole = mel(torch.from_numpy(np.ascontiguousarray(samples[first:last])))  # (F, L)
+    heads = mel(_cut(samples, starts, piece * hop))  # (S, F, piece + 1)
+    tails = mel(_cut(samples, starts + length - piece * hop, piece * hop))
+    inner = np.arange(border, num_frames - border) + ((starts - first) // hop)[:, None]  # (S, I)
+    shared = whole[:, torch.from_numpy(inner)].transpose(0, 1)  # (S, F, I)
+    return torch.cat([heads[..., :border], shared, tails[..., -border:]], dim=2)
+
+
+def _finish(
+    mel: Float[Tensor, "S F T"], frontend: LogMel, segment_s: float
+) -> Float[Tensor, "S F Ta"]:
+    mel = torch.log(mel + LOG_FLOOR)  # (S, F, Ta - 1)
     missing = frontend.num_frames(segment_s) - mel.shape[2]
     mel = torch.nn.functional.pad(mel, (0, missing))  # (S, F, Ta)
     return (mel - frontend.mean) / (2 * frontend.std)
