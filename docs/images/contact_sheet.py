@@ -28,6 +28,7 @@ def strip(frames: np.ndarray, event_s: float) -> np.ndarray:
 
 
 def main() -> None:
+    """Draw the sheet."""
     mpl.rcParams["font.size"] = 7
     figure = Figure(figsize=(9, 8.2), dpi=110, layout="constrained")
     rows = [(kind, index) for kind in ("sparse", "dense") for index in range(NUM_CLIPS)]
