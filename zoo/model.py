@@ -197,10 +197,10 @@ def _align(audio: Tower, vision: Tower) -> None:
     """Let both towers be compared at the times of the one with fewer steps."""
     fewer = min((audio, vision), key=lambda tower: tower.tokens.steps)
     for tower in (audio, vision):
-        tower.compare_at = _interpolation(tower.tokens.times_s, fewer.tokens.times_s)
+        tower.compare_at = interpolation(tower.tokens.times_s, fewer.tokens.times_s)
 
 
-def _interpolation(times_s: tuple[float, ...], wanted_s: tuple[float, ...]) -> Float[Tensor, "L T"]:
+def interpolation(times_s: tuple[float, ...], wanted_s: tuple[float, ...]) -> Float[Tensor, "L T"]:
     """Return the matrix that interpolates values at some times linearly to other times."""
     columns = [np.interp(wanted_s, times_s, row) for row in np.eye(len(times_s))]
     return torch.tensor(np.stack(columns, axis=1), dtype=torch.float32)

@@ -59,6 +59,11 @@ class Head(nn.Module, ABC):
     ) -> Float[Tensor, "B K"]:
         """Classify the offset."""
 
+    def initialise(
+        self, audio: Float[Tensor, "B SxTa Da"], vision: Float[Tensor, "B SxTv Dv"]
+    ) -> None:
+        """See the first batch of training before the first step; most heads need not."""
+
     def logits_at(
         self,
         audio: Float[Tensor, "B SxTa Da"],

@@ -68,7 +68,7 @@ def _overlapping_mel(
     if 2 * piece >= num_frames:
         return mel(_cut(samples, starts, length))
     first, last = int(starts.min()), int(starts.max()) + length
-    whole = mel(torch.from_numpy(np.ascontiguousarray(samples[first:last])))  # (F, L)
+    whole = mel(torch.from_numpy(np.array(samples[first:last])))  # (F, L)
     heads = mel(_cut(samples, starts, piece * hop))  # (S, F, piece + 1)
     tails = mel(_cut(samples, starts + length - piece * hop, piece * hop))
     inner = np.arange(border, num_frames - border) + ((starts - first) // hop)[:, None]  # (S, I)

@@ -102,17 +102,18 @@ def train_stage2(
     assert model.head is not None
     model.to(engine.device).requires_grad_(False).eval()
     model.head.requires_grad_(True)
+    augment = Augment() if recipe.overfit else Augment(config.jitter_s, config.flip, 0.0, True)
+    tokenise = Tokeniser(engine, recipe, model, train.store is not None)
+    if checkpoint is None:
+        audio, vision, _ = tokenise(Stage2Batches(train, recipe, augment, 0, 1)[0])
+        model.head.initialise(audio, vision)
     module = engine.prepare(model.head)
     optimizer = build_optimizer(module, config)
-    tokenise = Tokeniser(engine, recipe, model, train.store is not None)
     first, best = 0, Best()
     if checkpoint is not None:
         meta, best.weights = load_checkpoint(checkpoint, module, optimizer)
         first, best.scores, best.waited = meta["step"], meta["best"], meta["waited"]
     log.rewind(2, first)
-    augment = Augment(config.jitter_s, config.flip, random_crop=True)
-    if recipe.overfit:
-        augment = Augment()
     dataset = Stage2Batches(train, recipe, augment, engine.rank, engine.world_size)
     workers = 0 if train.store is not None else recipe.data.loader_workers
     loader = iter(batches(dataset, first, config.steps, workers))
