@@ -41,10 +41,10 @@ def register_heads() -> list[zoo.HeadSpec]:
             presets={
                 "paper": SyncConfig(),
                 "tiny": SyncConfig(
-                    dim=64, heads=2, dropout=0.0, pool="concat", position_init="sincos"
+                    dim=64, heads=2, dropout=0.0, pool="mean", position_init="sincos"
                 ),
             },
-            stage2={"tiny": {"steps": 3500, "soft_sigma": 2.0, "soft_until": 0.35}},
+            stage2={"tiny": {"steps": 3500, "soft_sigma": 5.0, "soft_until": 0.5}},
             source="arXiv:2401.16423 section 3.3",
             license="MIT",
         )
