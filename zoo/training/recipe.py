@@ -102,7 +102,7 @@ class Recipe(ComponentConfig):
 # those of the published code for one GPU.
 _STAGE1: dict[str, dict[str, Any]] = {
     "tiny": {
-        "steps": 1200,
+        "steps": 1100,
         "lr": 7e-4,
         "warmup_steps": 30,
         "betas": (0.9, 0.98),
@@ -117,7 +117,7 @@ _STAGE1: dict[str, dict[str, Any]] = {
     "paper": {"steps": 500_000, "lr": 1e-4, "warmup_steps": 1000, "valid_every": 5000},
 }
 _STAGE2: dict[str, dict[str, Any]] = {
-    "tiny": {"steps": 1000, "lr": 1e-3, "warmup_steps": 50, "batch": 64, "weight_decay": 0.05},
+    "tiny": {"steps": 800, "lr": 1e-3, "warmup_steps": 50, "batch": 64, "weight_decay": 0.05},
     "paper": {
         "steps": 1_000_000,
         "lr": 2e-6,
