@@ -44,7 +44,7 @@ def register_heads() -> list[zoo.HeadSpec]:
                     dim=64, heads=2, dropout=0.0, pool="mean", position_init="sincos"
                 ),
             },
-            stage2={"tiny": {"steps": 3200, "soft_sigma": 5.0, "soft_until": 0.5}},
+            stage2={"tiny": {"steps": 4800, "soft_sigma": 5.0, "soft_until": 0.4}},
             source="arXiv:2401.16423 section 3.3",
             license="MIT",
         )
