@@ -18,12 +18,14 @@ from zoo.contracts import (
     ExtractorConfig,
     ExtractorSpec,
     FeatureMap,
+    FormatSpec,
     Frames,
     HeadInput,
     HeadSpec,
     LogMel,
     ObjectiveSpec,
     PairSpec,
+    WeightsFormat,
 )
 from zoo.errors import ZooError
 from zoo.hooks import hookimpl
@@ -49,6 +51,7 @@ __all__ = [
     "ExtractorConfig",
     "ExtractorSpec",
     "FeatureMap",
+    "FormatSpec",
     "Frames",
     "HeadInput",
     "HeadSpec",
@@ -57,6 +60,7 @@ __all__ = [
     "OffsetGrid",
     "PairSpec",
     "SegmentLayout",
+    "WeightsFormat",
     "ZooError",
     "hookimpl",
     *_LAZY,

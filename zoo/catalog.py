@@ -17,11 +17,22 @@ from zoo.errors import ModelError, suggest
 HOME_VARIABLE = "ZOO_HOME"
 
 
+class Download(ComponentConfig):
+    """Where the weights of an entry come from, and in which layout."""
+
+    url: str = Field(description="address of the file")
+    format: str = Field(description="layout of the file: zoo list formats")
+    md5: str = Field("", description="beginning of its MD5, as far as its authors publish it")
+    sha256: str = Field("", description="its SHA-256, where known")
+    num_bytes: int | None = Field(None, gt=0, description="its size, where known")
+
+
 class CatalogEntry(ComponentConfig):
     """One named model."""
 
     summary: str = Field(description="what it is, in one sentence")
     folder: str = Field(description="model folder, relative to the catalog's own folder")
+    download: Download | None = Field(None, description="weights to pull; None: they are here")
     preset: str = Field("", description="size of its components")
     trained_on: str = Field("", description="data it has seen")
     recipe: str = Field("", description="command, hardware and time that made it")

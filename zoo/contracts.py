@@ -6,16 +6,24 @@ The modules a spec builds are the abstract classes of `zoo.modules`, which load 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from zoo.timeline import OffsetGrid, SegmentLayout, to_frames, to_samples
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zoo.model import ModelConfig, SyncModel
+
 Modality = Literal["audio", "vision"]
+Task = Literal["offset", "synchronizability"]
+Positions = Literal["prefix", "interpolate"]
+"""How a longer position table is shortened: its first rows as published, or resampled."""
 
 
 class ComponentConfig(BaseModel):
@@ -117,12 +125,28 @@ class Spec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WeightsFormat:
+    """A layout in which others publish the weights of one extractor.
+
+    ``read(tensors, config, positions)`` returns the state dict of the extractor that ``config``
+    builds, and raises ModelError if the tensors do not fit it.
+    """
+
+    name: str
+    recognises: Callable[[Collection[str]], bool]
+    """Says from the names of its tensors whether a checkpoint is of this layout."""
+    read: Callable[[Mapping[str, Tensor], Any, Positions], dict[str, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExtractorSpec(Spec):
     """``build(config) -> Extractor``: segments of one modality to a feature map."""
 
     modality: Modality
     config_class: type[ExtractorConfig]
     presets: Mapping[str, ExtractorConfig] = field(default_factory=dict)
+    formats: tuple[WeightsFormat, ...] = ()
+    """Layouts of published weights to start stage I from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,11 +182,32 @@ class HeadSpec(Spec):
     """
 
     stage2: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    task: Task = "offset"
+    """What the logits are about: K offset classes, or (no, yes) whether there is an offset."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveSpec(Spec):
     """``build(config) -> Objective``: a stage I loss over both towers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatSpec:
+    """A layout in which others publish whole models.
+
+    ``read(tensors)`` returns a config and the state dict of the model it builds, and raises
+    ModelError if a tensor is missing, unknown or of another shape; ``write(model)`` returns what
+    their code expects to load.  Written and read again, every tensor is the same, bit for bit.
+    """
+
+    name: str
+    summary: str
+    recognises: Callable[[Collection[str]], bool]
+    """Says from the names of its tensors whether a checkpoint is of this layout."""
+    read: Callable[[Mapping[str, Tensor]], tuple[ModelConfig, dict[str, Tensor]]]
+    write: Callable[[SyncModel], dict[str, Any]]
+    source: str = ""
+    license: str = ""
 
 
 class ClipRecord(ComponentConfig):
@@ -173,6 +218,12 @@ class ClipRecord(ComponentConfig):
     label: str | None = Field(None, description="class of the clip, where known")
     events_s: tuple[float, ...] | None = Field(
         None, description="onsets of the audible and visible events, seconds, where known"
+    )
+    fixed_offset_s: float | None = Field(
+        None, description="offset at which a protocol evaluates the clip, seconds"
+    )
+    fixed_start_s: float | None = Field(
+        None, ge=0, description="start of the video crop that goes with it, seconds"
     )
 
 
@@ -186,6 +237,10 @@ class DatasetAdapter(ABC):
         Raises:
             ManifestError: if the folder is not of this data set or holds no clip.
         """
+
+    def left_out(self) -> list[tuple[str, str]]:
+        """Return the official clips that the last scan left out: (id, reason)."""
+        return []
 
 
 @dataclass(frozen=True, kw_only=True)

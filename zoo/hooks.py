@@ -26,6 +26,7 @@ from zoo.contracts import (
     CommandSpec,
     DatasetSpec,
     ExtractorSpec,
+    FormatSpec,
     HeadSpec,
     ObjectiveSpec,
     PairSpec,
@@ -68,6 +69,10 @@ class Hooks:
         """Return dataset adapters."""
 
     @hookspec
+    def register_formats(self) -> list[FormatSpec]:
+        """Return layouts in which others publish whole models."""
+
+    @hookspec
     def register_commands(self) -> list[CommandSpec]:
         """Return verbs of the command line."""
 
@@ -90,6 +95,7 @@ class Registry:
     heads: dict[str, HeadSpec] = field(default_factory=dict)
     objectives: dict[str, ObjectiveSpec] = field(default_factory=dict)
     datasets: dict[str, DatasetSpec] = field(default_factory=dict)
+    formats: dict[str, FormatSpec] = field(default_factory=dict)
     commands: dict[str, CommandSpec] = field(default_factory=dict)
     plugins: dict[str, str] = field(default_factory=dict)
     """``"kind name" -> plugin`` that registered it."""

@@ -20,6 +20,7 @@ from zoo.contracts import (
     LogMel,
     Modality,
     Spec,
+    Task,
 )
 from zoo.errors import ConfigError, suggest
 from zoo.hooks import registry
@@ -144,6 +145,12 @@ class SyncModel(nn.Module):
                 grid=config.grid,
             )
             self.head = spec.build(config.head.parse(spec), head_input)
+
+    @property
+    def task(self) -> Task:
+        """What the head answers."""
+        head = self.config.head
+        return "offset" if head is None else registry().head(head.name).task
 
     @property
     def device(self) -> torch.device:
