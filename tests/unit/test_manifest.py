@@ -1,3 +1,5 @@
+import hashlib
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +83,28 @@ def test_hash_changes_with_rows_and_with_files(folder: Path) -> None:
     with (folder / "a.mp4").open("ab") as file:
         file.write(b"more")
     assert Manifest.read(folder / "m.parquet").sha256 != before
+
+
+def test_fixed_draws_are_kept_and_older_manifests_read_without_them(folder: Path) -> None:
+    first, *others = records(folder)
+    fixed = first.model_copy(update={"fixed_offset_s": 0.4, "fixed_start_s": 1.16})
+    path = folder / "m.parquet"
+    build_manifest([fixed, *others], path)
+    assert [(c.fixed_offset_s, c.fixed_start_s) for c in Manifest.read(path).clips] == [
+        (0.4, 1.16),
+        (None, None),
+    ]
+    pq.write_table(pq.read_table(path).drop_columns(["fixed_offset_s", "fixed_start_s"]), path)
+    assert Manifest.read(path).clips[0].fixed_offset_s is None
+
+
+def test_hash_counts_fixed_draws_only_where_there_are_any(tmp_path: Path) -> None:
+    clip = Clip(Path("a.mp4"), "train", 9.0, 25.0, 64, 64, 16_000, 1, "drum", (0.5,))
+    row = ["a.mp4", "train", 9.0, 25.0, 64, 64, 16_000, 1, "drum", (0.5,), None]
+    as_before = hashlib.sha256(json.dumps(row).encode()).hexdigest()
+    assert Manifest((clip,), tmp_path).sha256 == as_before
+    fixed = replace(clip, fixed_offset_s=0.2, fixed_start_s=1.0)
+    assert Manifest((fixed,), tmp_path).sha256 != as_before
 
 
 def test_clips_outside_the_folder_keep_their_absolute_path(folder: Path) -> None:

@@ -19,6 +19,7 @@ from zoo.errors import ManifestError, MediaError
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+FIXED_DRAW = ("fixed_offset_s", "fixed_start_s")
 Progress = Callable[[int, int], None]
 """Called with the number of clips done and the number of all."""
 
@@ -40,6 +41,8 @@ class Clip:
         channels: audio channels.
         label: class of the clip, where known.
         events_s: onsets of audible and visible events, seconds, where known.
+        fixed_offset_s: offset at which a protocol evaluates the clip, seconds, where given.
+        fixed_start_s: start of the video crop that goes with it, seconds.
     """
 
     path: Path
@@ -52,6 +55,8 @@ class Clip:
     channels: int
     label: str | None = None
     events_s: tuple[float, ...] | None = None
+    fixed_offset_s: float | None = None
+    fixed_start_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Manifest:
         digest = hashlib.sha256()
         for clip in self.clips:
             size = clip.path.stat().st_size if clip.path.exists() else None
-            row = [self._stored_path(clip), *list(vars(clip).values())[1:], size]
+            row = [self._stored_path(clip), *_hashed(clip), size]
             digest.update(json.dumps(row).encode())
         return digest.hexdigest()
 
@@ -129,6 +134,9 @@ class Manifest:
             table = pq.read_table(path)
         except (pa.ArrowException, OSError) as error:
             raise ManifestError(f"{path} is not a Parquet file that can be read") from error
+        for name in FIXED_DRAW:  # manifests made before there were fixed draws
+            if name not in table.column_names:
+                table = table.append_column(name, pa.nulls(table.num_rows, pa.float64()))
         missing = sorted(set(_schema().names) - set(table.column_names))
         if missing:
             raise ManifestError(
@@ -223,7 +231,16 @@ def _probe(record: ClipRecord) -> Clip | str:
         channels=info.audio.channels,
         label=record.label,
         events_s=record.events_s,
+        fixed_offset_s=record.fixed_offset_s,
+        fixed_start_s=record.fixed_start_s,
     )
+
+
+def _hashed(clip: Clip) -> list[Any]:
+    """Return what the hash covers; without a fixed draw it is what it was before there were any."""
+    row = vars(clip)
+    is_fixed = any(row[name] is not None for name in FIXED_DRAW)
+    return [row[name] for name in list(row)[1:] if is_fixed or name not in FIXED_DRAW]
 
 
 def _to_clip(row: dict[str, Any], path: Path) -> Clip:
@@ -252,6 +269,8 @@ def _schema() -> Any:
             "channels": pa.int32(),
             "label": pa.string(),
             "events_s": pa.list_(pa.float64()),
+            "fixed_offset_s": pa.float64(),
+            "fixed_start_s": pa.float64(),
         }
     )
 
