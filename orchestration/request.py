@@ -100,7 +100,24 @@ def recipe_of(request: Request, gpus_per_worker: float) -> Recipe:
         settings.append(f"overfit={request.overfit}")
     if gpus_per_worker > 0 and not any(s.startswith("precision=") for s in settings):
         settings.insert(0, "precision=bf16")
-    return override(recipe, settings)
+    recipe = override(recipe, settings)
+    check_task(recipe)
+    return recipe
+
+
+def check_task(recipe: Recipe) -> None:
+    """Check that stage 2 knows how to train the head of a recipe.
+
+    Raises:
+        ConfigError: if it learns something other than offsets.
+    """
+    assert recipe.model.head is not None
+    head = registry().head(recipe.model.head.name)
+    if head.task != "offset":
+        raise ConfigError(
+            f"--head {head.name} cannot be trained yet, only converted from published weights; "
+            "take one that finds offsets (see: zoo list heads)"
+        )
 
 
 def model_folder_of(folder: Path) -> Path:

@@ -1,5 +1,6 @@
-"""The paper's head: a small transformer over the tokens of all segments."""
+"""The paper's heads: a small transformer over the tokens of all segments."""
 
+from functools import partial
 from typing import Literal
 
 from pydantic import Field
@@ -23,29 +24,42 @@ class SyncConfig(zoo.ComponentConfig):
     )
 
 
-def _build(config: SyncConfig, head_input: zoo.HeadInput) -> "zoo.Head":
+PRESETS = {
+    "paper": SyncConfig(),
+    "tiny": SyncConfig(dim=64, heads=2, dropout=0.0, pool="mean", position_init="sincos"),
+}
+
+
+def _build(
+    config: SyncConfig, head_input: zoo.HeadInput, num_classes: int | None = None
+) -> "zoo.Head":
     from plugins.sync.model import SyncHead
 
-    return SyncHead(config, head_input)
+    return SyncHead(config, head_input, num_classes or head_input.grid.num_classes)
 
 
 @zoo.hookimpl
 def register_heads() -> list[zoo.HeadSpec]:
-    """Register ``sync``."""
+    """Register ``sync`` and ``synchronizability``."""
     return [
         zoo.HeadSpec(
             name="sync",
             summary="the paper's transformer over OFF, video, MOD, audio tokens",
             config_class=SyncConfig,
             build=_build,
-            presets={
-                "paper": SyncConfig(),
-                "tiny": SyncConfig(
-                    dim=64, heads=2, dropout=0.0, pool="mean", position_init="sincos"
-                ),
-            },
+            presets=PRESETS,
             stage2={"tiny": {"steps": 4800, "soft_sigma": 5.0, "soft_until": 0.4}},
             source="arXiv:2401.16423 section 3.3",
             license="MIT",
-        )
+        ),
+        zoo.HeadSpec(
+            name="synchronizability",
+            task="synchronizability",
+            summary="the same transformer, asked whether there is an offset to find: (no, yes)",
+            config_class=SyncConfig,
+            build=partial(_build, num_classes=2),
+            presets=PRESETS,
+            source="arXiv:2401.16423, synchronizability",
+            license="MIT",
+        ),
     ]

@@ -58,7 +58,7 @@ class SyncHead(Head):
     align_audio: Tensor
     align_vision: Tensor
 
-    def __init__(self, config: SyncConfig, head_input: HeadInput) -> None:
+    def __init__(self, config: SyncConfig, head_input: HeadInput, num_classes: int) -> None:
         super().__init__()
         self.pool = config.pool
         self.num_segments = head_input.layout.num_segments
@@ -74,9 +74,7 @@ class SyncHead(Head):
             # Stage I has brought both modalities into one space: keep them in one.
             self.audio_projection.load_state_dict(self.vision_projection.state_dict())
         vision_s, audio_s = times_s
-        self.transformer = SyncTransformer(
-            config, len(vision_s), len(audio_s), head_input.grid.num_classes
-        )
+        self.transformer = SyncTransformer(config, len(vision_s), len(audio_s), num_classes)
         if config.position_init == "sincos":
             with torch.no_grad():
                 table = self.transformer.positions[0]
@@ -116,7 +114,7 @@ class SyncHead(Head):
     def forward(
         self, audio: Float[Tensor, "B La Da"], vision: Float[Tensor, "B Lv Dv"]
     ) -> Float[Tensor, "B K"]:
-        """Classify the offset of a crop of exactly the layout's segments."""
+        """Classify a crop of exactly the layout's segments."""
         audio = self._pooled(audio, self.align_audio)
         vision = self._pooled(vision, self.align_vision)
         return self.transformer(self.audio_projection(audio), self.vision_projection(vision))

@@ -82,10 +82,9 @@ def check_head(name: str) -> None:
         audio, vision = (
             torch.randn(3, num * tokens.steps, tokens.dim) for tokens in (given.audio, given.vision)
         )
+        classes = given.grid.num_classes if spec.task == "offset" else 2
         check_module(
-            partial(spec.build, spec.presets["tiny"], given),
-            (audio, vision),
-            (3, given.grid.num_classes),
+            partial(spec.build, spec.presets["tiny"], given), (audio, vision), (3, classes)
         )
 
 
