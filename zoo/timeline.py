@@ -126,6 +126,11 @@ class Draw(_Frozen):
     audio_start_s: float
     target: int
 
+    @property
+    def offset_s(self) -> float:
+        """How far the audio crop starts after the video crop, seconds."""
+        return round(self.audio_start_s - self.vision_start_s, 6)
+
 
 def draw_crop(
     rng: np.random.Generator,
@@ -161,7 +166,56 @@ def draw_crop(
     """
     if target is None:
         target = int(rng.integers(grid.num_classes))
-    offset_s = grid.offsets_s[target]
+    return _draw_start(
+        rng,
+        clip,
+        duration_s,
+        layout,
+        grid.offsets_s[target],
+        target,
+        vision_hop_s,
+        audio_hop_s,
+        jitter_s,
+    )
+
+
+def draw_synchronizability(
+    rng: np.random.Generator,
+    clip: int,
+    duration_s: float,
+    layout: SegmentLayout,
+    grid: OffsetGrid,
+    *,
+    vision_hop_s: float,
+    audio_hop_s: float,
+    jitter_s: float = 0.0,
+) -> Draw:
+    """Draw crops that can be synchronized, or that share no content (paper section 4.2).
+
+    Half the time the offset is one of the grid (target 1); else it is the length of the crop, its
+    sign at random (target 0).  Arguments and errors are those of `draw_crop`.
+    """
+    target = int(rng.integers(2))
+    if target:
+        offset_s = grid.offsets_s[int(rng.integers(grid.num_classes))]
+    else:
+        offset_s = layout.covered_s * float(2 * rng.integers(2) - 1)
+    return _draw_start(
+        rng, clip, duration_s, layout, offset_s, target, vision_hop_s, audio_hop_s, jitter_s
+    )
+
+
+def _draw_start(
+    rng: np.random.Generator,
+    clip: int,
+    duration_s: float,
+    layout: SegmentLayout,
+    offset_s: float,
+    target: int,
+    vision_hop_s: float,
+    audio_hop_s: float,
+    jitter_s: float,
+) -> Draw:
     starts = feasible_starts(duration_s, layout, offset_s, vision_hop_s)
     if not starts:
         raise ConfigError(
@@ -183,6 +237,45 @@ def draw_crop(
     )
 
 
+FIXED_CROP_S = 5.0
+"""Length of the crop that published fixed starts refer to; its segments lie in the middle."""
+
+
+def fixed_draw(
+    clip: int,
+    duration_s: float,
+    layout: SegmentLayout,
+    grid: OffsetGrid,
+    offset_s: float,
+    start_s: float,
+    fps: float,
+) -> Draw:
+    """Place the crops of a published fixed offset: a start and an offset of a crop of 5 s.
+
+    The segments lie in the middle of that crop, rounded down to whole frames as published; the
+    video start is rounded to the nearest frame and the audio starts exactly ``offset_s`` later.
+
+    Raises:
+        ConfigError: if a crop reaches beyond the clip by more than one frame.
+    """
+    margin = max(0, math.floor((FIXED_CROP_S - layout.covered_s) * fps / 2 + LATTICE_TOLERANCE))
+    vision_start_s = round((round(start_s * fps) + margin) / fps, 6)
+    audio_start_s = round(vision_start_s + offset_s, 6)
+    first_s = min(vision_start_s, audio_start_s)
+    last_s = max(vision_start_s, audio_start_s) + layout.covered_s
+    if first_s < -LATTICE_TOLERANCE or last_s > duration_s + 1 / fps + LATTICE_TOLERANCE:
+        raise ConfigError(
+            f"a crop of {layout.covered_s:g} s from {vision_start_s:.2f} s at offset "
+            f"{offset_s:+g} s does not fit into a clip of {duration_s:.2f} s"
+        )
+    return Draw(
+        clip=clip,
+        vision_start_s=vision_start_s,
+        audio_start_s=audio_start_s,
+        target=grid.class_of(offset_s),
+    )
+
+
 def feasible_starts(
     duration_s: float, layout: SegmentLayout, offset_s: float, hop_s: float
 ) -> list[float]:
@@ -197,6 +290,15 @@ def feasible_starts(
 def shortest_clip_s(layout: SegmentLayout, grid: OffsetGrid, hop_s: float = 0.0) -> float:
     """Return the shortest clip from which every offset can be drawn, seconds."""
     return round(layout.covered_s + grid.reach_s + hop_s, 6)
+
+
+def shortest_unsynchronizable_s(layout: SegmentLayout, hop_s: float) -> float:
+    """Return the shortest clip that holds two crops without common content, seconds.
+
+    Twice the crop, the first start rounded up to the lattice: 9.6 s for 14 published segments.
+    """
+    steps = math.ceil(layout.covered_s / hop_s - LATTICE_TOLERANCE)
+    return round(steps * hop_s + layout.covered_s, 6)
 
 
 def describe_offset(offset_s: float) -> str:

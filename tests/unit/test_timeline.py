@@ -10,8 +10,11 @@ from zoo.timeline import (
     count_steps,
     describe_offset,
     draw_crop,
+    draw_synchronizability,
     feasible_starts,
+    fixed_draw,
     shortest_clip_s,
+    shortest_unsynchronizable_s,
     to_frames,
     to_samples,
 )
@@ -119,6 +122,38 @@ def test_jitter_stays_on_the_lattice_inside_the_clip_and_keeps_the_label() -> No
         assert 0 <= sample.audio_start_s <= 9.0 - LAYOUT.covered_s + 1e-6
         assert round(sample.audio_start_s / 0.04, 4).is_integer()
     assert moved == {-2, -1, 0, 1, 2}
+
+
+def test_half_of_the_synchronizability_draws_share_no_content() -> None:
+    layout = SegmentLayout(num_segments=13)
+    samples = [
+        draw_synchronizability(
+            np.random.default_rng(seed), 0, 9.0, layout, GRID, vision_hop_s=0.32, audio_hop_s=0.04
+        )
+        for seed in range(400)
+    ]
+    apart = [s for s in samples if s.target == 0]
+    assert 150 < len(apart) < 250
+    assert {s.offset_s for s in apart} == {-layout.covered_s, layout.covered_s}
+    assert {s.offset_s for s in samples if s.target == 1} == set(GRID.offsets_s)
+    for sample in samples:
+        for start_s in (sample.vision_start_s, sample.audio_start_s):
+            assert 0 <= start_s <= 9.0 - layout.covered_s + 1e-6
+    assert shortest_unsynchronizable_s(layout, 0.32) == 8.96
+    assert shortest_unsynchronizable_s(LAYOUT, 0.32) == 9.6
+
+
+def test_a_fixed_draw_lies_in_the_middle_of_the_published_crop() -> None:
+    sample = fixed_draw(3, 10.0, LAYOUT, GRID, 1.4, 1.16, 25.0)
+    assert sample.vision_start_s == 1.24  # frame 29 and two more; truncating would give 28
+    assert sample.offset_s == 1.4
+    assert (sample.clip, sample.target) == (3, 17)
+
+
+@pytest.mark.parametrize(("offset_s", "start_s"), [(-1.0, 0.4), (1.0, 4.4), (0.0, 6.0)])
+def test_a_fixed_draw_beyond_the_clip_is_a_clear_error(offset_s: float, start_s: float) -> None:
+    with pytest.raises(ConfigError, match=r"does not fit into a clip of 10\.00 s"):
+        fixed_draw(0, 10.0, LAYOUT, GRID, offset_s, start_s, 25.0)
 
 
 def test_every_class_is_drawn_alike() -> None:

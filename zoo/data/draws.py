@@ -8,11 +8,20 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
+from zoo.contracts import Task
 from zoo.data.sampling import slot_rng
 from zoo.data.source import Augment, ClipSource, read_segments
 from zoo.data.store import FeatureStore
 from zoo.errors import TrainingError
-from zoo.timeline import Draw, OffsetGrid, SegmentLayout, draw_crop, shortest_clip_s
+from zoo.timeline import (
+    Draw,
+    OffsetGrid,
+    SegmentLayout,
+    draw_crop,
+    draw_synchronizability,
+    shortest_clip_s,
+    shortest_unsynchronizable_s,
+)
 
 Item = tuple[Tensor, Tensor, Draw]
 
@@ -31,6 +40,7 @@ class DrawSource:
     seed: int
     split: Literal["train", "valid", "test"]
     store: FeatureStore | None = None
+    task: Task = "offset"
 
     def __post_init__(self) -> None:
         layout, grid = self.layout, self.grid
@@ -41,14 +51,18 @@ class DrawSource:
         self.vision_hop_s = layout.step_s
         self.audio_hop_s = round(1 / self.clips.reader.vision.fps, 9)
         self.needed_s = shortest_clip_s(layout, grid, self.vision_hop_s)
+        wanted = f"offsets up to {grid.reach_s:g} s"
+        if self.task == "synchronizability":
+            twice_s = shortest_unsynchronizable_s(layout, self.vision_hop_s)
+            self.needed_s = max(self.needed_s, twice_s)
+            wanted = "one as long beside it"
         self.usable = [i for i, t in enumerate(self.durations_s) if t >= self.needed_s]
         self.num_short = sum(0 < t < self.needed_s for t in self.durations_s)
         if not self.usable:
             longest_s = max(self.durations_s, default=0.0)
             raise TrainingError(
                 f"not one {self.split} clip is long enough: a crop of {layout.covered_s:g} s and "
-                f"offsets up to {grid.reach_s:g} s need {self.needed_s:g} s, the longest clip has "
-                f"{longest_s:.2f} s"
+                f"{wanted} need {self.needed_s:g} s, the longest clip has {longest_s:.2f} s"
             )
 
     def item(self, clip: int, key: tuple[int, int, int], augment: Augment) -> Item:
@@ -68,18 +82,20 @@ class DrawSource:
             return self.clips.first_readable(
                 clip, rng, lambda i: self._read_files(i, rng, augment), self.usable
             )
-        draw = self._draw(clip, rng, augment)
+        draw = self.draw(clip, rng, augment)
         audio, vision = self.store.tokens([draw], self.layout)
         return audio[0], vision[0], draw
 
     def _read_files(self, clip: int, rng: np.random.Generator, augment: Augment) -> Item:
-        draw = self._draw(clip, rng, augment)
+        draw = self.draw(clip, rng, augment)
         source = self.clips
         pair = read_segments(source.reader, source.clips[clip], draw, self.layout, augment, rng)
         return *pair, draw
 
-    def _draw(self, clip: int, rng: np.random.Generator, augment: Augment) -> Draw:
-        return draw_crop(
+    def draw(self, clip: int, rng: np.random.Generator, augment: Augment) -> Draw:
+        """Draw where the crops of a clip start, without reading it."""
+        place = draw_crop if self.task == "offset" else draw_synchronizability
+        return place(
             rng,
             clip,
             self.durations_s[clip],
