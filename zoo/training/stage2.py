@@ -26,6 +26,7 @@ from zoo.training.runlog import RunLog
 from zoo.training.stage1 import report
 
 PLATEAU_MARGIN = 0.05  # nats below ln K at which a run counts as having left the plateau
+MIN_DECISIONS = 10  # fewer validation draws than these say nothing
 Batch = tuple[Tensor, Tensor, Tensor]
 
 
@@ -170,7 +171,7 @@ class Best:
 def has_left_plateau(scores: OffsetScores, recipe: Recipe) -> bool:
     """Say whether the head does better than guessing: it stays at ln K for long, then drops."""
     guessing = chance(recipe.model.grid)
-    return (
+    return scores.num >= MIN_DECISIONS and (
         scores.cross_entropy < guessing.cross_entropy - PLATEAU_MARGIN
         or scores.within_one > 2 * guessing.within_one
     )
