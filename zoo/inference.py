@@ -17,7 +17,7 @@ from zoo.data.frontend import crop_square, cut_audio, cut_frames
 from zoo.errors import ConfigError, MediaError
 from zoo.folder import load_model
 from zoo.media import ClipInfo, probe, require_streams
-from zoo.model import SyncModel
+from zoo.model import SyncModel, require_offsets
 from zoo.timeline import count_steps, describe_offset
 
 BLOCK_SEGMENTS = 64  # segments decoded and encoded at a time: memory stays flat on long clips
@@ -75,6 +75,7 @@ class Predictor:
     """A model with its front ends, ready for files."""
 
     def __init__(self, model: SyncModel, name: str, device: torch.device | str = "cpu") -> None:
+        require_offsets(model, name)
         self.model, self.name = model.to(device).eval(), name
         self.device = torch.device(device)
         self.reader = ClipReader(model.vision_frontend, model.audio_frontend)
@@ -193,6 +194,7 @@ def load(name: str | Path, device: torch.device | str = "cpu") -> Predictor:
 
     Raises:
         ModelError: if there is no such model or its files are damaged.
+        ConfigError: if it does not predict offsets.
     """
     folder = resolve(name)
     return Predictor(load_model(folder), str(name), device)

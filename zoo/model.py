@@ -191,6 +191,21 @@ class SyncModel(nn.Module):
         return tokens.unflatten(0, segments.shape[:2]).flatten(1, 2)
 
 
+def require_offsets(model: SyncModel, name: str) -> None:
+    """Refuse a model that has no answer to how far the sound is off.
+
+    Raises:
+        ConfigError: if the model has no head, or a head that answers something else.
+    """
+    if model.head is None:
+        raise ConfigError(f"'{name}' has no head yet: train stage 2 first (zoo train --stage 2)")
+    if model.task != "offset":
+        raise ConfigError(
+            f"'{name}' says whether sound and picture can be synchronized, not by how much; "
+            "choose a model that predicts offsets (see: zoo list models)"
+        )
+
+
 def _check_fit(model: SyncModel, layout: SegmentLayout) -> None:
     for tower in (model.audio, model.vision):
         if abs(tower.segment_s - layout.segment_s) > 1e-9:

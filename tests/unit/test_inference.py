@@ -7,10 +7,11 @@ import torch
 
 import zoo
 from zoo.data.manifest import Manifest
-from zoo.errors import MediaError
+from zoo.errors import ConfigError, MediaError
 from zoo.inference import Predictor, _certainty
 from zoo.media import encode
 from zoo.model import SyncModel
+from zoo.training.recipe import build_recipe
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +66,15 @@ def test_a_window_without_an_event_has_little_to_say() -> None:
     weights = _certainty(torch.cat([uniform, sure]))
     assert float(weights[0]) == pytest.approx(1e-3)
     assert float(weights[1]) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_model_that_knows_no_offsets_is_refused(model: SyncModel) -> None:
+    config = build_recipe(
+        extractor="ast_motionformer", head="synchronizability", preset="tiny"
+    ).model
+    for unfit, reason in (
+        (SyncModel(config), "can be synchronized, not by how much"),
+        (SyncModel(config.model_copy(update={"head": None})), "has no head yet"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            Predictor(unfit, "unfit")
