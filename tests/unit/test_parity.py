@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -10,17 +12,17 @@ from torch import Tensor, nn
 
 from zoo.contracts import Frames, HeadInput, LogMel
 from zoo.data.frontend import crop_square, cut_audio, cut_frames
+from zoo.data.published import RawClip, crop_s, cut_segments, fixed_crop, trim
 from zoo.evaluation.metrics import score_logits
 from zoo.hooks import registry
 from zoo.model import SyncModel, Tower
-from zoo.timeline import OffsetGrid, SegmentLayout, count_steps
+from zoo.timeline import OffsetGrid, SegmentLayout, count_steps, fixed_draw
 from zoo.training.recipe import build_recipe
 from zoo.training.stage1 import shifted_window_precision
 
 pytestmark = needs_golden
 
 VISION_START_S, OFFSET_S = 1.2, 0.6
-CROP_MARGIN_S = 2 / 25  # the published test crop is 125 frames, of which the middle 120 are used
 SYNC = "sync_model_keys.csv"
 
 
@@ -44,29 +46,30 @@ def model() -> SyncModel:
     return model.eval()
 
 
-def mels(starts_s: list[float], salt: str = SALT, *, early: int = 0) -> Tensor:
-    """Cut audio segments; the published loader truncates 28799.99 samples, hence ``early=1``."""
-    samples = np.roll(recipe().fake_audio(salt)[:160_000], early)
-    return cut_audio(samples, starts_s, 0.64, LogMel())
+@cache
+def published_input(salt: str = SALT) -> RawClip:
+    """The fake clip, trimmed as published."""
+    return trim(RawClip(recipe().fake_video(salt), recipe().fake_audio(salt), 25.0, 16_000))
 
 
-def pictures(starts_s: list[float], salt: str = SALT, *, is_half: bool = True) -> Tensor:
-    """Cut video segments; stage II normalises in float16, so the golden inputs are rounded so."""
-    frames = crop_square(recipe().fake_video(salt)[:250], 224, None)
-    if not is_half:
-        return cut_frames(frames, starts_s, 0.64, Frames())
-    raw = cut_frames(frames, starts_s, 0.64, Frames(mean=0.0, std=1.0)).half()
-    return raw.sub_(0.5).div_(0.5).float()
+@cache
+def stage_two_input(offset_s: float) -> tuple[Tensor, Tensor]:
+    """Segments of the fixed draw of the golden arrays, mel ``(S, F, Ta)`` and pictures."""
+    clip, layout = published_input(), SegmentLayout()
+    crop = fixed_crop(clip, OffsetGrid(), crop_s(layout), offset_s, VISION_START_S)
+    return cut_segments(clip, crop, layout, Frames(), LogMel())
 
 
-def segment_starts(offset_s: float = 0.0, num: int = 14) -> list[float]:
-    first = VISION_START_S + CROP_MARGIN_S + offset_s
-    return [round(first + t, 6) for t in SegmentLayout(num_segments=num).starts_s]
+def stage_one_input(num_segments: int, salt: str = SALT) -> tuple[Tensor, Tensor]:
+    """Segments in the middle of the whole clip."""
+    layout = SegmentLayout(num_segments=num_segments, step_s=0.64)
+    clip = published_input(salt)
+    return cut_segments(clip, None, layout, Frames(), LogMel(), in_float16=False)
 
 
 def test_mel_segments_equal_the_published_transform() -> None:
     golden = arrays("preprocess")
-    mel = mels(segment_starts(OFFSET_S), early=1)
+    mel, _ = stage_two_input(OFFSET_S)
     for segment in (0, 6, 13):
         assert largest(mel[segment], golden[f"mel_seg{segment}"][0]) < 1e-4
     assert largest(mel.mean((1, 2)), golden["mel_mean"]) < 1e-4
@@ -76,33 +79,50 @@ def test_mel_segments_equal_the_published_transform() -> None:
 
 def test_pictures_equal_the_published_transform() -> None:
     golden = arrays("preprocess")
-    rgb = pictures([segment_starts()[0], segment_starts()[13]])
-    ours = rgb[:, :, [0, 15]][:, :, :, [0, 111, 223], ::7].transpose(1, 2)
-    assert largest(ours, golden["rgb_slice"]) < 1e-3
-    exact = cut_frames(
-        crop_square(recipe().fake_video(SALT)[:250], 224, None),
-        [segment_starts()[0], segment_starts()[13]],
-        0.64,
-        Frames(),
-    )
-    assert float((exact - rgb).abs().max()) < 2e-3  # what float16 costs the published loader
+    _, rgb = stage_two_input(OFFSET_S)
+    ours = rgb[[0, 13]][:, :, [0, 15]][:, :, :, [0, 111, 223], ::7].transpose(1, 2)
+    assert np.array_equal(ours.half().numpy(), golden["rgb_slice"])
+    assert largest(rgb.double().mean((2, 3, 4)), golden["rgb_mean"]) < 1e-6
+    assert largest(rgb.double().transpose(1, 2).flatten(3).std((1, 3)), golden["rgb_std"]) < 1e-6
+
+
+def test_the_fixed_draw_is_labelled_as_published() -> None:
+    golden = arrays("preprocess")
+    crop = fixed_crop(published_input(), OffsetGrid(), 5.0, OFFSET_S, VISION_START_S)
+    assert crop.target == int(golden["offset_target"])
+    assert np.float32(crop.offset_s) == golden["offset_label"]
+
+
+def test_reading_right_differs_from_the_published_reading_by_its_quirks() -> None:
+    mel, rgb = stage_two_input(OFFSET_S)
+    samples, clip = recipe().fake_audio(SALT), published_input()
+    draw = fixed_draw(0, 10.0, SegmentLayout(), OffsetGrid(), OFFSET_S, VISION_START_S, 25.0)
+    audio_starts = [round(draw.audio_start_s + t, 6) for t in SegmentLayout().starts_s]
+    right = cut_audio(samples, audio_starts, 0.64, LogMel())
+    early = cut_audio(np.roll(samples, 1), audio_starts, 0.64, LogMel())
+    assert largest(mel, early.numpy()) < 1e-4  # int(28799.99...) is one sample early
+    assert largest(mel, right.numpy()) > 1e-2
+    vision_starts = [round(draw.vision_start_s + t, 6) for t in SegmentLayout().starts_s[:1]]
+    exact = cut_frames(crop_square(clip.frames, 224, None), vision_starts, 0.64, Frames())
+    assert 0 < largest(rgb[:1], exact.numpy()) < 2e-3  # what float16 costs the published loader
 
 
 def test_stage_one_transform_is_equal_in_full_precision() -> None:
     golden = arrays("preprocess_stage1")
-    starts = [round(13 / 25 + 0.64 * i, 6) for i in range(14)]
-    mel = mels(starts)
+    mel, rgb = stage_one_input(14)
     assert largest(mel[0].T, golden["mel_seg0"]) < 1e-4
     assert largest(mel[13].T, golden["mel_seg13"]) < 1e-4
-    rgb = pictures([starts[0], starts[13]], is_half=False)
-    assert largest(rgb[:, :, [0, 15]][:, :, :, [0, 111, 223], ::7], golden["rgb_slice"]) < 1e-5
+    assert largest(mel.double().mean((1, 2)), golden["mel_mean"]) < 1e-4
+    ours = rgb[[0, 13]][:, :, [0, 15]][:, :, :, [0, 111, 223], ::7]
+    assert largest(ours, golden["rgb_slice"]) < 1e-5
+    assert largest(rgb.double().mean((2, 3, 4)), golden["rgb_mean"]) < 1e-5
 
 
 @pytest.mark.slow
 def test_ast_equals_the_published_code(model: SyncModel) -> None:
     golden = arrays("features")
     vit = model.audio.extractor.vit
-    mel = mels(segment_starts(OFFSET_S)[:2], early=1)
+    mel = stage_two_input(OFFSET_S)[0][:2]
     seen = record(
         {"embed": vit.norm_pre, "block0": vit.blocks[0], "last": vit.norm, "feat": model.audio},
         lambda: model.audio(mel),
@@ -117,7 +137,7 @@ def test_motionformer_equals_the_published_code(model: SyncModel) -> None:
     golden = arrays("features")
     extractor = model.vision.extractor
     block = extractor.blocks[0]
-    rgb = pictures(segment_starts()[:1])
+    rgb = stage_two_input(OFFSET_S)[1][:1]
     tokens: list[Tensor] = []
     hook = block.register_forward_pre_hook(lambda _m, inputs: tokens.append(inputs[0]))
     seen = record(
@@ -157,9 +177,9 @@ def test_sync_head_equals_the_published_transformer() -> None:
 @pytest.mark.slow
 def test_the_whole_model_equals_the_published_code(model: SyncModel) -> None:
     golden = arrays("e2e")
-    vision = _tokens(model.vision, pictures(segment_starts()))
+    vision = _tokens(model.vision, stage_two_input(OFFSET_S)[1])
     for name, offset_s in (("off1", 0.6), ("off2", -1.0)):
-        audio = _tokens(model.audio, mels(segment_starts(offset_s), early=1))
+        audio = _tokens(model.audio, stage_two_input(offset_s)[0])
         with torch.no_grad():
             assert largest(model.classify(audio, vision), golden[f"logits_{name}"]) < 5e-4
         if name == "off1":
@@ -181,10 +201,8 @@ def test_stage_one_embeddings_equal_the_published_code(model: SyncModel) -> None
     for modality, prefix in (("audio", "a_encoder."), ("vision", "v_encoder.")):
         fill(towers[modality].extractor, prefix, "avclip_stage1_keys.csv")
         fill(towers[modality].aggregator, prefix, "avclip_stage1_keys.csv", is_aggregator=True)
-    starts = [round((250 - 32) // 2 / 25 + 0.64 * i, 6) for i in range(2)]
-    salts = (SALT, f"{SALT}/b")
-    mel = torch.cat([mels(starts, salt) for salt in salts])
-    rgb = torch.cat([pictures(starts, salt, is_half=False) for salt in salts])
+    inputs = [stage_one_input(2, salt) for salt in (SALT, f"{SALT}/b")]
+    mel, rgb = (torch.cat(parts) for parts in zip(*inputs, strict=True))
     audio = towers["audio"].embed(towers["audio"].encode(mel))
     vision = towers["vision"].embed(towers["vision"].encode(rgb, chunk=1))
     assert largest(audio, golden["afeat"]) < 2e-5

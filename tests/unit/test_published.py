@@ -1,0 +1,181 @@
+"""The published reading against tables made with the published code."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from golden import arrays, needs_golden
+
+from zoo.data.published import (
+    JITTER_S,
+    Crop,
+    RawClip,
+    class_grid,
+    class_of,
+    crop_s,
+    fixed_crop,
+    place_segments,
+    random_crop,
+    read_clip,
+    synchronizability_crop,
+    synchronizability_crop_s,
+    trim,
+)
+from zoo.errors import MediaError
+from zoo.timeline import OffsetGrid, SegmentLayout
+
+GRID, LAYOUT = OffsetGrid(), SegmentLayout()
+CLIPS = Path(__file__).parents[3] / "shared" / "clips"
+needs_clips = pytest.mark.skipif(not CLIPS.exists(), reason="../shared/clips is not here")
+
+
+def blank(num_frames: int = 250, num_samples: int = 160_000) -> RawClip:
+    return RawClip(
+        np.zeros((num_frames, 1, 1, 3), np.uint8), np.zeros(num_samples, np.float32), 25.0, 16_000
+    )
+
+
+@needs_golden
+def test_classes_are_the_published_ones_ties_included() -> None:
+    golden = arrays("indices")
+    assert np.array_equal(class_grid(GRID), golden["class_grid"])
+    assert np.array_equal(
+        np.append(class_grid(GRID), np.float32(4.48)), golden["class_grid_extreme"]
+    )
+    assert [class_of(q, GRID) for q in golden["quant_in"]] == golden["quant_idx"].tolist()
+
+
+@needs_golden
+def test_segments_lie_where_the_published_code_puts_them() -> None:
+    golden = arrays("indices")
+    for row, (segments, step, frames, samples) in enumerate(golden["seg_settings"]):
+        layout = SegmentLayout(num_segments=int(segments), step_s=round(0.64 * step, 6))
+        vision, audio = place_segments(layout, int(frames), int(samples))
+        assert np.array_equal(vision, golden[f"seg{row:02d}_v"]), row
+        assert np.array_equal(audio, golden[f"seg{row:02d}_a"]), row
+
+
+@needs_golden
+def test_fixed_draws_start_where_the_published_ones_do() -> None:
+    golden = arrays("indices")
+    expected = golden["crop_audio_start"]
+    for k in range(len(expected)):
+        for column, offset_s in enumerate(golden["class_grid"]):
+            try:
+                crop = fixed_crop(blank(), GRID, 5.0, float(offset_s), k / 25)
+            except MediaError:
+                assert expected[k, column] == -1, (k, offset_s)
+                continue
+            assert crop.first_sample == expected[k, column], (k, offset_s)
+    starts = [
+        fixed_crop(blank(), GRID, 5.0, 0.0, round(0.04 * k, 2)).first_frame for k in range(126)
+    ]
+    assert starts == golden["crop_video_start"].tolist()
+    assert sum(start != k for k, start in enumerate(starts)) == 7
+
+
+@needs_golden
+def test_random_crops_follow_the_published_stream_of_random_numbers() -> None:
+    rng = random.Random(1337)
+    for row in arrays("indices")["train_crop_draws"]:
+        before = rng.getstate()
+        plain = random_crop(blank(), GRID, crop_s(LAYOUT), rng)
+        rng.setstate(before)
+        crop = random_crop(blank(), GRID, crop_s(LAYOUT), rng, JITTER_S)
+        jitter = crop.first_sample - plain.first_sample
+        ours = (
+            crop.offset_s,
+            crop.start_s,
+            crop.first_frame,
+            crop.first_sample,
+            jitter,
+            crop.target,
+        )
+        assert ours == tuple(row)
+
+
+@needs_golden
+def test_random_segments_follow_the_published_stream_of_random_numbers() -> None:
+    rng, layout = random.Random(1337), SegmentLayout(step_s=0.64)
+    for row in arrays("indices")["train_seg_draws"]:
+        vision, audio = place_segments(layout, 250, 160_000, rng=rng, jitter_s=JITTER_S)
+        assert (vision[0, 0], audio[0, 0]) == tuple(row)
+
+
+@needs_golden
+def test_synchronizability_draws_follow_the_published_stream_of_random_numbers() -> None:
+    rng, layout = random.Random(1337), SegmentLayout(num_segments=13)
+    assert synchronizability_crop_s(layout) == 4.48
+    assert synchronizability_crop_s(LAYOUT) == 4.8
+    for row in arrays("indices")["train_sync_draws"]:
+        crop = synchronizability_crop(blank(), GRID, 4.48, rng, JITTER_S)
+        assert _columns(crop) == tuple(row)
+
+
+def _columns(crop: Crop) -> tuple[float, ...]:
+    return (
+        crop.offset_s,
+        crop.start_s,
+        crop.first_frame,
+        crop.first_sample,
+        crop.is_synchronizable,
+        crop.target,
+        crop.num_frames,
+        crop.num_samples,
+    )
+
+
+@needs_clips
+@pytest.mark.parametrize(
+    ("name", "end_s", "num_frames", "num_samples", "size"),
+    [
+        ("3qesirWAGt4_20000_30000.mp4", None, 250, 160_768, (256, 454)),
+        ("ZYc410CE4Rg_0_10000.mp4", None, 250, 160_768, (256, 340)),
+        ("00018.mp4", None, 393, 251_904, (256, 454)),
+        ("00018.mp4", 11.0, 276, 176_128, (256, 454)),
+    ],
+)
+def test_real_clips_are_read_whole(
+    name: str, end_s: float | None, num_frames: int, num_samples: int, size: tuple[int, int]
+) -> None:
+    clip = read_clip(next(CLIPS.rglob(name)), end_s=end_s)
+    assert clip.frames.shape == (num_frames, *size, 3)
+    assert clip.samples.shape == (num_samples,)
+    assert (clip.samples.dtype, clip.fps, clip.sample_rate_hz) == (np.float32, 25.0, 16_000)
+    kept = trim(clip)
+    assert (len(kept.frames), len(kept.samples)) == (250, 160_000)
+
+
+@needs_clips
+def test_the_audio_can_be_shifted() -> None:
+    path = next(CLIPS.rglob("ZYc410CE4Rg_0_10000.mp4"))
+    plain, late, early = (read_clip(path, audio_shift_s=s).samples for s in (0.0, 0.064, -0.064))
+    assert not late[:1024].any()
+    assert np.array_equal(late[1024:], plain)
+    assert np.array_equal(early, plain[1024:])
+
+
+def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"gone\.mp4 cannot be read"):
+        read_clip(tmp_path / "gone.mp4")
+    (tmp_path / "text.mp4").write_text("hello")
+    with pytest.raises(MediaError, match=r"text\.mp4 cannot be read"):
+        read_clip(tmp_path / "text.mp4")
+
+
+def test_a_clip_no_longer_than_the_crop_is_refused() -> None:
+    with pytest.raises(MediaError, match="too short"):
+        random_crop(blank(125, 80_000), GRID, 5.0, random.Random(0))
+    with pytest.raises(MediaError, match="too short"):
+        synchronizability_crop(blank(200, 128_000), GRID, 4.48, _always_apart())
+    with pytest.raises(MediaError, match="14 segments do not fit into 100 frames"):
+        place_segments(LAYOUT, 100, 64_000)
+
+
+def _always_apart() -> random.Random:
+    rng = random.Random(0)
+    rng.random = lambda: 0.9  # type: ignore[method-assign]
+    return rng
