@@ -14,6 +14,7 @@ from zoo.contracts import Frames, HeadInput, LogMel
 from zoo.data.frontend import crop_square, cut_audio, cut_frames
 from zoo.data.published import RawClip, crop_s, cut_segments, fixed_crop, trim
 from zoo.evaluation.metrics import score_logits
+from zoo.evaluation.ranking import published_metrics
 from zoo.hooks import registry
 from zoo.model import SyncModel, Tower
 from zoo.timeline import OffsetGrid, SegmentLayout, count_steps, fixed_draw
@@ -223,7 +224,7 @@ def _avclip(audio: Tensor, vision: Tensor) -> float:
     return float(objective.contrast(audio, vision, lambda x: x)["loss"].detach())  # type: ignore[operator]
 
 
-def test_accuracies_equal_the_published_metrics() -> None:
+def test_metrics_equal_the_published_ones() -> None:
     golden = arrays("metrics")
     logits = features("metric_logits", 210, 21)
     targets = torch.arange(210) % 21
@@ -232,6 +233,27 @@ def test_accuracies_equal_the_published_metrics() -> None:
     scores = score_logits(logits, targets, OffsetGrid())
     assert scores.accuracy == pytest.approx(float(golden["m21_accuracy_1"]), abs=1e-6)
     assert scores.within_one == pytest.approx(float(golden["m21_accuracy_1_tol1"]), abs=1e-6)
+    assert_published(published_metrics(logits, targets), "m21", 5)
+    logits = features("metric_logits2", 100, 2)
+    targets = torch.arange(100) % 2
+    logits[torch.arange(100), targets] += 0.8
+    assert_published(published_metrics(logits, targets), "m2", 2)
+
+
+def assert_published(ours: dict[str, float | None], prefix: str, top: int) -> None:
+    golden = arrays("metrics")
+    names = {
+        "accuracy_1": "accuracy_1",
+        f"accuracy_{top}": f"accuracy_{top}",
+        "within_one_1": "accuracy_1_tol1",
+        f"within_one_{top}": f"accuracy_{top}_tol1",
+        "mean_average_precision": "mAP",
+        "roc_auc": "mROCAUC",
+        "d_prime": "dprime",
+    }
+    for name, theirs in names.items():
+        if f"{prefix}_{theirs}" in golden:
+            assert ours[name] == pytest.approx(float(golden[f"{prefix}_{theirs}"]), abs=1e-6), name
 
 
 def test_shifted_windows_equal_the_published_validation() -> None:

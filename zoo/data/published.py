@@ -217,7 +217,7 @@ def synchronizability_crop(
         MediaError: if the clip cannot hold two crops without common content.
     """
     is_synchronizable = rng.random() < 0.5
-    offsets = class_grid(grid) if is_synchronizable else np.float32([-length_s, length_s])
+    offsets = class_grid(grid) if is_synchronizable else np.array([-length_s, length_s], np.float32)
     offset_s = round(float(rng.choice(offsets)), 2)
     crop = _random_start(clip, grid, length_s, offset_s, rng)
     crop = replace(crop, is_synchronizable=is_synchronizable)
