@@ -129,13 +129,15 @@ class WeightsFormat:
     """A layout in which others publish the weights of one extractor.
 
     ``read(tensors, config, positions)`` returns the state dict of the extractor that ``config``
-    builds, and raises ModelError if the tensors do not fit it.
+    builds, and raises ModelError if the tensors do not fit it.  ``names(tensor)`` says under which
+    names the layout keeps a tensor of the extractor; several are stacked along the first axis.
     """
 
     name: str
     recognises: Callable[[Collection[str]], bool]
     """Says from the names of its tensors whether a checkpoint is of this layout."""
     read: Callable[[Mapping[str, Tensor], Any, Positions], dict[str, Tensor]]
+    names: Callable[[str], tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +227,19 @@ class ClipRecord(ComponentConfig):
     fixed_start_s: float | None = Field(
         None, ge=0, description="start of the video crop that goes with it, seconds"
     )
+    length_s: tuple[float, float] | None = Field(
+        None, description="shortest and longest length of the clip, seconds; others are rejected"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeftOut:
+    """A listed clip without a file (``id``, ``split``), or a file that is not used (``path``)."""
+
+    reason: str
+    id: str | None = None
+    split: Literal["train", "valid", "test"] | None = None
+    path: Path | None = None
 
 
 class DatasetAdapter(ABC):
@@ -238,9 +253,9 @@ class DatasetAdapter(ABC):
             ManifestError: if the folder is not of this data set or holds no clip.
         """
 
-    def left_out(self) -> list[tuple[str, str]]:
-        """Return the official clips that the last scan left out: (id, reason)."""
-        return []
+    def left_out(self) -> list[LeftOut] | None:
+        """Return what the last scan left out; None if the data set has no official list."""
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)

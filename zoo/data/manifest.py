@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from zoo.errors import ManifestError, MediaError
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+LENGTH_TOLERANCE_S = 0.04  # a frame at 25 fps
 FIXED_DRAW = ("fixed_offset_s", "fixed_start_s")
 Progress = Callable[[int, int], None]
 """Called with the number of clips done and the number of all."""
@@ -218,6 +220,9 @@ def _probe(record: ClipRecord) -> Clip | str:
         require_streams(info)
     except MediaError as error:
         return str(error)
+    wrong_length = describe_length(info.common_s, record.length_s)
+    if wrong_length:
+        return wrong_length
     assert info.video is not None
     assert info.audio is not None
     return Clip(
@@ -234,6 +239,16 @@ def _probe(record: ClipRecord) -> Clip | str:
         fixed_offset_s=record.fixed_offset_s,
         fixed_start_s=record.fixed_start_s,
     )
+
+
+def describe_length(duration_s: float, length_s: tuple[float, float] | None) -> str | None:
+    """Say why a clip is too short or too long for its data set; None where it is neither."""
+    shortest_s, longest_s = length_s or (0.0, math.inf)
+    if duration_s < shortest_s - LENGTH_TOLERANCE_S:
+        return f"too short: {duration_s:.2f} s, the data set has clips of {shortest_s:g} s and more"
+    if duration_s > longest_s + LENGTH_TOLERANCE_S:
+        return f"too long: {duration_s:.2f} s, expected at most {longest_s:g} s; cut the clip first"
+    return None
 
 
 def _hashed(clip: Clip) -> list[Any]:

@@ -1,0 +1,86 @@
+"""Names of clips cut from YouTube videos: an id of 11 characters, and when the clip starts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from zoo.data.listed import NotListedError
+
+ID_LENGTH = 11
+ID = re.compile(r"[0-9A-Za-z_-]{11}")
+LISTED = re.compile(r"(?:.*/)?([0-9A-Za-z_-]{11})_(\d+)_(\d+)")
+NUMBER = r"(\d+(?:\.\d+)?)"
+TIMES = re.compile(rf"[_-]{NUMBER}(?:[_-]{NUMBER})?")
+MS_PER_S = 1000
+
+
+def clip_id(video: str, start_s: float, end_s: float) -> str:
+    """Return the official name of a clip: ``<id>_<start>_<end>`` in milliseconds."""
+    return f"{video}_{round(start_s * MS_PER_S)}_{round(end_s * MS_PER_S)}"
+
+
+def seconds_of(listed_id: str) -> tuple[float, float]:
+    """Return start and end that an official name states, seconds.
+
+    Raises:
+        ValueError: if it is no official name.
+    """
+    found = LISTED.fullmatch(listed_id)
+    if found is None:
+        raise ValueError(f"'{listed_id}' is not <id>_<start ms>_<end ms>")
+    return int(found[2]) / MS_PER_S, int(found[3]) / MS_PER_S
+
+
+class YouTubeNames:
+    """Says which listed clip a file is.
+
+    Files are named in many ways: ``<id>_30000_40000`` (milliseconds), ``<id>_30_40``,
+    ``<id>_30.000_40.000``, ``<id>_30``, ``<id>_000030`` (seconds), ``<id>``, each also with a Y in
+    front.  The list says which reading is meant.
+    """
+
+    def __init__(self, listed_ids: Iterable[str]):
+        self._by_video: dict[str, list[str]] = {}
+        for listed_id in listed_ids:
+            found = LISTED.fullmatch(listed_id)
+            if found:
+                self._by_video.setdefault(found[1], []).append(listed_id)
+
+    def __call__(self, path: Path) -> str:
+        """Return the listed clip that a file is by its name.
+
+        Raises:
+            NotListedError: if it is none of them.
+        """
+        readings = [stem for stem in (path.stem, path.stem.removeprefix("Y")) if _is_named(stem)]
+        if not readings:
+            raise NotListedError("not named like a clip: 11 characters of a video, then its times")
+        known = [stem for stem in readings if stem[:ID_LENGTH] in self._by_video]
+        if not known:
+            raise NotListedError("a video that is in none of the lists")
+        clips = self._by_video[known[0][:ID_LENGTH]]
+        times = known[0][ID_LENGTH:]
+        fitting = [clip for clip in clips if not times or _fits(times, *seconds_of(clip))]
+        if not fitting:
+            raise NotListedError("another part of a listed video")
+        if len(fitting) > 1:
+            raise NotListedError("several clips of this video are listed: name the file with times")
+        return fitting[0]
+
+
+def _is_named(stem: str) -> bool:
+    times = stem[ID_LENGTH:]
+    return bool(ID.fullmatch(stem[:ID_LENGTH]) and (not times or TIMES.fullmatch(times)))
+
+
+def _fits(times: str, start_s: float, end_s: float) -> bool:
+    found = TIMES.fullmatch(times)
+    assert found is not None
+    given = [float(number) for number in found.groups() if number is not None]
+    meant = (start_s, end_s)[: len(given)]
+    return any(
+        all(abs(a / unit - b) < 0.5 / MS_PER_S for a, b in zip(given, meant, strict=True))
+        for unit in (1, MS_PER_S)
+    )
