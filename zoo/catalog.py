@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from zoo.contracts import ComponentConfig
 from zoo.errors import ModelError, suggest
 
 HOME_VARIABLE = "ZOO_HOME"
+WEIGHTS, CONFIG = "model.safetensors", "model.json"
 
 
 class Download(ComponentConfig):
     """Where the weights of an entry come from, and in which layout."""
 
-    url: str = Field(description="address of the file")
+    url: str = Field(pattern=r"^https?://\S+$", description="address of the file")
     format: str = Field(description="layout of the file: zoo list formats")
-    md5: str = Field("", description="beginning of its MD5, as far as its authors publish it")
-    sha256: str = Field("", description="its SHA-256, where known")
+    md5: str = Field(
+        "",
+        pattern="^[0-9a-f]{0,32}$",
+        description="beginning of its MD5, as far as its authors publish it",
+    )
+    sha256: str = Field("", pattern="^([0-9a-f]{64})?$", description="its SHA-256, where known")
     num_bytes: int | None = Field(None, gt=0, description="its size, where known")
 
 
 class CatalogEntry(ComponentConfig):
-    """One named model."""
+    """One named model, or the weights of one extractor to start from."""
 
     summary: str = Field(description="what it is, in one sentence")
-    folder: str = Field(description="model folder, relative to the catalog's own folder")
+    kind: Literal["model", "extractor"] = Field("model", description="what the weights are of")
+    folder: str = Field("", description="model folder, relative to the catalog's own folder")
     download: Download | None = Field(None, description="weights to pull; None: they are here")
     preset: str = Field("", description="size of its components")
     trained_on: str = Field("", description="data it has seen")
@@ -40,6 +48,12 @@ class CatalogEntry(ComponentConfig):
     license: str = Field("", description="of the weights")
     source: str = Field("", description="who made it")
 
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> CatalogEntry:
+        if bool(self.folder) == (self.download is not None):
+            raise ValueError("give either a folder or a download")
+        return self
+
 
 def shipped_catalog() -> Path:
     """Return the catalog that comes with the package: beside it, or at the checkout's root."""
@@ -47,20 +61,38 @@ def shipped_catalog() -> Path:
     return inside if inside.exists() else Path(__file__).parents[1] / "catalog.yaml"
 
 
-def user_catalog() -> Path:
-    """Return the user's own catalog: ``$ZOO_HOME/catalog.yaml``, by default in ``~/.zoo``."""
+def zoo_home() -> Path:
+    """Return where the user's own models are: ``$ZOO_HOME``, by default ``~/.zoo``."""
     home = os.environ.get(HOME_VARIABLE)
-    return (Path(home) if home else Path.home() / ".zoo") / "catalog.yaml"
+    return Path(home) if home else Path.home() / ".zoo"
+
+
+def user_catalog() -> Path:
+    """Return the user's own catalog: ``$ZOO_HOME/catalog.yaml``."""
+    return zoo_home() / "catalog.yaml"
 
 
 def read_catalog() -> dict[str, tuple[CatalogEntry, Path]]:
-    """Return all entries by name, with their folders; the user's own come last and win."""
+    """Return all entries by name, with where they are; the user's own come last and win.
+
+    A model is a folder.  The weights of an extractor are a file, as their authors publish it.
+    What must be pulled first is not there before.
+    """
     found = {}
     package = Path(__file__).parent
-    for file, root in ((shipped_catalog(), package), (user_catalog(), user_catalog().parent)):
+    for file, root in ((shipped_catalog(), package), (user_catalog(), zoo_home())):
         for name, entry in _read_file(file).items():
-            found[name] = (entry, root / entry.folder)
+            found[name] = (entry, _pulled_path(name, entry) or root / entry.folder)
     return found
+
+
+def _pulled_path(name: str, entry: CatalogEntry) -> Path | None:
+    if entry.download is None:
+        return None
+    path = zoo_home() / "models" / name
+    if entry.kind == "extractor":
+        path /= PurePosixPath(urlsplit(entry.download.url).path).name
+    return path
 
 
 def _read_file(file: Path) -> dict[str, CatalogEntry]:
@@ -68,25 +100,49 @@ def _read_file(file: Path) -> dict[str, CatalogEntry]:
         return {}
     try:
         models = (yaml.safe_load(file.read_text()) or {}).get("models") or {}
-        return {name: CatalogEntry.model_validate(entry) for name, entry in models.items()}
+        return {name: _parse(file, name, entry) for name, entry in models.items()}
     except (yaml.YAMLError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"the catalog {file} is not valid YAML: {reason}") from None
+
+
+def _parse(file: Path, name: str, entry: object) -> CatalogEntry:
+    try:
+        return CatalogEntry.model_validate(entry)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
+        place = ".".join(str(part) for part in (name, *first["loc"]))
         raise ModelError(f"the catalog {file}: '{place}': {first['msg']}") from None
 
 
-def resolve(name: str | Path) -> Path:
-    """Return the folder of a model, given its catalog name or its folder.
+def find(name: str) -> tuple[CatalogEntry, Path]:
+    """Return an entry and where it is, or will be once it is pulled.
 
     Raises:
-        ModelError: if it is neither.
+        ModelError: if the catalog has no such name.
+    """
+    catalog = read_catalog()
+    if name not in catalog:
+        raise ModelError(
+            f"no model '{name}' in the catalog{suggest(name, catalog) or '.'} See: zoo list models"
+        )
+    return catalog[name]
+
+
+def resolve(name: str | Path) -> Path:
+    """Return where a model is, given its catalog name or its folder.
+
+    The weights of an extractor are a file.
+
+    Raises:
+        ModelError: if it is neither, or must be pulled first.
     """
     catalog = read_catalog()
     if str(name) in catalog:
-        return catalog[str(name)][1]
+        entry, path = catalog[str(name)]
+        if entry.download is not None and not path.exists():
+            raise ModelError(f"'{name}' is not here yet; get it with: zoo pull {name}")
+        return path
     if Path(name).is_dir():
         return Path(name)
     raise ModelError(
@@ -95,13 +151,30 @@ def resolve(name: str | Path) -> Path:
     )
 
 
+def read_description(folder: Path) -> dict[str, Any]:
+    """Read ``model.json``.
+
+    Raises:
+        ModelError: if the folder is not a model folder.
+    """
+    try:
+        description = json.loads((folder / CONFIG).read_text())
+    except OSError:
+        raise ModelError(f"{folder} is not a model folder: it has no {CONFIG}") from None
+    except ValueError:
+        raise ModelError(f"{folder / CONFIG} is damaged: it is not JSON") from None
+    if not isinstance(description, dict):
+        raise ModelError(f"{folder / CONFIG} is damaged: it does not describe a model")
+    return description
+
+
 def add_model(folder: Path, name: str, summary: str) -> Path:
     """Copy a model folder into the user's catalog under a name; return the copy.
 
     Raises:
         ModelError: if the folder is damaged, or the name is taken or not a plain word.
     """
-    from zoo.folder import CONFIG, WEIGHTS, load_model, read_description
+    from zoo.folder import load_model
 
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise ModelError(f"'{name}' cannot be a name: use letters, digits, '-', '_' and '.'")

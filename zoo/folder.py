@@ -12,10 +12,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from zoo.catalog import CONFIG, WEIGHTS, read_description
 from zoo.errors import ModelError
 from zoo.model import ModelConfig, SyncModel, count_parameters, explain
 
-WEIGHTS, CONFIG = "model.safetensors", "model.json"
+__all__ = [
+    "CONFIG",
+    "WEIGHTS",
+    "load_model",
+    "read_description",
+    "save_model",
+    "towers_of",
+    "verify_folder",
+]
 
 
 def save_model(folder: Path, model: SyncModel, **facts: Any) -> None:
@@ -40,20 +49,20 @@ def save_model(folder: Path, model: SyncModel, **facts: Any) -> None:
     (folder / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
 
 
-def read_description(folder: Path) -> dict[str, Any]:
-    """Read ``model.json``.
+def verify_folder(folder: Path) -> dict[str, Any]:
+    """Check that a model folder is whole; return its description.
 
     Raises:
-        ModelError: if the folder is not a model folder.
+        ModelError: if a file is missing or damaged.
     """
-    try:
-        description = json.loads((folder / CONFIG).read_text())
-    except OSError:
-        raise ModelError(f"{folder} is not a model folder: it has no {CONFIG}") from None
-    except ValueError:
-        raise ModelError(f"{folder / CONFIG} is damaged: it is not JSON") from None
-    if not isinstance(description, dict):
-        raise ModelError(f"{folder / CONFIG} is damaged: it does not describe a model")
+    description = read_description(folder)
+    weights = folder / WEIGHTS
+    if not weights.exists():
+        raise ModelError(f"{folder} has no {WEIGHTS}; copy it there or train again")
+    if _sha256(weights) != description.get("sha256"):
+        raise ModelError(
+            f"{weights} is damaged: its hash differs from the one in {CONFIG}; restore the file"
+        )
     return description
 
 
@@ -64,14 +73,8 @@ def load_model(folder: Path) -> SyncModel:
         ModelError: if a file is missing or damaged, or the weights do not fit the config.
         PluginError: if a component is not installed.
     """
-    description = read_description(folder)
+    description = verify_folder(folder)
     weights = folder / WEIGHTS
-    if not weights.exists():
-        raise ModelError(f"{folder} has no {WEIGHTS}; copy it there or train again")
-    if _sha256(weights) != description.get("sha256"):
-        raise ModelError(
-            f"{weights} is damaged: its hash differs from the one in {CONFIG}; restore the file"
-        )
     try:
         model = SyncModel(ModelConfig.model_validate(description.get("config")))
         model.load_state_dict(load_file(weights))
@@ -89,4 +92,5 @@ def towers_of(model: SyncModel) -> nn.ModuleDict:
 
 
 def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -21,7 +21,15 @@ TOO_HEAVY = ("torch", "ray", "av", "timm", "gradio", "matplotlib", "pyarrow")
 
 @pytest.mark.parametrize(
     "words",
-    ["list", "list heads --json", "--help", "train --help", "predict --help", "data --help"],
+    [
+        "list",
+        "list heads --json",
+        "info synchformer-lrs3",
+        "--help",
+        "train --help",
+        "predict --help",
+        "data --help",
+    ],
 )
 def test_light_commands_import_nothing_heavy(words: str) -> None:
     code = (
@@ -75,6 +83,12 @@ def test_catalog_entries_are_whole(name: str | None) -> None:
     entry, folder = read_catalog()[name]
     for word in ("summary", "trained_on", "recipe", "license", "source"):
         assert getattr(entry, word), f"catalog entry '{name}' has no {word}"
+    if entry.download is not None:
+        known = set(registry().formats)
+        for spec in registry().extractors.values():
+            known |= {layout.name for layout in spec.formats}
+        assert entry.download.format in known
+        return
     assert entry.scores, f"catalog entry '{name}' has no scores"
     assert read_description(folder)["sha256"]
     model = load_model(folder)  # checks the hash and that the weights fit the config

@@ -1,4 +1,4 @@
-"""``zoo list``, ``zoo info``, ``zoo catalog add``."""
+"""``zoo list``, ``zoo info``, ``zoo pull``, ``zoo catalog add``."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from zoo.cli.output import print_json
+from zoo.cli.output import byte_bar, print_json
+from zoo.errors import ModelError, ZooError
 
-Kind = Literal["all", "models", "extractors", "aggregators", "heads", "objectives", "datasets"]
+Kind = Literal[
+    "all", "models", "extractors", "aggregators", "heads", "objectives", "datasets", "formats"
+]
 
 
 def list_components(
@@ -34,8 +38,10 @@ def list_components(
         if not rows:
             continue
         table = Table(title=title, title_justify="left", show_header=False, box=None)
+        table.add_column(no_wrap=True)
         for row in rows:
-            table.add_row(f"[bold]{row['name']}[/]", row["summary"], f"[dim]{row['plugin']}[/]")
+            remark = row["plugin"] if row.get("is_here", True) else "zoo pull"
+            table.add_row(f"[bold]{row['name']}[/]", row["summary"], f"[dim]{remark}[/]")
         console.print(table)
         console.print()
     for failure in registry().failures:
@@ -47,8 +53,8 @@ def _tables() -> dict[str, list[dict[str, Any]]]:
     from zoo.hooks import registry
 
     models = [
-        {"name": name, "summary": entry.summary, "plugin": ""}
-        for name, (entry, _) in read_catalog().items()
+        {"name": name, "summary": entry.summary, "plugin": "", "is_here": path.exists()}
+        for name, (entry, path) in read_catalog().items()
     ]
     found = registry()
     extractors = {**found.pairs, **found.extractors}
@@ -58,6 +64,7 @@ def _tables() -> dict[str, list[dict[str, Any]]]:
         "heads": found.heads,
         "objectives": found.objectives,
         "datasets": found.datasets,
+        "formats": found.formats,
     }
     tables = {"models": models}
     for kind, specs in kinds.items():
@@ -83,42 +90,64 @@ def info(
 
     Example: zoo info tiny-synthetic
     """
-    from zoo.catalog import read_catalog, resolve
-    from zoo.folder import read_description
+    from zoo.catalog import read_catalog, read_description, resolve
 
-    folder = resolve(model)
-    description = read_description(folder)
     catalog = read_catalog()
-    entry = catalog[model][0].model_dump() if model in catalog else {}
-    facts = {"name": model, "folder": str(folder), **entry, **description}
+    entry, path = catalog[model] if model in catalog else (None, resolve(model))
+    description = read_description(path) if path.is_dir() else {}
+    card = entry.model_dump() if entry is not None else {}
     if as_json:
-        print_json(facts)
+        place = {"name": model, "folder": str(path), "is_here": path.exists()}
+        print_json({**card, **place, **description})
         return
+    table = Table(show_header=False, box=None)
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
+    for name, value in {
+        "summary": card.get("summary", ""),
+        "folder": str(path) if path.exists() else f"not here yet: zoo pull {model}",
+        **_parts(description),
+        **_origin(card.get("download")),
+        "trained on": card.get("trained_on", ""),
+        "recipe": card.get("recipe", ""),
+        "license": card.get("license", ""),
+        "source": card.get("source", ""),
+        "sha256": description.get("sha256", ""),
+    }.items():
+        if value:
+            table.add_row(f"[bold]{name}[/]", escape(str(value)))
+    for name, scores in (card.get("scores") or description.get("scores") or {}).items():
+        table.add_row(f"[bold]score: {escape(name)}[/]", escape(_one_line(scores)))
+    Console().print(table)
+
+
+def _parts(description: dict[str, Any]) -> dict[str, str]:
+    """Say what a model is made of, from the description in its folder."""
+    if not description:
+        return {}
     config = description["config"]
-    head = (config.get("head") or {}).get("name", "none (stage 1 only)")
     layout, grid = config["layout"], config["grid"]
-    rows = {
-        "summary": entry.get("summary", ""),
-        "folder": str(folder),
+    return {
         "audio": config["audio"]["extractor"]["name"],
         "video": config["vision"]["extractor"]["name"],
-        "head": head,
+        "head": (config.get("head") or {}).get("name", "none (stage 1 only)"),
         "parameters": f"{description['parameters'] / 1e6:.2f} M",
         "segments": f"{layout['num_segments']} of {layout['segment_s']:g} s, "
         f"every {layout['step_s']:g} s",
         "offsets": f"{grid['num_classes']} from {grid['min_s']:g} s to {grid['max_s']:g} s",
-        "trained on": entry.get("trained_on", ""),
-        "recipe": entry.get("recipe", ""),
-        "license": entry.get("license", ""),
-        "sha256": description["sha256"],
     }
-    table = Table(show_header=False, box=None)
-    for name, value in rows.items():
-        if value:
-            table.add_row(f"[bold]{name}[/]", str(value))
-    for name, scores in (entry.get("scores") or description.get("scores") or {}).items():
-        table.add_row(f"[bold]score: {name}[/]", _one_line(scores))
-    Console().print(table)
+
+
+def _origin(download: dict[str, Any] | None) -> dict[str, str]:
+    """Say where a published checkpoint comes from."""
+    if download is None:
+        return {}
+    checks = [f"{name} {download[name]}" for name in ("md5", "sha256") if download[name]]
+    return {
+        "download": download["url"],
+        "checked by": ", ".join(checks) or "its size only: no checksum is published",
+        "format": download["format"],
+    }
 
 
 def _one_line(scores: Any) -> str:
@@ -147,3 +176,69 @@ def add(
         soft_wrap=True,
         highlight=False,
     )
+
+
+def pull(
+    names: Annotated[list[str], typer.Argument(help="Catalog names: zoo list models.")],
+    mirror: Annotated[
+        str, typer.Option(help="Address in place of the scheme and host of the original's.")
+    ] = "",
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Download nothing: use the files that are here.")
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the downloaded file beside the converted model.")
+    ] = False,
+    retries: Annotated[int, typer.Option(min=0, help="Failures in a row before giving up.")] = 5,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Longest wait for the next byte, seconds.")
+    ] = 30.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Get published models: download, check, convert.
+
+    A pull that was broken off goes on where it was. ZOO_MIRROR and ZOO_OFFLINE=1 do the same as
+    the options. A model that cannot be had is reported and the others go on.
+
+    Example: zoo pull synchformer-audioset
+    """
+    from zoo.catalog import find
+    from zoo.download import Patience
+    from zoo.pull import Pulled, pull_model
+
+    for name in names:
+        find(name)  # a misspelt name ends the command before hours of downloads
+    patience = Patience(timeout_s=timeout, retries=retries)
+    done: list[Pulled] = []
+    failures: list[str] = []
+    for name in names:
+        try:
+            with byte_bar(name) as (progress, tell):
+                pulled = pull_model(
+                    name,
+                    mirror=mirror,
+                    is_offline=offline,
+                    keeps_file=keep,
+                    patience=patience,
+                    progress=progress,
+                    tell=tell,
+                )
+        except ModelError as error:
+            failures.append(str(error))
+            continue
+        except KeyboardInterrupt:
+            Console(stderr=True).print(
+                f"stopped; what has come is kept. Go on with: zoo pull {' '.join(names)}"
+            )
+            raise typer.Exit(130) from None
+        done.append(pulled)
+        if not as_json:
+            was_here = "is already here" if pulled.was_here else "is here now"
+            Console().print(
+                f"'{name}' {was_here}: {pulled.path}", soft_wrap=True, highlight=False, markup=False
+            )
+    if as_json:
+        print_json([{**vars(pulled), "path": str(pulled.path)} for pulled in done])
+    if failures:
+        others = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        raise ZooError(f"{failures[0]}{others}")

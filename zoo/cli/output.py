@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 
 def print_json(value: Any) -> None:
@@ -30,3 +38,29 @@ def progress_bar(title: str, hidden: bool = False) -> Iterator[Any]:
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def byte_bar(title: str) -> Iterator[tuple[Callable[[int, int | None], None], Callable[..., None]]]:
+    """Show a download on standard error.
+
+    Yields a function of (bytes done, total) and one that prints a message above the bar.
+    """
+    columns = [
+        TextColumn(title, markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    ]
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(title, total=None, visible=False)
+
+        def update(done: int, total: int | None) -> None:
+            progress.update(task, completed=done, total=total, visible=True)
+
+        def tell(message: str) -> None:
+            console.print(f"{title}: {message}", soft_wrap=True, highlight=False, markup=False)
+
+        yield update, tell
