@@ -25,6 +25,22 @@ VIDEO_SUFFIXES = (
     ".ogv",
     ".wmv",
 )
+AUDIO_SUFFIXES = (
+    ".wav",
+    ".flac",
+    ".mp3",
+    ".m4a",
+    ".opus",
+    ".ogg",
+    ".oga",
+    ".aac",
+    ".ac3",
+    ".aif",
+    ".aiff",
+    ".mka",
+    ".weba",
+    ".wma",
+)
 
 
 def find_videos(folder: Path) -> list[Path]:
@@ -33,19 +49,40 @@ def find_videos(folder: Path) -> list[Path]:
     Raises:
         ManifestError: if there is no such folder, or no video in it.
     """
+    return find_files(folder, VIDEO_SUFFIXES, "video")
+
+
+def find_audios(folder: Path) -> list[Path]:
+    """List the files below a folder that may hold sound, videos included.
+
+    Raises:
+        ManifestError: if there is no such folder, or no such file in it.
+    """
+    return find_files(folder, AUDIO_SUFFIXES + VIDEO_SUFFIXES, "audio")
+
+
+def find_files(folder: Path, suffixes: tuple[str, ...], what: str) -> list[Path]:
+    """List the files below a folder that have one of some suffixes, in the order of their names.
+
+    Args:
+        folder: where to look.
+        suffixes: in lower case.
+        what: the name of the kind, for the error.
+
+    Raises:
+        ManifestError: if there is no such folder, or no such file in it.
+    """
     if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise ManifestError(f"{folder} {what}")
+        problem = "is not a folder" if folder.exists() else "does not exist"
+        raise ManifestError(f"{folder} {problem}")
     found = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in VIDEO_SUFFIXES
-        and path.is_file()
-        and not path.name.startswith(".")
+        if path.suffix.lower() in suffixes and path.is_file() and not path.name.startswith(".")
     )
     if not found:
         raise ManifestError(
-            f"{folder} holds no video (looked for {', '.join(VIDEO_SUFFIXES[:5])} and the like)"
+            f"{folder} holds no {what} (looked for {', '.join(suffixes[:5])} and the like)"
         )
     return found
 
