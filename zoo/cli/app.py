@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from zoo.cli import catalog, data, evaluate, predict
+from zoo.cli import catalog, data, desync, evaluate, predict
 from zoo.errors import ZooError
 from zoo.hooks import PLUGIN_FILES_VARIABLE, add_plugin_file, registry
 
@@ -35,8 +35,10 @@ def build_app() -> typer.Typer:
     app.callback()(_options)
     app.command("list")(catalog.list_components)
     app.command("info")(catalog.info)
+    app.command("pull")(catalog.pull)
     app.command("predict")(predict.predict)
     app.command("evaluate")(evaluate.evaluate)
+    app.command("desync")(desync.desync)
     groups["catalog"].command("add")(catalog.add)
     for name, function in data.COMMANDS.items():
         groups["data"].command(name)(function)
