@@ -65,7 +65,7 @@ def curves(records: list[Record], recipe: Recipe) -> Figure:
         for axis in axes[:, column]:
             axis.set_xlabel("optimiser step")
             axis.set_xlim(left=0)
-            _tidy(axis)
+            tidy(axis)
             axis.legend(fontsize=8, framealpha=0.85, edgecolor="none")
     return figure
 
@@ -145,13 +145,14 @@ def _chance(axis: Axes, level: float, label: str) -> None:
     )
 
 
-def _tidy(axis: Axes) -> None:
+def tidy(axis: Axes) -> None:
+    """Leave out what an axis does not need."""
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="y", color="#e6e6e6", linewidth=0.6)
     axis.set_axisbelow(True)
 
 
-def confusion(findings: dict[str, Any]) -> Figure:
+def confusion(findings: dict[str, Any], what: str = "validation draws") -> Figure:
     """Draw how often each true offset is taken for each other one."""
     counts = np.asarray(findings["confusion"], dtype=float)
     offsets_s = findings["offsets_s"]
@@ -160,14 +161,14 @@ def confusion(findings: dict[str, Any]) -> Figure:
     axis = axes[0, 0]
     image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=100, origin="lower")
     ticks = np.linspace(0, len(offsets_s) - 1, min(5, len(offsets_s))).round().astype(int)
-    names = [_signed(offsets_s[i], 1) for i in ticks]
+    names = [signed(offsets_s[i], 1) for i in ticks]
     axis.set_xticks(ticks, names)
     axis.set_yticks(ticks, names)
     axis.set_xlabel("predicted offset, s (positive: the audio is early)")
     axis.set_ylabel("true offset, s")
     exact = 100 * counts.trace() / max(1.0, counts.sum())
     axis.set_title(
-        f"Offsets of {counts.sum():.0f} validation draws: {exact:.1f} % exact "
+        f"Offsets of {counts.sum():.0f} {what}: {exact:.1f} % exact "
         f"(chance {100 / len(offsets_s):.1f} %)",
         fontsize=10,
     )
@@ -196,7 +197,7 @@ def similarity(findings: dict[str, Any]) -> Figure:
         axis.plot(line - example["offset_s"], line, color="black", linestyle="--", linewidth=1)
         axis.set_xlim(first_s, last_s)
         axis.set_ylim(first_s, last_s)
-        axis.set_title(f"{example['clip']}, offset {_signed(example['offset_s'], 1)} s", fontsize=9)
+        axis.set_title(f"{example['clip']}, offset {signed(example['offset_s'], 1)} s", fontsize=9)
         axis.set_xlabel("audio segment starts at, s")
     axes[0, 0].set_ylabel("video segment starts at, s")
     figure.colorbar(image, ax=list(axes[0]), label="cosine similarity", shrink=0.8)
@@ -217,13 +218,13 @@ def correlation(findings: dict[str, Any]) -> Figure:
             example["offset_s"], color=OTHER, linestyle="--", linewidth=1.2, label="true offset"
         )
         axis.plot(best_s, curve.max(), "o", color=VALID, markersize=5, label="highest")
-        true = _signed(example["offset_s"], 2)
+        true = signed(example["offset_s"], 2)
         axis.set_title(
-            f"{example['clip']}: true {true} s, highest at {_signed(best_s, 2)} s", fontsize=9
+            f"{example['clip']}: true {true} s, highest at {signed(best_s, 2)} s", fontsize=9
         )
         axis.set_ylabel("correlation")
         axis.set_xlim(offsets_s[0], offsets_s[-1])
-        _tidy(axis)
+        tidy(axis)
     axes[-1, 0].set_xlabel("offset, s (positive: the audio is early)")
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(),
@@ -236,5 +237,6 @@ def correlation(findings: dict[str, Any]) -> Figure:
     return figure
 
 
-def _signed(value: float, digits: int) -> str:
+def signed(value: float, digits: int) -> str:
+    """Write a number with its sign, zero without one."""
     return f"{value:+.{digits}f}".replace("-", "\u2212") if round(value, digits) else "0"

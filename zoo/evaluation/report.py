@@ -2,94 +2,207 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from zoo.catalog import resolve
+from zoo.contracts import Task
 from zoo.data.clips import ClipReader
 from zoo.data.draws import DrawSource
-from zoo.data.manifest import Manifest
+from zoo.data.manifest import Clip, Manifest
 from zoo.data.source import ClipSource
 from zoo.data.store import FeatureStore, build_store, store_config
 from zoo.errors import ConfigError
-from zoo.evaluation.protocol import Progress, evaluate_rounds
+from zoo.evaluation.protocol import Protocol, find_protocol
+from zoo.evaluation.request import Request, check_task, choose_features, find_device
+from zoo.evaluation.rounds import Member, Outcome, Progress, run_rounds
+from zoo.evaluation.scoring import (
+    control_scores,
+    offset_scores,
+    synchronizability_scores,
+    tiers,
+)
 from zoo.evaluation.sliding import sliding_check
-from zoo.folder import load_model
+from zoo.evaluation.sources import Draws, FixedDraws, PublishedDraws, RandomDraws
+from zoo.folder import load_model, read_description
+from zoo.model import SyncModel
+from zoo.timeline import SegmentLayout
 
 
-def evaluate_manifest(
-    name: str,
-    data: Path,
-    *,
-    split: Literal["train", "valid", "test"] = "test",
-    rounds: int = 25,
-    seed: int = 0,
-    features: Literal["store", "online"] = "store",
-    with_controls: bool = True,
-    device: str = "cpu",
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Evaluate a model on a split of a manifest at random offsets.
+def evaluate_manifest(request: Request, progress: Progress | None = None) -> dict[str, Any]:
+    """Evaluate a model on a split of a manifest.
 
     Args:
-        name: catalog name or model folder.
-        data: manifest.
-        split: which clips.
-        rounds: draws per clip.
-        seed: of the draws.
-        features: ``store`` encodes every clip once on the lattice of offsets, ``online`` decodes
-            and encodes every draw; both see the same draws.
-        with_controls: also score with the audio of another clip, and with either stream blank.
-        device: where to compute.
+        request: what and how.
         progress: is told what is done and what there is in all.
 
+    Returns:
+        Scores, counts, the clips left out with the reason for each, and all that it takes to do
+        the same again.
+
     Raises:
-        ZooError: if the model or the manifest cannot be used.
+        ZooError: if the model, the manifest or the list of offsets cannot be used, or the options
+            contradict each other.
     """
-    model = load_model(resolve(name)).to(device)
+    protocol = find_protocol(request.protocol)
+    is_fixed = protocol.is_fixed or request.offsets is not None
+    features = choose_features(request, is_fixed)
+    device = find_device(request.device)
+    folder = resolve(request.model)
+    model = load_model(folder).to(device)
     if model.head is None:
-        raise ConfigError(f"'{name}' has no head yet: train stage 2 before evaluating")
-    clips = list(Manifest.read(data).select(split).clips)
-    reader = ClipReader(model.vision_frontend, model.audio_frontend)
-    left_out: dict[str, str] = {}
-    source = ClipSource(clips, reader, lambda path, why: left_out.update({str(path): why}))
-    layout, grid = model.config.layout, model.config.grid
-    with tempfile.TemporaryDirectory() as folder:
-        store = None
+        raise ConfigError(f"'{request.model}' has no head yet: train stage 2 before evaluating")
+    trusted = None if request.trust is None else load_model(resolve(request.trust)).to(device)
+    task = check_task(request, model, trusted, is_fixed)
+    split = request.split or protocol.split
+    rounds = request.rounds or (1 if is_fixed else protocol.rounds)
+    manifest = Manifest.read(request.data)
+    clips = list(manifest.select(split).clips)
+    with tempfile.TemporaryDirectory() as temporary:
+        member = Member(model, is_half=request.as_published)
+        judge = None if trusted is None else Member(trusted, is_half=request.as_published)
         if features == "store":
-            config = store_config(model, "float16")
-            where = torch.device(device)
-            for done in build_store(Path(folder), model, reader, clips, config, where):
-                if progress is not None:
-                    progress(done, len(clips))
-            store = FeatureStore(Path(folder), clips, config)
-            left_out |= {str(clips[i].path): why for i, why in store.skipped.items()}
-        draws = DrawSource(source, layout, grid, seed, split, store)
-        report = evaluate_rounds(
-            model, draws, rounds, with_controls=with_controls, progress=progress
+            _build_stores(Path(temporary), clips, member, judge, progress)
+        source = _open_draws(request, protocol, clips, member, judge, task, is_fixed)
+        outcome = run_rounds(
+            source,
+            rounds,
+            member,
+            judge,
+            with_controls=request.with_controls,
+            progress=progress,
         )
-        if store is not None:
-            report["sliding"] = sliding_check(model, store)
-    return {"model": name, "split": split, "seed": seed, **report, "left_out": left_out}
+        scores = _score(request, outcome, source, model, task)
+        if member.store is not None and task == "offset":
+            scores["sliding"] = sliding_check(model, member.store)
+    facts = {
+        "model": request.model,
+        "task": task,
+        "protocol": request.protocol,
+        "reading": "published" if request.as_published else "default",
+        "audio_shift_s": request.audio_shift_s,
+        "is_fixed": is_fixed,
+        "offsets": request.offsets_name if is_fixed else None,
+        "features": features,
+        "split": split,
+        "rounds": rounds,
+        "seed": request.seed,
+        "trust": request.trust,
+        "model_sha256": read_description(folder).get("sha256"),
+        "manifest_sha256": manifest.sha256,
+        "offsets_sha256": request.offsets_sha256,
+        "offset_classes_s": list(model.config.grid.offsets_s),
+        "num_clips": len(set(outcome.clips.tolist())),
+        "num_clips_of_split": len(clips),
+    }
+    left_out = {str(clips[i].path): why for i, why in sorted(source.left_out.items())}
+    return {**facts, **scores, "left_out": left_out}
 
 
-def check_writable(path: Path) -> None:
-    """Find out before a long evaluation whether its report can be written.
+def _build_stores(
+    folder: Path,
+    clips: list[Clip],
+    member: Member,
+    judge: Member | None,
+    progress: Progress | None,
+) -> None:
+    """Encode all clips for both models, once where they share their towers."""
+    member.store = _build_store(folder / "model", clips, member.model, progress)
+    if judge is None:
+        return
+    if _has_same_towers(member.model, judge.model):
+        judge.store = member.store
+    else:
+        judge.store = _build_store(folder / "trust", clips, judge.model, progress)
 
-    Raises:
-        ConfigError: if it cannot.
+
+def _build_store(
+    folder: Path, clips: list[Clip], model: SyncModel, progress: Progress | None
+) -> FeatureStore:
+    reader = ClipReader(model.vision_frontend, model.audio_frontend)
+    config = store_config(model, "float16")
+    for done in build_store(folder, model, reader, clips, config, model.device):
+        if progress is not None:
+            progress(done, len(clips))
+    return FeatureStore(folder, clips, config)
+
+
+def _has_same_towers(a: SyncModel, b: SyncModel) -> bool:
+    if (a.config.audio, a.config.vision) != (b.config.audio, b.config.vision):
+        return False
+    pairs = ((a.audio, b.audio), (a.vision, b.vision))
+    states = [(x.state_dict(), y.state_dict()) for x, y in pairs]
+    return all(torch.equal(x[name], y[name]) for x, y in states for name in x)
+
+
+def _open_draws(
+    request: Request,
+    protocol: Protocol,
+    clips: list[Clip],
+    member: Member,
+    judge: Member | None,
+    task: Task,
+    is_fixed: bool,
+) -> Draws:
+    config = member.model.config
+    vision, audio = member.model.vision_frontend, member.model.audio_frontend
+    layout = _layout_of_draws(request, config.layout, judge, task)
+    fixed, left_out = request.find_fixed(clips) if is_fixed else (None, {})
+    if request.as_published:
+        return PublishedDraws(
+            clips,
+            layout,
+            config.grid,
+            vision,
+            audio,
+            task,
+            request.seed,
+            fixed,
+            protocol.end_s,
+            request.audio_shift_s,
+            left_out,
+        )
+    reader = ClipReader(vision, audio)
+    if fixed is not None:
+        return FixedDraws(clips, reader, layout, config.grid, fixed, left_out)
+    split = request.split or protocol.split
+    source = ClipSource(clips, reader)
+    return RandomDraws(
+        DrawSource(source, layout, config.grid, request.seed, split, member.store, task)
+    )
+
+
+def _layout_of_draws(
+    request: Request, own: SegmentLayout, judge: Member | None, task: Task
+) -> SegmentLayout:
+    """Return the layout of the crops: the longer of two models'.
+
+    As published, a synchronizability model sees the first 13 of 14 segments.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("a").close()
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+    num = own.num_segments
+    if judge is not None:
+        num = max(num, judge.model.config.layout.num_segments)
+    elif request.as_published and task == "synchronizability":
+        num += 1
+    return own.model_copy(update={"num_segments": num})
 
 
-def write_report(report: dict[str, Any], path: Path) -> None:
-    """Write a report as JSON."""
-    path.write_text(json.dumps(report, indent=2) + "\n")
+def _score(
+    request: Request, outcome: Outcome, source: Draws, model: SyncModel, task: Task
+) -> dict[str, Any]:
+    grid, seed = model.config.grid, request.seed
+    if task == "offset":
+        return offset_scores(outcome, source, grid, seed)
+    if not outcome.trust:
+        logits = torch.cat(outcome.logits[""])
+        scores = synchronizability_scores(logits, outcome, seed)
+        return {**scores, "controls": control_scores(outcome)}
+    judged = torch.cat(outcome.trust)
+    return {
+        **offset_scores(outcome.synchronizable(grid), source, grid, seed),
+        "synchronizability": synchronizability_scores(judged, outcome, seed),
+        "tiers": tiers(torch.cat(outcome.logits[""]), judged, outcome, grid, seed),
+    }
