@@ -20,6 +20,15 @@ def test_frames_may_come_one_by_one(tmp_path):
     assert decode(tmp_path / "a.mp4").frames.shape == FRAMES.shape
 
 
+@pytest.mark.parametrize("delay_s", [0.0, 0.3, -0.3])
+def test_sound_in_pieces_is_the_same_file(tmp_path, delay_s):
+    samples = np.random.default_rng(0).normal(0, 0.1, (20_000, 2)).astype(np.float32)
+    pieces = [samples[:100], samples[100:100], samples[100:9000], samples[9000:]]
+    encode(tmp_path / "a.mp4", FRAMES, samples, audio_delay_s=delay_s)
+    encode(tmp_path / "b.mp4", FRAMES, iter(pieces), audio_delay_s=delay_s)
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
 def test_stereo_is_kept(tmp_path):
     encode(tmp_path / "a.mp4", FRAMES, np.zeros((48_000, 2), np.float32), sample_rate_hz=48_000)
     assert probe(tmp_path / "a.mp4").audio.channels == 2

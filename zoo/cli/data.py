@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.errors import ConfigError, ManifestError
+from zoo.cli.prepare import prepare
+from zoo.errors import ManifestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,49 +56,6 @@ def check(
         )
 
 
-def prepare(
-    name: Annotated[str, typer.Argument(help="Data set adapter: zoo list datasets.")],
-    *,
-    videos: Annotated[Path, typer.Option(help="Folder of the videos.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Manifest to write (Parquet).")],
-    valid: Annotated[float | None, typer.Option(help="Share for validation.")] = None,
-    test: Annotated[float | None, typer.Option(help="Share for testing.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the split.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
-    workers: Annotated[int, typer.Option(min=0, help="Threads; 0 is one per processor.")] = 0,
-) -> None:
-    """Make the manifest of a data set.
-
-    Example: zoo data prepare folder --videos my_videos -o my_videos/manifest.parquet
-    """
-    from zoo.data.manifest import SPLITS, build_manifest
-    from zoo.data.progress import clip_progress
-    from zoo.hooks import registry
-
-    spec = registry().dataset(name)
-    options = {"valid": valid, "test": test, "seed": seed}
-    config = _configure(
-        spec.name, spec.config_class, {k: v for k, v in options.items() if v is not None}
-    )
-    with clip_progress("probing") as progress:
-        manifest, rejected = build_manifest(
-            spec.build(config).scan(videos), out, progress, workers or None
-        )
-    counts = {split: sum(clip.split == split for clip in manifest.clips) for split in SPLITS}
-    if as_json:
-        answer = {
-            "manifest": str(out),
-            "clips": counts,
-            "rejected": [{"path": str(path), "reason": reason} for path, reason in rejected],
-        }
-        typer.echo(json.dumps(answer, indent=2))
-        return
-    for path, reason in rejected:
-        typer.echo(f"left out {path}: {reason}")
-    shown = ", ".join(f"{count} {split}" for split, count in counts.items())
-    typer.echo(f"{len(manifest.clips)} clips ({shown}), {len(rejected)} left out: {out}")
-
-
 def merge(
     manifests: Annotated[list[Path], typer.Argument(help="Manifests to join.")],
     *,
@@ -141,20 +99,6 @@ def shift(
         typer.echo(json.dumps(answer, indent=2))
         return
     typer.echo(f"{out}: if {clip.name} was in sync, then here {meaning} (offset {change_s:+g} s)")
-
-
-def _configure(name: str, config_class: Any, options: dict[str, Any]) -> Any:
-    from pydantic import ValidationError
-
-    unknown = sorted(options.keys() - config_class.model_fields.keys())
-    if unknown:
-        raise ConfigError(
-            f"the data set '{name}' has its own splits: --{unknown[0]} does not apply"
-        )
-    try:
-        return config_class(**options)
-    except ValidationError as error:
-        raise ConfigError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
 
 
 def _as_json(reports: Sequence[ClipReport]) -> dict[str, Any]:

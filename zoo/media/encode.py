@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
@@ -45,7 +46,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def encode(
     path: str | Path,
     frames: npt.NDArray[np.uint8] | Iterable[Picture] | None,
-    samples: npt.NDArray[np.float32] | None,
+    samples: npt.NDArray[np.float32] | Iterable[Samples] | None,
     *,
     fps: float | Fraction = 25,
     sample_rate_hz: int = 16_000,
@@ -63,7 +64,8 @@ def encode(
     Args:
         path: file to write; its suffix chooses the container.
         frames: pictures ``(T, H, W, 3)`` RGB, or an iterator of ``(H, W, 3)``; None for none.
-        samples: audio in -1..1, ``(N,)`` or ``(N, C)``; None for none.
+        samples: audio in -1..1, ``(N,)`` or ``(N, C)``, or an iterator of such pieces; None for
+            none.
         fps: frames per second.
         sample_rate_hz: rate of ``samples``.
         video_codec: FFmpeg encoder, such as ``libx264``.
@@ -80,7 +82,6 @@ def encode(
     """
     path = Path(path)
     rate = as_rate(fps)
-    samples = None if samples is None else _delayed(samples, sample_rate_hz, audio_delay_s)
     with replacing(path) as temporary:
         try:
             with av.open(
@@ -93,11 +94,15 @@ def encode(
                     options |= dict(video_options or {})
                     video, pictures = _add_video(out, iter(frames), rate, video_codec, options)
                 if samples is not None:
-                    delay = round(max(audio_delay_s, 0.0) * sample_rate_hz)
-                    audio = _add_audio(
-                        out, samples, sample_rate_hz, audio_codec, dict(audio_options or {})
+                    delay = round(audio_delay_s * sample_rate_hz)
+                    audio, pieces = _add_audio(
+                        out,
+                        _pieces(samples, max(0, -delay)),
+                        sample_rate_hz,
+                        audio_codec,
+                        dict(audio_options or {}),
                     )
-                    track = Track(audio, samples, sample_rate_hz, delay)
+                    track = Track(audio, pieces, sample_rate_hz, max(0, delay))
                 for packet in _packets(video, pictures, rate, track):
                     out.mux(packet)
         except (av.FFmpegError, ValueError) as error:
@@ -116,11 +121,13 @@ def reason(error: Exception) -> str:
     return str(error)
 
 
-def _delayed(samples: npt.NDArray[np.float32], rate_hz: int, delay_s: float) -> Samples:
-    """Return the samples as ``(C, N)``, cut where a negative delay puts them before time 0."""
-    samples = np.asarray(samples, np.float32)
-    channels = samples[None] if samples.ndim == 1 else samples.T
-    return np.ascontiguousarray(channels[:, max(0, -round(delay_s * rate_hz)) :])
+def _pieces(samples: npt.NDArray[np.float32] | Iterable[Samples], cut: int) -> Iterator[Samples]:
+    """Yield the samples as ``(C, n)``, without the first ``cut``."""
+    for given in [samples] if isinstance(samples, np.ndarray) else samples:
+        piece = np.asarray(given, np.float32)
+        channels = piece[None] if piece.ndim == 1 else piece.T
+        yield np.ascontiguousarray(channels[:, cut:])
+        cut = max(0, cut - channels.shape[1])
 
 
 def _quality(crf: int | None, gop: int | None) -> dict[str, str]:
@@ -149,12 +156,17 @@ def _add_video(
 
 
 def _add_audio(
-    out: Any, samples: Samples, rate_hz: int, codec: str, options: dict[str, str]
-) -> Any:
-    layout = {1: "mono", 2: "stereo"}.get(len(samples))
+    out: Any, pieces: Iterator[Samples], rate_hz: int, codec: str, options: dict[str, str]
+) -> tuple[Any, Iterator[Samples]]:
+    """Add an audio stream with the first piece's channels; give that piece back with the others."""
+    first = next(pieces, None)
+    if first is None:
+        raise ValueError("there is no sample")
+    layout = {1: "mono", 2: "stereo"}.get(len(first))
     if layout is None:
-        raise ValueError(f"audio must have one or two channels, not {len(samples)}")
-    return out.add_stream(codec, rate=rate_hz, layout=layout, options=options)
+        raise ValueError(f"audio must have one or two channels, not {len(first)}")
+    stream = out.add_stream(codec, rate=rate_hz, layout=layout, options=options)
+    return stream, chain([first], pieces)
 
 
 def as_rate(fps: float | Fraction) -> Fraction:
@@ -167,25 +179,41 @@ def as_rate(fps: float | Fraction) -> Fraction:
 class Track:
     """An audio stream being written: which samples are out, and where they go in time."""
 
-    def __init__(self, stream: Any, samples: Samples, rate_hz: int, delay: int):
+    def __init__(self, stream: Any, pieces: Iterator[Samples], rate_hz: int, delay: int):
         self.stream = stream
-        self.samples = samples  # (C, N)
         self.rate_hz = rate_hz
         self.delay = delay
         self.written = 0
+        self._pieces = pieces  # (C, n)
+        self._rest = next(pieces)
 
     def encode_until(self, end: int) -> Iterator[Any]:
         """Yield the packets of the samples up to ``end``, at most a second per frame."""
-        end = min(end, self.samples.shape[1])
-        layout = "mono" if len(self.samples) == 1 else "stereo"
         while self.written < end:
-            stop = min(end, self.written + self.rate_hz)
-            part = np.ascontiguousarray(self.samples[:, self.written : stop])
-            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=layout)
+            part = self._take(min(end - self.written, self.rate_hz))
+            if part is None:
+                return
+            frame = av.AudioFrame.from_ndarray(
+                part, format="fltp", layout="mono" if len(part) == 1 else "stereo"
+            )
             frame.sample_rate = self.rate_hz
             frame.pts, frame.time_base = self.written + self.delay, Fraction(1, self.rate_hz)
             yield from self.stream.encode(frame)
-            self.written = stop
+            self.written += part.shape[1]
+
+    def encode_rest(self) -> Iterator[Any]:
+        """Yield the packets of all samples that are left."""
+        yield from self.encode_until(sys.maxsize)
+        yield from self.stream.encode(None)
+
+    def _take(self, most: int) -> Samples | None:
+        while not self._rest.shape[1]:
+            following = next(self._pieces, None)
+            if following is None:
+                return None
+            self._rest = following
+        part, self._rest = self._rest[:, :most], self._rest[:, most:]
+        return np.ascontiguousarray(part)
 
 
 def _packets(
@@ -200,7 +228,6 @@ def _packets(
         if track is not None:
             yield from track.encode_until(int((index + 1) / rate * track.rate_hz) - track.delay)
     if track is not None:
-        yield from track.encode_until(track.samples.shape[1])
-        yield from track.stream.encode(None)
+        yield from track.encode_rest()
     if video is not None:
         yield from video.encode(None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -119,16 +120,19 @@ def check_objective(name: str) -> None:
     check_saving(objective, lambda: spec.build(spec.presets["tiny"]))
 
 
-def check_dataset(name: str, folder: Path | None = None) -> None:
+def check_dataset(
+    name: str, folder: Path | None = None, options: dict[str, Any] | None = None
+) -> None:
     """Check that a dataset adapter refuses what is not its own, and reads what is.
 
     Args:
         name: of the adapter.
         folder: a small example of the data set, where there is one.
+        options: what the adapter must be told to read it, such as where its lists are.
     """
     spec = registry().dataset(name)
     check_spec("datasets", spec)
-    adapter = spec.build(spec.presets["tiny"])
+    adapter = spec.build(spec.presets["tiny"].model_copy(update=options or {}))
     with tempfile.TemporaryDirectory() as empty:
         for wrong in (Path(empty), Path(empty) / "missing"):
             try:
