@@ -121,6 +121,10 @@ class Registry:
         """Return a dataset adapter by name."""
         return _lookup("dataset", self.datasets, name)
 
+    def format(self, name: str) -> FormatSpec:
+        """Return a layout of published models by name."""
+        return _lookup("format", self.formats, name)
+
     def pair(self, name: str) -> PairSpec:
         """Return a named pair, or the ad hoc pair ``audio+vision``."""
         if "+" in name:

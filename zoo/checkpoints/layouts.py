@@ -1,0 +1,89 @@
+"""Which layout a checkpoint is of: where in it the weights are, and who knows their names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from zoo.checkpoints.reader import read_checkpoint
+from zoo.contracts import ExtractorSpec, FormatSpec, WeightsFormat
+from zoo.errors import ModelError
+from zoo.hooks import registry
+
+Tensors = dict[str, Tensor]
+_WRAPPERS = ("module.", "_orig_mod.")  # of distributed training and of torch.compile
+
+
+def read_tensors(path: Path) -> list[Tensors]:
+    """Read a checkpoint and return what may be its weights: the file itself, then its parts.
+
+    Raises:
+        ModelError: if it cannot be read, or holds no tensors.
+    """
+    checkpoint = read_checkpoint(path)
+    parts = [checkpoint, *(part for part in checkpoint.values() if isinstance(part, dict))]
+    found = [tensors for part in parts if (tensors := _unwrapped(part))]
+    if not found:
+        raise ModelError(f"{path} holds no tensors that have a name")
+    return found
+
+
+def _unwrapped(part: Mapping[Any, Any]) -> Tensors:
+    tensors = {
+        key: value
+        for key, value in part.items()
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
+    for wrapper in _WRAPPERS:
+        if tensors and all(name.startswith(wrapper) for name in tensors):
+            tensors = {name.removeprefix(wrapper): value for name, value in tensors.items()}
+    return tensors
+
+
+def find_model(
+    path: Path, parts: list[Tensors], format_name: str | None = None
+) -> tuple[FormatSpec, Tensors]:
+    """Return the layout of a whole model, and its tensors.
+
+    Args:
+        path: the file, for messages.
+        parts: of `read_tensors`.
+        format_name: consider this layout only.
+
+    Raises:
+        ModelError: if no layout recognises them.
+        PluginError: if there is no layout of that name.
+    """
+    known = registry().formats.values()
+    specs = list(known) if format_name is None else [registry().format(format_name)]
+    for tensors in parts:
+        for spec in specs:
+            if spec.recognises(tensors):
+                return spec, tensors
+    if format_name is not None:
+        raise ModelError(f"{path} is not of the layout '{format_name}'{_first_of(parts)}")
+    for extractor, _, _ in find_extractors(parts):
+        raise ModelError(
+            f"{path} holds the weights of the extractor '{extractor.name}' only; "
+            f"start from it with: zoo train --init {path}"
+        )
+    raise ModelError(f"{path} is of no known layout{_first_of(parts)}; see: zoo list formats")
+
+
+def find_extractors(
+    parts: list[Tensors],
+) -> Iterator[tuple[ExtractorSpec, WeightsFormat, Tensors]]:
+    """Yield the extractors whose weights these may be."""
+    for tensors in parts:
+        for spec in registry().extractors.values():
+            for layout in spec.formats:
+                if layout.recognises(tensors):
+                    yield spec, layout, tensors
+
+
+def _first_of(parts: list[Tensors]) -> str:
+    largest = max(parts, key=len)
+    return f" (it holds {len(largest)} tensors, the first is {next(iter(largest))!r})"
