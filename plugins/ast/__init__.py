@@ -1,6 +1,7 @@
 """Audio Spectrogram Transformer (arXiv 2104.01778), run on one segment at a time."""
 
 import zoo
+from plugins.ast import weights
 from plugins.ast.config import AstConfig
 
 
@@ -26,6 +27,14 @@ def register_extractors() -> list[zoo.ExtractorSpec]:
                     dim=64, depth=2, heads=2, stride=(16, 10), change_gain=3.0, norm_eps=1e-6
                 ),
             },
+            formats=(
+                zoo.WeightsFormat(
+                    name="huggingface-ast",
+                    recognises=weights.recognises,
+                    read=weights.read,
+                    names=weights.names,
+                ),
+            ),
             source="arXiv:2104.01778; as used by arXiv:2401.16423 section 3.1",
             license="MIT",
         )

@@ -1,6 +1,7 @@
 """Motionformer with divided space-time attention (arXiv 2106.05392), one segment at a time."""
 
 import zoo
+from plugins.motionformer import weights
 from plugins.motionformer.config import MotionformerConfig
 
 
@@ -31,6 +32,14 @@ def register_extractors() -> list[zoo.ExtractorSpec]:
                     position_std=0.3,
                 ),
             },
+            formats=(
+                zoo.WeightsFormat(
+                    name="motionformer",
+                    recognises=weights.recognises,
+                    read=weights.read,
+                    names=weights.names,
+                ),
+            ),
             source="arXiv:2106.05392; as used by arXiv:2401.16423 section 3.1",
             license="MIT",
         )

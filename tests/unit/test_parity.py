@@ -7,7 +7,19 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from golden import SALT, arrays, features, fill, needs_golden, recipe, record, unit
+from golden import (
+    AVCLIP,
+    SALT,
+    SYNC,
+    SYNCHRONIZABILITY,
+    arrays,
+    features,
+    fill,
+    needs_golden,
+    recipe,
+    record,
+    unit,
+)
 from torch import Tensor, nn
 
 from zoo.contracts import Frames, HeadInput, LogMel
@@ -17,6 +29,7 @@ from zoo.evaluation.metrics import score_logits
 from zoo.evaluation.ranking import published_metrics
 from zoo.hooks import registry
 from zoo.model import SyncModel, Tower
+from zoo.modules import Head
 from zoo.timeline import OffsetGrid, SegmentLayout, count_steps, fixed_draw
 from zoo.training.recipe import build_recipe
 from zoo.training.stage1 import shifted_window_precision
@@ -24,7 +37,6 @@ from zoo.training.stage1 import shifted_window_precision
 pytestmark = needs_golden
 
 VISION_START_S, OFFSET_S = 1.2, 0.6
-SYNC = "sync_model_keys.csv"
 
 
 def largest(ours: Tensor | np.ndarray, theirs: np.ndarray) -> float:
@@ -39,11 +51,11 @@ def model() -> SyncModel:
     with torch.device("meta"):
         model = SyncModel(config)
     model = model.to_empty(device="cpu")
-    for tower, prefix in ((model.audio, "afeat_extractor."), (model.vision, "vfeat_extractor.")):
-        fill(tower.extractor, prefix, SYNC)
-        fill(tower.aggregator, prefix, SYNC, is_aggregator=True)
+    for tower in (model.audio, model.vision):
+        fill(tower.extractor, f"{tower.modality}.extractor", SYNC)
+        fill(tower.aggregator, f"{tower.modality}.aggregator", SYNC)
     assert model.head is not None
-    fill(model.head, "", SYNC)
+    fill(model.head, "head", SYNC)
     return model.eval()
 
 
@@ -153,26 +165,47 @@ def test_motionformer_equals_the_published_code(model: SyncModel) -> None:
     assert largest(seen["feat"][0], golden["mf_feat"]) < 1e-4
 
 
-def test_sync_head_equals_the_published_transformer() -> None:
-    golden = arrays("global")
-    spec = registry().head("sync")
+def published_head(name: str, num_segments: int) -> Head:
+    """Build a head of the published sizes."""
+    spec = registry().head(name)
     towers = build_recipe(extractor="ast_motionformer", head="sync", preset="paper").model
     tokens = {
         modality: getattr(towers, modality)
-        .extractor.parse(registry().extractor(name))
+        .extractor.parse(registry().extractor(extractor))
         .feature_map()
         .model_copy(update={"positions": 1})
-        for modality, name in (("audio", "ast"), ("vision", "motionformer"))
+        for modality, extractor in (("audio", "ast"), ("vision", "motionformer"))
     }
-    head_input = HeadInput(**tokens, layout=SegmentLayout(), grid=OffsetGrid())
-    head = spec.build(spec.presets["paper"], head_input)
-    fill(head, "", SYNC)
+    layout = SegmentLayout(num_segments=num_segments)
+    head_input = HeadInput(**tokens, layout=layout, grid=OffsetGrid())
+    return spec.build(spec.presets["paper"], head_input)
+
+
+def test_sync_head_equals_the_published_transformer() -> None:
+    golden = arrays("global")
+    head = published_head("sync", 14)
+    fill(head, "head", SYNC)
     vision, audio = features("glob_v", 2, 112, 768), features("glob_a", 2, 84, 768)
     with torch.no_grad():
         assert largest(head(audio, vision), golden["sync_logits_after_proj"]) < 1e-4
         seen = record({"norm": head.transformer.norm}, lambda: head.transformer(audio, vision))
         assert largest(head.transformer(audio, vision), golden["sync_logits"]) < 1e-4
     assert largest(seen["norm"][:, 0], golden["cls_hidden"]) < 1e-4
+
+
+def test_synchronizability_head_equals_the_published_transformer() -> None:
+    golden = arrays("global")
+    head, longer = published_head("synchronizability", 13), published_head("sync", 14)
+    fill(head, "head", SYNCHRONIZABILITY)
+    fill(longer, "head", SYNC)
+    vision, audio = features("glob13_v", 2, 104, 768), features("glob13_a", 2, 78, 768)
+    with torch.no_grad():
+        ours = head.transformer(audio, vision)
+        assert largest(ours, golden["syncability_logits"]) < 1e-4
+        # Its authors start it from a stage II model, whose table they cut to its first rows.
+        head.transformer.positions.copy_(longer.transformer.positions[:, :184])
+        ours = head.transformer(audio, vision)
+        assert largest(ours, golden["syncability_logits_trimmed_pe"]) < 1e-4
 
 
 @pytest.mark.slow
@@ -199,9 +232,9 @@ def test_stage_one_embeddings_equal_the_published_code(model: SyncModel) -> None
     golden = arrays("stage1")
     config = build_recipe(extractor="ast_motionformer", head="sync", preset="paper").model
     towers = {"audio": Tower(config.audio, "audio"), "vision": Tower(config.vision, "vision")}
-    for modality, prefix in (("audio", "a_encoder."), ("vision", "v_encoder.")):
-        fill(towers[modality].extractor, prefix, "avclip_stage1_keys.csv")
-        fill(towers[modality].aggregator, prefix, "avclip_stage1_keys.csv", is_aggregator=True)
+    for modality, tower in towers.items():
+        fill(tower.extractor, f"{modality}.extractor", AVCLIP)
+        fill(tower.aggregator, f"{modality}.aggregator", AVCLIP)
     inputs = [stage_one_input(2, salt) for salt in (SALT, f"{SALT}/b")]
     mel, rgb = (torch.cat(parts) for parts in zip(*inputs, strict=True))
     audio = towers["audio"].embed(towers["audio"].encode(mel))

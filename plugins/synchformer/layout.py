@@ -1,0 +1,243 @@
+"""Synchformer's models read and written: sizes from the shapes, everything else as published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from plugins.synchformer.names import AGGREGATOR, AUDIO, LOGIT_SCALE, TOWERS, VISION, Kind, names
+from zoo.checkpoints.tensors import (
+    Shapes,
+    check_tensors,
+    find_misfit,
+    from_published,
+    shapes_of,
+    to_published,
+)
+from zoo.errors import ModelError, ZooError
+from zoo.hooks import registry
+from zoo.model import Component, ModelConfig, SyncModel, TowerConfig
+from zoo.timeline import SegmentLayout
+
+_PATCH = 16  # pixels
+_EXTRACTOR_HEAD, _SYNC_HEAD = 64, 96  # channels per attention head
+_PUBLISHED_TEMPERATURE = 0.07
+_PARTS = ("audio extractor", "video extractor", "audio aggregator", "video aggregator", "head")
+# What training does with a model, not what it is.
+_FREE = ("drop_path", "position_std", "dropout", "position_init", "temperature")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """All that differs between models of this family; the defaults are the published sizes."""
+
+    audio_dim: int = 768
+    audio_depth: int = 12
+    vision_dim: int = 768
+    vision_depth: int = 12
+    pixels: int = 224
+    head_dim: int = 768
+    head_depth: int = 3
+    num_segments: int = 14
+
+
+def read(kind: Kind, tensors: Mapping[str, Tensor]) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """Return the config and our state dict of one of Synchformer's models.
+
+    Raises:
+        ModelError: if a tensor is missing, unknown, broken or of another shape.
+    """
+    found = dict(tensors)
+    scale = found.pop(LOGIT_SCALE, None) if kind == "avclip" else None
+    if kind == "avclip":
+        if scale is None:
+            raise ModelError(f"it lacks the tensor '{LOGIT_SCALE}'")
+        check_tensors({LOGIT_SCALE: scale}, {LOGIT_SCALE: ()})
+        if not float(scale) > 0:
+            raise ModelError(f"the tensor '{LOGIT_SCALE}' is {float(scale):g}, not a temperature")
+    config, state, shapes = _best_fit(kind, found)
+    check_tensors(found, shapes)
+    if scale is not None:
+        config = config.model_copy(update={"temperature": float(scale)})
+    return config, from_published(found, state, partial(names, kind))
+
+
+def _best_fit(
+    kind: Kind, tensors: Mapping[str, Tensor]
+) -> tuple[ModelConfig, dict[str, Tensor], Shapes]:
+    """Try the published sizes, then those that the shapes tell; keep what fits best.
+
+    Sizes are read off single tensors: were one of those wrong, all others would seem to be.
+    """
+    published = Sizes(num_segments=13 if kind == "synchronizability" else 14)
+    tried = []
+    for sizes in (published, _sizes_in(kind, {n: tuple(t.shape) for n, t in tensors.items()})):
+        if sizes is None:
+            continue
+        try:
+            config = build_config(kind, sizes)
+            with torch.device("meta"):
+                state = SyncModel(config).state_dict()
+        except (ZooError, ValidationError, AssertionError, RuntimeError):
+            continue  # sizes that no model can have
+        shapes = shapes_of(state, partial(names, kind))
+        misfit = find_misfit(tensors, shapes)
+        if misfit is None:
+            return config, state, shapes
+        tried.append((misfit.count, (config, state, shapes)))
+    return min(tried, key=lambda entry: entry[0])[1]
+
+
+def _sizes_in(kind: Kind, shapes: Shapes) -> Sizes | None:
+    """Read the sizes of a model off the shapes of its tensors; None if they cannot be read."""
+    audio, vision = TOWERS[kind == "avclip"].values()
+    try:
+        *_, audio_dim = shapes[f"{audio}ast.embeddings.cls_token"]
+        *_, vision_dim = shapes[f"{vision}cls_token"]
+        patches = shapes[f"{vision}pos_embed"][1] - 1
+        sizes = Sizes(
+            audio_dim=audio_dim,
+            audio_depth=_count(shapes, f"{audio}ast.encoder.layer."),
+            vision_dim=vision_dim,
+            vision_depth=_count(shapes, f"{vision}blocks."),
+            pixels=round(max(0, patches) ** 0.5) * _PATCH,
+        )
+        if kind == "avclip":
+            return sizes
+        audio_steps = (shapes[f"{audio}ast.embeddings.position_embeddings"][1] - 2) // 12
+        steps = shapes[f"{vision}temp_embed"][1] + audio_steps
+        return replace(
+            sizes,
+            head_dim=shapes["vproj.bias"][0],
+            head_depth=_count(shapes, "transformer.blocks."),
+            num_segments=(shapes["transformer.pos_emb_cfg.pos_emb"][1] - 2) // steps,
+        )
+    except (KeyError, IndexError, ValueError, ZeroDivisionError):
+        return None
+
+
+def _count(shapes: Shapes, prefix: str) -> int:
+    return len({n.removeprefix(prefix).split(".")[0] for n in shapes if n.startswith(prefix)})
+
+
+def build_config(kind: Kind, sizes: Sizes) -> ModelConfig:
+    """Return the config of one of Synchformer's models."""
+    found = registry()
+    audio = _as_published(
+        found.extractor(AUDIO),
+        dim=sizes.audio_dim,
+        depth=sizes.audio_depth,
+        heads=_heads(sizes.audio_dim, _EXTRACTOR_HEAD),
+    )
+    vision = _as_published(
+        found.extractor(VISION),
+        dim=sizes.vision_dim,
+        depth=sizes.vision_depth,
+        heads=_heads(sizes.vision_dim, _EXTRACTOR_HEAD),
+    )
+    vision.config["frontend"] |= {  # type: ignore[operator]
+        "size": sizes.pixels,
+        "short_side": round(sizes.pixels * 256 / 224),
+    }
+    head = None
+    if kind != "avclip":
+        heads = _heads(sizes.head_dim, _SYNC_HEAD)
+        wanted = {"dim": sizes.head_dim, "depth": sizes.head_depth, "heads": heads}
+        head = _as_published(found.head(kind), **wanted)
+    towers = {
+        modality: TowerConfig(
+            extractor=extractor,
+            aggregator=_as_published(
+                found.aggregator(AGGREGATOR), heads=_heads(dim, _EXTRACTOR_HEAD)
+            ),
+        )
+        for modality, extractor, dim in (
+            ("audio", audio, sizes.audio_dim),
+            ("vision", vision, sizes.vision_dim),
+        )
+    }
+    layout = SegmentLayout(num_segments=sizes.num_segments)
+    return ModelConfig(**towers, head=head, layout=layout)
+
+
+def _as_published(spec: Any, **sizes: int) -> Component:
+    config = spec.presets["paper"].model_dump(mode="json") | sizes
+    return Component(name=spec.name, config=config)
+
+
+def _heads(dim: int, channels: int) -> int:
+    return dim // channels if dim % channels == 0 else 1
+
+
+def write(kind: Kind, model: SyncModel) -> dict[str, Any]:
+    """Return what Synchformer's code loads: ``{"model": ...}``, or ``{"state_dict": ...}``.
+
+    Raises:
+        ModelError: if the model is not one of this kind.
+    """
+    check_kind(kind, model.config)
+    state = to_published(model.state_dict(), partial(names, kind))
+    if kind != "avclip":
+        return {"model": state}
+    temperature = model.config.temperature or _PUBLISHED_TEMPERATURE
+    return {"state_dict": {LOGIT_SCALE: torch.tensor(temperature), **state}}
+
+
+def check_kind(kind: Kind, config: ModelConfig) -> None:
+    """Check that a model computes what Synchformer's code would with its weights.
+
+    Raises:
+        ModelError: naming the first thing that differs.
+    """
+    published = build_config(kind, _sizes_of(config))
+    for part, ours, theirs in zip(_PARTS, _components(config), _components(published), strict=True):
+        names_found = [None if found is None else found.name for found in (ours, theirs)]
+        if names_found[0] != names_found[1]:
+            raise ModelError(f"its {part} is {names_found[0]!r}, not {names_found[1]!r}")
+    if difference := _difference(config.model_dump(mode="json"), published.model_dump(mode="json")):
+        raise ModelError(difference)
+
+
+def _components(config: ModelConfig) -> list[Component | None]:
+    towers = (config.audio, config.vision)
+    return [
+        *(tower.extractor for tower in towers),
+        *(tower.aggregator for tower in towers),
+        config.head,
+    ]
+
+
+def _sizes_of(config: ModelConfig) -> Sizes:
+    audio, vision = config.audio.extractor.config, config.vision.extractor.config
+    head = {} if config.head is None else config.head.config
+    frontend = vision.get("frontend")
+    given = {
+        "audio_dim": audio.get("dim"),
+        "audio_depth": audio.get("depth"),
+        "vision_dim": vision.get("dim"),
+        "vision_depth": vision.get("depth"),
+        "pixels": frontend.get("size") if isinstance(frontend, dict) else None,
+        "head_dim": head.get("dim"),
+        "head_depth": head.get("depth"),
+        "num_segments": config.layout.num_segments,
+    }
+    return Sizes(**{**asdict(Sizes()), **{k: v for k, v in given.items() if isinstance(v, int)}})
+
+
+def _difference(ours: Any, theirs: Any, place: str = "") -> str | None:
+    """Name the first setting that differs from Synchformer's."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key in sorted({*ours, *theirs}):
+            if key in _FREE:
+                continue
+            inside = _difference(ours.get(key), theirs.get(key), f"{place}.{key}".lstrip("."))
+            if inside:
+                return inside
+        return None
+    return None if ours == theirs else f"its '{place}' is {ours!r}, not {theirs!r}"
