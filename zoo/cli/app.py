@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from zoo.cli import catalog, data, desync, evaluate, predict
+from zoo.cli import catalog, convert, data, desync, evaluate, predict
 from zoo.errors import ZooError
 from zoo.hooks import PLUGIN_FILES_VARIABLE, add_plugin_file, registry
 
@@ -36,6 +36,7 @@ def build_app() -> typer.Typer:
     app.command("list")(catalog.list_components)
     app.command("info")(catalog.info)
     app.command("pull")(catalog.pull)
+    app.command("convert")(convert.convert)
     app.command("predict")(predict.predict)
     app.command("evaluate")(evaluate.evaluate)
     app.command("desync")(desync.desync)

@@ -1,0 +1,66 @@
+"""``zoo convert``: published checkpoints to model folders and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def convert(
+    source: Annotated[str, typer.Argument(metavar="PATH", help="Checkpoint; with --to, a model.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Model folder; with --to, a file.")],
+    format_name: Annotated[
+        str | None, typer.Option("--format", help="Layout of the checkpoint: zoo list formats.")
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(help="Write a model in this layout; 'published' finds the one that fits."),
+    ] = None,
+) -> None:
+    """Convert a published checkpoint to a model folder, or a model folder back.
+
+    Example: zoo convert 24-01-04T16-39-21.pt -o synchformer
+
+    Example: zoo convert synchformer --to published -o theirs.pt
+    """
+    from zoo.errors import ModelError
+
+    if out.exists() and (out.is_file() or to is not None or any(out.iterdir())):
+        raise ModelError(f"{out} exists already; take another -o")
+    console = Console()
+    if to is None:
+        done = _convert(Path(source), out, format_name)
+    elif format_name is not None:
+        raise ModelError("--format says what a checkpoint is; to write one, --to alone is enough")
+    else:
+        done = _export(source, out, to)
+    console.print(done, soft_wrap=True, highlight=False, markup=False)
+
+
+def _convert(path: Path, folder: Path, format_name: str | None) -> str:
+    from zoo.catalog import read_description
+    from zoo.checkpoints import convert_checkpoint
+    from zoo.errors import ModelError
+
+    if path.is_dir():
+        raise ModelError(
+            f"{path} is a folder; to write its model in a published layout: "
+            f"zoo convert {path} --to published -o FILE.pt"
+        )
+    layout = convert_checkpoint(path, folder, format=format_name)
+    parameters = read_description(folder)["parameters"] / 1e6
+    return (
+        f"{path} ({layout}, {parameters:.2f} M parameters) is the model folder {folder} now; "
+        f"try: zoo info {folder}"
+    )
+
+
+def _export(source: str, file: Path, to: str) -> str:
+    from zoo.catalog import resolve
+    from zoo.checkpoints import export_checkpoint
+
+    layout = export_checkpoint(resolve(source), file, to)
+    return f"{file} holds {source} in the layout {layout}"
