@@ -217,6 +217,23 @@ def test_clips_in_which_a_stream_is_alone_are_paired(videos: Path, tmp_path: Pat
         score(MODEL, tmp_path / "v")
 
 
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".mp3", ".m4a", ".opus", ".mka", ".mp4"])
+def test_audio_files_of_every_kind_are_on_time(
+    suffix: str, clips: Manifest, tmp_path: Path
+) -> None:
+    codec = {".wav": "pcm_s16le", ".flac": "flac", ".mp3": "libmp3lame"}.get(suffix, "aac")
+    codec = "libopus" if suffix in (".opus", ".mka") else codec
+    samples = np.random.default_rng(0).normal(0, 0.05, 9 * 48_000)
+    samples = np.convolve(samples, np.ones(16) / 4, "same").astype(np.float32)
+    encode(tmp_path / f"x{suffix}", None, samples, sample_rate_hz=48_000, audio_codec=codec)
+    heard = decode(
+        tmp_path / f"x{suffix}", duration_s=8, sample_rate_hz=48_000, video=False
+    ).samples
+    assert heard is not None
+    match = np.correlate(samples[12_000:108_000], heard[14_400:105_600])
+    assert abs(int(match.argmax()) - 2_400) <= 48
+
+
 def test_every_clip_counts_once_however_long_it_is(clips: Manifest, tmp_path: Path) -> None:
     for number, (clip, seconds) in enumerate(zip(clips.clips, (5, 7, 9), strict=False)):
         window = decode(clip.path, duration_s=seconds)

@@ -19,6 +19,7 @@ from zoo.errors import MediaError
 # Containers that keep no presentation times, and what that does to the clock.
 NO_CLOCK = {
     "avi": "AVI records no presentation times: sound and picture may be 50 ms or more apart",
+    "aac": "bare AAC records no encoder delay: the sound may be 21 to 64 ms late",
 }
 MIN_LATTICE_FPS = 10  # below, half a picture is too far to move the clock
 TAIL_S = 1.0  # how far before the end to start looking for the last packet
@@ -198,10 +199,13 @@ def _origin_s(container: Any, video: Any | None, audio: Any | None) -> float:
     Broadcast streams count from an arbitrary moment, so there it is the first picture. Elsewhere it
     is 0, moved by less than half a picture to where pictures of a constant rate fall on multiples
     of their length: remuxed files often start 21 ms late, and a lattice that is out of phase would
-    show every picture that much too late.
+    show every picture that much too late.  A bare MP3 holds no times: FFmpeg counts from the start
+    of the encoder's delay, which the decoder cuts off, so there it is the first sample.
     """
     if container.format.flags & Flags.ts_discont.value:
         return raw_start_s(video or audio)
+    if container.format.name == "mp3":
+        return raw_start_s(audio)
     rate = video.average_rate if video is not None else None
     if not rate or rate < MIN_LATTICE_FPS:
         return 0.0
