@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from math import isqrt
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from zoo.timeline import SegmentLayout
 
 _PATCH = 16  # pixels
 _EXTRACTOR_HEAD, _SYNC_HEAD = 64, 96  # channels per attention head
+_SPECIAL_TOKENS, _TOKENS_PER_SEGMENT = 2, 8 + 6  # OFF, MOD; video and audio tokens
 _PUBLISHED_TEMPERATURE = 0.07
 _PARTS = ("audio extractor", "video extractor", "audio aggregator", "video aggregator", "head")
 # What training does with a model, not what it is.
@@ -73,53 +75,60 @@ def _best_fit(
 ) -> tuple[ModelConfig, dict[str, Tensor], Shapes]:
     """Try the published sizes, then those that the shapes tell; keep what fits best.
 
-    Sizes are read off single tensors: were one of those wrong, all others would seem to be.
+    A tensor of a wrong shape must not make all others seem wrong.
     """
     published = Sizes(num_segments=13 if kind == "synchronizability" else 14)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     tried = []
-    for sizes in (published, _sizes_in(kind, {n: tuple(t.shape) for n, t in tensors.items()})):
-        if sizes is None:
-            continue
+    for sizes in (published, _sizes_in(kind, shapes, published)):
         try:
             config = build_config(kind, sizes)
             with torch.device("meta"):
                 state = SyncModel(config).state_dict()
         except (ZooError, ValidationError, AssertionError, RuntimeError):
             continue  # sizes that no model can have
-        shapes = shapes_of(state, partial(names, kind))
-        misfit = find_misfit(tensors, shapes)
+        wanted = shapes_of(state, partial(names, kind))
+        misfit = find_misfit(tensors, wanted)
         if misfit is None:
-            return config, state, shapes
-        tried.append((misfit.count, (config, state, shapes)))
+            return config, state, wanted
+        tried.append((misfit.count, (config, state, wanted)))
     return min(tried, key=lambda entry: entry[0])[1]
 
 
-def _sizes_in(kind: Kind, shapes: Shapes) -> Sizes | None:
-    """Read the sizes of a model off the shapes of its tensors; None if they cannot be read."""
+def _sizes_in(kind: Kind, shapes: Shapes, published: Sizes) -> Sizes:
+    """Read the sizes of a model off the shapes of its tensors, as far as they tell."""
     audio, vision = TOWERS[kind == "avclip"].values()
-    try:
-        *_, audio_dim = shapes[f"{audio}ast.embeddings.cls_token"]
-        *_, vision_dim = shapes[f"{vision}cls_token"]
-        patches = shapes[f"{vision}pos_embed"][1] - 1
-        sizes = Sizes(
-            audio_dim=audio_dim,
-            audio_depth=_count(shapes, f"{audio}ast.encoder.layer."),
-            vision_dim=vision_dim,
-            vision_depth=_count(shapes, f"{vision}blocks."),
-            pixels=round(max(0, patches) ** 0.5) * _PATCH,
-        )
-        if kind == "avclip":
-            return sizes
-        audio_steps = (shapes[f"{audio}ast.embeddings.position_embeddings"][1] - 2) // 12
-        steps = shapes[f"{vision}temp_embed"][1] + audio_steps
-        return replace(
-            sizes,
-            head_dim=shapes["vproj.bias"][0],
-            head_depth=_count(shapes, "transformer.blocks."),
-            num_segments=(shapes["transformer.pos_emb_cfg.pos_emb"][1] - 2) // steps,
-        )
-    except (KeyError, IndexError, ValueError, ZeroDivisionError):
-        return None
+    sizes = replace(
+        published,
+        audio_dim=_width(shapes, audio) or published.audio_dim,
+        audio_depth=_count(shapes, f"{audio}ast.encoder.layer."),
+        vision_dim=_width(shapes, vision) or published.vision_dim,
+        vision_depth=_count(shapes, f"{vision}blocks."),
+    )
+    if rows := _rows(shapes, f"{vision}pos_embed"):
+        sizes = replace(sizes, pixels=isqrt(rows - 1) * _PATCH)
+    if kind == "avclip":
+        return sizes
+    sizes = replace(
+        sizes,
+        head_dim=_width(shapes, "transformer.") or published.head_dim,
+        head_depth=_count(shapes, "transformer.blocks."),
+    )
+    if rows := _rows(shapes, "transformer.pos_emb_cfg.pos_emb"):
+        sizes = replace(sizes, num_segments=(rows - _SPECIAL_TOKENS) // _TOKENS_PER_SEGMENT)
+    return sizes
+
+
+def _width(shapes: Shapes, prefix: str) -> int:
+    """Return the commonest length of a vector: those of norms and biases have the width."""
+    lengths = [shape[0] for n, shape in shapes.items() if n.startswith(prefix) and len(shape) == 1]
+    return max(set(lengths), key=lengths.count, default=0)
+
+
+def _rows(shapes: Shapes, name: str) -> int | None:
+    """Return the length of a table of positions, if there is one."""
+    shape = shapes.get(name, ())
+    return shape[1] if len(shape) == 3 else None
 
 
 def _count(shapes: Shapes, prefix: str) -> int:
