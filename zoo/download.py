@@ -62,9 +62,13 @@ class _LostError(Exception):
 class _Part:
     """What has come of a file so far, with a note of which file it is a part of."""
 
-    path: Path
+    target: Path
     is_spliced: bool = field(default=False, init=False)
     """Its bytes came in several answers."""
+
+    @property
+    def path(self) -> Path:
+        return self.target.with_name(self.target.name + ".part")
 
     @property
     def size(self) -> int:
@@ -92,8 +96,8 @@ class _Part:
         self._note_path.unlink(missing_ok=True)
         self.is_spliced = False
 
-    def become(self, target: Path) -> None:
-        self.path.replace(target)
+    def finish(self) -> None:
+        self.path.replace(self.target)
         self._note_path.unlink(missing_ok=True)
 
 
@@ -137,7 +141,7 @@ def fetch(
         OSError: if it cannot be written.
     """
     url = mirrored(download.url, mirror)
-    part = _Part(target.with_name(target.name + ".part"))
+    part = _Part(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     _persist(url, part, download, patience, progress, tell)
     wrong = mismatch(part.path, download)
@@ -152,7 +156,7 @@ def fetch(
             f"{url} is not the file that was published: {wrong}; it was removed. Try again "
             "later, or another --mirror"
         )
-    part.become(target)
+    part.finish()
 
 
 def mismatch(file: Path, download: Download) -> str:
@@ -261,7 +265,7 @@ def _open(url: str, part: _Part, headers: dict[str, str], timeout_s: float) -> A
             raise _LostError(answer, float(wait) if wait.isdecimal() else 0.0) from None
         raise ModelError(
             f"{answer} for {url}: the file is not there, or not for everybody; try a --mirror, or "
-            "get the file by other means and run: zoo convert FILE"
+            f"put the file at {part.target} and pull again"
         ) from None
     except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error

@@ -136,21 +136,17 @@ def _install(file: Path, path: Path, entry: CatalogEntry) -> None:
         return
     from zoo.checkpoints import convert_checkpoint
 
-    half = path.with_name(f".{path.name}.part")
-    shutil.rmtree(half, ignore_errors=True)
+    for left in path.parent.glob(f".{path.name}.part-*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     origin = {"url": entry.download.url, "md5": digest(file, "md5")}
     try:
         convert_checkpoint(
-            file, half, format=entry.download.format, scores=entry.scores, origin=origin
+            file, path, format=entry.download.format, scores=entry.scores, pulled_from=origin
         )
-        shutil.rmtree(path, ignore_errors=True)
-        half.replace(path)
     except ModelError:
         if not (entry.download.md5 or entry.download.sha256):
             file.unlink(missing_ok=True)  # nothing says that it is the right one
         raise
-    finally:
-        shutil.rmtree(half, ignore_errors=True)
 
 
 @contextmanager

@@ -239,7 +239,7 @@ def test_a_missing_or_forbidden_file_is_not_asked_for_twice(
     server: Server, target: Path, status: int
 ) -> None:
     server.answers = [Answer(status=status)]
-    refuses(server, target, f"answers {status} .* zoo convert FILE")
+    refuses(server, target, f"answers {status} .* put the file at {target} and pull again")
     assert len(server.requests) == 1
 
 
