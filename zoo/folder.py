@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from zoo.catalog import CONFIG, WEIGHTS, read_description
 from zoo.errors import ModelError
 from zoo.model import ModelConfig, SyncModel, count_parameters, explain
+
+# What torch.nn.init calls to draw, and to shape what it drew.
+DRAWS = ("uniform_", "normal_", "erfinv_", "mul_", "add_", "clamp_")
 
 __all__ = [
     "CONFIG",
@@ -38,7 +43,10 @@ def save_model(folder: Path, model: SyncModel, **facts: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     part = folder / f".{WEIGHTS}.part"
-    save_file(tensors, part)
+    try:
+        save_file(tensors, part)
+    except SafetensorError as error:
+        raise ModelError(f"cannot write {folder / WEIGHTS}: {error}") from None
     description = {
         "config": model.config.model_dump(mode="json"),
         "sha256": _sha256(part),
@@ -76,7 +84,8 @@ def load_model(folder: Path) -> SyncModel:
     description = verify_folder(folder)
     weights = folder / WEIGHTS
     try:
-        model = SyncModel(ModelConfig.model_validate(description.get("config")))
+        with _WithoutDraws():
+            model = SyncModel(ModelConfig.model_validate(description.get("config")))
         model.load_state_dict(load_file(weights))
     except ValidationError as error:
         raise ModelError(f"{folder / CONFIG}: {explain(error, '', ModelConfig)}") from None
@@ -84,6 +93,23 @@ def load_model(folder: Path) -> SyncModel:
         first_line = str(error).splitlines()[0]
         raise ModelError(f"{weights} does not fit {CONFIG}: {first_line}") from None
     return model.eval()
+
+
+class _WithoutDraws(TorchFunctionMode):
+    """Builds modules without drawing initial weights, which take seconds and are replaced."""
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Leave parameters, and nothing but parameters, as they are."""
+        name = getattr(function, "__name__", "")
+        if name in DRAWS and args and isinstance(args[0], nn.Parameter):
+            return args[0]
+        return function(*args, **(kwargs or {}))
 
 
 def towers_of(model: SyncModel) -> nn.ModuleDict:

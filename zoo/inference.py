@@ -20,7 +20,7 @@ from zoo.media import ClipInfo, probe, require_streams
 from zoo.model import SyncModel, require_offsets
 from zoo.timeline import count_steps, describe_offset
 
-BLOCK_SEGMENTS = 64  # segments decoded and encoded at a time: memory stays flat on long clips
+BLOCK_SEGMENTS = 32  # segments decoded and encoded at a time: memory stays flat on long clips
 
 
 @dataclass(frozen=True)
