@@ -4,6 +4,10 @@ import csv
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -105,9 +109,9 @@ def test_prepare_prints_counts_per_split_and_grouped_reasons(
     for part in (
         "│ train │ 3 │ 1 │ 2 │ 0 │",
         "│ test │ 4 │ 1 │ 0 │ 3 │",
-        "3 missing listed clips, missing: AAAAAAAAAAA_0_10000",
-        "1 rejected clips, too short:",
-        "1 unused files, a video that is in none of the lists:",
+        "missing: 3 (there is no file): AAAAAAAAAAA_0_10000",
+        "rejected: 1 (too short):",
+        "unused: 1 (a video that is in none of the lists):",
         "m.left_out.csv",
         "4 clips (0 train, 1 valid, 3 test), 2 rejected",
     ):
@@ -229,3 +233,28 @@ def test_a_clip_that_kills_its_process_is_reported_and_the_others_go_on(tmp_path
     jobs = [Job(ClipRecord(path=tmp_path / f"{index}"), tmp_path) for index in range(4)]
     answers = {job.record.path.name: why for job, why in run_jobs(jobs, 1, die_on_one)}
     assert answers == {"0": None, "1": "1 kills the process that reads it", "2": None, "3": None}
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_ends_at_once_leaves_nothing_half_written_and_goes_on(
+    tmp_path: Path,
+) -> None:
+    videos, new = tmp_path / "videos", tmp_path / "new"
+    videos.mkdir()
+    source = write_clip(videos / "0.mp4", 8.0, fps=25)
+    for index in range(1, 4):
+        os.link(source, videos / f"{index}.mp4")
+    words = ["--videos", str(videos), "-o", str(tmp_path / "m.parquet"), "--reencode", str(new)]
+    command = [sys.executable, "-m", "zoo.cli", "data", "prepare", "folder", *words]
+    with subprocess.Popen([*command, "--workers", "1"], start_new_session=True) as process:
+        deadline = time.monotonic() + 120
+        while not list(new.glob("[0-9]*.mp4")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+    assert process.returncode == 130
+    assert not (tmp_path / "m.parquet").exists()
+    finished = sorted(path.name for path in new.iterdir())
+    assert finished == [f"{index}.mp4" for index in range(len(finished))]
+    assert 0 < len(finished) < 4
+    subprocess.run(command, check=True)
+    assert len(Manifest.read(tmp_path / "m.parquet").clips) == 4

@@ -134,9 +134,8 @@ def _print(prepared: Prepared, out: Path) -> None:
             if row["official"]:
                 table.add_row(split, *(f"{row[column]:,}" for column in columns))
         Console().print(table)
-    titles = {"missing": "listed clips", "rejected": "clips", "unused": "files"}
     for what, clips in prepared.left_out.items():
-        _print_reasons(f"{what} {titles[what]}", clips)
+        _print_reasons(what, clips)
     if any(prepared.left_out.values()):
         typer.echo(f"all of these: {list_path(out)}")
     shown = ", ".join(f"{row['clips']} {split}" for split, row in counts.items())
@@ -145,7 +144,7 @@ def _print(prepared: Prepared, out: Path) -> None:
     typer.echo(f"{num} clips ({shown}), {rejected} rejected: {out}")
 
 
-def _print_reasons(title: str, clips: list[LeftOut]) -> None:
+def _print_reasons(what: str, clips: list[LeftOut]) -> None:
     from zoo.data.prepare import kind_of
 
     groups: dict[str, list[LeftOut]] = {}
@@ -154,4 +153,4 @@ def _print_reasons(title: str, clips: list[LeftOut]) -> None:
     for kind, members in sorted(groups.items(), key=lambda group: -len(group[1])):
         shown = ", ".join(clip.id or str(clip.path) for clip in members[:NUM_SHOWN])
         more = ", ..." if len(members) > NUM_SHOWN else ""
-        typer.echo(f"{len(members):,} {title}, {kind}: {shown}{more}")
+        typer.echo(f"{what}: {len(members):,} ({kind}): {shown}{more}")

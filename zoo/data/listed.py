@@ -207,11 +207,12 @@ class ListedDataset(DatasetAdapter):
         files, unused = self._match([path.absolute() for path in paths], listed)
         if not files:
             raise ManifestError(
-                f"{videos} holds {len(paths)} videos, but no clip of '{self.name}': {self.naming}; "
+                f"none of the {len(paths)} videos in {videos} is a clip of '{self.name}': "
+                f"{self.naming}; "
                 f"the first, {paths[0].name}: {unused[0].reason}"
             )
         missing = [
-            LeftOut(id=name, split=clip.split, reason="missing: there is no file")
+            LeftOut(id=name, split=clip.split, reason="there is no file")
             for name, clip in listed.clips.items()
             if name not in files
         ]

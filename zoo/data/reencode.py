@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ SHORT_SIDE = 256
 SAMPLE_RATE_HZ = 16_000
 CRF = 10  # as the authors: nearly without loss
 WINDOW_FRAMES = 8 * FPS  # read at a time, so that a long clip is never in memory whole
+INTERRUPTED = "interrupted"
 MAX_APART_S = 0.1  # a finished clip may be so much shorter or longer than it should be
 
 
@@ -231,16 +233,42 @@ def _in_pool(
 ) -> Iterator[tuple[Job, str | None]]:
     context = multiprocessing.get_context("forkserver")
     workers = min(workers, len(jobs))
-    with ProcessPoolExecutor(workers, context, initializer=_ignore_interrupt) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_listen_for_interrupt) as pool:
         try:
-            yield from zip(jobs, pool.map(run, jobs), strict=True)
+            yield from zip(jobs, pool.map(partial(_interruptible, run), jobs), strict=True)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _ignore_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends the pool
+class _Worker:
+    """What a process of the pool knows of itself."""
+
+    is_busy = False
+    is_stopped = False
+
+
+def _listen_for_interrupt() -> None:
+    signal.signal(signal.SIGINT, _stop)
+
+
+def _stop(*_: object) -> None:
+    """End the clip at hand, whose half-written file goes, and take no other."""
+    _Worker.is_stopped = True
+    if _Worker.is_busy:
+        raise KeyboardInterrupt
+
+
+def _interruptible(run: Callable[[Job], str | None], job: Job) -> str | None:
+    if _Worker.is_stopped:
+        return INTERRUPTED
+    _Worker.is_busy = True
+    try:
+        return run(job)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        _Worker.is_busy = False
 
 
 def _targets(
