@@ -25,7 +25,19 @@ def train(
         Literal["1", "2", "all"] | None, typer.Option(help="What to train.", show_default="all")
     ] = None,
     init: Annotated[
-        Path | None, typer.Option(help="Model folder whose towers to start from.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|PATH",
+            help="Start from the towers of a model, a folder or a published checkpoint, or from "
+            "published weights of an extractor; may be repeated.",
+        ),
+    ] = None,
+    init_positions: Annotated[
+        Literal["interpolate", "prefix"] | None,
+        typer.Option(
+            help="How longer position tables of extractors are shortened.",
+            show_default="interpolate",
+        ),
     ] = None,
     preset: Annotated[
         Literal["tiny", "paper"] | None, typer.Option(help="Sizes.", show_default="tiny")
@@ -67,7 +79,8 @@ def train(
         head=head,
         aggregator=aggregator,
         stage=stage,
-        init=None if init is None else str(init.absolute()),
+        init=tuple(map(_named, init)) if init else None,
+        init_positions=init_positions,
         preset=preset,
         settings=tuple(settings or ()),
         features=features,
@@ -76,3 +89,10 @@ def train(
     )
     resources = Resources(workers, cpus_per_worker, gpus_per_worker, address)
     raise typer.Exit(launch(request, out.absolute(), resources, resume=resume))
+
+
+def _named(start: str) -> str:
+    """Return the name of a model as it is, and a path as an absolute one."""
+    from zoo.catalog import read_catalog
+
+    return start if start in read_catalog() else str(Path(start).absolute())

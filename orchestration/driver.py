@@ -20,6 +20,7 @@ from zoo.errors import TrainingError
 from zoo.hooks import PLUGIN_FILES_VARIABLE
 from zoo.pictures import draw_pictures
 from zoo.training.run import Job, clips_of
+from zoo.training.start import describe_start
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
@@ -45,6 +46,8 @@ def launch(request: Request, out: Path, resources: Resources, *, resume: bool) -
     console, started = Console(), time.monotonic()
     run.write()
     write_environment(out, {"workers": resources.workers, "threads": resources.threads})
+    for line in [] if job.init is None else describe_start(job.init):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     with display(job, resources.workers, resources.threads, console) as shown:
         shown.catch_up()
         if not shown.state.is_done_with(job.stages):

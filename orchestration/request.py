@@ -7,14 +7,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from zoo.contracts import Positions
 from zoo.errors import ConfigError, TrainingError
-from zoo.folder import read_description
 from zoo.hooks import registry
 from zoo.model import ModelConfig
 from zoo.training.recipe import Recipe, build_recipe, override
-from zoo.training.run import STAGE1_FOLDER
-
-MODEL_FILE = "model.json"
+from zoo.training.start import DEFAULT_POSITIONS, check_start, config_of_start
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,8 @@ class Request:
     head: str | None = None
     aggregator: str | None = None
     stage: Literal["1", "2", "all"] | None = None
-    init: str | None = None
+    init: tuple[str, ...] | None = None
+    init_positions: Positions | None = None
     preset: Literal["tiny", "paper"] | None = None
     settings: tuple[str, ...] = ()
     features: Literal["store", "online"] | None = None
@@ -37,6 +36,11 @@ class Request:
     def is_empty(self) -> bool:
         """Whether nothing was asked for: a resumed run then keeps all it had."""
         return self == Request()
+
+    @property
+    def positions(self) -> Positions:
+        """How tables of positions of published extractors are brought to their length."""
+        return self.init_positions or DEFAULT_POSITIONS
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -65,6 +69,9 @@ class Request:
             data: dict[str, Any] = json.loads(path.read_text())
             known = {field.name for field in fields(cls)}
             data = {k: v for k, v in data.items() if k in known}
+            init = data.get("init")
+            if init is not None:
+                data["init"] = (init,) if isinstance(init, str) else tuple(init)
             return cls(**{**data, "settings": tuple(data["settings"])})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(f"cannot resume: {path} cannot be read ({error})") from None
@@ -78,7 +85,7 @@ def recipe_of(request: Request, gpus_per_worker: float) -> Recipe:
         PluginError: for an unknown component.
         ModelError: if the model to start from cannot be read.
     """
-    start = None if request.init is None else read_model_config(Path(request.init))
+    start = _start_of(request)
     extractor = request.extractor
     if extractor is None:
         if start is None:
@@ -102,7 +109,23 @@ def recipe_of(request: Request, gpus_per_worker: float) -> Recipe:
         settings.insert(0, "precision=bf16")
     recipe = override(recipe, settings)
     check_task(recipe)
+    check_start(request.init or (), request.positions, recipe)
     return recipe
+
+
+def _start_of(request: Request) -> ModelConfig | None:
+    """Return the config of the whole model to start from, if there is one."""
+    if request.init is None:
+        if request.init_positions is not None:
+            raise ConfigError("--init-positions needs --init")
+        return None
+    start = config_of_start(request.init)
+    if start is None and request.stages == (2,):
+        raise ConfigError(
+            "--stage 2 needs the towers of stage 1, and --init names single extractors only; "
+            "train both stages"
+        )
+    return start
 
 
 def check_task(recipe: Recipe) -> None:
@@ -120,30 +143,6 @@ def check_task(recipe: Recipe) -> None:
         )
 
 
-def model_folder_of(folder: Path) -> Path:
-    """Return a model folder, or that of stage I inside an unfinished run."""
-    inner = folder / STAGE1_FOLDER
-    return inner if not (folder / MODEL_FILE).exists() and inner.exists() else folder
-
-
-def read_model_config(folder: Path) -> ModelConfig:
-    """Read what a model folder is made of, without its weights.
-
-    Raises:
-        ModelError: if it is not a model folder.
-    """
-    from pydantic import ValidationError
-
-    from zoo.errors import ModelError
-
-    folder = model_folder_of(folder)
-    try:
-        return ModelConfig.model_validate(read_description(folder).get("config"))
-    except ValidationError as error:
-        problem = error.errors()[0]["msg"]
-        raise ModelError(f"{folder / MODEL_FILE} does not describe a model: {problem}") from None
-
-
 def _with_towers_of(recipe: Recipe, start: ModelConfig, request: Request) -> Recipe:
     """Take the towers and the layout of the model to start from, so that its weights fit."""
     for modality in ("audio", "vision"):
@@ -153,7 +152,7 @@ def _with_towers_of(recipe: Recipe, start: ModelConfig, request: Request) -> Rec
             names = getattr(wanted, part).name, getattr(given, part).name
             if asked is not None and names[0] != names[1]:
                 raise ConfigError(
-                    f"--{part} {asked} does not fit --init {request.init}, "
+                    f"--{part} {asked} does not fit --init {(request.init or ('',))[0]}, "
                     f"whose {modality} {part} is '{names[1]}'"
                 )
     model = recipe.model.model_copy(

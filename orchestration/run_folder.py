@@ -17,12 +17,13 @@ from orchestration.request import (
     Request,
     check_components,
     first_difference,
-    model_folder_of,
     recipe_of,
 )
+from zoo.catalog import CONFIG
 from zoo.errors import ConfigError, TrainingError
 from zoo.training.recipe import Recipe, read_recipe
 from zoo.training.run import STAGE1_FOLDER, Job
+from zoo.training.start import START_FOLDER, prepare_start, start_folder
 
 RECIPE, REQUEST, ENVIRONMENT = "recipe.json", "request.json", "environment.json"
 _PACKAGES = ("avsync-zoo", "torch", "torchvision", "torchaudio", "timm", "av", "numpy", "ray")
@@ -41,6 +42,10 @@ class Run:
         if not recipe.exists():
             recipe.write_text(self.job.recipe.model_dump_json(indent=2) + "\n")
         self.request.write(self.job.run / REQUEST)
+        start = self.job.run / START_FOLDER
+        if self.job.init == start and not (start / CONFIG).exists():
+            request = self.request
+            prepare_start(request.init or (), request.positions, self.job.recipe, start)
 
 
 def open_run(request: Request, out: Path, gpus_per_worker: float, *, resume: bool) -> Run:
@@ -70,11 +75,12 @@ def _reopen(request: Request, out: Path, gpus_per_worker: float) -> Run:
     merged = request.over(saved)
     if not request.is_empty:
         _refuse_difference(out, recipe, recipe_of(merged, gpus_per_worker))
-        for name in ("data", "init"):
+        for name in ("data", "init", "init_positions"):
             old, new = getattr(saved, name), getattr(merged, name)
             if old != new:
+                option = f"--{name.replace('_', '-')}"
                 raise ConfigError(
-                    f"{out} cannot go on with other settings: --{name} is {old} there, {new} here"
+                    f"{out} cannot go on with other settings: {option} is {old} there, {new} here"
                 )
     return Run(_job(merged, recipe, out), merged)
 
@@ -90,10 +96,10 @@ def _refuse_difference(out: Path, old: Recipe, new: Recipe) -> None:
 def _job(request: Request, recipe: Recipe, out: Path) -> Job:
     if request.data is None:
         raise ConfigError("say what to train on: --data MANIFEST (make one: zoo data prepare)")
-    init = None if request.init is None else model_folder_of(Path(request.init))
+    init = start_folder(request.init or (), out)
     stages = request.stages
     if stages == (2,) and init is None:
-        if not (out / STAGE1_FOLDER / "model.json").exists():
+        if not (out / STAGE1_FOLDER / CONFIG).exists():
             raise ConfigError("--stage 2 needs the towers of stage 1: --init MODEL_FOLDER")
         stages = (1, 2)  # stage 1 is done and is passed over
     return Job(recipe, Path(request.data), out, stages, init)

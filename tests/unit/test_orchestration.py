@@ -52,7 +52,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
         (("--set", "stage1.steps=many"), "'stage1.steps'"),
         (("--set", "stage1.clips=3", "--workers", "2"), "stage1.clips=3 cannot be shared out"),
         (("--stage", "2"), "--stage 2 needs the towers of stage 1: --init"),
-        (("--init", "nowhere"), "is not a model folder"),
+        (("--init", "nowhere"), "no such file or folder, and no such model"),
         (("--data", "nowhere.parquet"), "nowhere.parquet"),
         (("--workers", "64", "--set", "stage1.clips=64"), "64 workers of 1 CPU need 64 CPUs"),
         (("--gpus-per-worker", "64"), "need 64 GPUs, but this machine has"),
@@ -135,7 +135,7 @@ def test_a_run_of_stage_1_can_go_on_to_stage_2(tmp_path: Path) -> None:
 
 def test_stage_2_takes_its_towers_from_the_model_it_starts_from(model_folder: Path) -> None:
     description = json.loads((model_folder / "model.json").read_text())["config"]
-    asked = Request(data="x", init=str(model_folder), stage="2", head="sync", preset="paper")
+    asked = Request(data="x", init=(str(model_folder),), stage="2", head="sync", preset="paper")
     recipe = recipe_of(asked, 0)
     made = recipe.model.model_dump(mode="json")
     for part in ("audio", "vision", "layout"):

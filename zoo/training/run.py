@@ -39,7 +39,7 @@ class Job:
         manifest: Parquet file of the clips.
         run: folder of the run, on storage that all workers share.
         stages: which of 1 and 2 to train.
-        init: model folder whose towers to start from, or None.
+        init: model folder whose towers to start from, or None; see `zoo.training.start`.
     """
 
     recipe: Recipe

@@ -1,0 +1,208 @@
+"""What a run starts from: model folders, published models, weights of single extractors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from zoo.catalog import CONFIG, read_catalog, read_description, resolve
+from zoo.checkpoints.convert import read_model, sha256_of
+from zoo.checkpoints.layouts import Tensors, find_extractors, find_model, read_tensors
+from zoo.contracts import Modality, Positions, WeightsFormat
+from zoo.errors import ConfigError, ModelError, suggest
+from zoo.folder import load_model, save_model, towers_of
+from zoo.hooks import registry
+from zoo.model import ModelConfig, SyncModel
+from zoo.training.recipe import Recipe
+from zoo.training.run import STAGE1_FOLDER
+
+START_FOLDER, TAKEN = "init", "started_from"
+DEFAULT_POSITIONS: Positions = "interpolate"
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """The weights of one extractor, found in a file."""
+
+    path: Path
+    modality: Modality
+    extractor: str
+    layout: WeightsFormat
+    tensors: Tensors
+
+
+def find_start(given: str) -> Path:
+    """Return the file or model folder that ``--init`` names.
+
+    Raises:
+        ModelError: if there is none, or it must be pulled first.
+    """
+    catalog = read_catalog()
+    if given not in catalog and not Path(given).exists():
+        raise ModelError(
+            f"--init {given}: no such file or folder, and no such model in the catalog"
+            f"{suggest(given, catalog)}"
+        )
+    path = resolve(given) if given in catalog else Path(given)
+    inner = path / STAGE1_FOLDER  # of a run that has not ended
+    return inner if not (path / CONFIG).exists() and inner.exists() else path
+
+
+def config_of_start(given: Sequence[str]) -> ModelConfig | None:
+    """Return the config of the whole model that a run starts from; None if there is none.
+
+    Raises:
+        ModelError: if a file or folder cannot be read.
+        ConfigError: if there are several models, or one that is not named first.
+    """
+    found = None
+    for number, name in enumerate(given):
+        config = _read_config(find_start(name))
+        if config is not None and number:
+            raise ConfigError(
+                f"--init {name} is a whole model; name it first, and only one: its towers are "
+                "taken, then the extractors of the others"
+            )
+        found = found or config
+    return found
+
+
+def _read_config(path: Path) -> ModelConfig | None:
+    if path.is_dir():
+        try:
+            return ModelConfig.model_validate(read_description(path).get("config"))
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            raise ModelError(f"{path / CONFIG} does not describe a model: {problem}") from None
+    parts = read_tensors(path)
+    if any(find_extractors(parts)):
+        return None
+    find_model(path, parts)
+    return read_model(path)[1].config
+
+
+def start_folder(given: Sequence[str], run: Path) -> Path | None:
+    """Return the model folder that the workers of a run read; None for a fresh start."""
+    if not given:
+        return None
+    prepared = run / START_FOLDER
+    if (prepared / CONFIG).exists():  # a resumed run: what it was made of may be gone
+        return prepared
+    first = find_start(given[0])
+    return first if len(given) == 1 and first.is_dir() else prepared
+
+
+def check_start(given: Sequence[str], positions: Positions, recipe: Recipe) -> None:
+    """Check that the weights of single extractors fit a recipe.
+
+    Raises:
+        ConfigError: if an extractor is not part of the recipe, or is named twice.
+        ModelError: if its weights do not fit.
+    """
+    for weights in _extractors_in(given, recipe):
+        _read(weights, positions, recipe)
+
+
+def prepare_start(given: Sequence[str], positions: Positions, recipe: Recipe, folder: Path) -> None:
+    """Write the model folder that a run starts from: towers without a head.
+
+    Towers of a whole model come first, then extractors; everything else is drawn as in a fresh run.
+
+    Args:
+        given: what ``--init`` names.
+        positions: how tables of positions are brought to their length.
+        recipe: of the run.
+        folder: to write.
+
+    Raises:
+        ModelError: if a file cannot be read or does not fit.
+    """
+    torch.manual_seed(recipe.seed)
+    model = SyncModel(recipe.model.model_copy(update={"head": None}))
+    taken: list[dict[str, Any]] = []
+    first = find_start(given[0])
+    if first.is_dir():
+        towers_of(model).load_state_dict(towers_of(load_model(first)).state_dict())
+        taken.append({"fills": "both towers", "folder": str(first)})
+    elif config_of_start(given[:1]) is not None:
+        name, published = read_model(first)
+        towers_of(model).load_state_dict(towers_of(published).state_dict())
+        taken.append({"fills": "both towers", **_origin(first, name)})
+    for weights in _extractors_in(given, recipe):
+        tower = getattr(model, weights.modality)
+        tower.extractor.load_state_dict(_read(weights, positions, recipe))
+        fills = f"the {weights.modality} extractor {weights.extractor}"
+        origin = _origin(weights.path, weights.layout.name)
+        taken.append({"fills": fills, **origin, "positions": positions})
+    save_model(folder, model, **{TAKEN: taken})
+
+
+def describe_start(folder: Path) -> list[str]:
+    """Say what was taken from where, a line each, for a run that starts from a folder."""
+    taken = read_description(folder).get(TAKEN)
+    if not isinstance(taken, list):
+        return [f"starts from the towers of {folder}"]
+    lines = []
+    for part in taken:
+        details = [str(part[key]) for key in ("format", "sha256") if key in part]
+        if "positions" in part:
+            details.append(f"positions: {part['positions']}")
+        said = f" ({', '.join(details)})" if details else ""
+        lines.append(f"{part['fills']} from {part.get('file') or part['folder']}{said}")
+    return lines
+
+
+def _origin(path: Path, layout: str) -> dict[str, str]:
+    return {"file": str(path), "format": layout, "sha256": sha256_of(path)}
+
+
+def _extractors_in(given: Sequence[str], recipe: Recipe) -> list[_Weights]:
+    """Return the weights of single extractors among what ``--init`` names."""
+    found: dict[str, _Weights] = {}
+    for name in given:
+        path = find_start(name)
+        if path.is_dir():
+            continue
+        parts = read_tensors(path)
+        may_be = list(find_extractors(parts))
+        if not may_be:
+            continue
+        chosen = {"audio": recipe.model.audio, "vision": recipe.model.vision}
+        fitting = [
+            _Weights(path, spec.modality, spec.name, layout, tensors)
+            for spec, layout, tensors in may_be
+            if chosen[spec.modality].extractor.name == spec.name
+        ]
+        if not fitting:
+            wanted = " and ".join(f"'{tower.extractor.name}'" for tower in chosen.values())
+            raise ConfigError(
+                f"--init {name} holds weights of '{may_be[0][0].name}', but the extractors of "
+                f"this run are {wanted}"
+            )
+        weights = fitting[0]
+        if weights.modality in found:
+            raise ConfigError(
+                f"--init {name}: the weights of '{weights.extractor}' are taken from "
+                f"{found[weights.modality].path} already"
+            )
+        found[weights.modality] = weights
+    return list(found.values())
+
+
+def _read(weights: _Weights, positions: Positions, recipe: Recipe) -> dict[str, Tensor]:
+    component = getattr(recipe.model, weights.modality).extractor
+    config = component.parse(registry().extractor(weights.extractor))
+    try:
+        return weights.layout.read(weights.tensors, config, positions)
+    except ModelError as error:
+        advice = "; published sizes need --preset paper" if recipe.preset == "tiny" else ""
+        raise ModelError(
+            f"{weights.path} ({weights.layout.name}) does not fit the extractor "
+            f"'{weights.extractor}' of this run: {error}{advice}"
+        ) from None
