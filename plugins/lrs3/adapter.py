@@ -36,6 +36,7 @@ class Lrs3(ListedDataset):
         listed = set(ids)
 
         def match(path: Path) -> str:
+            path = path.absolute()
             if path.parent.parent.name in OTHER_PARTS:
                 raise NotListedError(f"not of the {PART} part")
             name = _name(path.with_suffix(""))

@@ -157,6 +157,20 @@ def test_a_row_with_an_unknown_split_is_refused(tmp_path: Path) -> None:
         Manifest.read(path)
 
 
+@pytest.mark.parametrize(
+    ("length_s", "words"),
+    [((9.0, 15.0), "too short: 1.0"), ((0.0, 0.5), "too long: 1.0"), ((1.0, 1.1), None)],
+)
+def test_a_clip_of_the_wrong_length_is_rejected(
+    folder: Path, length_s: tuple[float, float], words: str | None
+) -> None:
+    first, other, *_ = records(folder)
+    limited = first.model_copy(update={"length_s": length_s})
+    _, rejected = build_manifest([limited, other], folder / "m.parquet")
+    assert [path.name for path, _ in rejected] == (["a.mp4"] if words else [])
+    assert all(str(words) in why for _, why in rejected)
+
+
 def test_nothing_usable_and_nowhere_to_write_are_errors(folder: Path) -> None:
     with pytest.raises(ManifestError, match="no clips to put"):
         build_manifest([], folder / "m.parquet")

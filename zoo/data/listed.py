@@ -204,7 +204,7 @@ class ListedDataset(DatasetAdapter):
                 f"(they are in {AUTHORS_FOLDER})"
             )
         listed = self.read_lists(Meta(self.config.meta))
-        files, unused = self._match([path.absolute() for path in paths], listed)
+        files, unused = self._match(paths, listed)
         if not files:
             raise ManifestError(
                 f"none of the {len(paths)} videos in {videos} is a clip of '{self.name}': "
