@@ -104,6 +104,8 @@ def _show(report: dict[str, Any]) -> None:
         )
         console.print(_table(title, *trust_rows(report)))
     console.print(_how(report), highlight=False, soft_wrap=True)
+    for note in report["notes"]:
+        console.print(f"[yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
     for reason, count in _reasons(report):
         what = f"{count} of {report['num_clips_of_split']} clips left out"
         console.print(f"[yellow]{what}:[/] {escape(reason)}", highlight=False, soft_wrap=True)

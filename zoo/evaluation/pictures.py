@@ -59,7 +59,8 @@ def by_offset(report: dict[str, Any]) -> Figure:
     left.set_xlabel("true offset, s (positive: the audio is early)")
     left.set_ylabel("share of right predictions, %")
     left.set_title("Accuracy by offset", fontsize=10)
-    left.set_ylim(0, 102)
+    left.set_ylim(0, 118)
+    left.set_yticks(range(0, 101, 20))
     shifts = np.arange(1 - num, num)
     shares = np.array([np.trace(counts, shift) for shift in shifts])
     shares = 100 * shares / max(1.0, counts.sum())
@@ -72,7 +73,7 @@ def by_offset(report: dict[str, Any]) -> Figure:
     for axis in (left, right):
         tidy(axis)
         _signed_ticks(axis)
-    left.legend(fontsize=8, framealpha=0.85, edgecolor="none", loc="lower right")
+    left.legend(fontsize=8, frameon=False, ncols=3, loc="upper center")
     return figure
 
 

@@ -81,7 +81,7 @@ def evaluate_manifest(request: Request, progress: Progress | None = None) -> dic
     facts = {
         "model": request.model,
         "task": task,
-        "protocol": request.protocol,
+        "protocol": "fixed" if is_fixed and request.protocol == "random" else request.protocol,
         "reading": "published" if request.as_published else "default",
         "audio_shift_s": request.audio_shift_s,
         "is_fixed": is_fixed,
@@ -97,9 +97,22 @@ def evaluate_manifest(request: Request, progress: Progress | None = None) -> dic
         "offset_classes_s": list(model.config.grid.offsets_s),
         "num_clips": len(set(outcome.clips.tolist())),
         "num_clips_of_split": len(clips),
+        "notes": _notes(request, model, clips),
     }
     left_out = {str(clips[i].path): why for i, why in sorted(source.left_out.items())}
     return {**facts, **scores, "left_out": left_out}
+
+
+def _notes(request: Request, model: SyncModel, clips: list[Clip]) -> list[str]:
+    """Say what may make numbers differ from those one expects."""
+    side = model.vision_frontend.short_side
+    others = sum(min(clip.width, clip.height) != side for clip in clips)
+    if not request.as_published or not others:
+        return []
+    return [
+        f"{others} of {len(clips)} clips have another short side than the {side} pixels the model "
+        "was trained on, and the published code does not resize"
+    ]
 
 
 def _build_stores(

@@ -54,7 +54,7 @@ class Draws(ABC):
 
     def leave_out(self, clip: int, reason: str) -> None:
         """Draw no more from a clip."""
-        log.warning("clip left out: %s", reason)
+        log.warning("%s left out: %s", self.clips[clip].path.name, reason)
         self.left_out[clip] = reason
         self.usable = [i for i in self.usable if i != clip]
 
@@ -200,10 +200,15 @@ def find_fixed(
             left_out[i] = f"not in sync according to {where}"
         else:
             found[i] = fixed
+    if not found and offsets is None:
+        raise ManifestError(
+            f"{where} gives no fixed offset for any of {len(clips)} clips: give the published list "
+            "with --offsets, or use a protocol with random offsets"
+        )
     if not found:
         raise ManifestError(
-            f"not one of {len(clips)} clips has a fixed offset in {where} (the first clip is "
-            f"{clips[0].path}); give the published list with --offsets, or use --protocol random"
+            f"{where} fits none of {len(clips)} clips: its ids look like "
+            f"'{next(iter(offsets or ['']))}', the first clip is {clips[0].path}"
         )
     return found, left_out
 

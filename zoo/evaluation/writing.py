@@ -71,7 +71,7 @@ def score_rows(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     rows = [[title, *cells(report["pooled"], _spread(report))]]
     if report["interval"] is not None:
         ends = report["interval"]
-        rows.append(["95 % interval over clips", *(_interval(ends, name) for name in names)])
+        rows.append(["95 % over clips", *(_interval(ends, name) for name in names)])
     if "with_common_event" in report:
         share = report["common_event_share"]
         name = f"crops that share an event ({share:.1%})"
@@ -147,6 +147,7 @@ def markdown(report: dict[str, Any], pictures: list[str]) -> str:
             "as wrong.",
             _table(*trust_rows(report)),
         ]
+    parts += [f"Note: {note}." for note in report["notes"]]
     parts += [f"![{PICTURES[name]}]({name})" for name in pictures]
     parts += ["## How it was made", _table(["", ""], _facts(report)), _left_out(report)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -157,9 +158,12 @@ def _ranking(report: dict[str, Any]) -> str:
         return "infinite" if value is None else f"{value:.4f}"
 
     metrics = report["published_metrics"]
-    return "Published metrics over all draws: " + ", ".join(
+    text = "Published metrics over all draws: " + ", ".join(
         f"{name} {shown(value)}" for name, value in metrics.items()
     )
+    if any(sum(row) == 0 for row in report["confusion"]):
+        text += ". The last three need draws of every class, which these are not."
+    return text
 
 
 def _facts(report: dict[str, Any]) -> list[list[str]]:
