@@ -54,7 +54,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             body = server.files.get(self.path) if answer.body is None else answer.body
             if body is None:
                 answer = Answer(status=404)
-            if answer.status >= 400:
+            if answer.status >= 300:
                 self.send_response(answer.status)
                 for name, value in answer.headers.items():
                     self.send_header(name, value)
@@ -79,8 +79,8 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             for name, value in answer.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            body = body[start:]
-            part = body if answer.stops_after is None else body[: answer.stops_after]
+            rest = memoryview(body)[start:]
+            part = rest if answer.stops_after is None else rest[: answer.stops_after]
             try:
                 self.wfile.write(part)
                 self.wfile.flush()

@@ -256,6 +256,15 @@ def test_a_server_in_trouble_for_long_is_given_up(server: Server, target: Path) 
     assert len(server.requests) == 1 + QUICK.retries
 
 
+def test_a_redirected_download_is_resumed_too(server: Server, target: Path) -> None:
+    server.files["/elsewhere"] = server.files.pop(PATH)
+    moved = Answer(status=302, headers={"Location": "/elsewhere"}, body=b"")
+    server.answers = [moved, Answer(stops_after=1_000_000), moved]
+    get(server, target)
+    assert target.read_bytes() == FILE
+    assert server.ranges == ["", "", "bytes=1000000-", "bytes=1000000-"]
+
+
 def test_a_stalled_connection_is_resumed(server: Server, target: Path) -> None:
     server.answers = [Answer(stops_after=1_000_000, stalls_s=2 * QUICK.timeout_s)]
     told = get(server, target)

@@ -54,7 +54,8 @@ def byte_bar(title: str) -> Iterator[tuple[Callable[[int, int | None], None], Ca
         TimeRemainingColumn(),
     ]
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True) as progress:
+    is_hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=is_hidden) as progress:
         task = progress.add_task(title, total=None, visible=False)
 
         def update(done: int, total: int | None) -> None:
