@@ -353,8 +353,9 @@ def cut_segments(
             f"too small: {frames.shape[2]} x {frames.shape[1]} pixels do not hold a crop of "
             f"{vision.size}, and the published code does not resize"
         )
-    rates = {"fps": clip.fps, "sample_rate_hz": clip.sample_rate_hz}
-    at_v, at_a = place_segments(layout, len(frames), len(samples), **rates)  # type: ignore[arg-type]
+    at_v, at_a = place_segments(
+        layout, len(frames), len(samples), fps=clip.fps, sample_rate_hz=clip.sample_rate_hz
+    )
     pictures = crop_square(frames, vision.size, None)
     pixels = torch.from_numpy(np.stack([pictures[i:j] for i, j in at_v]))  # (S, Tv, H, W, C)
     sounds = torch.from_numpy(np.stack([samples[i:j] for i, j in at_a]))  # (S, N)

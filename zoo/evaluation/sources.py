@@ -138,10 +138,17 @@ class PublishedDraws(Draws):
         crop = self._crop(raw, clip, number)
         segments = published.cut_segments(raw, crop, self.layout, self.vision, self.audio)
         is_sync = self.task == "synchronizability"
+        at_v, at_a = published.place_segments(
+            self.layout,
+            crop.num_frames,
+            crop.num_samples,
+            fps=raw.fps,
+            sample_rate_hz=raw.sample_rate_hz,
+        )
         draw = Draw(
             clip=clip,
-            vision_start_s=crop.first_frame / raw.fps,
-            audio_start_s=crop.first_sample / raw.sample_rate_hz,
+            vision_start_s=(crop.first_frame + int(at_v[0, 0])) / raw.fps,
+            audio_start_s=(crop.first_sample + int(at_a[0, 0])) / raw.sample_rate_hz,
             target=int(crop.is_synchronizable) if is_sync else crop.target,
         )
         return draw, segments
