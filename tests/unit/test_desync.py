@@ -17,8 +17,8 @@ from torchvision.transforms import v2
 
 from zoo.catalog import resolve
 from zoo.data.manifest import Manifest
-from zoo.desync import pair_clips, score
-from zoo.desync.read import resized_square
+from zoo.desync import Mode, Pair, pair_clips, score
+from zoo.desync.read import PairReader, Reading, resized_square
 from zoo.desync.results import ClipScore
 from zoo.desync.run import Scorer
 from zoo.errors import ConfigError, ManifestError, ModelError
@@ -414,6 +414,22 @@ def test_bad_clips_are_listed_and_the_others_scored(videos: Path, tmp_path: Path
         assert "not numbers" in reasons["nan.mkv"]
         assert result.summary["interval_s"] is None
         assert len(result.summary["skipped"]) == 7
+
+
+def test_a_reader_that_fails_in_a_new_way_stops_nothing(
+    videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = PairReader.read
+
+    def strange(self: PairReader, pair: Pair, mode: Mode) -> Reading:
+        if pair.name == "tall.mp4":
+            raise IndexError("out of pictures")
+        return plain(self, pair, mode)
+
+    monkeypatch.setattr(PairReader, "read", strange)
+    result = score(MODEL, videos)
+    assert [bool(clip.skipped) for clip in result.clips] == [False, True, False]
+    assert result.clips[1].skipped == "cannot be read: IndexError: out of pictures"
 
 
 def test_values_out_of_range_are_one_sentence(videos: Path, tmp_path: Path) -> None:

@@ -46,19 +46,24 @@ def desync(
     """
     from zoo.desync import score
 
-    with progress_bar(f"DeSync ({mode})", hidden=as_json) as progress:
-        result = score(
-            model,
-            videos,
-            audios,
-            mode=mode,
-            duration_s=duration,
-            out=out,
-            device=device,
-            batch=batch,
-            workers=workers or None,
-            progress=progress,
-        )
+    try:
+        with progress_bar(f"DeSync ({mode})", hidden=as_json) as progress:
+            result = score(
+                model,
+                videos,
+                audios,
+                mode=mode,
+                duration_s=duration,
+                out=out,
+                device=device,
+                batch=batch,
+                workers=workers or None,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        if out is not None:
+            typer.echo(f"what is done is kept in {out}; the same command goes on", err=True)
+        raise
     if as_json:
         print_json(result.summary)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ from zoo.model import SyncModel
 BATCH = 16  # segments a tower sees at once
 MAX_WORKERS = 16
 Progress = Callable[[int, int], None]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -205,6 +207,9 @@ class Scorer:
             return pair, version, self.reader.read(pair, self.mode)
         except (MediaError, av.FFmpegError, OSError) as error:
             return pair, version, str(error)
+        except Exception as error:  # one strange file must not end a run over thousands
+            log.debug("reading %s", pair.name, exc_info=True)
+            return pair, version, f"cannot be read: {type(error).__name__}: {error}"
 
     @torch.inference_mode()
     def _score(self, items: Sequence[tuple[Pair, str, Reading | str]]) -> list[ClipScore]:
