@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -71,3 +72,13 @@ def _fresh_registry() -> None:
     """Forget the plugins that another test brought."""
     if len(registry().failures):
         registry.cache_clear()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """With ``-v``, show how far this project is from the arrays of the published code."""
+    golden = sys.modules.get("golden")
+    if golden is None or not golden.DIFFERENCES or terminalreporter.verbosity < 1:
+        return
+    terminalreporter.section("largest absolute differences from the published code")
+    for name, (difference, tolerance) in sorted(golden.DIFFERENCES.items()):
+        terminalreporter.write_line(f"{name:42} {difference:8.1e}  (tolerance {tolerance:g})")

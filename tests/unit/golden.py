@@ -24,10 +24,37 @@ needs_golden = pytest.mark.skipif(
 )
 
 
+@cache
 def arrays(name: str) -> dict[str, np.ndarray]:
     """Load ``golden/NAME.npz``."""
     with np.load(REFERENCE / "golden" / f"{name}.npz") as file:
         return dict(file)
+
+
+DIFFERENCES: dict[str, tuple[float, float]] = {}
+"""Golden array -> (largest absolute difference, tolerance), as far as tests have compared."""
+
+
+def assert_agrees(name: str, ours: object, tolerance: float) -> None:
+    """Compare with the golden array ``FILE/ARRAY`` and note the largest absolute difference.
+
+    Args:
+        name: of the array.
+        ours: what this project computes; a tolerance of 0 asks for equality.
+        tolerance: see the README beside the arrays.
+    """
+    file, _, array = name.partition("/")
+    theirs = arrays(file)[array]
+    mine = np.asarray(ours, np.float64)
+    assert mine.shape == theirs.shape, f"{name}: {mine.shape} and not {theirs.shape}"
+    difference = largest(mine, theirs)
+    DIFFERENCES[name] = (max(difference, DIFFERENCES.get(name, (0.0, 0.0))[0]), tolerance)
+    assert difference <= tolerance, f"{name} differs by {difference:.2g}"
+
+
+def largest(ours: Tensor | np.ndarray, theirs: Tensor | np.ndarray) -> float:
+    """Return the largest absolute difference."""
+    return float(np.abs(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)).max())
 
 
 @cache
