@@ -79,6 +79,7 @@ def _reopen(request: Request, out: Path, gpus_per_worker: float) -> Run:
             old, new = getattr(saved, name), getattr(merged, name)
             if old != new:
                 option = f"--{name.replace('_', '-')}"
+                old, new = (" ".join(v) if isinstance(v, tuple) else v for v in (old, new))
                 raise ConfigError(
                     f"{out} cannot go on with other settings: {option} is {old} there, {new} here"
                 )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from published_weights import published_ast, published_motionformer
 from safetensors.torch import load_file
 
 from orchestration.cluster import Resources, connected
@@ -143,6 +144,30 @@ def test_an_interrupted_run_ends_bit_for_bit_where_a_whole_one_does(
 def load_bytes(out: Path) -> dict[str, bytes]:
     weights = load_file(out / "model.safetensors")
     return {name: value.numpy().tobytes() for name, value in weights.items()}
+
+
+def test_a_run_starts_from_published_weights_and_says_so(
+    cluster: None, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    presets = {name: spec.presets["tiny"] for name, spec in registry().extractors.items()}
+    audio, vision = tmp_path / "pytorch_model.bin", tmp_path / "ssv2.pyth"
+    theirs = published_ast(presets["ast"], prefix="audio_spectrogram_transformer.")
+    torch.save(theirs, audio)
+    torch.save({"model_state": published_motionformer(presets["motionformer"])}, vision)
+    starts = ["--init", str(audio), "--init", str(vision), "--stage", "1"]
+    few = ["--set", "stage1.steps=1", "--set", "stage1.valid_every=1"]
+    assert run(command(manifest, tmp_path / "run", 1, *starts, *few)) == 0
+    shown = said(capsys)
+    assert f"the audio extractor ast from {audio} (huggingface-ast, sha256 " in shown
+    assert f"the vision extractor motionformer from {vision} (motionformer, sha256 " in shown
+    trained = load_file(tmp_path / "run" / "model.safetensors")
+    token = theirs["audio_spectrogram_transformer.embeddings.distillation_token"]
+    weight = theirs["audio_spectrogram_transformer.embeddings.patch_embeddings.projection.weight"]
+    near = {"rtol": 0, "atol": 1e-3}  # one step of warm-up
+    torch.testing.assert_close(trained["audio.extractor.vit.dist_token"], token, **near)
+    torch.testing.assert_close(
+        trained["audio.extractor.vit.patch_embed.proj.weight"], weight, **near
+    )
 
 
 def start_and_break_off(arguments: list[str], plan: Path) -> tuple[int, str]:

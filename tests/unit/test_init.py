@@ -8,8 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from published_weights import (
+    HUGGING_FACE,
+    MODEL_STATE,
+    POSITIONS,
+    published_ast,
+    published_motionformer,
+)
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 from torch.nn.functional import interpolate
 
 from orchestration.request import Request, recipe_of
@@ -19,7 +25,7 @@ from plugins.ast.model import Ast
 from plugins.motionformer.config import MotionformerConfig
 from plugins.motionformer.model import Motionformer
 from plugins.synchformer.layout import Sizes, build_config, write
-from zoo.checkpoints.tensors import resample, to_published
+from zoo.checkpoints.tensors import resample
 from zoo.cli.app import run
 from zoo.contracts import Positions
 from zoo.data.manifest import Manifest
@@ -36,31 +42,7 @@ MOTIONFORMER = MotionformerConfig(
     depth=2,
     heads=2,
 )
-(HUGGING_FACE,) = registry().extractor("ast").formats
-(MODEL_STATE,) = registry().extractor("motionformer").formats
-POSITIONS = "embeddings.position_embeddings"
 TINY = Request(extractor="ast_motionformer", preset="tiny")
-
-
-def published_ast(config: AstConfig, rows: int = 1214, prefix: str = "") -> dict[str, Tensor]:
-    """Return weights as Hugging Face names them, for clips of 10 s."""
-    torch.manual_seed(1)
-    made = to_published(Ast(config).state_dict(), HUGGING_FACE.names)
-    made[POSITIONS] = torch.randn(1, rows, config.dim)
-    made = {prefix + name: tensor for name, tensor in made.items()}
-    if prefix:
-        made |= {"classifier.layernorm.weight": torch.ones(config.dim)}
-        made |= {"classifier.dense.weight": torch.randn(527, config.dim)}
-    return made
-
-
-def published_motionformer(config: MotionformerConfig) -> dict[str, Tensor]:
-    """Return a ``model_state``: with the dead patch embedding, pre-logits and a classifier."""
-    torch.manual_seed(2)
-    full = config.model_copy(update={"dead_patch_embed": True})
-    made = to_published(Motionformer(full).state_dict(), MODEL_STATE.names)
-    linear = torch.randn(config.dim, config.dim)
-    return made | {"pre_logits.fc.weight": linear, "head.weight": linear, "head.bias": linear[0]}
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:

@@ -150,7 +150,7 @@ def describe_start(folder: Path) -> list[str]:
         return [f"starts from the towers of {folder}"]
     lines = []
     for part in taken:
-        details = [str(part[key]) for key in ("format", "sha256") if key in part]
+        details = [f"{part['format']}, sha256 {part['sha256'][:12]}..."] if "file" in part else []
         if "positions" in part:
             details.append(f"positions: {part['positions']}")
         said = f" ({', '.join(details)})" if details else ""
