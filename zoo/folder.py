@@ -55,6 +55,7 @@ def save_model(folder: Path, model: SyncModel, **facts: Any) -> None:
     }
     part.replace(folder / WEIGHTS)
     (folder / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
+    (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # safetensors writes for its owner
 
 
 def verify_folder(folder: Path) -> dict[str, Any]:

@@ -102,10 +102,11 @@ def to_published(state: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]
     made: dict[str, Tensor] = {}
     for name, tensor in state.items():
         theirs = names(name)
-        parts = tensor.detach().cpu().chunk(len(theirs)) if len(theirs) > 1 else [tensor]
-        made.update(
-            (their, part.detach().cpu().clone()) for their, part in zip(theirs, parts, strict=True)
-        )
+        whole = tensor.detach().cpu()
+        if whole.untyped_storage().nbytes() != whole.nbytes:
+            whole = whole.clone()  # torch.save writes all that a view looks into
+        parts = whole.chunk(len(theirs)) if len(theirs) > 1 else [whole]
+        made.update(zip(theirs, parts, strict=True))
     return made
 
 
