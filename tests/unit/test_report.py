@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -213,3 +214,14 @@ def test_a_report_tells_how_it_was_made_and_who_was_left_out(
     page = markdown(report, [])
     assert "- `0.mp4`: too short" in page
     assert "and 10 more" in page
+
+
+def test_models_with_the_same_towers_share_what_is_encoded(
+    pair: tuple[Path, Path], clips: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, judge = pair
+    request = _request(model, clips, trust=str(judge), features="online", with_controls=False)
+    request = dataclasses.replace(request, rounds=1)
+    shared = evaluate_manifest(request)
+    monkeypatch.setattr("zoo.evaluation.report._has_same_towers", lambda *_: False)
+    assert evaluate_manifest(request) == shared

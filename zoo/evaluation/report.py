@@ -63,7 +63,10 @@ def evaluate_manifest(request: Request, progress: Progress | None = None) -> dic
     clips = list(manifest.select(split).clips)
     with tempfile.TemporaryDirectory() as temporary:
         member = Member(model, is_half=request.as_published)
-        judge = None if trusted is None else Member(trusted, is_half=request.as_published)
+        judge = None
+        if trusted is not None:
+            is_twin = _has_same_towers(model, trusted)
+            judge = Member(trusted, is_half=request.as_published, is_twin=is_twin)
         if features == "store":
             _build_stores(Path(temporary), clips, member, judge, progress)
         source = _open_draws(request, protocol, clips, member, judge, task, is_fixed)
@@ -79,21 +82,13 @@ def evaluate_manifest(request: Request, progress: Progress | None = None) -> dic
         if member.store is not None and task == "offset":
             scores["sliding"] = sliding_check(model, member.store)
     facts = {
-        "model": request.model,
+        **_settings(request, is_fixed),
         "task": task,
-        "protocol": "fixed" if is_fixed and request.protocol == "random" else request.protocol,
-        "reading": "published" if request.as_published else "default",
-        "audio_shift_s": request.audio_shift_s,
-        "is_fixed": is_fixed,
-        "offsets": request.offsets_name if is_fixed else None,
         "features": features,
         "split": split,
         "rounds": rounds,
-        "seed": request.seed,
-        "trust": request.trust,
         "model_sha256": read_description(folder).get("sha256"),
         "manifest_sha256": manifest.sha256,
-        "offsets_sha256": request.offsets_sha256,
         "offset_classes_s": list(model.config.grid.offsets_s),
         "num_clips": len(set(outcome.clips.tolist())),
         "num_clips_of_split": len(clips),
@@ -101,6 +96,20 @@ def evaluate_manifest(request: Request, progress: Progress | None = None) -> dic
     }
     left_out = {str(clips[i].path): why for i, why in sorted(source.left_out.items())}
     return {**facts, **scores, "left_out": left_out}
+
+
+def _settings(request: Request, is_fixed: bool) -> dict[str, Any]:
+    return {
+        "model": request.model,
+        "protocol": "fixed" if is_fixed and request.protocol == "random" else request.protocol,
+        "reading": "published" if request.as_published else "default",
+        "audio_shift_s": request.audio_shift_s,
+        "is_fixed": is_fixed,
+        "offsets": request.offsets_name if is_fixed else None,
+        "offsets_sha256": request.offsets_sha256,
+        "seed": request.seed,
+        "trust": request.trust,
+    }
 
 
 def _notes(request: Request, model: SyncModel, clips: list[Clip]) -> list[str]:
@@ -126,7 +135,7 @@ def _build_stores(
     member.store = _build_store(folder / "model", clips, member.model, progress)
     if judge is None:
         return
-    if _has_same_towers(member.model, judge.model):
+    if judge.is_twin:
         judge.store = member.store
     else:
         judge.store = _build_store(folder / "trust", clips, judge.model, progress)

@@ -34,6 +34,8 @@ class Member:
     store: FeatureStore | None = None
     is_half: bool = False
     """Compute in float16 where the device is a GPU, as the published code does."""
+    is_twin: bool = False
+    """This second model has the towers of the first, whose tokens it can use."""
 
     def tokens(self, draw: Draw, segments: Segments | None) -> Segments:
         """Return the tokens ``(S*T, D)`` of the first S segments of a draw, S as the model has."""
@@ -42,13 +44,19 @@ class Member:
             audio, vision = self.store.tokens([draw], layout)
             return audio[0].to(self.model.device), vision[0].to(self.model.device)
         assert segments is not None
-        parts = (part[: layout.num_segments].to(self.model.device) for part in segments)
-        towers = (self.model.audio, self.model.vision)
+        return self.first(self.encode(segments, layout.num_segments))
+
+    def encode(self, segments: Segments, num_segments: int) -> Segments:
+        """Return the tokens ``(S, T, D)`` of so many segments."""
+        audio, vision = (part[:num_segments].to(self.model.device) for part in segments)
         with self._precision():
-            encoded = [
-                t.encode(p).flatten(0, 1).float() for t, p in zip(towers, parts, strict=True)
-            ]
-        return encoded[0], encoded[1]
+            tokens = self.model.audio.encode(audio), self.model.vision.encode(vision)
+        return tokens[0].float(), tokens[1].float()
+
+    def first(self, encoded: Segments) -> Segments:
+        """Return the tokens ``(S*T, D)`` of as many segments as the head looks at."""
+        num = self.model.config.layout.num_segments
+        return encoded[0][:num].flatten(0, 1), encoded[1][:num].flatten(0, 1)
 
     def classify(self, audio: Tensor, vision: Tensor) -> Float[Tensor, "B K"]:
         """Run the head on tokens ``(B, S*T, D)``."""
@@ -130,9 +138,10 @@ def run_rounds(
         for chosen in np.array_split(source.usable, -(-len(source.usable) // BATCH) or 1):
             tokens, judged = [], []
             for draw, segments in _samples(source, chosen.tolist(), number):
-                tokens.append(member.tokens(draw, segments))
-                if trust is not None:
-                    judged.append(trust.tokens(draw, segments))
+                own, other = _tokens(member, trust, draw, segments)
+                tokens.append(own)
+                if other is not None:
+                    judged.append(other)
                 outcome.draws.append(draw)
                 outcome.rounds.append(number)
                 if progress is not None:
@@ -146,6 +155,18 @@ def run_rounds(
         reason = next(iter(source.left_out.values()), "the manifest has none")
         raise ManifestError(f"not one clip can be evaluated; the first because: {reason}")
     return outcome
+
+
+def _tokens(
+    member: Member, trust: Member | None, draw: Draw, segments: Segments | None
+) -> tuple[Segments, Segments | None]:
+    """Return the tokens of a draw for both models, encoded once where they share their towers."""
+    if trust is None:
+        return member.tokens(draw, segments), None
+    if segments is None or not trust.is_twin:
+        return member.tokens(draw, segments), trust.tokens(draw, segments)
+    encoded = member.encode(segments, len(segments[0]))
+    return member.first(encoded), trust.first(encoded)
 
 
 def _samples(
