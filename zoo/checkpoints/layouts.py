@@ -86,4 +86,4 @@ def find_extractors(
 
 def _first_of(parts: list[Tensors]) -> str:
     largest = max(parts, key=len)
-    return f" (it holds {len(largest)} tensors, the first is {next(iter(largest))!r})"
+    return f" (it holds {len(largest)} tensors, the first is {next(iter(largest))[:80]!r})"

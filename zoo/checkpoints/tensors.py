@@ -47,7 +47,7 @@ def find_misfit(tensors: Mapping[str, Tensor], shapes: Shapes) -> Misfit | None:
     elif missing:
         sentence = f"it lacks the tensor {missing[0]!r}{_and_more(missing)}"
     elif unknown:
-        sentence = f"it holds an unknown tensor {unknown[0]!r}{_and_more(unknown)}"
+        sentence = f"it holds an unknown tensor {unknown[0][:80]!r}{_and_more(unknown)}"
     else:
         return None
     return Misfit(len(missing) + len(unknown) + len(differ), sentence)

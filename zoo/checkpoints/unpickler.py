@@ -37,7 +37,7 @@ _STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage")
 # Found beside the weights: configurations, versions, numbers of NumPy. Nobody needs them here.
 _INERT_MODULES = ("omegaconf", "argparse", "typing", "pathlib", "datetime", "enum", "numpy.dtypes")
 _INERT_NAMES = {
-    "torch": {"Size", "device", "dtype", "Tensor", "float16", "float32", "float64", "bfloat16"},
+    "torch": {"Size", "device", "dtype", "Tensor", *STORAGES.values()},
     "torch.torch_version": {"TorchVersion"},
     "torch.nn.parameter": {"Parameter"},
     "numpy": {"dtype", "ndarray"},
