@@ -65,6 +65,7 @@ def test_the_area_under_the_curve_is_the_share_of_pairs_in_order() -> None:
     repeated = np.repeat(np.arange(4), doubled)
     assert roc_auc(scores, is_positive, doubled) == roc_auc(scores[repeated], is_positive[repeated])
     false_rate, true_rate = roc_curve(scores, is_positive)
+    assert roc_auc(scores, scores > 0) == roc_auc(scores, scores < 0) == 0.5
     assert (false_rate[0], true_rate[0], false_rate[-1], true_rate[-1]) == (0, 0, 1, 1)
 
 

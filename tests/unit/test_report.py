@@ -221,7 +221,7 @@ def test_models_with_the_same_towers_share_what_is_encoded(
 ) -> None:
     model, judge = pair
     request = _request(model, clips, trust=str(judge), features="online", with_controls=False)
-    request = dataclasses.replace(request, rounds=1)
+    request = dataclasses.replace(request, rounds=2)
     shared = evaluate_manifest(request)
     monkeypatch.setattr("zoo.evaluation.report._has_same_towers", lambda *_: False)
     assert evaluate_manifest(request) == shared

@@ -84,8 +84,13 @@ def roc_curve(
 def roc_auc(
     scores: np.ndarray, is_positive: np.ndarray, weights: np.ndarray | None = None
 ) -> float:
-    """Return the area under the ROC curve: how often a positive scores above a negative."""
+    """Return the area under the ROC curve: how often a positive scores above a negative.
+
+    Without a positive or a negative it is 0.5.
+    """
     false_rate, true_rate = roc_curve(scores, is_positive, weights)
+    if true_rate[-1] == 0 or false_rate[-1] == 0:
+        return 0.5
     return float(np.trapezoid(true_rate, false_rate))
 
 

@@ -218,6 +218,12 @@ def _score(
     grid, seed = model.config.grid, request.seed
     if task == "offset":
         return offset_scores(outcome, source, grid, seed)
+    kinds = set(outcome.targets.tolist())
+    if len(kinds) < 2:
+        raise ConfigError(
+            f"every one of the {len(outcome.draws)} draws {'can' if 1 in kinds else 'cannot'} be "
+            "synchronized, so there is nothing to tell apart: ask for more --rounds"
+        )
     if not outcome.trust:
         logits = torch.cat(outcome.logits[""])
         scores = synchronizability_scores(logits, outcome, seed)
