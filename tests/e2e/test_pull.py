@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import shutil
 import signal
@@ -13,13 +14,14 @@ import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import patch
+from urllib.parse import urlsplit
 
 import pytest
 import torch
 import yaml
 from served import Answer, Server, serve
 
-from zoo.catalog import resolve, user_catalog, zoo_home
+from zoo.catalog import read_catalog, resolve, user_catalog, zoo_home
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.errors import ModelError
@@ -342,3 +344,57 @@ def test_a_home_that_cannot_be_written_is_one_sentence(
     said = zoo("pull", "small", "--mirror", server.address, code=2)
     assert f"cannot write {home / 'downloads'}" in said
     assert "ZOO_HOME" in said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(
+    not REFERENCE.is_dir(), reason="the recipe of the stand-in weights is not beside this checkout"
+)
+def test_a_full_size_model_is_pulled_evaluated_and_written_back(zoo: Zoo, tmp_path: Path) -> None:
+    name = "synchformer-audioset"
+    theirs = stand_in_weights("sync_model_keys.csv")
+    save_as_published(theirs, tmp_path / "theirs.pt")
+    content = (tmp_path / "theirs.pt").read_bytes()
+    publish(name, content, download=published_as(name, content))
+    path = urlsplit(read_catalog()[name][0].download.url).path  # type: ignore[union-attr]
+    with serve({path: content}) as server:
+        server.answers = [Answer(stops_after=600_000_000)]
+        said = zoo("pull", name, "--mirror", server.address)
+    assert "the connection broke at 600 MB" in said
+    assert server.ranges == ["", "bytes=600000000-"]
+    del content
+
+    assert f"{resolve(name)}" in zoo("info", name)
+    assert "237.46 M" in zoo("info", name)
+
+    clips = tmp_path / "clips"
+    zoo("data", "synth", clips, "--clips", 1, "--split", "test", "--size", 256)
+    report = tmp_path / "report.json"
+    options = ("--rounds", 1, "--features", "online", "--no-controls", "--out", report)
+    zoo("evaluate", name, "--data", clips / "manifest.parquet", *options)
+    assert json.loads(report.read_text())["num_clips"] == 1
+
+    zoo("convert", name, "--to", "published", "-o", tmp_path / "ours.pt")
+    ours = torch.load(tmp_path / "ours.pt", weights_only=True)["model"]
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], tensor) for key, tensor in theirs.items())
+
+
+def stand_in_weights(inventory: str) -> dict[str, torch.Tensor]:
+    """Make the deterministic weights of an inventory of the published code."""
+    file = REFERENCE / "fake_weights.py"
+    spec = importlib.util.spec_from_file_location("fake_weights", file)
+    assert spec is not None
+    assert spec.loader is not None
+    recipe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recipe)
+    arrays = recipe.fake_state_dict(REFERENCE / inventory, "public-v1")
+    return {key: torch.from_numpy(array) for key, array in arrays.items()}
+
+
+def published_as(name: str, content: bytes) -> dict[str, object]:
+    """Describe a stand-in like a published file, but for its checksum."""
+    download = read_catalog()[name][0].download
+    assert download is not None
+    return {**download.model_dump(), "md5": hashlib.md5(content).hexdigest()[:7]}
