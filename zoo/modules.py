@@ -30,6 +30,16 @@ def initialise_linears(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
+def emphasise_change(segments: Tensor, gain: float | None) -> Tensor:
+    """Subtract each segment's mean over time (dim 2) and multiply by a gain; None leaves it.
+
+    Args:
+        segments: audio ``(N, F, Ta)`` or video ``(N, C, Tv, H, W)``.
+        gain: of what remains.
+    """
+    return segments if gain is None else gain * (segments - segments.mean(dim=2, keepdim=True))
+
+
 class Extractor(nn.Module, ABC):
     """Turns segments of one modality into feature maps; segments never see one another."""
 

@@ -8,7 +8,11 @@ import zoo
 class TransformerConfig(zoo.ComponentConfig):
     """One pre-norm encoder layer with a learnable AGG token."""
 
-    heads: int = Field(12, gt=0, description="attention heads")
+    heads: int | None = Field(
+        None,
+        gt=0,
+        description="attention heads; None is 12 where they divide the width and 8 elsewhere",
+    )
 
 
 class MeanConfig(zoo.ComponentConfig):
@@ -18,7 +22,9 @@ class MeanConfig(zoo.ComponentConfig):
 def _build_transformer(config: TransformerConfig, feature_map: zoo.FeatureMap) -> "zoo.Aggregator":
     from plugins.aggregators.model import TransformerAggregator
 
-    return TransformerAggregator(feature_map.dim, config.heads)
+    # As published: 768 channels have 12 heads, 512 and 1,024 have 8.
+    heads = config.heads or (8 if feature_map.dim % 12 else 12)
+    return TransformerAggregator(feature_map.dim, heads)
 
 
 def _build_mean(config: MeanConfig, feature_map: zoo.FeatureMap) -> "zoo.Aggregator":

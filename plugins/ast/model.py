@@ -9,7 +9,7 @@ from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
 from plugins.ast.config import AstConfig
-from zoo.modules import Extractor, initialise_linears
+from zoo.modules import Extractor, emphasise_change, initialise_linears
 
 
 class OverlappingPatchEmbed(PatchEmbed):  # type: ignore[misc]
@@ -50,8 +50,7 @@ class Ast(Extractor):
 
     def forward(self, segments: Float[Tensor, "N F Ta"]) -> Float[Tensor, "N T P D"]:
         """Extract features of log-mel segments."""
-        if self.change_gain is not None:
-            segments = self.change_gain * (segments - segments.mean(dim=2, keepdim=True))
+        segments = emphasise_change(segments, self.change_gain)
         x = self.vit.forward_features(segments.unsqueeze(1))  # (N, 2 + P*T, D)
         x = x[:, self.vit.num_prefix_tokens :]  # (N, P*T, D), time varies fastest
         x = x.unflatten(1, (self.map.positions, self.map.steps))  # (N, P, T, D)

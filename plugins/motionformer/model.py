@@ -8,7 +8,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 from plugins.motionformer.config import MotionformerConfig
-from zoo.modules import Extractor, initialise_linears
+from zoo.modules import Extractor, emphasise_change, initialise_linears
 
 NORM_EPS = 1e-6
 
@@ -101,8 +101,7 @@ class Motionformer(Extractor):
 
     def forward(self, segments: Float[Tensor, "N C Tv H W"]) -> Float[Tensor, "N T P D"]:
         """Extract features of RGB segments."""
-        if self.motion_gain is not None:
-            segments = self.motion_gain * (segments - segments.mean(dim=2, keepdim=True))
+        segments = emphasise_change(segments, self.motion_gain)
         x = self.patch_embed_3d(segments).flatten(3).permute(0, 2, 3, 1)  # (N, T, P, D)
         x = x + self.pos_embed[:, None, 1:] + self.temp_embed[:, :, None]  # (N, T, P, D)
         cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)  # (N, 1, D)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import numpy as np
@@ -16,6 +17,7 @@ from golden import (
     SYNCHRONIZABILITY,
     arrays,
     assert_agrees,
+    fake_checkpoint,
     features,
     fill,
     largest,
@@ -316,3 +318,50 @@ def test_segments_lie_where_the_published_code_cuts_them() -> None:
         for stream, per_second in (("v", 25), ("a", 16_000)):
             firsts = golden[f"seg{row:02d}_{stream}"][:, 0]
             assert largest(starts_s * per_second, firsts - firsts[0]) < 1e-3
+
+
+def test_resnet18_and_s3d_equal_the_published_code() -> None:
+    mel, rgb = stage_two_input(OFFSET_S)
+    config = build_recipe(extractor="resnet18_s3d", head="sync", preset="paper").model
+    audio, vision = Tower(config.audio, "audio"), Tower(config.vision, "vision")
+    fill_convolutions(audio, "resnet18_audio_keys.csv", "freq_attn_agg.", resnet_key)
+    fill_convolutions(vision, "s3d_visual_keys.csv", "spatial_attn_agg.", s3d_key)
+    with torch.no_grad():
+        resnet = audio.extractor(mel[:2])  # (N, T, P, D)
+        assert_agrees("resnet_s3d/resnet_map", resnet[0].permute(2, 1, 0), 1e-3)
+        assert_agrees("resnet_s3d/resnet_feat", audio.aggregator(resnet), 1e-3)
+        s3d = vision.extractor(rgb[:1])
+        assert_agrees("resnet_s3d/s3d_feat", vision.aggregator(s3d)[0], 1e-3)
+    channels_first = s3d[0].permute(2, 0, 1).unflatten(2, (7, 7))  # (D, T, H, W)
+    assert_agrees("resnet_s3d/s3d_map", channels_first[::4], 1e-3)
+
+
+def fill_convolutions(
+    tower: Tower, inventory: str, aggregator: str, key_of: Callable[[str], str]
+) -> None:
+    """Give a tower the fake weights of its published counterpart."""
+    fake = fake_checkpoint(inventory)
+    own = {name: fake.pop(key_of(name)) for name in tower.extractor.state_dict()}
+    tower.extractor.load_state_dict(own)
+    rest = {key.removeprefix(aggregator): value for key, value in fake.items()}
+    names = {name: name.removeprefix("layer.") for name in tower.aggregator.state_dict()}
+    assert sorted(names.values()) == sorted(rest), "every published tensor has its place"
+    tower.aggregator.load_state_dict({name: rest[key] for name, key in names.items()})
+    tower.eval()
+
+
+def resnet_key(name: str) -> str:
+    return name.removeprefix("resnet.")
+
+
+def s3d_key(name: str) -> str:
+    """Their names say ``conv_s`` and ``bn_t`` where torchvision counts layers."""
+    name = name.replace("features.", "base.")
+    parts = {"0": "conv", "1": "bn"}
+    separable = re.fullmatch(r"(base\.[03]|.*\.branch[12]\.1)\.([01])\.([01])\.(\w+)", name)
+    if separable:
+        stem, which, part, rest = separable.groups()
+        return f"{stem}.{parts[part]}_{'st'[int(which)]}.{rest}"
+    stem, part, rest = re.fullmatch(r"(.*)\.([01])\.(\w+)", name).groups()  # type: ignore[union-attr]
+    stem = stem if not stem.endswith("branch0") else f"{stem}.0"
+    return f"{stem}.{parts[part]}.{rest}"

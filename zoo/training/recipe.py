@@ -130,7 +130,7 @@ _DATA: dict[str, dict[str, Any]] = {
     "tiny": {"cache": True, "features": "store"},
     "paper": {"loader_workers": 8},
 }
-_PROJECTION_DIM: dict[str, int | None] = {"tiny": 128, "paper": None}
+_PROJECTION_DIM = {"tiny": 128, "paper": 768}
 _COMPARE: dict[str, Literal["mean", "aligned"]] = {"tiny": "aligned", "paper": "mean"}
 
 
@@ -150,21 +150,16 @@ def build_recipe(
         PluginError: for an unknown component.
         ConfigError: for an override that does not fit.
     """
-    pair = registry().pair(extractor)
-    aggregator_spec, head_spec = registry().aggregator(aggregator), registry().head(head)
-    towers = {
-        modality: TowerConfig(
-            extractor=_component(registry().extractor(name), preset),
-            aggregator=_component(aggregator_spec, preset),
-            projection_dim=_PROJECTION_DIM[preset],
-        )
-        for modality, name in (("audio", pair.audio), ("vision", pair.vision))
-    }
+    head_spec = registry().head(head)
     stage2 = {**_STAGE2[preset], **head_spec.stage2.get(preset, {})}
     recipe = Recipe(
         seed=seed,
         preset=preset,
-        model=ModelConfig(**towers, head=_component(head_spec, preset), compare=_COMPARE[preset]),
+        model=ModelConfig(
+            **_towers(extractor, aggregator, preset),
+            head=_component(head_spec, preset),
+            compare=_COMPARE[preset],
+        ),
         stage1=Stage1Config(
             **_STAGE1[preset],
             objective=_component(registry().objective(objective), preset),
@@ -174,6 +169,23 @@ def build_recipe(
         gradient_checkpointing=preset == "paper",
     )
     return override(recipe, overrides or [])
+
+
+def _towers(extractor: str, aggregator: str, preset: Preset) -> dict[str, TowerConfig]:
+    """Configure both towers; as published, equal widths at full size are compared as they are."""
+    pair, aggregator_spec = registry().pair(extractor), registry().aggregator(aggregator)
+    specs = {"audio": registry().extractor(pair.audio), "vision": registry().extractor(pair.vision)}
+    extractors = {modality: _component(spec, preset) for modality, spec in specs.items()}
+    widths = {spec.presets[preset].feature_map().dim for spec in specs.values()}
+    is_equal = preset == "paper" and len(widths) == 1
+    return {
+        modality: TowerConfig(
+            extractor=component,
+            aggregator=_component(aggregator_spec, preset),
+            projection_dim=None if is_equal else _PROJECTION_DIM[preset],
+        )
+        for modality, component in extractors.items()
+    }
 
 
 def _component(spec: Spec, preset: str) -> Component:

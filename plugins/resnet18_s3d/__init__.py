@@ -1,0 +1,17 @@
+"""The second extractor pair of Synchformer's paper."""
+
+import zoo
+
+
+@zoo.hookimpl
+def register_pairs() -> list[zoo.PairSpec]:
+    """Register ``resnet18_s3d``."""
+    return [
+        zoo.PairSpec(
+            name="resnet18_s3d",
+            summary="ResNet-18 for sound, S3D for picture: convolutions instead of transformers",
+            audio="resnet18",
+            vision="s3d",
+            source="arXiv:2401.16423, table 4",
+        )
+    ]
