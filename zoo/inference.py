@@ -14,6 +14,7 @@ from torch import Tensor
 from zoo.catalog import resolve
 from zoo.data.clips import ClipReader, whole_frames_s
 from zoo.data.frontend import crop_square, cut_audio, cut_frames
+from zoo.device import find_device
 from zoo.errors import ConfigError, MediaError
 from zoo.folder import load_model
 from zoo.media import ClipInfo, probe, require_streams
@@ -76,8 +77,8 @@ class Predictor:
 
     def __init__(self, model: SyncModel, name: str, device: torch.device | str = "cpu") -> None:
         require_offsets(model, name)
-        self.model, self.name = model.to(device).eval(), name
-        self.device = torch.device(device)
+        self.device = find_device(device)
+        self.model, self.name = model.to(self.device).eval(), name
         self.reader = ClipReader(model.vision_frontend, model.audio_frontend)
 
     def predict(self, path: str | Path, step_s: float | None = None) -> Prediction:

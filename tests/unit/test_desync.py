@@ -382,11 +382,11 @@ def test_models_that_answer_no_offsets_are_refused(
         score(tmp_path / "headless", videos)
     head = Component(name="synchronizability", config={"depth": 1, "heads": 2, "dim": 32})
     save_model(tmp_path / "yesno", SyncModel(recipe.model.model_copy(update={"head": head})).eval())
-    with pytest.raises(ConfigError, match="not how far it is off"):
+    with pytest.raises(ConfigError, match="not by how much"):
         score(tmp_path / "yesno", videos)
     with pytest.raises(ModelError, match="no model 'nothing'"):
         score("nothing", videos)
-    with pytest.raises(ConfigError, match="cannot compute on device 'cuda:99'"):
+    with pytest.raises(ConfigError, match="cuda:99 cannot be used"):
         score(MODEL, videos, device="cuda:99")
 
 

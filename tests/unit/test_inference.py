@@ -78,3 +78,8 @@ def test_a_model_that_knows_no_offsets_is_refused(model: SyncModel) -> None:
     ):
         with pytest.raises(ConfigError, match=reason):
             Predictor(unfit, "unfit")
+
+
+def test_a_device_that_is_not_there_is_one_sentence(model: SyncModel) -> None:
+    with pytest.raises(ConfigError, match="--device cuda:77 cannot be used"):
+        Predictor(model, "untrained", "cuda:77")

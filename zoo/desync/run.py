@@ -24,9 +24,10 @@ from zoo.desync.pairs import Pair, pair_clips
 from zoo.desync.read import PairReader, Reading
 from zoo.desync.results import ClipScore, scored, skipped, summarise
 from zoo.desync.settings import Mode, Settings
+from zoo.device import find_device
 from zoo.errors import ConfigError, ManifestError, MediaError
 from zoo.folder import load_model
-from zoo.model import SyncModel
+from zoo.model import SyncModel, require_offsets
 
 BATCH = 16  # segments a tower sees at once
 MAX_WORKERS = 16
@@ -86,7 +87,9 @@ def score(
         ManifestError: if a folder holds no clips, or not one could be scored.
     """
     folder = resolve(model)
-    scorer = Scorer(_load(folder, str(model), device), mode, duration_s, batch)
+    loaded = load_model(folder).to(find_device(device))
+    require_offsets(loaded, str(model))
+    scorer = Scorer(loaded, mode, duration_s, batch)
     videos, audios = Path(videos), None if audios is None else Path(audios)
     pairs = pair_clips(videos, audios)
     settings = Settings(
@@ -115,22 +118,6 @@ def score(
             f"{clips[0].skipped}"
         )
     return Result(clips, summary)
-
-
-def _load(folder: Path, name: str, device: str) -> SyncModel:
-    model = load_model(folder)
-    if model.head is None:
-        raise ConfigError(f"'{name}' has no head yet: train stage 2 before scoring with it")
-    if model.task != "offset":
-        raise ConfigError(
-            f"'{name}' says whether a clip can be synchronized, not how far it is off; "
-            "DeSync needs a model of offsets"
-        )
-    try:
-        return model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"cannot compute on device '{device}': {reason}") from None
 
 
 def _known_rows(pairs: Sequence[Pair], results: ResultFolder | None) -> dict[str, ClipScore]:

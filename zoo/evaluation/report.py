@@ -15,9 +15,10 @@ from zoo.data.draws import DrawSource
 from zoo.data.manifest import Clip, Manifest
 from zoo.data.source import ClipSource
 from zoo.data.store import FeatureStore, build_store, store_config
+from zoo.device import find_device
 from zoo.errors import ConfigError
 from zoo.evaluation.protocol import Protocol, find_protocol
-from zoo.evaluation.request import Request, check_task, choose_features, find_device
+from zoo.evaluation.request import Request, check_task, choose_features
 from zoo.evaluation.rounds import Member, Outcome, Progress, run_rounds
 from zoo.evaluation.scoring import (
     control_scores,

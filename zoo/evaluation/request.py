@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from zoo.contracts import Task
 from zoo.data.fixed_offsets import FixedOffset, read_fixed_offsets
 from zoo.data.manifest import Clip, Split
@@ -97,21 +95,6 @@ def choose_features(request: Request, is_fixed: bool) -> Literal["store", "onlin
             f"{reason} cuts off the lattice of the feature store: leave out --features store"
         )
     return request.features
-
-
-def find_device(name: str) -> torch.device:
-    """Return a device that is there.
-
-    Raises:
-        ConfigError: if it is not.
-    """
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        first_line = str(error).splitlines()[0]
-        raise ConfigError(f"--device {name} cannot be used: {first_line}") from None
-    return device
 
 
 def check_task(
