@@ -21,6 +21,9 @@ def train(
     aggregator: Annotated[
         str | None, typer.Option(help="zoo list aggregators.", show_default="transformer")
     ] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="zoo list objectives.", show_default="segment_avclip")
+    ] = None,
     stage: Annotated[
         Literal["1", "2", "all"] | None, typer.Option(help="What to train.", show_default="all")
     ] = None,
@@ -78,6 +81,7 @@ def train(
         data=None if data is None else str(data.absolute()),
         head=head,
         aggregator=aggregator,
+        objective=objective,
         stage=stage,
         init=tuple(map(_named, init)) if init else None,
         init_positions=init_positions,

@@ -17,8 +17,8 @@ from orchestration.progress import display, summary
 from orchestration.request import Request, check_shares
 from orchestration.run_folder import open_run, write_environment
 from zoo.errors import TrainingError
-from zoo.hooks import PLUGIN_FILES_VARIABLE
 from zoo.pictures import draw_pictures
+from zoo.plugin_files import PLUGIN_FILES_VARIABLE, copy_plugins
 from zoo.training.run import Job, clips_of
 from zoo.training.start import describe_start
 
@@ -99,14 +99,15 @@ def build_trainer(job: Job, resources: Resources) -> TorchTrainer:
                 max_failures=MAX_WORKER_FAILURES, controller_failure_limit=1
             ),
             callbacks=[StopOnInputError()],
-            worker_runtime_env={"env_vars": _worker_environment()},
+            worker_runtime_env={"env_vars": _worker_environment(job.run)},
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
 
 
-def _worker_environment() -> dict[str, str]:
-    return {PLUGIN_FILES_VARIABLE: os.environ.get(PLUGIN_FILES_VARIABLE, "")}
+def _worker_environment(run: Path) -> dict[str, str]:
+    """Point the workers at copies of the plugins on storage that they share."""
+    return {PLUGIN_FILES_VARIABLE: os.pathsep.join(map(str, copy_plugins(run)))}
 
 
 def fit(job: Job, resources: Resources, refresh: Callable[[], None]) -> None:

@@ -23,6 +23,7 @@ class Request:
     data: str | None = None
     head: str | None = None
     aggregator: str | None = None
+    objective: str | None = None
     stage: Literal["1", "2", "all"] | None = None
     init: tuple[str, ...] | None = None
     init_positions: Positions | None = None
@@ -96,6 +97,7 @@ def recipe_of(request: Request, gpus_per_worker: float) -> Recipe:
         head=request.head or "correlation",
         preset=request.preset or "tiny",
         aggregator=request.aggregator or "transformer",
+        objective=request.objective or "segment_avclip",
         seed=1337 if request.seed is None else request.seed,
     )
     if start is not None:

@@ -20,7 +20,8 @@ from orchestration.request import (
     recipe_of,
 )
 from zoo.catalog import CONFIG
-from zoo.errors import ConfigError, TrainingError
+from zoo.errors import ConfigError, PluginError, TrainingError
+from zoo.plugin_files import missing_plugin
 from zoo.training.recipe import Recipe, read_recipe
 from zoo.training.run import STAGE1_FOLDER, Job
 from zoo.training.start import START_FOLDER, prepare_start, start_folder
@@ -70,8 +71,11 @@ def _new(request: Request, out: Path, gpus_per_worker: float) -> Run:
 def _reopen(request: Request, out: Path, gpus_per_worker: float) -> Run:
     if not (out / RECIPE).exists():
         raise TrainingError(f"there is no run to resume in {out}: it has no {RECIPE}")
-    recipe, saved = read_recipe(out / RECIPE), Request.read(out / REQUEST)
-    check_components(recipe)
+    try:
+        recipe, saved = read_recipe(out / RECIPE), Request.read(out / REQUEST)
+        check_components(recipe)
+    except PluginError as error:
+        raise missing_plugin(error, out, {}) from error
     merged = request.over(saved)
     if not request.is_empty:
         _refuse_difference(out, recipe, recipe_of(merged, gpus_per_worker))

@@ -15,8 +15,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from zoo.catalog import CONFIG, WEIGHTS, read_description
-from zoo.errors import ModelError
+from zoo.errors import ModelError, PluginError
+from zoo.hooks import registry
 from zoo.model import ModelConfig, SyncModel, count_parameters, explain
+from zoo.plugin_files import missing_plugin, origin_of
 
 # What torch.nn.init calls to draw, and to shape what it drew.
 DRAWS = ("uniform_", "normal_", "erfinv_", "mul_", "add_", "clamp_")
@@ -51,6 +53,7 @@ def save_model(folder: Path, model: SyncModel, **facts: Any) -> None:
         "config": model.config.model_dump(mode="json"),
         "sha256": _sha256(part),
         "parameters": count_parameters(model),
+        "plugins": plugins_of(model.config),
         **facts,
     }
     part.replace(folder / WEIGHTS)
@@ -88,12 +91,31 @@ def load_model(folder: Path) -> SyncModel:
         with _WithoutDraws():
             model = SyncModel(ModelConfig.model_validate(description.get("config")))
         model.load_state_dict(load_file(weights))
+    except PluginError as error:
+        raise missing_plugin(error, folder, description.get("plugins", {})) from error
     except ValidationError as error:
         raise ModelError(f"{folder / CONFIG}: {explain(error, '', ModelConfig)}") from None
     except (SafetensorError, RuntimeError) as error:
         first_line = str(error).splitlines()[0]
         raise ModelError(f"{weights} does not fit {CONFIG}: {first_line}") from None
     return model.eval()
+
+
+def plugins_of(config: ModelConfig) -> dict[str, str]:
+    """Return ``"extractor name" -> origin`` of every component that is not built in."""
+    parts = {
+        ("extractors", config.audio.extractor.name),
+        ("extractors", config.vision.extractor.name),
+        ("aggregators", config.audio.aggregator.name),
+        ("aggregators", config.vision.aggregator.name),
+        *([("heads", config.head.name)] if config.head else []),
+    }
+    owners = registry().plugins
+    origins = {
+        f"{kind.removesuffix('s')} {name}": origin_of(owners[f"{kind} {name}"])
+        for kind, name in sorted(parts)
+    }
+    return {part: origin for part, origin in origins.items() if origin is not None}
 
 
 class _WithoutDraws(TorchFunctionMode):

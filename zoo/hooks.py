@@ -2,19 +2,17 @@
 
 Plugins are found through the entry-point group ``zoo``; single files come with ``--plugin FILE``
 or the environment variable ``ZOO_PLUGINS`` (which also reaches Ray workers).  A plugin that fails
-to load is reported and skipped.
+to load, or claims a name that is taken, is reported and skipped.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, partial
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -32,10 +30,29 @@ from zoo.contracts import (
     PairSpec,
 )
 from zoo.errors import PluginError, suggest
+from zoo.plugin_files import (
+    GROUP,
+    PLUGIN_FILES_VARIABLE,
+    is_own,
+    load_file,
+    plugin_files,
+    reason_of,
+)
 
-GROUP = "zoo"
-PLUGIN_FILES_VARIABLE = "ZOO_PLUGINS"
+__all__ = [
+    "GROUP",
+    "PLUGIN_FILES_VARIABLE",
+    "Failure",
+    "Hooks",
+    "Registry",
+    "add_plugin_file",
+    "hookimpl",
+    "load_registry",
+    "plugin_files",
+    "registry",
+]
 
+S = TypeVar("S")
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
 log = logging.getLogger(__name__)
@@ -99,37 +116,39 @@ class Registry:
     commands: dict[str, CommandSpec] = field(default_factory=dict)
     plugins: dict[str, str] = field(default_factory=dict)
     """``"kind name" -> plugin`` that registered it."""
+    names: list[str] = field(default_factory=list)
+    """Of the plugins that were loaded."""
     failures: list[Failure] = field(default_factory=list)
 
     def extractor(self, name: str) -> ExtractorSpec:
         """Return an extractor by name, or say which name is closest."""
-        return _lookup("extractor", self.extractors, name)
+        return self._lookup("extractor", self.extractors, name)
 
     def aggregator(self, name: str) -> AggregatorSpec:
         """Return an aggregator by name."""
-        return _lookup("aggregator", self.aggregators, name)
+        return self._lookup("aggregator", self.aggregators, name)
 
     def head(self, name: str) -> HeadSpec:
         """Return a head by name."""
-        return _lookup("head", self.heads, name)
+        return self._lookup("head", self.heads, name)
 
     def objective(self, name: str) -> ObjectiveSpec:
         """Return a stage I objective by name."""
-        return _lookup("objective", self.objectives, name)
+        return self._lookup("objective", self.objectives, name)
 
     def dataset(self, name: str) -> DatasetSpec:
         """Return a dataset adapter by name."""
-        return _lookup("dataset", self.datasets, name)
+        return self._lookup("dataset", self.datasets, name)
 
     def format(self, name: str) -> FormatSpec:
         """Return a layout of published models by name."""
-        return _lookup("format", self.formats, name)
+        return self._lookup("format", self.formats, name)
 
     def pair(self, name: str) -> PairSpec:
         """Return a named pair, or the ad hoc pair ``audio+vision``."""
         if "+" in name:
             return self._ad_hoc_pair(name)
-        return _lookup("extractor", self.pairs, name)
+        return self._lookup("extractor", self.pairs, name)
 
     def _ad_hoc_pair(self, name: str) -> PairSpec:
         specs = [self.extractor(part) for part in name.split("+")]
@@ -140,14 +159,12 @@ class Registry:
             name=name, summary="ad hoc pair", audio=found["audio"], vision=found["vision"]
         )
 
-
-S = TypeVar("S")
-
-
-def _lookup(kind: str, specs: dict[str, S], name: str) -> S:
-    if name in specs:
-        return specs[name]
-    raise PluginError(f"unknown {kind} '{name}'{suggest(name, specs) or '.'} See: zoo list {kind}s")
+    def _lookup(self, kind: str, specs: dict[str, S], name: str) -> S:
+        if name in specs:
+            return specs[name]
+        skipped = "".join(f"; plugin '{f.plugin}' was skipped: {f.reason}" for f in self.failures)
+        closest = suggest(name, specs) or "."
+        raise PluginError(f"unknown {kind} '{name}'{closest} See: zoo list {kind}s{skipped}")
 
 
 def load_registry(
@@ -156,11 +173,8 @@ def load_registry(
     """Load every plugin and collect what it registers.
 
     Args:
-        found: ``(name, loader)`` of each plugin; by default the entry points of the group ``zoo``
-            and then the files of ``ZOO_PLUGINS``.
-
-    Raises:
-        PluginError: if two plugins claim one name.
+        found: ``(name, loader)`` of each plugin; by default the entry points of the group ``zoo``,
+            those of this distribution first, and then the files of ``ZOO_PLUGINS``.
     """
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(Hooks)
@@ -175,19 +189,26 @@ def _load(
 ) -> None:
     """Register one plugin whole, or report it and leave no trace of it."""
     try:
+        if manager.has_plugin(name):
+            raise PluginError(f"another plugin is named '{name}'; rename one of them")
         module = loader()
+        if module in manager.get_plugins():
+            return  # a package that is installed from the folder it is given by
         manager.register(module, name=name)
         specs = _collect(name, module, manager)
+        claimed = _claim(registry, specs, name)
     except Exception as error:
         # A broken plugin of a third party must not take `zoo list` down, whatever it raises.
-        if manager.has_plugin(name):
+        if name not in registry.names and manager.has_plugin(name):
             manager.unregister(name=name)
-        reason = f"{type(error).__name__}: {error}"
+        reason = reason_of(error)
         registry.failures.append(Failure(name, reason))
         log.warning("plugin '%s' was skipped: %s", name, reason)
         return
-    for kind, spec in specs:
-        _add(registry, kind, spec, name)
+    registry.names.append(name)
+    for kind, key, spec in claimed:
+        getattr(registry, kind)[key] = spec
+        registry.plugins[f"{kind} {key}"] = name
 
 
 def _collect(name: str, module: ModuleType, manager: pluggy.PluginManager) -> list[tuple[str, Any]]:
@@ -200,50 +221,44 @@ def _collect(name: str, module: ModuleType, manager: pluggy.PluginManager) -> li
     return collected
 
 
-def _add(registry: Registry, kind: str, spec: Any, plugin: str) -> None:
-    specs: dict[str, Any] = getattr(registry, kind)
-    key = f"{spec.group} {spec.name}".strip() if isinstance(spec, CommandSpec) else spec.name
-    owner = f"{kind} {key}"
-    if key in specs:
-        raise PluginError(
-            f"plugins '{registry.plugins[owner]}' and '{plugin}' both register "
-            f"{kind.removesuffix('s')} '{key}'; uninstall or rename one of them"
-        )
-    specs[key] = spec
-    registry.plugins[owner] = plugin
+def _claim(
+    registry: Registry, specs: list[tuple[str, Any]], plugin: str
+) -> list[tuple[str, str, Any]]:
+    """Return (kind, name, spec) of everything a plugin registers, if no name is taken."""
+    claimed: dict[tuple[str, str], Any] = {}
+    for kind, spec in specs:
+        key = f"{spec.group} {spec.name}".strip() if isinstance(spec, CommandSpec) else spec.name
+        if key in getattr(registry, kind) or (kind, key) in claimed:
+            owner = registry.plugins.get(f"{kind} {key}", plugin)
+            raise PluginError(
+                f"plugins '{owner}' and '{plugin}' both register "
+                f"{kind.removesuffix('s')} '{key}'; uninstall or rename one of them"
+            )
+        claimed[kind, key] = spec
+    return [(kind, key, spec) for (kind, key), spec in claimed.items()]
 
 
 def _find_plugins() -> list[tuple[str, Callable[[], ModuleType]]]:
-    points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
+    points = sorted(entry_points(group=GROUP), key=_own_first)
     found: list[tuple[str, Callable[[], ModuleType]]] = [(p.name, p.load) for p in points]
-    return found + [(file.stem, partial(_load_file, file)) for file in plugin_files()]
+    return found + [(file.stem, partial(load_file, file)) for file in plugin_files()]
 
 
-def plugin_files() -> list[Path]:
-    """Return the single-file plugins that ``ZOO_PLUGINS`` names."""
-    files = os.environ.get(PLUGIN_FILES_VARIABLE, "").split(os.pathsep)
-    return [Path(file) for file in files if file]
-
-
-def _load_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"zoo_plugin_{path.stem}", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise PluginError(f"no plugin file at {path}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def _own_first(point: EntryPoint) -> tuple[bool, str]:
+    """A name that a third party claims too stays ours, so that our models go on loading."""
+    return not is_own(point.dist.name if point.dist else None), point.name
 
 
 def add_plugin_file(path: Path) -> None:
-    """Make a single-file plugin known to this process and to the workers it starts.
+    """Make a plugin known to this process and to those it starts: a file, or a package's folder.
 
     Raises:
         PluginError: if there is no such file.
     """
     path = path.resolve()
-    if not path.is_file():
-        raise PluginError(f"no plugin file at {path}")
+    if not path.is_file() and not (path / "__init__.py").is_file():
+        what = "it has no __init__.py" if path.is_dir() else "there is none"
+        raise PluginError(f"no plugin file at {path}: {what}")
     files = plugin_files()
     if path not in files:
         os.environ[PLUGIN_FILES_VARIABLE] = os.pathsep.join(str(f) for f in [*files, path])

@@ -22,9 +22,10 @@ from zoo.contracts import (
     Spec,
     Task,
 )
-from zoo.errors import ConfigError, suggest
+from zoo.errors import ConfigError, PluginError, ZooError, suggest
 from zoo.hooks import registry
 from zoo.modules import Aggregator, Extractor, Head
+from zoo.plugin_files import reason_of
 from zoo.timeline import OffsetGrid, SegmentLayout
 
 # Numbers that enter a tower at a time: 3 video segments of 224 pixels, whose activations take
@@ -78,6 +79,21 @@ class ModelConfig(ComponentConfig):
     )
 
 
+def build_component(kind: str, spec: Spec, *given: Any) -> Any:
+    """Build a component of a plugin.
+
+    Raises:
+        ZooError: whatever the plugin finds wrong.
+        PluginError: naming the component, if the plugin fails in any other way.
+    """
+    try:
+        return spec.build(*given)
+    except ZooError:
+        raise
+    except Exception as error:
+        raise PluginError(f"{kind} '{spec.name}' cannot be built: {reason_of(error)}") from error
+
+
 def explain(error: ValidationError, prefix: str, config_class: type[ComponentConfig]) -> str:
     """Turn the first problem pydantic found into one sentence."""
     first = error.errors()[0]
@@ -103,21 +119,38 @@ class Tower(nn.Module):
         aggregator_spec = registry().aggregator(config.aggregator.name)
         extractor_config: ExtractorConfig = config.extractor.parse(extractor_spec)
         features = extractor_config.feature_map()
-        self.modality = modality
+        self.config, self.modality = config, modality
         self.frontend = extractor_config.frontend
         self.segment_s = extractor_config.segment_s
-        self.extractor: Extractor = extractor_spec.build(extractor_config)
-        self.aggregator: Aggregator = aggregator_spec.build(
-            config.aggregator.parse(aggregator_spec), features
+        self.extractor: Extractor = build_component("extractor", extractor_spec, extractor_config)
+        self.aggregator: Aggregator = build_component(
+            "aggregator", aggregator_spec, config.aggregator.parse(aggregator_spec), features
         )
+        self.declared = (features.steps, features.positions, features.dim)
         dim = config.projection_dim or features.dim
         self.projection = nn.Linear(features.dim, dim) if config.projection_dim else nn.Identity()
         self.tokens = FeatureMap(times_s=features.times_s, positions=1, dim=dim)
         self.register_buffer("compare_at", None, persistent=False)
 
     def forward(self, segments: Tensor) -> Float[Tensor, "N T D"]:
-        """Encode segments after the front end into one token per time step."""
-        return self.projection(self.aggregator(self.extractor(segments)))
+        """Encode segments after the front end into one token per time step.
+
+        Raises:
+            PluginError: if a plugin gives something of another shape than it declares.
+        """
+        features = self.extractor(segments)  # (N, T, P, D)
+        self._check("extractor", features, self.declared)
+        tokens = self.aggregator(features)  # (N, T, D)
+        self._check("aggregator", tokens, self.declared[::2])
+        return self.projection(tokens)
+
+    def _check(self, kind: str, given: Tensor, declared: tuple[int, ...]) -> None:
+        if given.shape[1:] != declared:
+            name = getattr(self.config, kind).name
+            raise PluginError(
+                f"{kind} '{name}' declares {('N', *declared)} and gives {tuple(given.shape)}; "
+                f"see: zoo plugin check {name}"
+            )
 
     def embed(self, tokens: Float[Tensor, "N T D"]) -> Float[Tensor, "N E"]:
         """Turn the tokens of segments into unit vectors to compare (paper section 3.2)."""
@@ -152,7 +185,7 @@ class SyncModel(nn.Module):
                 layout=config.layout,
                 grid=config.grid,
             )
-            self.head = spec.build(config.head.parse(spec), head_input)
+            self.head = build_component("head", spec, config.head.parse(spec), head_input)
 
     @property
     def task(self) -> Task:

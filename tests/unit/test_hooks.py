@@ -76,10 +76,70 @@ def test_a_plugin_that_returns_something_else_is_reported() -> None:
     assert_reported(found, "bad", "TypeError")
 
 
-def test_two_plugins_with_one_name_are_an_error_that_names_both() -> None:
+def test_of_two_plugins_with_one_name_the_first_stays_and_the_second_is_reported() -> None:
     first, second = (plugin(n, register_heads=lambda: [head("a")]) for n in ("one", "two"))
-    with pytest.raises(PluginError, match="'one' and 'two' both register head 'a'"):
-        load_registry([first, second])
+    found = load_registry([first, second])
+    assert_reported(found, "two", "'one' and 'two' both register head 'a'; uninstall or rename")
+    assert found.plugins == {"heads a": "one"}
+    with pytest.raises(PluginError, match=r"unknown head 'b'.*plugin 'two' was skipped: plugins"):
+        found.head("b")
+
+
+def test_a_plugin_that_registers_a_name_twice_is_reported() -> None:
+    found = load_registry([plugin("one", register_heads=lambda: [head("a"), head("a")])])
+    assert_reported(found, "one", "'one' and 'one' both register head 'a'")
+    assert found.heads == {}
+
+
+def test_a_file_that_is_named_like_a_plugin_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "sync.py"
+    file.write_text(ONE_FILE.format(name="other_head"))
+    monkeypatch.setenv("ZOO_PLUGINS", str(file))
+    found = load_registry()
+    assert_reported(found, "sync", "another plugin is named 'sync'")
+    assert found.plugins["heads sync"] == "sync"
+    assert "other_head" not in found.heads
+
+
+def test_names_of_our_own_stay_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package of a third party that comes earlier in the alphabet takes no model away."""
+    installed = tmp_path / "aaa-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: aaa\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text("[zoo]\naaa = aaa_plugin\n")
+    (tmp_path / "aaa_plugin.py").write_text(ONE_FILE.format(name="sync"))
+    monkeypatch.syspath_prepend(tmp_path)
+    found = load_registry()
+    assert_reported(found, "aaa", "'sync' and 'aaa' both register head 'sync'")
+    assert found.plugins["heads sync"] == "sync"
+
+
+def test_the_folder_of_a_package_is_a_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "zoo_parts"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(
+        "from zoo_parts.name import NAME\n" + ONE_FILE.replace('"{name}"', "NAME")
+    )
+    (folder / "name.py").write_text("NAME = 'in_parts'\n")
+    monkeypatch.setenv("ZOO_PLUGINS", str(folder))
+    for _ in range(2):
+        assert load_registry().plugins["heads in_parts"] == "zoo_parts"
+    with pytest.raises(PluginError, match=r"no plugin file at .*: it has no __init__\.py"):
+        add_plugin_file(tmp_path)
+
+
+def test_a_reason_says_in_which_line_of_the_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "typo.py"
+    file.write_text("import zoo\n\nzoo.LogMel(n_mel=64)\n")
+    monkeypatch.setenv("ZOO_PLUGINS", str(file))
+    found = load_registry()
+    assert_reported(found, "typo", "LogMel: 'n_mel': Extra inputs are not", "(typo.py, line 3)")
 
 
 def test_an_unknown_name_suggests_the_closest() -> None:

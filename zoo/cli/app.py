@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -53,7 +52,7 @@ def build_app() -> typer.Typer:
 def _options(
     debug: Annotated[bool, typer.Option(help="Show tracebacks and debug messages.")] = False,
     plugin: Annotated[
-        list[Path] | None, typer.Option(help="Load a plugin from a single file.")
+        list[Path] | None, typer.Option(help="Load a plugin: a file, or the folder of a package.")
     ] = None,
 ) -> None:
     """Read options that come before the verb; `run` has acted on them already."""
@@ -71,7 +70,7 @@ def run(arguments: list[str] | None = None) -> int:
         level=logging.DEBUG if is_debug else logging.WARNING, format="%(levelname)s: %(message)s"
     )
     try:
-        _load_plugin_files(arguments)
+        arguments = _load_plugin_files(arguments)
         build_app()(arguments)
     except ZooError as error:
         if is_debug:
@@ -84,12 +83,22 @@ def run(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _load_plugin_files(arguments: list[str]) -> None:
-    """Load ``--plugin FILE`` before the verbs are assembled, since plugins may bring verbs."""
-    for option, value in pairwise(arguments):
-        if option == "--plugin":
-            add_plugin_file(Path(value))
+def _load_plugin_files(arguments: list[str]) -> list[str]:
+    """Load ``--plugin PATH``, before or after the verb, and return the other arguments.
+
+    It comes first since plugins may bring verbs.
+    """
+    rest: list[str] = []
+    for argument in arguments:
+        if rest and rest[-1] == "--plugin":
+            rest.pop()
+            add_plugin_file(Path(argument))
+        elif argument.startswith("--plugin="):
+            add_plugin_file(Path(argument.removeprefix("--plugin=")))
+        else:
+            rest.append(argument)
     os.environ.setdefault(PLUGIN_FILES_VARIABLE, "")
+    return rest
 
 
 def _fail(message: str, code: int) -> int:

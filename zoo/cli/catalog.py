@@ -45,7 +45,8 @@ def list_components(
         console.print(table)
         console.print()
     for failure in registry().failures:
-        console.print(f"[yellow]skipped plugin[/] {failure.plugin}: {failure.reason}")
+        reason = escape(f"{failure.plugin}: {failure.reason}")
+        console.print(f"[yellow]skipped plugin[/] {reason}", soft_wrap=True, highlight=False)
 
 
 def _tables() -> dict[str, list[dict[str, Any]]]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from zoo.data.sampling import slot_rng
 from zoo.data.source import Augment, ClipSource
 from zoo.hooks import registry
-from zoo.model import SyncModel
+from zoo.model import SyncModel, build_component
 from zoo.modules import Objective, SegmentBatch
 from zoo.training.checkpoint import load_checkpoint, save_checkpoint
 from zoo.training.engine import Engine, gather, mean_over_workers, sum_over_workers
@@ -61,7 +61,7 @@ def train_stage1(
     """
     config = recipe.stage1
     spec = registry().objective(config.objective.name)
-    stage = Stage1(model, spec.build(config.objective.parse(spec)))
+    stage = Stage1(model, build_component("objective", spec, config.objective.parse(spec)))
     if recipe.gradient_checkpointing:
         for tower in (model.audio, model.vision):
             enable = getattr(tower.extractor, "enable_gradient_checkpointing", None)
