@@ -166,6 +166,9 @@ class PairSpec:
 class AggregatorSpec(Spec):
     """``build(config, feature_map) -> Aggregator``: a feature map to one token per time step."""
 
+    fit: Callable[[Any, FeatureMap], Any] = lambda config, _feature_map: config
+    """``fit(config, feature_map) -> config``: fills in what a recipe leaves to the features."""
+
 
 class HeadInput(ComponentConfig):
     """What a head is given: tokens of both modalities, where they lie in time, and the classes."""

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 import zoo
+from zoo.errors import ConfigError
 
 
 class TransformerConfig(zoo.ComponentConfig):
@@ -11,7 +12,7 @@ class TransformerConfig(zoo.ComponentConfig):
     heads: int | None = Field(
         None,
         gt=0,
-        description="attention heads; None is 12 where they divide the width and 8 elsewhere",
+        description="attention heads; a recipe fills in 12 where they divide the width, else 8",
     )
 
 
@@ -22,9 +23,19 @@ class MeanConfig(zoo.ComponentConfig):
 def _build_transformer(config: TransformerConfig, feature_map: zoo.FeatureMap) -> "zoo.Aggregator":
     from plugins.aggregators.model import TransformerAggregator
 
-    # As published: 768 channels have 12 heads, 512 and 1,024 have 8.
-    heads = config.heads or (8 if feature_map.dim % 12 else 12)
+    heads = _fit_transformer(config, feature_map).heads
+    assert heads is not None
+    if feature_map.dim % heads:
+        raise ConfigError(
+            f"{heads} heads of the aggregator do not divide {feature_map.dim} channels"
+        )
     return TransformerAggregator(feature_map.dim, heads)
+
+
+def _fit_transformer(config: TransformerConfig, feature_map: zoo.FeatureMap) -> TransformerConfig:
+    """Choose the heads as published: 12 for 768 channels, 8 for 512 and for 1,024."""
+    heads = config.heads or (8 if feature_map.dim % 12 else 12)
+    return config.model_copy(update={"heads": heads})
 
 
 def _build_mean(config: MeanConfig, feature_map: zoo.FeatureMap) -> "zoo.Aggregator":
@@ -42,6 +53,7 @@ def register_aggregators() -> list[zoo.AggregatorSpec]:
             summary="one encoder layer with a learnable AGG token",
             config_class=TransformerConfig,
             build=_build_transformer,
+            fit=_fit_transformer,
             presets={"paper": TransformerConfig(), "tiny": TransformerConfig(heads=2)},
             source="arXiv:2401.16423 section 3.1",
             license="MIT",

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import ConfigError, PluginError
+from zoo.model import SyncModel
 from zoo.training.recipe import Recipe, build_recipe, override, parse_recipe, read_recipe
 
 
@@ -92,3 +93,27 @@ def test_a_recipe_needs_a_head_and_knows_no_other_keys(recipe: Recipe) -> None:
     data["model"]["head"] = None
     with pytest.raises(ConfigError, match="needs a head"):
         parse_recipe(data)
+
+
+def test_full_size_pairs_have_the_published_heads_and_projections() -> None:
+    expected = {
+        "ast_motionformer": ((12, None), (12, None)),
+        "resnet18_s3d": ((8, 768), (8, 768)),
+        "ast+s3d": ((12, 768), (8, 768)),
+    }
+    for extractor, towers in expected.items():
+        model = build_recipe(extractor=extractor, head="sync", preset="paper").model
+        found = tuple(
+            (tower.aggregator.config["heads"], tower.projection_dim)
+            for tower in (model.audio, model.vision)
+        )
+        assert found == towers, extractor
+
+
+def test_heads_that_do_not_divide_the_width_are_one_sentence() -> None:
+    settings = ["model.audio.aggregator.config.heads=5"]
+    recipe = build_recipe(
+        extractor="ast_motionformer", head="sync", preset="tiny", overrides=settings
+    )
+    with pytest.raises(ConfigError, match="5 heads of the aggregator do not divide 64 channels"):
+        SyncModel(recipe.model)

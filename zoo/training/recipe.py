@@ -175,25 +175,29 @@ def _towers(extractor: str, aggregator: str, preset: Preset) -> dict[str, TowerC
     """Configure both towers; as published, equal widths at full size are compared as they are."""
     pair, aggregator_spec = registry().pair(extractor), registry().aggregator(aggregator)
     specs = {"audio": registry().extractor(pair.audio), "vision": registry().extractor(pair.vision)}
-    extractors = {modality: _component(spec, preset) for modality, spec in specs.items()}
-    widths = {spec.presets[preset].feature_map().dim for spec in specs.values()}
-    is_equal = preset == "paper" and len(widths) == 1
-    return {
-        modality: TowerConfig(
-            extractor=component,
-            aggregator=_component(aggregator_spec, preset),
+    maps = {m: _preset(spec, preset).feature_map() for m, spec in specs.items()}
+    is_equal = preset == "paper" and maps["audio"].dim == maps["vision"].dim
+    towers = {}
+    for modality, spec in specs.items():
+        fitted = aggregator_spec.fit(_preset(aggregator_spec, preset), maps[modality])
+        towers[modality] = TowerConfig(
+            extractor=_component(spec, preset),
+            aggregator=Component(name=aggregator, config=fitted.model_dump(mode="json")),
             projection_dim=None if is_equal else _PROJECTION_DIM[preset],
         )
-        for modality, component in extractors.items()
-    }
+    return towers
 
 
 def _component(spec: Spec, preset: str) -> Component:
+    return Component(name=spec.name, config=_preset(spec, preset).model_dump(mode="json"))
+
+
+def _preset(spec: Spec, preset: str) -> Any:
     config = spec.presets.get(preset, None)
     if config is None:
         known = ", ".join(spec.presets) or "none"
         raise ConfigError(f"'{spec.name}' has no preset '{preset}' (it has: {known})")
-    return Component(name=spec.name, config=config.model_dump(mode="json"))
+    return config
 
 
 # Short names for the places people set most.
