@@ -110,7 +110,7 @@ class CorrelationHead(Head):
         similarity = similarity / similarity.std(dim=(1, 2), keepdim=True).clamp_min(1e-6)
         tau_s = self._times(vision, "vision")[:, None] - self._times(audio, "audio")  # (Lv, La)
         weights = self._weights(tau_s.flatten() - offsets_s[:, None])  # (O, Lv*La)
-        return similarity.flatten(1) @ weights.T  # (B, O)
+        return similarity.flatten(1) @ weights.T.to(similarity.dtype)  # (B, O)
 
     def _times(self, tokens: Tensor, modality: str) -> Float[Tensor, "L"]:
         feature_map: FeatureMap = self.tokens[modality]

@@ -10,6 +10,7 @@ with a sentence that says which promise is broken.
 """
 
 from zoo.testing.components import (
+    CHECKS,
     any_tower,
     check_aggregator,
     check_dataset,
@@ -21,6 +22,7 @@ from zoo.testing.components import (
 from zoo.testing.specs import check_spec, heavy_imports
 
 __all__ = [
+    "CHECKS",
     "any_tower",
     "check_aggregator",
     "check_dataset",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.contracts import ClipRecord, ExtractorConfig, FeatureMap, Frames, HeadInput
+from zoo.contracts import (
+    ClipRecord,
+    DatasetAdapter,
+    ExtractorConfig,
+    ExtractorSpec,
+    FeatureMap,
+    Frames,
+    HeadInput,
+    HeadSpec,
+)
 from zoo.errors import ConfigError, ManifestError
 from zoo.hooks import registry
 from zoo.model import Component, Tower, TowerConfig
-from zoo.modules import SegmentBatch
+from zoo.modules import Aggregator, Extractor, Head, Objective, SegmentBatch
 from zoo.testing.promises import (
+    about,
     build_on_meta,
     check_gradients,
     check_module,
+    check_output,
     check_saving,
     fresh,
 )
@@ -31,93 +43,148 @@ OTHER_SEGMENTS_S = (0.16, 0.32, 0.48, 1.28)
 def check_extractor(name: str) -> None:
     """Check an extractor's shapes, clock, independence of segments, gradients, presets, files."""
     spec = registry().extractor(name)
-    check_spec("extractors", spec)
-    for preset in PRESETS:
-        _check_clock(spec.presets[preset])
-    build_on_meta(lambda: spec.build(spec.presets["paper"]))
-    config = spec.presets["tiny"]
-    segments = fake_segments(config, 3)
-    check_module(lambda: spec.build(config), (segments,), (3, *_map_shape(config)))
+    with about(f"extractor '{name}'"):
+        check_spec("extractors", spec)
+        for preset in PRESETS:
+            with about(f"preset '{preset}'"):
+                _check_clock(spec.presets[preset])
+        with about("preset 'paper', build on the device 'meta'"):
+            build_on_meta(lambda: spec.build(spec.presets["paper"]))
+        with about("preset 'tiny'"):
+            config = spec.presets["tiny"]
+            check_type(spec.build(config), Extractor)
+            segments = fake_segments(config, 3)
+            check_module(lambda: spec.build(config), (segments,), (3, *_map_shape(config)))
+            _check_other_lengths(spec, config)
+
+
+def _check_other_lengths(spec: ExtractorSpec, config: ExtractorConfig) -> None:
+    """A refusal in one sentence is as good as an answer, but not for all lengths."""
     accepted = 0
     for segment_s in OTHER_SEGMENTS_S:
         other = type(config).model_validate(config.model_dump() | {"segment_s": segment_s})
-        try:
-            shape = _map_shape(other)
-            segments = fake_segments(other, 2)
-        except ConfigError:
-            continue  # a refusal in one sentence is as good as an answer
-        accepted += 1
-        _check_clock(other)
-        output = fresh(partial(spec.build, other))(segments)
-        assert output.shape == (2, *shape), (
-            f"'{name}' at {segment_s:g} s declares {(2, *shape)} and gives {tuple(output.shape)}"
-        )
-    assert accepted, f"'{name}' takes none of the segment lengths {OTHER_SEGMENTS_S}"
+        with about(f"rebuilt for segments of {segment_s:g} s"):
+            try:
+                shape = _map_shape(other)
+                segments = fake_segments(other, 2)
+            except ConfigError:
+                continue
+            accepted += 1
+            _check_clock(other)
+            check_output(fresh(partial(spec.build, other))(segments), (2, *shape))
+    assert accepted, f"takes none of the segment lengths {OTHER_SEGMENTS_S}"
 
 
 def check_aggregator(name: str) -> None:
     """Check that an aggregator gives one token per time step, and its gradients and files."""
     spec = registry().aggregator(name)
-    check_spec("aggregators", spec)
-    paper, tiny = (_feature_map(6, 12, dim) for dim in (768, 64))
-    build_on_meta(lambda: spec.build(spec.presets["paper"], paper))
-    features = torch.randn(3, tiny.steps, tiny.positions, tiny.dim)
-    expected = (3, tiny.steps, tiny.dim)
-    check_module(lambda: spec.build(spec.presets["tiny"], tiny), (features,), expected)
+    with about(f"aggregator '{name}'"):
+        check_spec("aggregators", spec)
+        with about("preset 'paper', build on the device 'meta'"):
+            build_on_meta(lambda: spec.build(spec.presets["paper"], _feature_map(6, 12, 768)))
+        for steps, positions, dim in ((6, 12, 64), (8, 9, 48), (1, 1, 64)):
+            given = _feature_map(steps, positions, dim)
+            with about(f"preset 'tiny' for a feature map of T={steps}, P={positions}, D={dim}"):
+                check_type(spec.build(spec.presets["tiny"], given), Aggregator)
+                features = torch.randn(3, steps, positions, dim)
+                build = partial(spec.build, spec.presets["tiny"], given)
+                check_module(build, (features,), (3, steps, dim))
 
 
 def check_head(name: str) -> None:
     """Check a head on several layouts, grids and widths, and its gradients and files."""
     spec = registry().head(name)
-    check_spec("heads", spec)
-    unknown = set(spec.stage2) - set(spec.presets)
-    assert not unknown, f"'{name}' has stage 2 settings for presets it lacks: {sorted(unknown)}"
-    build_on_meta(lambda: spec.build(spec.presets["paper"], _head_input(768, 768)))
-    inputs = [
-        _head_input(64, 64),
-        _head_input(64, 32, SegmentLayout(num_segments=5), OffsetGrid(num_classes=11)),
-        _head_input(64, 64, SegmentLayout(num_segments=3, segment_s=1.28, step_s=1.28)),
-    ]
-    for given in inputs:
-        num = given.layout.num_segments
-        audio, vision = (
-            torch.randn(3, num * tokens.steps, tokens.dim) for tokens in (given.audio, given.vision)
-        )
-        classes = given.grid.num_classes if spec.task == "offset" else 2
-        check_module(
-            partial(spec.build, spec.presets["tiny"], given), (audio, vision), (3, classes)
-        )
+    with about(f"head '{name}'"):
+        check_spec("heads", spec)
+        unknown = set(spec.stage2) - set(spec.presets)
+        assert not unknown, f"has stage 2 settings for presets it lacks: {sorted(unknown)}"
+        with about("preset 'paper', build on the device 'meta'"):
+            build_on_meta(lambda: spec.build(spec.presets["paper"], _head_input(768, 768)))
+        for given in (
+            _head_input(64, 64),
+            _head_input(64, 32, SegmentLayout(num_segments=5), OffsetGrid(num_classes=11)),
+            _head_input(64, 64, SegmentLayout(num_segments=3, segment_s=1.28, step_s=1.28)),
+        ):
+            num = given.layout.num_segments
+            widths = f"widths {given.audio.dim} and {given.vision.dim}"
+            with about(
+                f"preset 'tiny' for {num} segments of {given.layout.segment_s:g} s, {widths}"
+            ):
+                _check_head_on(spec, given)
+
+
+def _check_head_on(spec: HeadSpec, given: HeadInput) -> None:
+    build = partial(spec.build, spec.presets["tiny"], given)
+    check_type(build(), Head)
+    num = given.layout.num_segments
+    audio, vision = (
+        torch.randn(3, num * tokens.steps, tokens.dim) for tokens in (given.audio, given.vision)
+    )
+    classes = given.grid.num_classes if spec.task == "offset" else 2
+    check_module(build, (audio, vision), (3, classes))
+    head = fresh(build).train()
+    with about("initialise from a first batch"):
+        head.initialise(audio, vision)  # type: ignore[operator]
+        check_output(head(audio, vision), (3, classes))
 
 
 def check_objective(name: str) -> None:
     """Check a stage I objective on two small towers: a finite loss, gradients everywhere, files."""
     spec = registry().objective(name)
-    check_spec("objectives", spec)
-    build_on_meta(lambda: spec.build(spec.presets["paper"]))
+    with about(f"objective '{name}'"):
+        check_spec("objectives", spec)
+        with about("preset 'paper', build on the device 'meta'"):
+            build_on_meta(lambda: spec.build(spec.presets["paper"]))
+        with about("preset 'tiny'"):
+            _check_objective(lambda: spec.build(spec.presets["tiny"]))
+
+
+def _check_objective(build: Callable[[], nn.Module]) -> None:
+    check_type(build(), Objective)
     torch.manual_seed(0)
-    audio, vision = any_tower("audio"), any_tower("vision")
-    segments = (
-        fake_segments(_config_of(tower), 6).unflatten(0, (2, 3)) for tower in (audio, vision)
-    )
-    batch = SegmentBatch(*segments)
-    objective: nn.Module = fresh(lambda: spec.build(spec.presets["tiny"]))
-
-    def run() -> dict[str, Tensor]:
-        torch.manual_seed(1)  # an objective may mask at random
-        return objective(audio, vision, batch, lambda tensor: tensor)
-
+    towers = any_tower("audio"), any_tower("vision")
+    segments = [fake_segments(_config_of(tower), 6).unflatten(0, (2, 3)) for tower in towers]
+    with about("build"):
+        objective = fresh(build)
     with torch.no_grad():
-        first = run()["loss"]
-    scalars = run()
-    assert "loss" in scalars, f"'{name}' returns no 'loss', but {sorted(scalars)}"
-    for key, value in scalars.items():
-        assert value.ndim == 0, f"'{name}' returns '{key}' of shape {tuple(value.shape)}"
-        assert bool(value.isfinite()), f"'{name}' returns '{key}' = {float(value)}"
-    assert torch.equal(first, scalars["loss"]), f"'{name}' differs from run to run"
-    scalars["loss"].backward()
-    for part in (objective, audio, vision):
+        first = _scalars(objective, towers, segments)["loss"]
+    scalars = _scalars(objective, towers, segments)
+    assert torch.equal(first, scalars["loss"]), "differs from run to run with the same seed"
+    assert scalars["loss"].requires_grad, "the loss does not depend on the towers"
+    with about("backward"):
+        scalars["loss"].backward()
+    for part in (objective, *towers):
         check_gradients(part)
-    check_saving(objective, lambda: spec.build(spec.presets["tiny"]))
+    check_saving(objective, build)
+    for place in (torch.float64, torch.bfloat16, torch.device("meta")):
+        moved = [
+            module.to(place) for module in (fresh(build), any_tower("audio"), any_tower("vision"))
+        ]
+        with torch.no_grad(), about(f"moved to {str(place).removeprefix('torch.')}, forward"):
+            inputs = [tensor.to(place) for tensor in segments]
+            run_objective(moved[0], (moved[1], moved[2]), inputs)
+
+
+def _scalars(
+    objective: nn.Module, towers: tuple[Tower, Tower], segments: list[Tensor]
+) -> dict[str, Tensor]:
+    with about("forward"):
+        scalars = run_objective(objective, towers, segments)
+        assert isinstance(scalars, dict), f"gives a {type(scalars).__name__}, not a dictionary"
+        assert "loss" in scalars, f"gives no 'loss', but {sorted(scalars)}"
+        for key, value in scalars.items():
+            assert isinstance(value, Tensor), f"'{key}' is a {type(value).__name__}, not a tensor"
+            assert value.ndim == 0, f"'{key}' has the shape {tuple(value.shape)}, not ()"
+            assert bool(value.isfinite()), f"'{key}' is {float(value)}"
+    return scalars
+
+
+def run_objective(
+    objective: nn.Module, towers: tuple[nn.Module, nn.Module], segments: list[Tensor]
+) -> Any:
+    """Run an objective on segments ``(B, S, ...)``, alone, with a seed: it may mask at random."""
+    torch.manual_seed(1)
+    return objective(*towers, SegmentBatch(*segments), lambda tensor: tensor)
 
 
 def check_dataset(
@@ -131,20 +198,55 @@ def check_dataset(
         options: what the adapter must be told to read it, such as where its lists are.
     """
     spec = registry().dataset(name)
-    check_spec("datasets", spec)
-    adapter = spec.build(spec.presets["tiny"].model_copy(update=options or {}))
-    with tempfile.TemporaryDirectory() as empty:
-        for wrong in (Path(empty), Path(empty) / "missing"):
-            try:
-                found = list(adapter.scan(wrong))
-            except ManifestError:
-                continue
-            raise AssertionError(f"'{name}' finds {len(found)} clips in {wrong}, which has none")
-    if folder is not None:
-        records = list(adapter.scan(folder))
-        assert records, f"'{name}' finds no clip in {folder}"
-        assert all(isinstance(record, ClipRecord) and record.path.exists() for record in records)
-        assert records == list(adapter.scan(folder)), f"'{name}' finds another order every time"
+    with about(f"dataset '{name}'"):
+        check_spec("datasets", spec)
+        with about("build"):
+            adapter = spec.build(spec.presets["tiny"].model_copy(update=options or {}))
+        check_type(adapter, DatasetAdapter)
+        with tempfile.TemporaryDirectory() as empty:
+            for wrong in (Path(empty), Path(empty) / "missing"):
+                _check_refusal(adapter, wrong)
+        if folder is not None:
+            with about(f"scan of {folder}"):
+                _check_records(adapter, folder)
+
+
+def _check_refusal(adapter: DatasetAdapter, wrong: Path) -> None:
+    try:
+        found = list(adapter.scan(wrong))
+    except ManifestError:
+        return
+    except Exception as error:
+        raise AssertionError(
+            f"raises {type(error).__name__} for {wrong}, which has no clip; raise a ManifestError"
+        ) from error
+    raise AssertionError(f"finds {len(found)} clips in {wrong}, which has none")
+
+
+def _check_records(adapter: DatasetAdapter, folder: Path) -> None:
+    records = list(adapter.scan(folder))
+    assert records, "finds no clip"
+    for record in records:
+        assert isinstance(record, ClipRecord), f"yields a {type(record).__name__}, no ClipRecord"
+        assert record.path.exists(), f"yields {record.path}, which does not exist"
+    assert records == list(adapter.scan(folder)), "finds another order every time"
+
+
+CHECKS: dict[str, Callable[[str], None]] = {
+    "extractors": check_extractor,
+    "aggregators": check_aggregator,
+    "heads": check_head,
+    "objectives": check_objective,
+    "datasets": check_dataset,
+}
+"""The check of every kind of component."""
+
+
+def check_type(built: Any, wanted: type) -> None:
+    """Check that ``build`` gives what the spec's kind asks for."""
+    assert isinstance(built, wanted), (
+        f"build gives a {type(built).__name__}; it must inherit zoo.{wanted.__name__}"
+    )
 
 
 def fake_segments(config: ExtractorConfig, num: int) -> Tensor:

@@ -23,36 +23,51 @@ def check_spec(kind: str, spec: Spec) -> None:
         spec: the component.
     """
     for word in ("summary", "source", "license"):
-        assert getattr(spec, word), f"'{spec.name}' has no {word}"
-    missing = set(PRESETS) - set(spec.presets)
-    assert not missing, f"'{spec.name}' lacks the presets {sorted(missing)}"
+        assert getattr(spec, word), f"has no {word}; say it in its spec"
+    assert issubclass(spec.config_class, ComponentConfig), (
+        f"config_class {spec.config_class.__name__} must inherit zoo.ComponentConfig"
+    )
+    missing = sorted(set(PRESETS) - set(spec.presets))
+    assert not missing, f"lacks the preset{'s' * (len(missing) > 1)} {', '.join(missing)}"
     for preset, config in spec.presets.items():
-        assert isinstance(config, spec.config_class), f"preset '{preset}' is a {type(config)}"
-        again = spec.config_class.model_validate_json(config.model_dump_json())
-        assert again == config, f"preset '{preset}' of '{spec.name}' does not survive JSON"
+        assert isinstance(config, spec.config_class), (
+            f"preset '{preset}' is a {type(config).__name__}, not a {spec.config_class.__name__}"
+        )
+        try:
+            again = spec.config_class.model_validate_json(config.model_dump_json())
+        except ValueError as error:
+            raise AssertionError(f"preset '{preset}' does not survive JSON: {error}") from error
+        assert again == config, f"preset '{preset}' does not survive JSON"
     for key, field in spec.config_class.model_fields.items():
         is_nested = isinstance(field.annotation, type) and issubclass(
             field.annotation, ComponentConfig
         )
         assert field.description or is_nested or key == "frontend", (
-            f"'{spec.name}': field '{key}' has no description"
+            f"field '{key}' of {spec.config_class.__name__} has no description"
         )
     heavy = heavy_imports(registry().plugins[f"{kind} {spec.name}"])
-    assert not heavy, f"the plugin of '{spec.name}' imports {', '.join(heavy)} at its top level"
+    assert not heavy, (
+        f"its plugin imports {', '.join(heavy)} at the top level; move that into build()"
+    )
 
 
 @cache
 def heavy_imports(plugin: str) -> list[str]:
     """Return the heavy libraries that a plugin's top level imports, found in a fresh process."""
+    files = {file.stem: file.resolve() for file in plugin_files()}
     points = {point.name: point.value for point in entry_points(group=GROUP)}
-    if plugin in points:
+    if plugin in files:
+        load = f"load_file(Path({str(files[plugin])!r}))"
+    elif plugin in points:
         load = f"importlib.import_module({points[plugin].partition(':')[0]!r})"
     else:
-        file = next((f for f in plugin_files() if f.stem == plugin), None)
-        if file is None:
-            raise PluginError(f"no plugin '{plugin}' is installed or named in ZOO_PLUGINS")
-        load = f"runpy.run_path({str(file)!r})"
-    code = f"import importlib, runpy, sys; {load}; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        raise PluginError(f"no plugin '{plugin}' is installed or named in ZOO_PLUGINS")
+    start = (
+        "import importlib, sys; from pathlib import Path; from zoo.plugin_files import load_file"
+    )
+    code = f"{start}; {load}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PluginError(f"'{plugin}' fails on its own: {done.stderr.strip().splitlines()[-1]}")
     loaded = set(done.stdout.split())
     return [library for library in HEAVY if library in loaded]

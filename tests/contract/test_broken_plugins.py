@@ -1,0 +1,278 @@
+"""Every kind of defect in a plugin is one sentence that names the component and the defect."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from torch import Tensor, nn
+
+import zoo
+from zoo import testing
+from zoo.hooks import add_plugin_file, registry
+
+EXTRACTOR = '''
+from pydantic import Field
+from zoo.errors import ConfigError
+import zoo
+
+
+class Config(zoo.ExtractorConfig):
+    """Nothing to set."""
+
+    frontend: zoo.LogMel = zoo.LogMel(n_mels=8)
+
+    def feature_map(self):
+        return zoo.FeatureMap(times_s=(0.0, 0.04), positions=1, dim=8)
+
+
+def build(config):
+    import torch
+    from torch import nn
+
+    class Net(zoo.Extractor):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(8, 8)
+
+        def forward(self, segments):
+            x = segments.mean(2, keepdim=True).transpose(1, 2)  # (N, 1, F)
+            x = self.linear(x).expand(-1, 2, -1).unflatten(1, (2, 1))
+            return x
+
+    return Net()
+
+
+@zoo.hookimpl
+def register_extractors():
+    presets = {"paper": Config(), "tiny": Config()}
+    return [
+        zoo.ExtractorSpec(
+            name="defect",
+            modality="audio",
+            summary="an extractor to break",
+            config_class=Config,
+            build=build,
+            presets=presets,
+            source="tests",
+            license="MIT",
+        )
+    ]
+'''
+LINEAR = "self.linear = nn.Linear(8, 8)"
+RETURN = "return x\n"
+FIELD = "    frontend:"
+MAP = "return zoo.FeatureMap("
+DEFECTS: dict[str, tuple[str, str, str]] = {
+    "top level": (
+        "import zoo\n\n\nclass",
+        "import torch, zoo\n\n\nclass",
+        "imports torch at the top level; move that into build()",
+    ),
+    "licence": ('license="MIT"', 'license=""', "has no license"),
+    "preset": ('"tiny": Config()', '"small": Config()', "lacks the preset tiny"),
+    "type of preset": (
+        '"tiny": Config()',
+        '"tiny": zoo.LogMel()',
+        "preset 'tiny' is a LogMel, not a Config",
+    ),
+    "description": (
+        FIELD,
+        "    depth: int = 1\n" + FIELD,
+        "field 'depth' of Config has no description",
+    ),
+    "JSON": (
+        FIELD,
+        "    d: object = Field(object, description='d')\n" + FIELD,
+        "preset 'paper' does not survive JSON",
+    ),
+    "order of times": ("(0.0, 0.04)", "(0.04, 0.0)", "preset 'paper': time steps do not rise"),
+    "late time": ("(0.0, 0.04)", "(0.0, 4.0)", "a time step lies after the segment"),
+    "class": ("zoo.Extractor)", "nn.Module)", "build gives a Net; it must inherit zoo.Extractor"),
+    "weights": (
+        "return Net()",
+        "return torch.load('none.pt')",
+        "'meta' fails: FileNotFoundError: [Errno 2] No such file",
+    ),
+    "width": (
+        "dim=8)",
+        "dim=9)",
+        "preset 'tiny': forward: declared (3, 2, 1, 9), gives (3, 2, 1, 8)",
+    ),
+    "inner shape": (
+        LINEAR,
+        "self.linear = nn.Linear(9, 8)",
+        "forward fails: RuntimeError: mat1 and mat2 shapes",
+    ),
+    "no output": (RETURN, "return None\n", "gives a NoneType, not a tensor"),
+    "number": (RETURN, "return x / 0\n", "the output is not finite"),
+    "chance": (RETURN, "return x + torch.rand_like(x)\n", "eval mode differs from run to run"),
+    "batch": (RETURN, "return x - x.mean(0)\n", "an item depends on the others of its batch"),
+    "unused": (
+        LINEAR,
+        LINEAR + "; self.extra = nn.Linear(2, 2)",
+        "no gradient reaches 'extra.weight' of Net; use it, or freeze it",
+    ),
+    "detached": (RETURN, "return x.detach()\n", "does not depend on any trainable parameter"),
+    "no buffer": (
+        RETURN,
+        "self.s = getattr(self, 's', torch.rand(1)); return x * self.s.to(x)\n",
+        "something is not in its state dict",
+    ),
+    "number type": (
+        RETURN,
+        "return x.float()\n",
+        "moved to float64, forward: gives torch.float32; make new tensors like its input",
+    ),
+    "device": (
+        RETURN,
+        "return x + torch.zeros(8, dtype=x.dtype)\n",
+        "moved to the device 'meta', forward fails: RuntimeError",
+    ),
+    "lengths": (
+        MAP,
+        "if self.segment_s != 0.64: raise ConfigError('no')\n        " + MAP,
+        "takes none of the segment lengths",
+    ),
+    "one length": (
+        "times_s=(0.0, 0.04)",
+        "times_s=(0.0, 0.04, 0.08) if self.segment_s > 1 else (0.0, 0.04)",
+        "rebuilt for segments of 1.28 s: declared (2, 3, 1, 8)",
+    ),
+}
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Load a plugin from its text, and forget it afterwards."""
+    monkeypatch.setenv("ZOO_PLUGINS", "")
+
+    def load(text: str) -> None:
+        file = tmp_path / "broken.py"
+        file.write_text(text)
+        add_plugin_file(file)
+
+    yield load
+    monkeypatch.undo()
+    registry.cache_clear()
+
+
+def sentence_of(check: Callable[[str], None]) -> str:
+    with pytest.raises(AssertionError) as caught:
+        check("defect")
+    (sentence,) = str(caught.value).splitlines()
+    return sentence
+
+
+def test_an_extractor_without_a_defect_passes(load: Callable[[str], None]) -> None:
+    load(EXTRACTOR)
+    testing.check_extractor("defect")
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_broken_extractor_is_one_sentence(load: Callable[[str], None], defect: str) -> None:
+    whole, broken, words = DEFECTS[defect]
+    assert EXTRACTOR.count(whole) == 1
+    if defect == "top level":  # looked for in a process of its own, once per plugin
+        testing.heavy_imports.cache_clear()
+    load(EXTRACTOR.replace(whole, broken))
+    sentence = sentence_of(testing.check_extractor)
+    if defect == "top level":
+        testing.heavy_imports.cache_clear()
+    assert sentence.startswith("extractor 'defect': ")
+    assert words in sentence, sentence
+
+
+class Nothing(zoo.ComponentConfig):
+    """Nothing to set."""
+
+
+def spec(kind: type[zoo.HeadSpec], build: Callable[..., object]) -> zoo.HeadSpec:
+    presets = {"paper": Nothing(), "tiny": Nothing()}
+    words = {"summary": "s", "source": "s", "license": "MIT"}
+    return kind(name="defect", config_class=Nothing, build=build, presets=presets, **words)
+
+
+@pytest.fixture
+def register() -> Iterator[Callable[[str, object], None]]:
+    """Register a component as if a built-in plugin had brought it."""
+
+    def register(kind: str, spec: object) -> None:
+        getattr(registry(), kind)["defect"] = spec
+        registry().plugins[f"{kind} defect"] = "folder"
+
+    yield register
+    registry.cache_clear()
+
+
+class Max(zoo.Aggregator):
+    """A maximum over positions; ``part`` breaks it."""
+
+    def __init__(self, part: str) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.mean() if self.part == "shape" else features.amax(2)
+
+
+class FixedHead(zoo.Head):
+    """Reads 14 segments, whatever it was told."""
+
+    def __init__(self, given: zoo.HeadInput, classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(14 * given.audio.steps, classes)
+
+    def forward(self, audio: Tensor, vision: Tensor) -> Tensor:
+        return self.linear(audio.mean(2))
+
+
+class Loss(zoo.Objective):
+    """Not quite a loss."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key = key
+
+    def forward(self, audio_tower, vision_tower, batch, gather):
+        audio = audio_tower(batch.audio.flatten(0, 1)).mean((1, 2))
+        vision = vision_tower(batch.vision.flatten(0, 1)).mean((1, 2))
+        if self.key == "detached":
+            return {"loss": (audio - vision).square().mean().detach()}
+        return {self.key: (audio - vision).square()}
+
+
+class Silent(zoo.DatasetAdapter):
+    """Finds nothing and says nothing."""
+
+    def scan(self, videos: Path) -> Iterator[zoo.ClipRecord]:
+        yield from []
+
+
+@pytest.mark.parametrize(
+    ("kind", "build", "words"),
+    [
+        ("aggregators", lambda config, given: Max("shape"), "T=6, P=12, D=64: forward: declared"),
+        ("aggregators", lambda config, given: nn.Identity(), "must inherit zoo.Aggregator"),
+        ("heads", lambda config, given: FixedHead(given, 21), "5 segments of 0.64 s, widths 64"),
+        ("heads", lambda config, given: FixedHead(given, 20), "declared (3, 21), gives (3, 20)"),
+        ("heads", lambda config: None, "fails: TypeError"),
+        ("objectives", lambda config: Loss("cost"), "gives no 'loss', but ['cost']"),
+        ("objectives", lambda config: Loss("loss"), "'loss' has the shape (6,), not ()"),
+        ("objectives", lambda config: Loss("detached"), "the loss does not depend on the towers"),
+        ("datasets", lambda config: Silent(), "finds 0 clips in"),
+        ("datasets", lambda config: None, "must inherit zoo.DatasetAdapter"),
+    ],
+)
+def test_every_kind_is_checked(
+    register: Callable[[str, object], None], kind: str, build: Callable[..., object], words: str
+) -> None:
+    class_of = {
+        "aggregators": zoo.AggregatorSpec,
+        "heads": zoo.HeadSpec,
+        "objectives": zoo.ObjectiveSpec,
+        "datasets": zoo.DatasetSpec,
+    }
+    register(kind, spec(class_of[kind], build))
+    sentence = sentence_of(testing.CHECKS[kind])
+    assert sentence.startswith(f"{kind.removesuffix('s')} 'defect': ")
+    assert words in sentence, sentence
