@@ -30,7 +30,7 @@ class Download(ComponentConfig):
         pattern="^[0-9a-f]{0,32}$",
         description="beginning of its MD5, as far as its authors publish it",
     )
-    sha256: str = Field("", pattern="^([0-9a-f]{64})?$", description="its SHA-256, where known")
+    sha256: str = Field("", pattern="^[0-9a-f]{0,64}$", description="start of its SHA-256")
     num_bytes: int | None = Field(None, gt=0, description="its size, where known")
 
 

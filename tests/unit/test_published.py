@@ -187,7 +187,7 @@ def test_the_published_reader_has_no_clock(clips: Manifest, tmp_path: Path) -> N
     path = clips.clips[0].path
     shift_audio(path, tmp_path / "late.mp4", 0.5)
     plain, late = read_clip(path), read_clip(tmp_path / "late.mp4")
-    # The delay is lost; the 64 ms that an AAC encoder puts in front are not, for nothing marks them.
+    # The delay is lost; the 64 ms that an AAC encoder puts in front are not: nothing marks them.
     assert np.array_equal(plain.samples, late.samples[1024:])
     ours = decode(tmp_path / "late.mp4", duration_s=8.0).samples
     assert np.abs(ours[8000 + 2000 : 60_000] - plain.samples[2000:52_000]).max() < 1e-3
