@@ -10,7 +10,6 @@ from plugins.resnet18.config import ResNet18Config
 from plugins.s3d.config import S3dConfig
 from zoo.checkpoints.layouts import find_extractors, read_tensors
 from zoo.errors import ConfigError, ModelError
-from zoo.hooks import registry
 
 
 def test_steps_are_where_the_strides_put_them() -> None:
