@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from zoo.cli import catalog, convert, data, desync, evaluate, predict
+from zoo.cli import catalog, convert, data, desync, evaluate, plugin, predict
 from zoo.errors import ZooError
 from zoo.hooks import PLUGIN_FILES_VARIABLE, add_plugin_file, registry
 
@@ -30,6 +30,7 @@ def build_app() -> typer.Typer:
     groups = {
         "data": typer.Typer(help="Make, check and prepare clips.", no_args_is_help=True),
         "catalog": typer.Typer(help="Named models.", no_args_is_help=True),
+        "plugin": typer.Typer(help="Write and check plugins.", no_args_is_help=True),
     }
     app.callback()(_options)
     app.command("list")(catalog.list_components)
@@ -42,6 +43,8 @@ def build_app() -> typer.Typer:
     groups["catalog"].command("add")(catalog.add)
     for name, function in data.COMMANDS.items():
         groups["data"].command(name)(function)
+    groups["plugin"].command("new")(plugin.new)
+    groups["plugin"].command("check")(plugin.check)
     for spec in registry().commands.values():
         (groups[spec.group] if spec.group else app).command(spec.name)(spec.function)
     for name, group in groups.items():
@@ -51,8 +54,9 @@ def build_app() -> typer.Typer:
 
 def _options(
     debug: Annotated[bool, typer.Option(help="Show tracebacks and debug messages.")] = False,
-    plugin: Annotated[
-        list[Path] | None, typer.Option(help="Load a plugin: a file, or the folder of a package.")
+    plugins: Annotated[
+        list[Path] | None,
+        typer.Option("--plugin", help="Load a plugin: a file, or the folder of a package."),
     ] = None,
 ) -> None:
     """Read options that come before the verb; `run` has acted on them already."""

@@ -1,0 +1,113 @@
+"""``zoo plugin``: write a plugin, check plugins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from zoo.errors import PluginError, suggest
+
+
+def new(
+    name: Annotated[str, typer.Argument(help="Of the component, such as my_net.")],
+    *,
+    kind: Annotated[
+        Literal["extractor", "aggregator", "head", "objective", "dataset"],
+        typer.Option(help="What to write."),
+    ],
+    modality: Annotated[
+        Literal["audio", "vision"] | None, typer.Option(help="What an extractor reads.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder of the package.", show_default="zoo-NAME"),
+    ] = None,
+) -> None:
+    """Write an installable package with one small component that trains, to be changed by you.
+
+    Example: zoo plugin new my_net --kind extractor --modality audio
+    """
+    from zoo.scaffold import names_for, write_plugin
+
+    names = names_for(name)
+    folder = out or Path(names.distribution)
+    for file in write_plugin(name, kind, modality, folder):
+        typer.echo(file)
+    typer.echo(
+        f"\nnext, install it:  pip install -e {folder}\n"
+        f"or just use it:    export ZOO_PLUGINS={folder.absolute() / 'src' / names.package}\n"
+        f"then:              zoo plugin check {names.name}\n"
+        f"and read:          {folder / 'README.md'}"
+    )
+
+
+def check(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Components or plugins; by default all.")
+    ] = None,
+) -> None:
+    """Check that components keep the promises of their kind, those of third parties included.
+
+    A component that fails is reported and the others go on; the exit code is then 2.
+
+    Example: zoo plugin check my_net
+    """
+    from zoo.hooks import registry
+
+    chosen = _choose(names or [])
+    if not chosen and not registry().failures:
+        raise PluginError("there is nothing to check")
+    from zoo.testing import CHECKS  # torch loads here
+
+    console, failures = Console(), []
+    for kind, name in chosen:
+        try:
+            CHECKS[kind](name)
+        except AssertionError as error:
+            failures.append(" ".join(str(error).split()))
+            console.print(f"failed: {failures[-1]}", soft_wrap=True, highlight=False, markup=False)
+        else:
+            what = f"{kind.removesuffix('s')} '{name}'"
+            console.print(f"passed: {what}", soft_wrap=True, highlight=False, markup=False)
+    if not names:
+        failures += [f"plugin '{f.plugin}': {f.reason}" for f in registry().failures]
+    if failures:
+        raise PluginError(f"{len(failures)} failed: {failures[0]}")
+
+
+def _choose(names: list[str]) -> list[tuple[str, str]]:
+    """Return (kind, name) of the components that are named, or whose plugin is."""
+    from zoo.hooks import registry
+
+    kinds = ("extractors", "aggregators", "heads", "objectives", "datasets")
+    owners = [
+        (kind, name, plugin)
+        for owner, plugin in registry().plugins.items()
+        for kind, _, name in [owner.partition(" ")]
+        if kind in kinds
+    ]
+    if not names:
+        return [(kind, name) for kind, name, _ in owners]
+    chosen: list[tuple[str, str]] = []
+    for wanted in names:
+        found = [(kind, name) for kind, name, plugin in owners if wanted in (name, plugin)]
+        if not found:
+            raise _nothing_named(wanted, {part for owner in owners for part in owner[1:]})
+        chosen += [one for one in found if one not in chosen]
+    return chosen
+
+
+def _nothing_named(wanted: str, known: set[str]) -> PluginError:
+    from zoo.hooks import registry
+
+    for failure in registry().failures:
+        if failure.plugin == wanted:
+            return PluginError(f"plugin '{wanted}' was skipped: {failure.reason}")
+    skipped = "".join(f"; plugin '{f.plugin}' was skipped: {f.reason}" for f in registry().failures)
+    return PluginError(
+        f"no component or plugin is named '{wanted}'{suggest(wanted, known)}{skipped or '; '}"
+        f"{'' if skipped else 'see: zoo list'}"
+    )
