@@ -81,7 +81,7 @@ def test_audios_are_paired_and_what_is_left_is_listed(
         ([MODEL, "--videos", "{empty}"], "holds no video"),
         ([MODEL, "--videos", "{bad}"], "not one of the 1 clips could be scored"),
         ([MODEL, "--videos", "{bad}", "--duration", "3"], "a duration of 3 s is too short"),
-        ([MODEL, "--videos", "{bad}", "--device", "tpu9"], "cannot compute on device 'tpu9'"),
+        ([MODEL, "--videos", "{bad}", "--device", "tpu9"], "--device tpu9 cannot be used"),
     ],
 )
 def test_bad_input_is_one_sentence(
