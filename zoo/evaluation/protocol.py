@@ -46,6 +46,7 @@ def find_protocol(name: str) -> Protocol:
     """
     if name not in PROTOCOLS:
         raise ConfigError(
-            f"unknown protocol '{name}'{suggest(name, PROTOCOLS)}; known: {', '.join(PROTOCOLS)}"
+            f"unknown protocol '{name}'{suggest(name, PROTOCOLS) or '.'} "
+            f"Known: {', '.join(PROTOCOLS)}"
         )
     return PROTOCOLS[name]
