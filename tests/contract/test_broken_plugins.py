@@ -4,11 +4,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 import zoo
 from zoo import testing
+from zoo.errors import PluginError
 from zoo.hooks import add_plugin_file, registry
+from zoo.model import Component, Tower, TowerConfig
 
 EXTRACTOR = '''
 from pydantic import Field
@@ -276,3 +279,25 @@ def test_every_kind_is_checked(
     sentence = sentence_of(testing.CHECKS[kind])
     assert sentence.startswith(f"{kind.removesuffix('s')} 'defect': ")
     assert words in sentence, sentence
+
+
+def tower_of(extractor: str) -> Tower:
+    config = registry().extractor(extractor).presets["tiny"].model_dump(mode="json")
+    component = Component(name=extractor, config=config)
+    return Tower(TowerConfig(extractor=component, aggregator=Component(name="mean")), "audio")
+
+
+def test_a_model_names_the_plugin_whose_output_has_another_shape(
+    load: Callable[[str], None],
+) -> None:
+    load(EXTRACTOR.replace("dim=8)", "dim=9)"))
+    words = r"^extractor 'defect' declares \('N', 2, 1, 9\) and gives \(3, 2, 1, 8\); see: zoo plu"
+    with pytest.raises(PluginError, match=words):
+        tower_of("defect")(torch.zeros(3, 8, 66))
+
+
+def test_a_model_names_the_plugin_that_cannot_be_built(load: Callable[[str], None]) -> None:
+    load(EXTRACTOR.replace("return Net()", "return open('none.pt')"))
+    words = r"^extractor 'defect' cannot be built: FileNotFoundError: .*none.pt.* \(broken.py, line"
+    with pytest.raises(PluginError, match=words):
+        tower_of("defect")

@@ -47,7 +47,8 @@ def check_spec(kind: str, spec: Spec) -> None:
         )
     heavy = heavy_imports(registry().plugins[f"{kind} {spec.name}"])
     assert not heavy, (
-        f"its plugin imports {', '.join(heavy)} at the top level; move that into build()"
+        f"its plugin imports {', '.join(heavy)} at the top level; move that into build(), and put "
+        "annotations such as 'zoo.Extractor', which load torch, into quotes"
     )
 
 
