@@ -143,7 +143,7 @@ def test_a_model_that_timm_lacks_is_one_sentence(
     options = ["--extractor", "ast+timm_frames", "--data", manifest, "--out", str(tmp_path / "r")]
     for model, words in (
         ("vit_tinny", "'vit_tinny' cannot read frames of 48 pixels: Unknown model"),
-        ("vit_base_patch32_224", "should be divisible by patch size"),
+        ("eva02_tiny_patch14_224", "(48) doesn't match model (224)"),
     ):
         chosen = ["--set", f"vision.model={model}", "--plugin", str(EXAMPLE)]
         try:
