@@ -15,9 +15,8 @@ class SyncConfig(zoo.ComponentConfig):
     depth: int = Field(3, gt=0, description="blocks")
     heads: int = Field(8, gt=0, description="attention heads")
     dropout: float = Field(0.1, ge=0, lt=1, description="embedding, attention and residual dropout")
-    pool: Literal["none", "mean", "concat"] = Field(
-        "none",
-        description="how the tokens of a segment become one: their mean, or a projection of all",
+    pool: Literal["none", "mean"] = Field(
+        "none", description="'mean' makes one token of all tokens of a segment"
     )
     position_init: Literal["normal", "sincos"] = Field(
         "normal", description="'sincos' starts tokens of the same time with the same position"

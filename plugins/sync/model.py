@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from plugins.sync import SyncConfig
 from zoo.contracts import FeatureMap, HeadInput
-from zoo.model import interpolation
 from zoo.modules import Head, initialise_linears
 
 SINCOS_AMPLITUDE = 0.5
@@ -55,25 +54,17 @@ class SyncTransformer(nn.Module):
 class SyncHead(Head):
     """Projects both modalities' tokens to one width and runs the sync transformer."""
 
-    align_audio: Tensor
-    align_vision: Tensor
-
     def __init__(self, config: SyncConfig, head_input: HeadInput, num_classes: int) -> None:
         super().__init__()
         self.pool = config.pool
         self.num_segments = head_input.layout.num_segments
         audio, vision = head_input.audio, head_input.vision
-        fewer_s = min(audio.times_s, vision.times_s, key=len)
-        # Tokens laid end to end are first brought to the same times in both modalities.
-        for name, tokens in (("align_audio", audio), ("align_vision", vision)):
-            self.register_buffer(name, interpolation(tokens.times_s, fewer_s), persistent=False)
-        times_s = [self._token_times(head_input, tokens) for tokens in (vision, audio)]
-        self.audio_projection = self._projection(audio, len(fewer_s), config.dim)
-        self.vision_projection = self._projection(vision, len(fewer_s), config.dim)
+        self.audio_projection = nn.Linear(audio.dim, config.dim)
+        self.vision_projection = nn.Linear(vision.dim, config.dim)
         if config.pool != "none" and audio.dim == vision.dim:
             # Stage I has brought both modalities into one space: keep them in one.
             self.audio_projection.load_state_dict(self.vision_projection.state_dict())
-        vision_s, audio_s = times_s
+        vision_s, audio_s = (self._token_times(head_input, tokens) for tokens in (vision, audio))
         self.transformer = SyncTransformer(config, len(vision_s), len(audio_s), num_classes)
         if config.position_init == "sincos":
             with torch.no_grad():
@@ -81,9 +72,6 @@ class SyncHead(Head):
                 table[1 : 1 + len(vision_s)] = _sincos(vision_s, config.dim)
                 table[2 + len(vision_s) :] = _sincos(audio_s, config.dim)
                 table[[0, 1 + len(vision_s)]] = 0.0
-
-    def _projection(self, tokens: FeatureMap, steps: int, dim: int) -> nn.Linear:
-        return nn.Linear(tokens.dim * (steps if self.pool == "concat" else 1), dim)
 
     def _token_times(self, head_input: HeadInput, tokens: FeatureMap) -> list[float]:
         within = tokens.times_s
@@ -100,12 +88,11 @@ class SyncHead(Head):
         """
         if self.pool == "none":
             return
-        pairs = (
-            (self.audio_projection, self._pooled(audio, self.align_audio)),
-            (self.vision_projection, self._pooled(vision, self.align_vision)),
-        )
-        for projection, tokens in pairs:
-            projected = projection(tokens)  # (B, S, D)
+        for projection, tokens in (
+            (self.audio_projection, audio),
+            (self.vision_projection, vision),
+        ):
+            projected = projection(self._pooled(tokens))  # (B, S, D)
             projection.bias.sub_(projected.mean(dim=(0, 1)))
             scale = 1 / projected.std(dim=(0, 1)).mean().clamp_min(1e-6)
             projection.weight.mul_(scale)
@@ -115,15 +102,13 @@ class SyncHead(Head):
         self, audio: Float[Tensor, "B La Da"], vision: Float[Tensor, "B Lv Dv"]
     ) -> Float[Tensor, "B K"]:
         """Classify a crop of exactly the layout's segments."""
-        audio = self._pooled(audio, self.align_audio)
-        vision = self._pooled(vision, self.align_vision)
+        audio, vision = self._pooled(audio), self._pooled(vision)
         return self.transformer(self.audio_projection(audio), self.vision_projection(vision))
 
-    def _pooled(self, tokens: Float[Tensor, "B L D"], align: Float[Tensor, "A T"]) -> Tensor:
+    def _pooled(self, tokens: Float[Tensor, "B L D"]) -> Tensor:
         if self.pool == "none":
             return tokens
-        segments = tokens.unflatten(1, (self.num_segments, -1))  # (B, S, T, D)
-        return segments.mean(2) if self.pool == "mean" else (align @ segments).flatten(2)
+        return tokens.unflatten(1, (self.num_segments, -1)).mean(2)  # (B, S, D)
 
 
 def _sincos(times_s: list[float], dim: int) -> Float[Tensor, "L D"]:
