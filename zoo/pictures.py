@@ -114,6 +114,7 @@ def _stage2_curves(
 def _training_curve(
     axis: Axes, records: list[Record], key: str, scale: float = 1, label: str = "training"
 ) -> None:
+    records = [r for r in records if key in r]  # an objective of others may log other scalars
     steps = [r["step"] for r in records]
     values = np.asarray([r[key] for r in records], dtype=float) * scale
     width = min(SMOOTHED, max(1, len(values) // 4))
