@@ -150,6 +150,8 @@ def reason_of(error: BaseException) -> str:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         text = f"{error.title}: '{field}': {first['msg']}"
+        if first["type"] == "extra_forbidden":
+            text = f"{error.title} has no setting '{field}'"
     else:
         text = f"{type(error).__name__}: {' '.join(str(error).split())}"
     frames = traceback.extract_tb(error.__traceback__)

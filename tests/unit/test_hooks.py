@@ -139,7 +139,7 @@ def test_a_reason_says_in_which_line_of_the_plugin(
     file.write_text("import zoo\n\nzoo.LogMel(n_mel=64)\n")
     monkeypatch.setenv("ZOO_PLUGINS", str(file))
     found = load_registry()
-    assert_reported(found, "typo", "LogMel: 'n_mel': Extra inputs are not", "(typo.py, line 3)")
+    assert_reported(found, "typo", "LogMel has no setting 'n_mel'", "(typo.py, line 3)")
 
 
 def test_an_unknown_name_suggests_the_closest() -> None:

@@ -62,20 +62,23 @@ def check(
         raise PluginError("there is nothing to check")
     from zoo.testing import CHECKS  # torch loads here
 
-    console, failures = Console(), []
+    console, failed = Console(), []
     for kind, name in chosen:
+        what = f"{kind.removesuffix('s')} '{name}'"
         try:
             CHECKS[kind](name)
+            said = f"passed: {what}"
         except AssertionError as error:
-            failures.append(" ".join(str(error).split()))
-            console.print(f"failed: {failures[-1]}", soft_wrap=True, highlight=False, markup=False)
-        else:
-            what = f"{kind.removesuffix('s')} '{name}'"
-            console.print(f"passed: {what}", soft_wrap=True, highlight=False, markup=False)
+            failed.append(what)
+            said = f"failed: {' '.join(str(error).split())}"
+        console.print(said, soft_wrap=True, highlight=False, markup=False)
     if not names:
-        failures += [f"plugin '{f.plugin}': {f.reason}" for f in registry().failures]
-    if failures:
-        raise PluginError(f"{len(failures)} failed: {failures[0]}")
+        for failure in registry().failures:
+            failed.append(f"plugin '{failure.plugin}'")
+            said = f"failed: plugin '{failure.plugin}': {failure.reason}"
+            console.print(said, soft_wrap=True, highlight=False, markup=False)
+    if failed:
+        raise PluginError(f"{len(failed)} failed: {', '.join(failed)}; the reasons are above")
 
 
 def _choose(names: list[str]) -> list[tuple[str, str]]:
