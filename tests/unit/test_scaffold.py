@@ -5,14 +5,17 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+import zoo
+from orchestration.request import Request, recipe_of
 from zoo.cli.app import run
 from zoo.errors import PluginError
-from zoo.hooks import registry
-from zoo.scaffold import names_for, write_plugin
+from zoo.hooks import add_plugin_file, registry
+from zoo.scaffold import TEMPLATES, _files, names_for, write_plugin
 
 KINDS = [
     ("extractor", "audio"),
@@ -22,6 +25,7 @@ KINDS = [
     ("objective", None),
     ("dataset", None),
 ]
+CHOICES = ("extractor", "aggregator", "head", "objective")
 Fails = Callable[..., None]
 
 
@@ -156,6 +160,37 @@ def test_check_names_what_fails_and_goes_on(
         assert "error: 1 failed: aggregator 'sloppy'" in said
         assert run(["plugin", "check", "slopy"]) == 2
         assert "no component or plugin is named 'slopy'; did you mean" in capsys.readouterr().err
+    finally:
+        monkeypatch.undo()
+        registry.cache_clear()
+
+
+def test_the_templates_are_part_of_the_package() -> None:
+    """They lie below ``zoo``, all of which goes into the wheel, and none is left unused."""
+    used = {
+        template
+        for kind, modality in KINDS
+        for template in _files(names_for("my_net"), modality or kind).values()
+    }
+    assert used == set(TEMPLATES.rglob("*.tmpl"))
+    assert TEMPLATES.is_relative_to(Path(zoo.__file__).parent)
+
+
+def test_the_training_command_of_a_readme_takes_the_new_component(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_PLUGINS", "")
+    try:
+        for kind, modality in KINDS[:-1]:
+            name = f"trained_{modality or kind}"
+            write_plugin(name, kind, modality, tmp_path / name)  # type: ignore[arg-type]
+            add_plugin_file(tmp_path / name / "src" / f"zoo_{name}")
+            readme = (tmp_path / name / "README.md").read_text()
+            words = next(line for line in readme.splitlines() if line.startswith("zoo train"))
+            given = dict(pairwise(words.split()))
+            options = {key[2:]: value for key, value in given.items() if key[2:] in CHOICES}
+            recipe = recipe_of(Request(**options), 0)  # type: ignore[arg-type]
+            assert f'"name":"{name}"' in recipe.model_dump_json()
     finally:
         monkeypatch.undo()
         registry.cache_clear()
