@@ -22,7 +22,7 @@ from zoo.errors import PluginError
 
 GROUP = "zoo"
 PLUGIN_FILES_VARIABLE = "ZOO_PLUGINS"
-KEPT_FOLDER = "plugins"
+KEPT_FOLDER, RECIPE = "plugins", "recipe.json"
 
 
 def plugin_files() -> list[Path]:
@@ -83,6 +83,8 @@ def copy_plugins(run: Path) -> list[Path]:
     for given in plugin_files():
         source = given.resolve()
         target = folder / source.name
+        if not source.exists():
+            continue  # reported when it was to be loaded
         kept.append(target)
         if source == target:
             continue
@@ -132,7 +134,7 @@ def missing_plugin(error: PluginError, folder: Path, origins: dict[str, str]) ->
     made = f"; it was made with {told}" if told else ""
     for place in (folder, folder.parent):  # the towers of stage I lie inside their run
         kept = sorted(path for path in (place / KEPT_FOLDER).glob("*") if path.name[0] not in "._")
-        if kept:
+        if kept and (place / RECIPE).exists():
             options = " ".join(f"--plugin {path}" for path in kept)
             return PluginError(f"{error}{made}; load the copy that the run kept: zoo {options} ...")
     if told.startswith("the package"):

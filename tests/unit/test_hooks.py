@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -7,6 +8,7 @@ import pytest
 import zoo
 from zoo.errors import PluginError
 from zoo.hooks import Registry, add_plugin_file, load_registry, registry
+from zoo.plugin_files import copy_plugins, missing_plugin
 
 Loader = tuple[str, Callable[[], ModuleType]]
 
@@ -182,8 +184,6 @@ def test_an_added_file_reaches_processes_started_later(
         assert "added_head" in registry().heads
     finally:
         registry.cache_clear()
-    import os
-
     assert os.environ["ZOO_PLUGINS"] == str(file)
     with pytest.raises(PluginError, match="no plugin file"):
         add_plugin_file(tmp_path / "missing.py")
@@ -202,3 +202,25 @@ def test_a_damaged_file_is_reported_and_skipped(
 
 def test_commands_are_registered_under_their_group() -> None:
     assert registry().commands["data synth"].group == "data"
+
+
+def test_a_run_keeps_copies_of_plugins_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "extra.py"
+    file.write_text(ONE_FILE.format(name="extra_head"))
+    monkeypatch.setenv("ZOO_PLUGINS", os.pathsep.join([str(file), str(tmp_path / "none.py")]))
+    kept = tmp_path / "run" / "plugins" / "extra.py"
+    assert copy_plugins(tmp_path / "run") == [kept]
+    assert kept.read_text() == file.read_text()
+    monkeypatch.setenv("ZOO_PLUGINS", str(kept))
+    assert copy_plugins(tmp_path / "run") == [kept]  # a resumed run that was given its own copies
+
+
+def test_only_the_folder_of_a_run_is_taken_for_one(tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "other.py").touch()  # such as a checkout of this project
+    error, origins = PluginError("unknown head 'a'."), {"head a": "the package 'a 1.0'"}
+    said = str(missing_plugin(error, tmp_path, origins))
+    assert said == "unknown head 'a'.; it was made with the package 'a 1.0'; install it"
+    assert missing_plugin(error, tmp_path, {}) is error
