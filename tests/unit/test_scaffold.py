@@ -79,7 +79,7 @@ def test_a_package_is_whole(tmp_path: Path, kind: str, modality: str | None) -> 
     assert "$name" not in text
     assert "${" not in text
     readme = (tmp_path / "README.md").read_text()
-    for words in ("pip install -e .", "zoo list", "zoo plugin check my_net", "zoo train"):
+    for words in ('pip install -e ".[dev]"', "zoo list", "zoo plugin check my_net", "zoo train"):
         assert words in readme
     assert "zoo predict run clips/clips/000000.mp4" in readme
 
