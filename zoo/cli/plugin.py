@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Literal
 
 import typer
@@ -34,11 +35,12 @@ def new(
 
     names = names_for(name)
     folder = out or Path(names.distribution)
+    package = folder.absolute() / "src" / names.package
     for file in write_plugin(name, kind, modality, folder):
         typer.echo(file)
     typer.echo(
-        f"\nnext, install it:  pip install -e {folder}\n"
-        f"or just use it:    export ZOO_PLUGINS={folder.absolute() / 'src' / names.package}\n"
+        f"\nnext, install it:  pip install -e {quote(str(folder))}\n"
+        f"or just use it:    export ZOO_PLUGINS={quote(str(package))}\n"
         f"then:              zoo plugin check {names.name}\n"
         f"and read:          {folder / 'README.md'}"
     )

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 
 from zoo.contracts import ComponentConfig, Spec
 from zoo.errors import PluginError
@@ -56,8 +57,12 @@ def check_spec(kind: str, spec: Spec) -> None:
 def heavy_imports(plugin: str) -> list[str]:
     """Return the heavy libraries that a plugin's top level imports, found in a fresh process."""
     files = {file.stem: file.resolve() for file in plugin_files()}
+    for name in (plugin, f"zoo_plugin_{plugin}"):  # loaded from a file, whatever is set by now
+        if file := getattr(sys.modules.get(name), "__file__", None):
+            path = Path(file)
+            files.setdefault(plugin, path.parent if path.stem == "__init__" else path)
     points = {point.name: point.value for point in entry_points(group=GROUP)}
-    if plugin in files:
+    if plugin in files and plugin not in points:
         load = f"load_file(Path({str(files[plugin])!r}))"
     elif plugin in points:
         load = f"importlib.import_module({points[plugin].partition(':')[0]!r})"
