@@ -50,9 +50,8 @@ def load_file(path: Path) -> ModuleType:
             loaded = _import(name, file)
             _from_folders.add(name)
     elif loaded.__file__ != str(file):
-        raise PluginError(
-            f"the package '{name}' is installed too, at {loaded.__file__}; uninstall it to use {path}"
-        )
+        where = f"at {loaded.__file__}; uninstall it to use {path}"
+        raise PluginError(f"the package '{name}' is installed too, {where}")
     return loaded
 
 
