@@ -24,7 +24,10 @@ def register_extractors() -> list[zoo.ExtractorSpec]:
             presets={
                 "paper": S3dConfig(),
                 "tiny": S3dConfig(
-                    frontend=zoo.Frames(size=64, short_side=64), width=16, motion_gain=6.4
+                    frontend=zoo.Frames(size=64, short_side=64),
+                    width=16,
+                    norm_momentum=0.1,
+                    motion_gain=6.4,
                 ),
             },
             formats=(

@@ -15,6 +15,12 @@ class S3dConfig(zoo.ExtractorConfig):
     width: int = Field(
         64, gt=0, multiple_of=4, description="channels of the stem; the last block has 16 times"
     )
+    norm_momentum: float = Field(
+        0.001,
+        gt=0,
+        le=1,
+        description="of the batch norms' averages; the published one is too slow without weights",
+    )
     motion_gain: float | None = Field(
         None,
         gt=0,

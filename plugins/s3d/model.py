@@ -39,7 +39,7 @@ class S3d(Extractor):
         self.map = config.feature_map()
         self.motion_gain = config.motion_gain
         self.gradient_checkpointing = False
-        self.features = nn.Sequential(*_layers(config.width))
+        self.features = nn.Sequential(*_layers(config.width, config.norm_momentum))
 
     def enable_gradient_checkpointing(self) -> None:
         """Trade compute for memory in the backward pass."""
@@ -55,8 +55,8 @@ class S3d(Extractor):
         return x.flatten(3).permute(0, 2, 3, 1)
 
 
-def _layers(width: int) -> list[nn.Module]:
-    norm = partial(nn.BatchNorm3d, eps=1e-3, momentum=1e-3)
+def _layers(width: int, momentum: float) -> list[nn.Module]:
+    norm = partial(nn.BatchNorm3d, eps=1e-3, momentum=momentum)
 
     def scaled(channels: int) -> int:
         return channels * width // PUBLISHED_WIDTH
