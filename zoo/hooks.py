@@ -148,15 +148,36 @@ class Registry:
         """Return a named pair, or the ad hoc pair ``audio+vision``."""
         if "+" in name:
             return self._ad_hoc_pair(name)
+        if name not in self.pairs and name in self.extractors:
+            raise self._half_a_pair(self.extractors[name])
         return self._lookup("extractor", self.pairs, name)
 
     def _ad_hoc_pair(self, name: str) -> PairSpec:
-        specs = [self.extractor(part) for part in name.split("+")]
+        parts = name.split("+")
+        specs = [self.extractor(part) for part in parts] if len(parts) == 2 and all(parts) else []
         found = {spec.modality: spec.name for spec in specs}
-        if len(specs) != 2 or set(found) != {"audio", "vision"}:
-            raise PluginError(f"'{name}' is not one audio and one vision extractor joined by '+'")
-        return PairSpec(
-            name=name, summary="ad hoc pair", audio=found["audio"], vision=found["vision"]
+        if set(found) != {"audio", "vision"}:
+            named = " and ".join(f"'{spec.name}' reads {spec.modality}" for spec in specs)
+            raise PluginError(
+                f"'{name}' is not one audio and one vision extractor joined by '+'"
+                f"{f': {named}' if named else ''}; see: zoo list extractors"
+            )
+        audio, vision = found["audio"], found["vision"]
+        for pair in self.pairs.values():
+            if (pair.audio, pair.vision) == (audio, vision):
+                return pair
+        return PairSpec(name=name, summary="ad hoc pair", audio=audio, vision=vision)
+
+    def _half_a_pair(self, spec: ExtractorSpec) -> PluginError:
+        others = [other for other in self.extractors.values() if other.modality != spec.modality]
+        joined = [
+            "+".join((spec.name, o.name) if spec.modality == "audio" else (o.name, spec.name))
+            for o in others
+        ]
+        wanted = "a vision" if spec.modality == "audio" else "an audio"
+        return PluginError(
+            f"'{spec.name}' reads {spec.modality} only; join it with {wanted} extractor, such as "
+            f"--extractor {' or '.join(joined[:2])}"
         )
 
     def _lookup(self, kind: str, specs: dict[str, S], name: str) -> S:

@@ -35,7 +35,8 @@ def to_units(seconds: float, per_second: float, unit: str) -> int:
     whole = round(exact)
     if abs(exact - whole) > LATTICE_TOLERANCE * max(1.0, per_second):
         raise ConfigError(
-            f"{seconds:g} s is not a whole number of {unit} at {per_second:g} per second"
+            f"{seconds:g} s is not a whole number of {unit} at {per_second:g} per second; the "
+            f"nearest that is: {max(1, whole) / per_second:.6g} s"
         )
     return whole
 

@@ -12,7 +12,8 @@ class TransformerConfig(zoo.ComponentConfig):
     heads: int | None = Field(
         None,
         gt=0,
-        description="attention heads; a recipe fills in 12 where they divide the width, else 8",
+        description="attention heads; a recipe fills in 12 where they divide the width, else at "
+        "most 8",
     )
 
 
@@ -23,19 +24,25 @@ class MeanConfig(zoo.ComponentConfig):
 def _build_transformer(config: TransformerConfig, feature_map: zoo.FeatureMap) -> "zoo.Aggregator":
     from plugins.aggregators.model import TransformerAggregator
 
-    heads = _fit_transformer(config, feature_map).heads
+    heads = config.heads or _fit_transformer(config, feature_map).heads
     assert heads is not None
     if feature_map.dim % heads:
         raise ConfigError(
-            f"{heads} heads of the aggregator do not divide {feature_map.dim} channels"
+            f"aggregator 'transformer': heads={heads} does not divide the {feature_map.dim} "
+            f"channels of the features; {_most_heads(feature_map.dim, heads)} would"
         )
     return TransformerAggregator(feature_map.dim, heads)
 
 
 def _fit_transformer(config: TransformerConfig, feature_map: zoo.FeatureMap) -> TransformerConfig:
-    """Choose the heads as published: 12 for 768 channels, 8 for 512 and for 1,024."""
-    heads = config.heads or (8 if feature_map.dim % 12 else 12)
+    """Choose the heads as published, 12 for 768 channels, 8 for 512 and for 1,024, or fewer."""
+    dim = feature_map.dim
+    heads = 12 if config.heads is None and dim % 12 == 0 else _most_heads(dim, config.heads or 8)
     return config.model_copy(update={"heads": heads})
+
+
+def _most_heads(dim: int, limit: int) -> int:
+    return next(heads for heads in range(limit, 0, -1) if dim % heads == 0)
 
 
 def _build_mean(config: MeanConfig, feature_map: zoo.FeatureMap) -> "zoo.Aggregator":

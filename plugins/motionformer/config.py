@@ -28,7 +28,9 @@ class MotionformerConfig(zoo.ExtractorConfig):
     )
 
     @model_validator(mode="after")
-    def _whole_patches(self) -> "MotionformerConfig":
+    def _whole_patches_and_heads(self) -> "MotionformerConfig":
+        if self.dim % self.heads:
+            raise ValueError(f"heads={self.heads} does not divide dim={self.dim}")
         if self.frontend.size % self.patch:
             raise ValueError(
                 f"frontend.size={self.frontend.size} is not a multiple of patch={self.patch}"

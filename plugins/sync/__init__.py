@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 import zoo
 
@@ -21,6 +21,14 @@ class SyncConfig(zoo.ComponentConfig):
     position_init: Literal["normal", "sincos"] = Field(
         "normal", description="'sincos' starts tokens of the same time with the same position"
     )
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> "SyncConfig":
+        if self.dim % self.heads:
+            raise ValueError(f"heads={self.heads} does not divide dim={self.dim}")
+        if self.position_init == "sincos" and self.dim % 2:
+            raise ValueError(f"dim={self.dim} must be even for position_init=sincos")
+        return self
 
 
 PRESETS = {

@@ -224,3 +224,23 @@ def test_only_the_folder_of_a_run_is_taken_for_one(tmp_path: Path) -> None:
     said = str(missing_plugin(error, tmp_path, origins))
     assert said == "unknown head 'a'.; it was made with the package 'a 1.0'; install it"
     assert missing_plugin(error, tmp_path, {}) is error
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "ast",
+            "'ast' reads audio only; join it with a vision extractor, such as --extractor ast+",
+        ),
+        ("s3d", "'s3d' reads vision only; join it with an audio extractor"),
+        ("ast+resnet18", "joined by '+': 'ast' reads audio and 'resnet18' reads audio; see: zoo l"),
+        ("ast+", "'ast+' is not one audio and one vision extractor joined by '+'; see: zoo list"),
+        ("ast+s3d+s3d", "'ast+s3d+s3d' is not one audio and one vision extractor"),
+        ("ast+s3e", "unknown extractor 's3e'; did you mean 's3d'?"),
+    ],
+)
+def test_what_is_no_pair_is_one_sentence(name: str, words: str) -> None:
+    with pytest.raises(PluginError, match=r"^[^\n]*$") as caught:
+        registry().pair(name)
+    assert words in str(caught.value)

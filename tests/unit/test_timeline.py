@@ -73,7 +73,10 @@ def test_conversions_are_exact_or_an_error() -> None:
     assert to_frames(0.64, 25) == 16
     assert to_samples(0.64, 16_000) == 10_240
     assert to_frames(4.6, 25) == 115  # int(4.6 * 25) would be 114
-    with pytest.raises(ConfigError, match=r"0\.65 s is not a whole number of video frames"):
+    with pytest.raises(
+        ConfigError,
+        match=r"0\.65 s is not a whole number of video frames.*: 0\.64 s",
+    ):
         to_frames(0.65, 25)
     with pytest.raises(ConfigError, match="audio samples"):
         to_samples(0.00001, 16_000)
