@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from zoo.contracts import Positions
 from zoo.errors import ConfigError, TrainingError
 from zoo.hooks import registry
-from zoo.model import ModelConfig
+from zoo.model import ModelConfig, SyncModel
 from zoo.training.recipe import Recipe, build_recipe, override
 from zoo.training.start import DEFAULT_POSITIONS, check_start, config_of_start
 
@@ -43,9 +45,10 @@ class Request:
         """How tables of positions of published extractors are brought to their length."""
         return self.init_positions or DEFAULT_POSITIONS
 
-    @property
-    def stages(self) -> tuple[int, ...]:
-        """The stages to train."""
+    def stages(self, recipe: Recipe) -> tuple[int, ...]:
+        """Return the stages to train: by default both, or stage 2 if that trains the towers."""
+        if self.stage is None and recipe.stage2.towers == "trained":
+            return (2,)
         return (1, 2) if self.stage in {None, "all"} else (int(self.stage or 0),)
 
     def over(self, saved: Request) -> Request:
@@ -94,9 +97,9 @@ def recipe_of(request: Request, gpus_per_worker: float) -> Recipe:
         extractor = f"{start.audio.extractor.name}+{start.vision.extractor.name}"
     recipe = build_recipe(
         extractor=extractor,
-        head=request.head or "correlation",
+        head=request.head,
         preset=request.preset or "tiny",
-        aggregator=request.aggregator or "transformer",
+        aggregator=request.aggregator,
         objective=request.objective or "segment_avclip",
         seed=1337 if request.seed is None else request.seed,
     )
@@ -111,6 +114,13 @@ def recipe_of(request: Request, gpus_per_worker: float) -> Recipe:
         settings.insert(0, "precision=bf16")
     recipe = override(recipe, settings)
     check_task(recipe)
+    stages = request.stages(recipe)
+    check_model(recipe, stages)
+    if start is None and request.init and stages == (2,) and is_frozen(recipe):
+        raise ConfigError(
+            "--stage 2 needs the towers of stage 1, and --init names single extractors only; "
+            "train both stages"
+        )
     check_start(request.init or (), request.positions, recipe)
     return recipe
 
@@ -121,13 +131,30 @@ def _start_of(request: Request) -> ModelConfig | None:
         if request.init_positions is not None:
             raise ConfigError("--init-positions needs --init")
         return None
-    start = config_of_start(request.init)
-    if start is None and request.stages == (2,):
+    return config_of_start(request.init)
+
+
+def check_model(recipe: Recipe, stages: tuple[int, ...]) -> None:
+    """Build the model without its weights, to see whether its components fit together.
+
+    Raises:
+        ConfigError: in the words of the component that does not fit.
+        PluginError: naming a component that cannot be built.
+    """
+    with torch.device("meta"):
+        model = SyncModel(recipe.model)
+    if 1 in stages and not model.can_compare:
+        widths = f"{model.audio.tokens.dim} and {model.vision.tokens.dim}"
         raise ConfigError(
-            "--stage 2 needs the towers of stage 1, and --init names single extractors only; "
-            "train both stages"
+            f"stage 1 compares tokens of both modalities, and theirs are {widths} wide: set "
+            "model.audio.projection_dim and model.vision.projection_dim to one width, or train "
+            "stage 2 only"
         )
-    return start
+
+
+def is_frozen(recipe: Recipe) -> bool:
+    """Whether stage 2 leaves the towers as stage 1 made them."""
+    return recipe.stage2.towers == "frozen"
 
 
 def check_task(recipe: Recipe) -> None:

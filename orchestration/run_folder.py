@@ -17,6 +17,7 @@ from orchestration.request import (
     Request,
     check_components,
     first_difference,
+    is_frozen,
     recipe_of,
 )
 from zoo.catalog import CONFIG
@@ -102,8 +103,8 @@ def _job(request: Request, recipe: Recipe, out: Path) -> Job:
     if request.data is None:
         raise ConfigError("say what to train on: --data MANIFEST (make one: zoo data prepare)")
     init = start_folder(request.init or (), out)
-    stages = request.stages
-    if stages == (2,) and init is None:
+    stages = request.stages(recipe)
+    if stages == (2,) and init is None and is_frozen(recipe):
         if not (out / STAGE1_FOLDER / CONFIG).exists():
             raise ConfigError("--stage 2 needs the towers of stage 1: --init MODEL_FOLDER")
         stages = (1, 2)  # stage 1 is done and is passed over

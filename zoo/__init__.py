@@ -26,6 +26,7 @@ from zoo.contracts import (
     LogMel,
     ObjectiveSpec,
     PairSpec,
+    Spectrogram,
     WeightsFormat,
 )
 from zoo.errors import ZooError
@@ -58,6 +59,7 @@ __all__ = [
     "HeadSpec",
     "LeftOut",
     "LogMel",
+    "Spectrogram",
     "ObjectiveSpec",
     "OffsetGrid",
     "PairSpec",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
 from zoo.timeline import OffsetGrid, SegmentLayout, to_frames, to_samples
 
@@ -52,9 +52,40 @@ class LogMel(ComponentConfig):
         """Time between two mel frames, seconds."""
         return self.hop_length / self.sample_rate_hz
 
+    @property
+    def num_bins(self) -> int:
+        """F, rows of the spectrogram."""
+        return self.n_mels
+
     def num_frames(self, segment_s: float) -> int:
         """Return Ta: 66 mel frames for 0.64 s (one more than the transform gives, zero-padded)."""
         return to_samples(segment_s, self.sample_rate_hz) // self.hop_length + 2
+
+
+class Spectrogram(ComponentConfig):
+    """Audio front end: a log power spectrogram, each row standardised over the segment.
+
+    (Source: SparseSync, arXiv 2210.07055.)
+    """
+
+    kind: Literal["spectrogram"] = "spectrogram"
+    sample_rate_hz: int = Field(16_000, gt=0, description="audio samples per second")
+    n_fft: int = Field(512, gt=0, description="FFT and window length, samples")
+    hop_length: int = Field(128, gt=0, description="hop, samples")
+
+    @property
+    def hop_s(self) -> float:
+        """Time between two columns, seconds."""
+        return self.hop_length / self.sample_rate_hz
+
+    @property
+    def num_bins(self) -> int:
+        """F, rows of the spectrogram: 257."""
+        return self.n_fft // 2 + 1
+
+    def num_frames(self, segment_s: float) -> int:
+        """Return Ta: 626 columns for 5 s."""
+        return to_samples(segment_s, self.sample_rate_hz) // self.hop_length + 1
 
 
 class Frames(ComponentConfig):
@@ -64,16 +95,26 @@ class Frames(ComponentConfig):
     fps: float = Field(25.0, gt=0, description="video frames per second")
     size: int = Field(224, gt=0, description="H = W of the crop, pixels")
     short_side: int = Field(256, gt=0, description="short side before the crop, pixels")
-    mean: float = Field(0.5, description="subtracted from RGB in 0..1")
-    std: float = Field(0.5, gt=0, description="divides RGB in 0..1")
+    mean: float | tuple[float, float, float] = Field(
+        0.5, description="subtracted from RGB in 0..1, one number or one per channel"
+    )
+    std: PositiveFloat | tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(
+        0.5, description="divides RGB in 0..1, one number or one per channel"
+    )
 
     def num_frames(self, segment_s: float) -> int:
         """Return Tv: 16 frames for 0.64 s at 25 fps."""
         return to_frames(segment_s, self.fps)
 
 
+AudioFrontend = LogMel | Spectrogram
+
+
 class FeatureMap(ComponentConfig):
-    """Shape and clock of an extractor's output ``(N, T, P, D)``, or of tokens where P is 1."""
+    """Shape and clock of an extractor's output ``(N, T, P, D)``, or of tokens ``(N, T*P, D)``.
+
+    The tokens of most aggregators have P = 1.
+    """
 
     times_s: tuple[float, ...] = Field(
         description="centre of each time step from the start of the segment, seconds"
@@ -94,7 +135,7 @@ class ExtractorConfig(ComponentConfig, ABC):
     """
 
     segment_s: float = Field(0.64, gt=0, description="segment length, seconds")
-    frontend: LogMel | Frames
+    frontend: AudioFrontend | Frames
 
     @abstractmethod
     def feature_map(self) -> FeatureMap:
@@ -153,18 +194,30 @@ class ExtractorSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class PairSpec:
-    """A named combination of an audio and a video extractor."""
+    """A named combination of an audio and a video extractor, and how it is trained by default.
+
+    ``stage2`` holds, per preset, what this pair wants different in stage II.
+    """
 
     name: str
     summary: str
     audio: str
     vision: str
+    aggregator: str = "transformer"
+    head: str = "correlation"
+    layout: SegmentLayout = field(default_factory=SegmentLayout)
+    end_to_end: bool = False
+    """Whether there is no stage I: the towers are trained along with the head."""
+    stage2: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AggregatorSpec(Spec):
     """``build(config, feature_map) -> Aggregator``: a feature map to one token per time step."""
+
+    keeps_positions: bool = False
+    """Whether it hands every position on as a token, time-major: ``(N, T*P, D)``."""
 
     fit: Callable[[Any, FeatureMap], Any] = lambda config, _feature_map: config
     """``fit(config, feature_map) -> config``: fills in what a recipe leaves to the features."""

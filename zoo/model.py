@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from zoo.contracts import (
+    AudioFrontend,
     ComponentConfig,
     ExtractorConfig,
     FeatureMap,
     Frames,
     HeadInput,
-    LogMel,
     Modality,
     Spec,
     Task,
@@ -129,19 +129,21 @@ class Tower(nn.Module):
         self.declared = (features.steps, features.positions, features.dim)
         dim = config.projection_dim or features.dim
         self.projection = nn.Linear(features.dim, dim) if config.projection_dim else nn.Identity()
-        self.tokens = FeatureMap(times_s=features.times_s, positions=1, dim=dim)
+        positions = features.positions if aggregator_spec.keeps_positions else 1
+        self.tokens = FeatureMap(times_s=features.times_s, positions=positions, dim=dim)
         self.register_buffer("compare_at", None, persistent=False)
 
-    def forward(self, segments: Tensor) -> Float[Tensor, "N T D"]:
-        """Encode segments after the front end into one token per time step.
+    def forward(self, segments: Tensor) -> Float[Tensor, "N TxP D"]:
+        """Encode segments after the front end into tokens: one per time step, or T*P.
 
         Raises:
             PluginError: if a plugin gives something of another shape than it declares.
         """
         features = self.extractor(segments)  # (N, T, P, D)
         self._check("extractor", features, self.declared)
-        tokens = self.aggregator(features)  # (N, T, D)
-        self._check("aggregator", tokens, self.declared[::2])
+        tokens = self.aggregator(features)  # (N, T*P, D), P mostly 1
+        steps, _, dim = self.declared
+        self._check("aggregator", tokens, (steps * self.tokens.positions, dim))
         return self.projection(tokens)
 
     def _check(self, kind: str, given: Tensor, declared: tuple[int, ...]) -> None:
@@ -152,14 +154,16 @@ class Tower(nn.Module):
                 f"see: zoo plugin check {name}"
             )
 
-    def embed(self, tokens: Float[Tensor, "N T D"]) -> Float[Tensor, "N E"]:
+    def embed(self, tokens: Float[Tensor, "N TxP D"]) -> Float[Tensor, "N E"]:
         """Turn the tokens of segments into unit vectors to compare (paper section 3.2)."""
+        if self.tokens.positions > 1:
+            tokens = tokens.unflatten(1, (self.tokens.steps, -1)).mean(dim=2)  # (N, T, D)
         if self.compare_at is None:
             return normalize(tokens.mean(dim=1), dim=-1)
         return normalize((self.compare_at @ tokens).flatten(1), dim=-1)
 
     @torch.no_grad()
-    def encode(self, segments: Tensor, chunk: int | None = None) -> Float[Tensor, "N T D"]:
+    def encode(self, segments: Tensor, chunk: int | None = None) -> Float[Tensor, "N TxP D"]:
         """Encode many segments without gradients, ``chunk`` at a time, in bounded memory."""
         chunk = chunk or min(MOST_SEGMENTS, ENCODED_AT_ONCE // segments.shape[1:].numel()) or 1
         return torch.cat([self(part) for part in segments.split(chunk)])
@@ -194,6 +198,11 @@ class SyncModel(nn.Module):
         return "offset" if head is None else registry().head(head.name).task
 
     @property
+    def can_compare(self) -> bool:
+        """Whether segments of both modalities lie in one space, as stage I needs them."""
+        return self.audio.tokens.dim == self.vision.tokens.dim
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
@@ -214,9 +223,9 @@ class SyncModel(nn.Module):
         return self.head(audio, vision)
 
     @property
-    def audio_frontend(self) -> LogMel:
+    def audio_frontend(self) -> AudioFrontend:
         """What the audio extractor wants to see."""
-        assert isinstance(self.audio.frontend, LogMel)
+        assert not isinstance(self.audio.frontend, Frames)
         return self.audio.frontend
 
     @property
@@ -226,7 +235,7 @@ class SyncModel(nn.Module):
         return self.vision.frontend
 
     @staticmethod
-    def tokens_of(tower: Tower, segments: Tensor) -> Float[Tensor, "B SxT D"]:
+    def tokens_of(tower: Tower, segments: Tensor) -> Float[Tensor, "B SxTxP D"]:
         """Encode all segments of a batch of crops."""
         tokens = tower(segments.flatten(0, 1))  # (B*S, T, D)
         return tokens.unflatten(0, segments.shape[:2]).flatten(1, 2)
@@ -245,6 +254,14 @@ def require_offsets(model: SyncModel, name: str) -> None:
             f"'{name}' says whether sound and picture can be synchronized, not by how much; "
             "choose a model that predicts offsets (see: zoo list models)"
         )
+
+
+def enable_gradient_checkpointing(model: SyncModel) -> None:
+    """Trade compute for memory in the backward pass of all extractors that can."""
+    for tower in (model.audio, model.vision):
+        enable = getattr(tower.extractor, "enable_gradient_checkpointing", None)
+        if enable is not None:
+            enable()
 
 
 def _check_fit(model: SyncModel, layout: SegmentLayout) -> None:

@@ -53,7 +53,10 @@ class Extractor(nn.Module, ABC):
 
 
 class Aggregator(nn.Module, ABC):
-    """Reduces the positions of every time step to one token (paper section 3.1)."""
+    """Reduces the positions of every time step to one token (paper section 3.1).
+
+    One whose spec says ``keeps_positions`` gives ``(N, T*P, D)`` instead.
+    """
 
     @abstractmethod
     def forward(self, features: Float[Tensor, "N T P D"]) -> Float[Tensor, "N T D"]:
@@ -61,7 +64,11 @@ class Aggregator(nn.Module, ABC):
 
 
 class Head(nn.Module, ABC):
-    """Turns the tokens of a crop's segments into logits over the offset classes."""
+    """Turns the tokens of a crop's segments into logits over the offset classes.
+
+    There are S*T tokens per modality, or S*T*P where the aggregator keeps the positions: see
+    `HeadInput`.
+    """
 
     @abstractmethod
     def forward(

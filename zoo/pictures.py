@@ -31,7 +31,8 @@ def draw_pictures(run: Path) -> list[Path]:
     if (run / FINDINGS).exists():
         findings = json.loads((run / FINDINGS).read_text())
         figures["confusion"] = confusion(findings)
-        figures["similarity"] = similarity(findings)
+        if all("similarity" in example for example in findings["examples"]):
+            figures["similarity"] = similarity(findings)
         if all("curve" in example for example in findings["examples"]):
             figures["correlation"] = correlation(findings)
     return [save(figure, run / FOLDER / f"{name}.png") for name, figure in figures.items()]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.contracts import Frames, LogMel
+from zoo.contracts import AudioFrontend, Frames
 from zoo.errors import MediaError
 from zoo.media import decode
 from zoo.timeline import LATTICE_TOLERANCE, to_frames, to_samples
@@ -25,7 +25,7 @@ class ClipReader:
     """
 
     vision: Frames
-    audio: LogMel
+    audio: AudioFrontend
     cache: Path | None = None
 
     def read_vision(self, path: Path, start_s: float, length_s: float) -> np.ndarray:

@@ -9,26 +9,29 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torchaudio.transforms import MelSpectrogram
+from torchaudio.transforms import Spectrogram as PowerSpectrogram
 
-from zoo.contracts import Frames, LogMel
+from zoo.contracts import AudioFrontend, Frames, LogMel, Spectrogram
 from zoo.timeline import to_frames, to_samples
 
 LOG_FLOOR = 1e-6
 
 
 def cut_audio(
-    samples: np.ndarray, starts_s: list[float], segment_s: float, frontend: LogMel
+    samples: np.ndarray, starts_s: list[float], segment_s: float, frontend: AudioFrontend
 ) -> Float[Tensor, "S F Ta"]:
-    """Cut segments out of a waveform and turn each into a normalised log-mel spectrogram.
+    """Cut segments out of a waveform and turn each into a normalised spectrogram.
 
     Args:
         samples: mono waveform ``(N,)`` at the front end's rate.
         starts_s: start of each segment from the first sample, seconds.
         segment_s: length of a segment, seconds.
-        frontend: mel parameters.
+        frontend: parameters of the spectrogram.
     """
     length = to_samples(segment_s, frontend.sample_rate_hz)
     starts = np.array([to_samples(t, frontend.sample_rate_hz) for t in starts_s])
+    if isinstance(frontend, Spectrogram):
+        return log_spectrogram(_cut(samples, starts, length), frontend)
     hop = frontend.hop_length
     if length % hop == 0 and not np.any((starts - starts[0]) % hop):
         mel = _overlapping_mel(samples, starts, length, frontend)
@@ -46,6 +49,15 @@ def log_mel(
     the padded last frame far above silence.
     """
     return _finish(_mel_transform(frontend)(segments), frontend, segment_s)
+
+
+def log_spectrogram(
+    segments: Float[Tensor, "S N"], frontend: Spectrogram
+) -> Float[Tensor, "S F Ta"]:
+    """Compute log power spectrograms whose rows have mean 0 and spread 1 (Source: SparseSync)."""
+    transform = _power_transform(frontend.n_fft, frontend.hop_length)
+    x = torch.log(transform(segments) + LOG_FLOOR)  # (S, F, Ta)
+    return (x - x.mean(dim=2, keepdim=True)) / (x.std(dim=2, keepdim=True) + LOG_FLOOR)
 
 
 def _cut(samples: np.ndarray, starts: np.ndarray, length: int) -> Float[Tensor, "S N"]:
@@ -96,6 +108,11 @@ def _mel_transform(frontend: LogMel) -> MelSpectrogram:
     )
 
 
+@cache
+def _power_transform(n_fft: int, hop_length: int) -> PowerSpectrogram:
+    return PowerSpectrogram(n_fft=n_fft, hop_length=hop_length, power=2.0)
+
+
 def cut_frames(
     frames: np.ndarray, starts_s: list[float], segment_s: float, frontend: Frames
 ) -> Float[Tensor, "S C Tv H W"]:
@@ -118,7 +135,13 @@ def normalise(
 ) -> Float[Tensor, "S C Tv H W"]:
     """Scale uint8 to 0..1, subtract the mean, divide by the standard deviation."""
     x = segments.permute(0, 4, 1, 2, 3).float()  # (S, C, Tv, H, W)
-    return x.div_(255.0 * frontend.std).sub_(frontend.mean / frontend.std)
+    std = per_channel(frontend.std)
+    return x.div_(255.0 * std).sub_(per_channel(frontend.mean) / std)
+
+
+def per_channel(values: float | tuple[float, ...]) -> Float[Tensor, "1 C 1 1 1"]:
+    """Shape one number, or one per channel, for segments ``(S, C, Tv, H, W)``."""
+    return torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1, 1)
 
 
 def crop_square(frames: np.ndarray, size: int, rng: np.random.Generator | None) -> np.ndarray:

@@ -32,7 +32,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from zoo.contracts import Frames, LogMel
-from zoo.data.frontend import crop_square, log_mel
+from zoo.data.frontend import crop_square, log_mel, per_channel
 from zoo.errors import MediaError
 from zoo.timeline import FIXED_CROP_S, OffsetGrid, SegmentLayout
 
@@ -360,5 +360,6 @@ def cut_segments(
     pixels = torch.from_numpy(np.stack([pictures[i:j] for i, j in at_v]))  # (S, Tv, H, W, C)
     sounds = torch.from_numpy(np.stack([samples[i:j] for i, j in at_a]))  # (S, N)
     scaled = pixels.permute(0, 4, 1, 2, 3).to(torch.float16 if in_float16 else torch.float32)
-    scaled = scaled.div_(255).sub_(vision.mean).div_(vision.std).float()  # (S, C, Tv, H, W)
+    mean, std = (per_channel(x).to(scaled.dtype) for x in (vision.mean, vision.std))
+    scaled = scaled.div_(255).sub_(mean).div_(std).float()  # (S, C, Tv, H, W)
     return log_mel(sounds, audio, layout.segment_s), scaled

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torchaudio.transforms import Resample
 
-from zoo.contracts import Frames, LogMel
+from zoo.contracts import AudioFrontend, Frames
 from zoo.data.clips import ClipReader, whole_frames_s
 from zoo.data.frontend import crop_square, cut_audio
 from zoo.desync.pairs import Pair
@@ -50,7 +50,7 @@ class PairReader:
     """Reads pairs of files as a model wants them."""
 
     vision: Frames
-    audio: LogMel
+    audio: AudioFrontend
     layout: SegmentLayout
     duration_s: float
 

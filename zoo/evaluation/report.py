@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from zoo.catalog import resolve
-from zoo.contracts import Task
+from zoo.contracts import LogMel, Task
 from zoo.data.clips import ClipReader
 from zoo.data.draws import DrawSource
 from zoo.data.manifest import Clip, Manifest
@@ -175,6 +175,11 @@ def _open_draws(
     layout = _layout_of_draws(request, config.layout, judge, task)
     fixed, left_out = request.find_fixed(clips) if is_fixed else (None, {})
     if request.as_published:
+        if not isinstance(audio, LogMel):
+            raise ConfigError(
+                f"--as-published repeats how Synchformer reads clips, and '{request.model}' takes "
+                "another spectrogram: leave it out"
+            )
         return PublishedDraws(
             clips,
             layout,

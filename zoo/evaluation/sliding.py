@@ -20,13 +20,16 @@ def sliding_check(
     The score of an offset is the mean cosine similarity of the segment pairs it brings together; a
     clip too short for half of them at some offset is passed over.  Clips are in sync, so the truth
     is offset 0.  It sees audio up to 2 s beyond the crop, which stage II does not, and is therefore
-    no yardstick for heads but one for features.
+    no yardstick for heads but one for features.  Towers whose tokens differ in width cannot be
+    compared: ``num`` is then 0.
 
     Args:
         model: gives the layout and the grid.
         store: features of the clips to check.
         other_audio: control: take the audio of another clip, so that only chance is left.
     """
+    if not model.can_compare:
+        return {"num": 0}
     layout, grid = model.config.layout, model.config.grid
     hop_s, device = store.config.vision_hop_s, next(model.parameters()).device
     logits, targets = [], []

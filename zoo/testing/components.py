@@ -256,7 +256,7 @@ def fake_segments(config: ExtractorConfig, num: int) -> Tensor:
         shape = (num, 3, frontend.num_frames(config.segment_s), frontend.size, frontend.size)
         return torch.randn(shape)
     to_samples(config.segment_s, frontend.sample_rate_hz)
-    return torch.randn(num, frontend.n_mels, frontend.num_frames(config.segment_s))
+    return torch.randn(num, frontend.num_bins, frontend.num_frames(config.segment_s))
 
 
 def any_tower(modality: str) -> Tower:

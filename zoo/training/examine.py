@@ -29,7 +29,8 @@ def examine(engine: Engine, recipe: Recipe, model: SyncModel, valid: DrawSource)
 
     Returns:
         ``confusion`` counts (row: true class, column: predicted one) and ``examples`` with the
-        similarity of the audio and video segments and, where the head has one, its curve.
+        similarity of the audio and video segments, where they can be compared, and, where the head
+        has one, its curve.
     """
     model.to(engine.device).eval()
     tokenise = Tokeniser(engine, recipe, model, valid.store is not None)
@@ -50,13 +51,14 @@ def examine(engine: Engine, recipe: Recipe, model: SyncModel, valid: DrawSource)
 def _example(tokenise: Tokeniser, model: SyncModel, valid: DrawSource, clip: int) -> dict[str, Any]:
     item = valid.item(clip, (3, 0, clip), Augment())
     audio, vision, _ = tokenise(collate([item]))  # (1, S*T, D)
-    similarity = _segments(model.vision, vision) @ _segments(model.audio, audio).T  # (S, S)
     example: dict[str, Any] = {
         "clip": valid.clips.clips[item[2].clip].path.name,
         "offset_s": valid.grid.offsets_s[item[2].target],
-        "similarity": _rounded(similarity),
         "probabilities": _rounded(model.classify(audio, vision).softmax(1)[0]),
     }
+    if model.can_compare and model.config.layout.num_segments > 1:
+        similarity = _segments(model.vision, vision) @ _segments(model.audio, audio).T  # (S, S)
+        example["similarity"] = _rounded(similarity)
     curve = getattr(model.head, "curve", None)
     if curve is not None:
         num = round((valid.grid.max_s - valid.grid.min_s) / CURVE_STEP_S) + 1
@@ -66,8 +68,8 @@ def _example(tokenise: Tokeniser, model: SyncModel, valid: DrawSource, clip: int
 
 
 def _segments(tower: Tower, tokens: Tensor) -> Tensor:
-    dim = tokens.shape[-1]
-    return tower.embed(tokens[0].reshape(-1, tower.tokens.steps, dim))  # (S, E)
+    per_segment = tower.tokens.steps * tower.tokens.positions
+    return tower.embed(tokens[0].unflatten(0, (-1, per_segment)))  # (S, E)
 
 
 def _rounded(values: Tensor) -> Any:

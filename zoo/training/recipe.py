@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
-from zoo.contracts import ComponentConfig, Spec
+from zoo.contracts import AggregatorSpec, ComponentConfig, PairSpec, Spec
 from zoo.errors import ConfigError, suggest
 from zoo.hooks import registry
 from zoo.model import Component, ModelConfig, TowerConfig, explain
@@ -48,6 +48,9 @@ class Stage1Config(OptimiserConfig):
 class Stage2Config(OptimiserConfig):
     """The head on frozen extractors (paper section 3.3); published: batch 16 a GPU, lr 2e-6."""
 
+    towers: Literal["frozen", "trained"] = Field(
+        "frozen", description="'trained' trains the towers along with the head, on features online"
+    )
     batch: int = Field(16, gt=0, description="B, draws per step over all workers")
     jitter_s: float = Field(0.05, ge=0, description="largest audio jitter, seconds")
     soft_sigma: float = Field(
@@ -87,6 +90,15 @@ class Recipe(ComponentConfig):
     def _head_present(self) -> Self:
         if self.model.head is None:
             raise ValueError("a recipe needs a head")
+        return self
+
+    @model_validator(mode="after")
+    def _features_of_trained_towers(self) -> Self:
+        if self.stage2.towers == "trained" and self.data.features == "store":
+            raise ValueError(
+                "stage2.towers=trained changes the features at every step, so they cannot come "
+                "from a store: add --features online"
+            )
         return self
 
     @property
@@ -137,53 +149,59 @@ _COMPARE: dict[str, Literal["mean", "aligned"]] = {"tiny": "aligned", "paper": "
 def build_recipe(
     *,
     extractor: str,
-    head: str,
+    head: str | None = None,
     preset: Preset,
-    aggregator: str = "transformer",
+    aggregator: str | None = None,
     objective: str = "segment_avclip",
     seed: int = 1337,
     overrides: list[str] | None = None,
 ) -> Recipe:
     """Resolve names, a preset and ``a.b=c`` overrides to a full recipe.
 
+    Head and aggregator are by default those of the pair of extractors.
+
     Raises:
         PluginError: for an unknown component.
         ConfigError: for an override that does not fit.
     """
-    head_spec = registry().head(head)
-    stage2 = {**_STAGE2[preset], **head_spec.stage2.get(preset, {})}
+    pair = registry().pair(extractor)
+    head_spec = registry().head(head or pair.head)
+    data, stage2 = dict(_DATA[preset]), {**_STAGE2[preset], **head_spec.stage2.get(preset, {})}
+    stage2 |= pair.stage2.get(preset, {})
+    if pair.end_to_end:
+        stage2["towers"], data["features"] = "trained", "online"
     recipe = Recipe(
         seed=seed,
         preset=preset,
         model=ModelConfig(
-            **_towers(extractor, aggregator, preset),
+            **_towers(pair, registry().aggregator(aggregator or pair.aggregator), preset),
             head=_component(head_spec, preset),
             compare=_COMPARE[preset],
+            layout=pair.layout,
         ),
         stage1=Stage1Config(
             **_STAGE1[preset],
             objective=_component(registry().objective(objective), preset),
         ),
         stage2=Stage2Config(**stage2),
-        data=DataConfig(**_DATA[preset]),
+        data=DataConfig(**data),
         gradient_checkpointing=preset == "paper",
     )
     return override(recipe, overrides or [])
 
 
-def _towers(extractor: str, aggregator: str, preset: Preset) -> dict[str, TowerConfig]:
-    """Configure both towers; as published, equal widths at full size are compared as they are."""
-    pair, aggregator_spec = registry().pair(extractor), registry().aggregator(aggregator)
+def _towers(pair: PairSpec, aggregator: AggregatorSpec, preset: Preset) -> dict[str, TowerConfig]:
+    """Configure both towers; what is never compared, or equal as published, is not projected."""
     specs = {"audio": registry().extractor(pair.audio), "vision": registry().extractor(pair.vision)}
     maps = {m: _preset(spec, preset).feature_map() for m, spec in specs.items()}
     is_equal = preset == "paper" and maps["audio"].dim == maps["vision"].dim
     towers = {}
     for modality, spec in specs.items():
-        fitted = aggregator_spec.fit(_preset(aggregator_spec, preset), maps[modality])
+        fitted = aggregator.fit(_preset(aggregator, preset), maps[modality])
         towers[modality] = TowerConfig(
             extractor=_component(spec, preset),
-            aggregator=Component(name=aggregator, config=fitted.model_dump(mode="json")),
-            projection_dim=None if is_equal else _PROJECTION_DIM[preset],
+            aggregator=Component(name=aggregator.name, config=fitted.model_dump(mode="json")),
+            projection_dim=None if is_equal or pair.end_to_end else _PROJECTION_DIM[preset],
         )
     return towers
 

@@ -39,7 +39,8 @@ class Job:
         manifest: Parquet file of the clips.
         run: folder of the run, on storage that all workers share.
         stages: which of 1 and 2 to train.
-        init: model folder whose towers to start from, or None; see `zoo.training.start`.
+        init: model folder whose towers to start from, or None; see `zoo.training.start`.  Stage 2
+            alone needs one, unless it trains the towers.
     """
 
     recipe: Recipe

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from zoo.data.sampling import slot_rng
 from zoo.data.source import Augment, ClipSource
 from zoo.hooks import registry
-from zoo.model import SyncModel, build_component
+from zoo.model import SyncModel, build_component, enable_gradient_checkpointing
 from zoo.modules import Objective, SegmentBatch
 from zoo.training.checkpoint import load_checkpoint, save_checkpoint
 from zoo.training.engine import Engine, gather, mean_over_workers, sum_over_workers
@@ -63,10 +63,7 @@ def train_stage1(
     spec = registry().objective(config.objective.name)
     stage = Stage1(model, build_component("objective", spec, config.objective.parse(spec)))
     if recipe.gradient_checkpointing:
-        for tower in (model.audio, model.vision):
-            enable = getattr(tower.extractor, "enable_gradient_checkpointing", None)
-            if enable is not None:
-                enable()
+        enable_gradient_checkpointing(model)
     augment = Augment(config.jitter_s, config.flip, config.gain_db, random_crop=True)
     layout = recipe.stage1_layout
     if checkpoint is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -16,9 +16,9 @@ from zoo.data.draws import DrawSource, Item
 from zoo.data.sampling import clips_of_step, share_of_rank
 from zoo.data.source import Augment
 from zoo.evaluation.metrics import OffsetScores, chance, scores_from, sums_of
-from zoo.model import SyncModel
+from zoo.model import SyncModel, enable_gradient_checkpointing
 from zoo.training.checkpoint import load_checkpoint
-from zoo.training.engine import Engine, mean_over_workers, sum_over_workers, unwrap
+from zoo.training.engine import Engine, mean_over_workers, sum_over_workers
 from zoo.training.loader import batches
 from zoo.training.optimise import autocast, build_optimizer, seed_step, take_step
 from zoo.training.recipe import Recipe
@@ -60,15 +60,20 @@ def collate(items: list[Item]) -> Batch:
 
 
 class Tokeniser:
-    """Brings a batch to the device and, when it holds segments, through the frozen towers."""
+    """Brings a batch to the device and, when it holds segments, through the towers as they are."""
 
     def __init__(self, engine: Engine, recipe: Recipe, model: SyncModel, is_stored: bool) -> None:
         self.engine, self.recipe, self.model, self.is_stored = engine, recipe, model, is_stored
 
+    def move(self, batch: Batch) -> Batch:
+        """Return a batch on the device."""
+        audio, vision, targets = (t.to(self.engine.device, non_blocking=True) for t in batch)
+        return audio, vision, targets
+
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Batch:
         """Return audio tokens, video tokens and classes on the device."""
-        audio, vision, targets = (t.to(self.engine.device, non_blocking=True) for t in batch)
+        audio, vision, targets = self.move(batch)
         if not self.is_stored:
             with autocast(self.engine.device, self.recipe.precision):
                 audio = self.model.tokens_of(self.model.audio, audio)
@@ -85,12 +90,13 @@ def train_stage2(
     log: RunLog,
     checkpoint: Path | None,
 ) -> OffsetScores:
-    """Train the head of a model in place and leave it with its best weights.
+    """Train the head of a model in place, or all of it, and leave it with its best weights.
 
     Args:
         engine: what runs this worker.
         recipe: the run's recipe.
-        model: its head is trained; its towers are frozen and in eval mode.
+        model: its head is trained; its towers are frozen and in eval mode, unless
+            ``stage2.towers`` says ``trained``.
         train: draws to learn from.
         valid: draws to validate on.
         log: where metrics go.
@@ -99,16 +105,16 @@ def train_stage2(
     Returns:
         The best validation scores.
     """
-    config = recipe.stage2
-    assert model.head is not None
-    model.to(engine.device).requires_grad_(False).eval()
-    model.head.requires_grad_(True)
+    config, is_whole = recipe.stage2, recipe.stage2.towers == "trained"
     augment = Augment() if recipe.overfit else Augment(config.jitter_s, config.flip, 0.0, True)
     tokenise = Tokeniser(engine, recipe, model, train.store is not None)
+    trained = _what_is_trained(engine, recipe, model)
     if checkpoint is None:
+        assert model.head is not None
         audio, vision, _ = tokenise(Stage2Batches(train, recipe, augment, 0, 1)[0])
         model.head.initialise(audio, vision)
-    module = engine.prepare(model.head)
+    feed = tokenise.move if is_whole else tokenise
+    module = engine.prepare(trained)
     optimizer = build_optimizer(module, config)
     first, best = 0, Best()
     if checkpoint is not None:
@@ -122,7 +128,7 @@ def train_stage2(
         if best.waited >= config.patience:
             break
         started = time.perf_counter()
-        audio, vision, targets = tokenise(next(loader))
+        audio, vision, targets = feed(next(loader))
         loaded = time.perf_counter()
         seed_step(recipe.seed, 2, step, engine.rank)
         module.train()
@@ -138,15 +144,26 @@ def train_stage2(
             seconds = {"load_s": loaded - started, "step_s": time.perf_counter() - started}
             log.write(2, done, "train", **values, gradient_norm=float(norm), **seconds)
         if done % config.valid_every == 0 or is_last:
-            scores = validate(engine, recipe, unwrap(module), valid, tokenise)
+            scores = validate(engine, recipe, trained, valid, feed)
             is_left = has_left_plateau(scores, recipe)
-            best.update(scores, unwrap(module), is_left)
+            best.update(scores, trained, is_left)
             log.write(2, done, "valid", **scores.as_dict(), on_plateau=float(not is_left))
         if done % config.checkpoint_every == 0 and not is_last:
             meta = {"stage": 2, "step": done, "best": best.scores, "waited": best.waited}
             report(engine, module, optimizer, meta, best.weights)
-    model.head.load_state_dict(best.weights)
+    trained.load_state_dict(best.weights)
     return OffsetScores(**best.scores)  # type: ignore[arg-type]
+
+
+def _what_is_trained(engine: Engine, recipe: Recipe, model: SyncModel) -> nn.Module:
+    """Freeze what is not trained; return the head, or the whole model."""
+    assert model.head is not None
+    model.to(engine.device).requires_grad_(False).eval()
+    if recipe.stage2.towers == "frozen":
+        return model.head.requires_grad_(True)
+    if recipe.gradient_checkpointing:
+        enable_gradient_checkpointing(model)
+    return model.requires_grad_(True)
 
 
 class Best:
@@ -196,14 +213,18 @@ def _sigma(step: int, recipe: Recipe) -> float:
 
 @torch.no_grad()
 def validate(
-    engine: Engine, recipe: Recipe, head: nn.Module, valid: DrawSource, tokenise: Tokeniser
+    engine: Engine,
+    recipe: Recipe,
+    module: nn.Module,
+    valid: DrawSource,
+    feed: Callable[[Batch], Batch],
 ) -> OffsetScores:
     """Score fixed draws, the same at every validation, shared out between workers."""
-    head.eval()
+    module.eval()
     sums = [0.0] * 5
     for batch in fixed_draws(valid, recipe, engine.rank, engine.world_size):
-        audio, vision, targets = tokenise(batch)
-        partial = sums_of(head(audio, vision).float(), targets, recipe.model.grid)
+        audio, vision, targets = feed(batch)
+        partial = sums_of(module(audio, vision).float(), targets, recipe.model.grid)
         sums = [total + value for total, value in zip(sums, partial, strict=True)]
     return scores_from(sum_over_workers(sums, engine.device))
 
