@@ -30,6 +30,7 @@ from zoo.contracts import (
     PairSpec,
 )
 from zoo.errors import PluginError, suggest
+from zoo.plugin_collect import NAME, collect
 from zoo.plugin_files import (
     GROUP,
     PLUGIN_FILES_VARIABLE,
@@ -216,9 +217,9 @@ def _load(
         if module in manager.get_plugins():
             return  # a package that is installed from the folder it is given by
         manager.register(module, name=name)
-        specs = _collect(name, module, manager)
+        specs = collect(module, manager)
         claimed = _claim(registry, specs, name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # A broken plugin of a third party must not take `zoo list` down, whatever it raises.
         if name not in registry.names and manager.has_plugin(name):
             manager.unregister(name=name)
@@ -232,16 +233,6 @@ def _load(
         registry.plugins[f"{kind} {key}"] = name
 
 
-def _collect(name: str, module: ModuleType, manager: pluggy.PluginManager) -> list[tuple[str, Any]]:
-    others = [p for p in manager.get_plugins() if p is not module]
-    collected: list[tuple[str, Any]] = []
-    for hook in (key for key in vars(Hooks) if key.startswith("register_")):
-        caller = manager.subset_hook_caller(hook, remove_plugins=others)
-        for specs in caller():
-            collected += [(hook.removeprefix("register_"), spec) for spec in specs]
-    return collected
-
-
 def _claim(
     registry: Registry, specs: list[tuple[str, Any]], plugin: str
 ) -> list[tuple[str, str, Any]]:
@@ -249,11 +240,19 @@ def _claim(
     claimed: dict[tuple[str, str], Any] = {}
     for kind, spec in specs:
         key = f"{spec.group} {spec.name}".strip() if isinstance(spec, CommandSpec) else spec.name
-        if key in getattr(registry, kind) or (kind, key) in claimed:
+        one = kind.removesuffix("s")
+        if not NAME.fullmatch(spec.name):
+            raise PluginError(
+                f"{one} '{spec.name}' cannot be chosen by that name; take letters, digits and any "
+                "of _ . : / -"
+            )
+        if (kind, key) in claimed:
+            raise PluginError(f"it registers {one} '{key}' twice; rename one of the two")
+        if key in getattr(registry, kind):
             owner = registry.plugins.get(f"{kind} {key}", plugin)
             raise PluginError(
-                f"plugins '{owner}' and '{plugin}' both register "
-                f"{kind.removesuffix('s')} '{key}'; uninstall or rename one of them"
+                f"plugins '{owner}' and '{plugin}' both register {one} '{key}'; uninstall or "
+                "rename one of them"
             )
         claimed[kind, key] = spec
     return [(kind, key, spec) for (kind, key), spec in claimed.items()]

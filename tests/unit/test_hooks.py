@@ -52,13 +52,14 @@ def test_what_plugins_return_is_found_by_name() -> None:
     assert found.plugins["heads a"] == "one"
 
 
-def test_a_plugin_that_does_not_import_is_reported_and_skipped() -> None:
+@pytest.mark.parametrize("error", [ImportError("no module named 'flux'"), SystemExit("no flux")])
+def test_a_plugin_that_does_not_import_is_reported_and_skipped(error: BaseException) -> None:
     def load() -> ModuleType:
-        raise ImportError("no module named 'flux'")
+        raise error
 
     good = plugin("good", register_heads=lambda: [head("a")])
     found = load_registry([("bad", load), good])
-    assert_reported(found, "bad", "ImportError", "flux")
+    assert_reported(found, "bad", type(error).__name__, "flux")
     assert list(found.heads) == ["a"]
 
 
@@ -74,8 +75,39 @@ def test_a_plugin_that_fails_halfway_leaves_no_trace() -> None:
 
 
 def test_a_plugin_that_returns_something_else_is_reported() -> None:
-    found = load_registry([plugin("bad", register_heads=lambda: 3)])
-    assert_reported(found, "bad", "TypeError")
+    one = zoo.PairSpec(name="a", summary="s", audio="ast", vision="s3d")
+    for given, said in (
+        (3, "int"),
+        (head("a"), "HeadSpec"),
+        ([one], "PairSpec"),
+        (None, "nothing"),
+    ):
+        found = load_registry([plugin("bad", register_heads=lambda given=given: given)])
+        words = f"register_heads returns {said}; it must return a list of zoo.HeadSpec"
+        assert_reported(found, "bad", words)
+        assert found.plugins == {}
+
+
+def test_hooks_that_nobody_calls_are_reported() -> None:
+    def load(**members: object) -> Registry:
+        module = ModuleType("bad")
+        vars(module).update(members)
+        return load_registry([("bad", lambda: module)])
+
+    def register_head() -> list[zoo.HeadSpec]:
+        return []
+
+    words = "there is no hook 'register_head'; did you mean 'register_heads'?"
+    assert_reported(load(register_head=zoo.hookimpl(register_head)), "bad", words)
+    words = "register_heads is not marked as a hook; put @zoo.hookimpl above it"
+    assert_reported(load(register_heads=lambda: []), "bad", words)
+    assert_reported(load(), "bad", "it has no hook: a plugin has functions such as")
+
+
+@pytest.mark.parametrize("name", ["", "a+b", "a=b", "a b", "+"])
+def test_a_name_that_nobody_can_type_is_reported(name: str) -> None:
+    found = load_registry([plugin("bad", register_heads=lambda: [head(name)])])
+    assert_reported(found, "bad", f"head '{name}' cannot be chosen by that name")
 
 
 def test_of_two_plugins_with_one_name_the_first_stays_and_the_second_is_reported() -> None:
@@ -89,7 +121,7 @@ def test_of_two_plugins_with_one_name_the_first_stays_and_the_second_is_reported
 
 def test_a_plugin_that_registers_a_name_twice_is_reported() -> None:
     found = load_registry([plugin("one", register_heads=lambda: [head("a"), head("a")])])
-    assert_reported(found, "one", "'one' and 'one' both register head 'a'")
+    assert_reported(found, "one", "it registers head 'a' twice; rename one of the two")
     assert found.heads == {}
 
 
