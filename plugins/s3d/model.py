@@ -48,6 +48,7 @@ class S3d(Extractor):
     def forward(self, segments: Float[Tensor, "N C Tv H W"]) -> Float[Tensor, "N T P D"]:
         """Extract features of RGB segments."""
         x = emphasise_change(segments, self.motion_gain)
+        x = x.to(memory_format=torch.channels_last_3d)  # a training step takes half the time
         if self.gradient_checkpointing and torch.is_grad_enabled():
             x = checkpoint_sequential(self.features, 4, x, use_reentrant=False)
         else:
