@@ -32,7 +32,8 @@ def test_torchvisions_s3d_is_read_without_its_classifier(tmp_path: Path) -> None
     video = torch.randn(1, 3, 16, 64, 64)
     with torch.no_grad():
         features = ours.eval()(video)  # (N, T, P, D)
-        expected = theirs.features(video)  # (N, D, T, H, W)
+        layout_of_ours = video.to(memory_format=torch.channels_last_3d)  # other layouts round
+        expected = theirs.features(layout_of_ours)  # (N, D, T, H, W)
     assert torch.equal(features.permute(0, 3, 1, 2), expected.flatten(3))
     with pytest.raises(ModelError, match=r"features\.0\.0\.0\.weight' is 64 x 3 x 1 x 7 x 7"):
         layout.read(tensors, S3dConfig(width=16), "interpolate")
