@@ -1,4 +1,4 @@
-"""Aggregators: one token per time step from a feature map."""
+"""Aggregators: tokens from a feature map, mostly one per time step."""
 
 from pydantic import Field
 
@@ -19,6 +19,10 @@ class TransformerConfig(zoo.ComponentConfig):
 
 class MeanConfig(zoo.ComponentConfig):
     """The mean over positions has nothing to set."""
+
+
+class NoneConfig(zoo.ComponentConfig):
+    """Handing all positions on has nothing to set."""
 
 
 def _build_transformer(config: TransformerConfig, feature_map: zoo.FeatureMap) -> "zoo.Aggregator":
@@ -51,9 +55,15 @@ def _build_mean(config: MeanConfig, feature_map: zoo.FeatureMap) -> "zoo.Aggrega
     return MeanAggregator()
 
 
+def _build_none(config: NoneConfig, feature_map: zoo.FeatureMap) -> "zoo.Aggregator":
+    from plugins.aggregators.model import NoAggregator
+
+    return NoAggregator()
+
+
 @zoo.hookimpl
 def register_aggregators() -> list[zoo.AggregatorSpec]:
-    """Register ``transformer`` and ``mean``."""
+    """Register ``transformer``, ``mean`` and ``none``."""
     return [
         zoo.AggregatorSpec(
             name="transformer",
@@ -72,6 +82,16 @@ def register_aggregators() -> list[zoo.AggregatorSpec]:
             build=_build_mean,
             presets={"paper": MeanConfig(), "tiny": MeanConfig()},
             source="arXiv:2401.16423 section 3.1",
+            license="MIT",
+        ),
+        zoo.AggregatorSpec(
+            name="none",
+            summary="every position stays a token of its own, no weights",
+            config_class=NoneConfig,
+            build=_build_none,
+            keeps_positions=True,
+            presets={"paper": NoneConfig(), "tiny": NoneConfig()},
+            source="arXiv:2210.07055",
             license="MIT",
         ),
     ]

@@ -1,4 +1,4 @@
-"""The transformer and the mean aggregator."""
+"""The transformer and the mean aggregator, and none."""
 
 import torch
 from jaxtyping import Float
@@ -43,3 +43,11 @@ class MeanAggregator(Aggregator):
     def forward(self, features: Float[Tensor, "N T P D"]) -> Float[Tensor, "N T D"]:
         """Aggregate over positions."""
         return features.mean(dim=2)
+
+
+class NoAggregator(Aggregator):
+    """Hands every position on, time-major."""
+
+    def forward(self, features: Float[Tensor, "N T P D"]) -> Float[Tensor, "N TxP D"]:
+        """Flatten time steps and positions."""
+        return features.flatten(1, 2)

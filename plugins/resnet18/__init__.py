@@ -1,4 +1,4 @@
-"""ResNet-18 over log-mel segments (arXiv 1512.03385), one segment at a time."""
+"""ResNet-18 over spectrograms (arXiv 1512.03385), one segment at a time."""
 
 import zoo
 from plugins.resnet18.config import ResNet18Config
@@ -12,7 +12,7 @@ def _build(config: ResNet18Config) -> "zoo.Extractor":
 
 @zoo.hookimpl
 def register_extractors() -> list[zoo.ExtractorSpec]:
-    """Register ``resnet18``."""
+    """Register ``resnet18`` and ``resnet18_spectrogram``."""
     return [
         zoo.ExtractorSpec(
             name="resnet18",
@@ -26,5 +26,18 @@ def register_extractors() -> list[zoo.ExtractorSpec]:
             },
             source="arXiv:1512.03385; as used by arXiv:2401.16423, table 4",
             license="MIT",
-        )
+        ),
+        zoo.ExtractorSpec(
+            name="resnet18_spectrogram",
+            modality="audio",
+            summary="ResNet-18 over the spectrogram of a whole crop of 5 s",
+            config_class=ResNet18Config,
+            build=_build,
+            presets={
+                "paper": ResNet18Config(segment_s=5.0, frontend=zoo.Spectrogram()),
+                "tiny": ResNet18Config(segment_s=5.0, frontend=zoo.Spectrogram(), width=16),
+            },
+            source="arXiv:1512.03385; as used by arXiv:2210.07055",
+            license="MIT",
+        ),
     ]

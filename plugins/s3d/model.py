@@ -31,6 +31,7 @@ BLOCKS = (
 class S3d(Extractor):
     """RGB segments to features per time step and place (paper table 4).
 
+    A bridge makes them narrower (SparseSync, arXiv 2210.07055).
     At the published width, tensors are named as in torchvision's model, which brings the weights.
     """
 
@@ -40,6 +41,7 @@ class S3d(Extractor):
         self.motion_gain = config.motion_gain
         self.gradient_checkpointing = False
         self.features = nn.Sequential(*_layers(config.width, config.norm_momentum))
+        self.bridge = build_bridge(config)
 
     def enable_gradient_checkpointing(self) -> None:
         """Trade compute for memory in the backward pass."""
@@ -53,7 +55,14 @@ class S3d(Extractor):
             x = checkpoint_sequential(self.features, 4, x, use_reentrant=False)
         else:
             x = self.features(x)  # (N, D, T, H, W)
-        return x.flatten(3).permute(0, 2, 3, 1)
+        return self.bridge(x).flatten(3).permute(0, 2, 3, 1)
+
+
+def build_bridge(config: S3dConfig) -> nn.Module:
+    """Build what makes the features narrower, or leaves them as they are."""
+    if config.bridge is None:
+        return nn.Identity()
+    return nn.Sequential(nn.Conv3d(16 * config.width, config.bridge, 1), nn.GELU())
 
 
 def _layers(width: int, momentum: float) -> list[nn.Module]:

@@ -29,7 +29,7 @@ def recognises(found: Collection[str]) -> bool:
 def read(
     tensors: Mapping[str, Tensor], config: S3dConfig, positions: Positions
 ) -> dict[str, Tensor]:
-    """Return the state dict of our S3D; the classifier is dropped.
+    """Return the state dict of our S3D; the classifier is dropped, a bridge is drawn anew.
 
     Args:
         tensors: theirs.
@@ -41,11 +41,12 @@ def read(
     """
     import torch
 
-    from plugins.s3d.model import S3d
+    from plugins.s3d.model import S3d, build_bridge
     from zoo.checkpoints.tensors import check_tensors, from_published, shapes_of
 
     with torch.device("meta"):
-        state = S3d(config).state_dict()
+        state = S3d(config).features.state_dict(prefix="features.")
+    bridge = build_bridge(config).state_dict(prefix="bridge.")
     counters = {
         name: torch.zeros_like(x, device="cpu")
         for name, x in state.items()
@@ -58,4 +59,4 @@ def read(
     }
     weights = {name: x for name, x in state.items() if name not in counters}
     check_tensors(kept, shapes_of(weights, names))
-    return from_published(kept, weights, names) | counters
+    return from_published(kept, weights, names) | counters | bridge

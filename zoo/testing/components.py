@@ -76,7 +76,7 @@ def _check_other_lengths(spec: ExtractorSpec, config: ExtractorConfig) -> None:
 
 
 def check_aggregator(name: str) -> None:
-    """Check that an aggregator gives one token per time step, and its gradients and files."""
+    """Check an aggregator's tokens, one per time step or all of them, its gradients and files."""
     spec = registry().aggregator(name)
     with about(f"aggregator '{name}'"):
         check_spec("aggregators", spec)
@@ -88,7 +88,8 @@ def check_aggregator(name: str) -> None:
                 check_type(spec.build(spec.presets["tiny"], given), Aggregator)
                 features = torch.randn(3, steps, positions, dim)
                 build = partial(spec.build, spec.presets["tiny"], given)
-                check_module(build, (features,), (3, steps, dim))
+                tokens = steps * positions if spec.keeps_positions else steps
+                check_module(build, (features,), (3, tokens, dim))
 
 
 def check_head(name: str) -> None:

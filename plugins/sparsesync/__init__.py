@@ -1,0 +1,80 @@
+"""The baselines: SparseSync (arXiv 2210.07055), and AVST as it was trained again there."""
+
+from __future__ import annotations
+
+import zoo
+from plugins.sparsesync.config import AvstConfig, SelectorConfig
+
+
+def _build_selector(config: SelectorConfig, head_input: zoo.HeadInput) -> zoo.Head:
+    from plugins.sparsesync.model import SparseSelectorHead
+
+    return SparseSelectorHead(config, head_input)
+
+
+def _build_avst(config: AvstConfig, head_input: zoo.HeadInput) -> zoo.Head:
+    from plugins.sparsesync.model import AvstHead
+
+    return AvstHead(config, head_input)
+
+
+_TINY_STAGE2 = {"steps": 4800, "soft_sigma": 5.0, "soft_until": 0.4}
+
+
+@zoo.hookimpl
+def register_heads() -> list[zoo.HeadSpec]:
+    """Register ``sparse_selector`` and ``avst``."""
+    return [
+        zoo.HeadSpec(
+            name="sparse_selector",
+            summary="SparseSync: learned queries select from each stream, a transformer compares",
+            config_class=SelectorConfig,
+            build=_build_selector,
+            presets={
+                "paper": SelectorConfig(),
+                "tiny": SelectorConfig(dim=64, heads=2, dropout=0.0),
+            },
+            stage2={"tiny": _TINY_STAGE2},
+            source="arXiv:2210.07055",
+            license="MIT",
+        ),
+        zoo.HeadSpec(
+            name="avst",
+            summary="AVST: one transformer over all tokens of both streams",
+            config_class=AvstConfig,
+            build=_build_avst,
+            presets={"paper": AvstConfig(), "tiny": AvstConfig(dim=64, heads=2, dropout=0.0)},
+            stage2={"tiny": _TINY_STAGE2},
+            source="arXiv:2112.04432, as trained again in arXiv:2210.07055",
+            license="MIT",
+        ),
+    ]
+
+
+@zoo.hookimpl
+def register_pairs() -> list[zoo.PairSpec]:
+    """Register ``sparsesync``."""
+    return [
+        zoo.PairSpec(
+            name="sparsesync",
+            summary="ResNet-18 and S3D over whole crops of 5 s, trained along with the head",
+            audio="resnet18_spectrogram",
+            vision="s3d_crop",
+            aggregator="none",
+            head="sparse_selector",
+            # One segment, so that its step is only how finely crops are placed.
+            layout=zoo.SegmentLayout(num_segments=1, segment_s=5.0, step_s=0.2),
+            end_to_end=True,
+            stage2={
+                "paper": {"lr": 5e-6, "batch": 10, "patience": 140},
+                "tiny": {
+                    "steps": 2000,
+                    "lr": 1e-3,
+                    "batch": 16,
+                    "valid_every": 500,
+                    "valid_rounds": 1,
+                },
+            },
+            source="arXiv:2210.07055",
+        )
+    ]
