@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import zoo
+from orchestration.ablation.cli import ablate
 from orchestration.cli import train
 from orchestration.quickstart import quickstart
 
 
 @zoo.hookimpl
 def register_commands() -> list[zoo.CommandSpec]:
-    """Register ``zoo train`` and ``zoo quickstart``."""
+    """Register ``zoo train``, ``zoo ablate`` and ``zoo quickstart``."""
     return [
         zoo.CommandSpec(name="train", function=train),
+        zoo.CommandSpec(name="ablate", function=ablate),
         zoo.CommandSpec(name="quickstart", function=quickstart),
     ]

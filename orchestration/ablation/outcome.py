@@ -1,0 +1,174 @@
+"""What a job came to: read from what training and evaluation leave in its folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from orchestration.ablation.plan import Job, Key
+from orchestration.run_folder import ENVIRONMENT
+from zoo.contracts import ComponentConfig
+from zoo.errors import TrainingError
+from zoo.training.runlog import read_metrics
+
+RESULT, REPORT, LOG = "result.json", "report.json", "log.txt"
+_ERROR = re.compile(r"^(error: |[\w.]*(?:Error|Exception): )")
+
+
+class Result(ComponentConfig):
+    """How a job ended; scores are those of the evaluated clips."""
+
+    data: str
+    variant: str
+    seed: int
+    status: Literal["done", "failed"]
+    reason: str | None = Field(None, description="why it failed")
+    exact: float | None = Field(None, description="share of exact classes")
+    within_one: float | None = Field(None, description="share within one class")
+    mean_abs_error_s: float | None = None
+    chance_exact: float | None = None
+    chance_within_one: float | None = None
+    num_clips: int | None = Field(None, description="clips evaluated")
+    rounds: int | None = Field(None, description="offsets per clip")
+    stage1_s: float = Field(0.0, description="wall clock of stage I, its start included, seconds")
+    stage2_s: float = Field(0.0, description="wall clock of stage II, seconds")
+    towers_s: float = Field(0.0, description="training of the towers it started from, seconds")
+    stage1_steps: int = 0
+    stage2_steps: int = 0
+    parameters: int = 0
+
+    @property
+    def key(self) -> Key:
+        """Which job this is."""
+        return Key(self.data, self.variant, self.seed)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there are scores."""
+        return self.status == "done"
+
+    @property
+    def train_s(self) -> float:
+        """All training that this result took, seconds."""
+        return self.stage1_s + self.stage2_s + self.towers_s
+
+
+def read_result(job: Job) -> Result | None:
+    """Return how a job ended, or None if it has not."""
+    try:
+        return Result.model_validate_json((job.folder / RESULT).read_text())
+    except (OSError, ValidationError):
+        return None
+
+
+def write_result(job: Job, result: Result) -> None:
+    """Write a result whole or not at all."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    part = job.folder / f".{RESULT}.part"
+    part.write_text(result.model_dump_json(indent=2) + "\n")
+    part.replace(job.folder / RESULT)
+
+
+def failed(job: Job, reason: str) -> Result:
+    """Return the result of a job that failed."""
+    return Result(**job.key._asdict(), status="failed", reason=reason)
+
+
+def collect(job: Job, source: Result | None) -> Result:
+    """Read the result of a job that was trained and evaluated.
+
+    Args:
+        job: which.
+        source: result of the job whose towers it started from.
+
+    Raises:
+        TrainingError: if its report is missing or damaged.
+    """
+    try:
+        report = json.loads((job.folder / REPORT).read_text())
+        pooled, guess = report["pooled"], report["chance"]
+        scores = {
+            "exact": pooled["accuracy"],
+            "within_one": pooled["within_one"],
+            "mean_abs_error_s": pooled["mean_abs_error_s"],
+            "chance_exact": guess["accuracy"],
+            "chance_within_one": guess["within_one"],
+            "num_clips": report["num_clips"],
+            "rounds": report["rounds"],
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"its report cannot be read: {error}") from None
+    records = read_metrics(job.run)
+    seconds = training_seconds(records, _starts(job.run))
+    return Result(
+        **job.key._asdict(),
+        status="done",
+        **scores,
+        stage1_s=seconds[1],
+        stage2_s=seconds[2],
+        towers_s=0.0 if source is None else _towers_seconds(source),
+        stage1_steps=_steps(records, 1),
+        stage2_steps=_steps(records, 2),
+        parameters=job.parameters,
+    )
+
+
+def _towers_seconds(source: Result) -> float:
+    """Return what the towers of a job took: its stage I, or all where it has none of its own."""
+    if source.stage1_s or source.towers_s:
+        return source.stage1_s + source.towers_s
+    return source.stage2_s
+
+
+def _steps(records: list[dict[str, Any]], stage: int) -> int:
+    return max((r["step"] for r in records if r["stage"] == stage), default=0)
+
+
+def _starts(run: Path) -> list[float]:
+    """Return when a run was started and resumed, seconds since 1970."""
+    try:
+        starts = json.loads((run / ENVIRONMENT).read_text())["starts"]
+        return [datetime.fromisoformat(start["time"]).timestamp() for start in starts]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def training_seconds(records: list[dict[str, Any]], starts: list[float]) -> dict[int, float]:
+    """Return how long each stage took, without the time between a break and its resumption.
+
+    The time up to a record counts for the stage of the record; work that was lost at a break, which
+    the records no longer know, counts once.
+    """
+    events = [(start, 0) for start in starts]
+    events += [(record["time"], record["stage"]) for record in records if record["kind"] != "done"]
+    seconds = {1: 0.0, 2: 0.0}
+    for (before, _), (after, stage) in pairwise(sorted(events)):
+        if stage:
+            seconds[stage] += after - before
+    return seconds
+
+
+def is_trained(job: Job) -> bool:
+    """Whether the run of a job has ended."""
+    last = max(job.stages)
+    return any(r["kind"] == "done" and r["stage"] >= last for r in read_metrics(job.run))
+
+
+def reason_in(log: Path, start: int) -> str:
+    """Return the last error that a command wrote into a log from some byte on.
+
+    Args:
+        log: file.
+        start: where what the command wrote begins.
+    """
+    with log.open("rb") as stream:
+        stream.seek(start)
+        lines = [line.strip() for line in stream.read().decode(errors="replace").splitlines()]
+    told = [line.removeprefix("error: ") for line in lines if _ERROR.match(line)]
+    return told[-1] if told else ""

@@ -1,0 +1,230 @@
+"""Running a whole table: its folder, its data, its jobs, its files."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestration.ablation.changes import refuse_difference
+from orchestration.ablation.lock import interruptible, locked
+from orchestration.ablation.outcome import Result, read_result, reason_in
+from orchestration.ablation.plan import Job, Key, check_manifests, choose, plan, share_out
+from orchestration.ablation.schedule import Schedule
+from orchestration.ablation.summary import as_json
+from orchestration.ablation.table import Table, read_table
+from orchestration.ablation.work import Workshop, remove_features
+from orchestration.ablation.writing import write_table
+from orchestration.cluster import Resources
+from orchestration.run_folder import make_writable
+from zoo.errors import ConfigError, TrainingError
+
+TABLE, MAKE_LOG = "table.yaml", "make.txt"
+REFRESH_S = 0.25
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a table is run.
+
+    Attributes:
+        jobs: trainings at a time.
+        seeds: only the first so many.
+        only: only these variants, and what they start from.
+        resources: of every training.
+    """
+
+    jobs: int = 1
+    seeds: int | None = None
+    only: tuple[str, ...] = ()
+    resources: Resources = field(default_factory=Resources)
+
+
+@dataclass
+class Ablation:
+    """A table with its jobs, ready to be run.
+
+    Attributes:
+        table: what is compared.
+        out: folder of everything.
+        all_jobs: of the whole table.
+        jobs: those that were asked for.
+        options: how to run them.
+        results: of the jobs that have ended, whether asked for or not.
+    """
+
+    table: Table
+    out: Path
+    all_jobs: list[Job]
+    jobs: list[Job]
+    options: Options
+    results: dict[Key, Result]
+
+    @property
+    def failures(self) -> list[Result]:
+        """Results of the jobs that failed."""
+        found = (self.results.get(job.key) for job in self.jobs)
+        return [result for result in found if result is not None and not result.is_done]
+
+    def write(self) -> list[Path]:
+        """Write the files of the table as far as it is known."""
+        return write_table(self.table, self.all_jobs, self.results, self.out)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything there is to know, ready for JSON."""
+        return as_json(self.table, self.all_jobs, self.results)
+
+
+def open_ablation(path: Path | None, out: Path, options: Options, *, resume: bool) -> Ablation:
+    """Read a table, check it against its folder and resolve its jobs; nothing is written.
+
+    Raises:
+        ZooError: whatever is wrong with the table or the folder, in one sentence.
+    """
+    out = out.absolute()
+    kept = out / TABLE
+    if resume and not kept.exists():
+        raise TrainingError(f"there is no ablation to resume in {out}: it has no {TABLE}")
+    if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise TrainingError(
+            f"{out} exists and is not empty; take another --out, or go on with --resume"
+        )
+    if path is None and not resume:
+        raise ConfigError("say which table: zoo ablate TABLE.yaml --out OUT")
+    table = read_table(kept if path is None else path)
+    if resume and path is not None:
+        refuse_difference(read_table(kept), table, out)
+    shared = share_out(options.resources, options.jobs)
+    all_jobs = plan(table, out, shared)
+    chosen = choose(all_jobs, table, options.seeds, options.only)
+    jobs = [job for job in all_jobs if job.key in chosen]
+    check_manifests(table, out, {job.key.data for job in jobs})
+    found = {job.key: result for job in all_jobs if (result := read_result(job)) is not None}
+    retried = {key for key in chosen if key in found and not found[key].is_done}
+    results = {key: result for key, result in found.items() if key not in retried}
+    return Ablation(table, out, all_jobs, jobs, options, results)
+
+
+def run_ablation(ablation: Ablation, watch: Callable[[Schedule, list[Result]], None]) -> None:
+    """Make the data, run the jobs and write the table after every one.
+
+    Args:
+        ablation: what to run.
+        watch: is told a few times per second how far things are, and what has just ended.
+
+    Raises:
+        ZooError: if data cannot be made.
+        KeyboardInterrupt: after Ctrl-C, when all that was at work has ended.
+    """
+    make_writable(ablation.out)
+    with locked(ablation.out) as lock, interruptible():
+        ablation.table.write(ablation.out / TABLE)
+        _make_data(ablation, lock.fileno())
+        options = ablation.options
+        resources = share_out(options.resources, options.jobs)
+        shop = Workshop(ablation.table.evaluate, resources, options.jobs, lock.fileno())
+        ended = {job.key for job in ablation.jobs} & set(ablation.results)
+        schedule = Schedule(
+            ablation.jobs,
+            shop.start,
+            options.jobs,
+            results={key: ablation.results[key] for key in ended},
+        )
+        ablation.write()
+        try:
+            _work(ablation, schedule, watch)
+        except BaseException:
+            schedule.stop()
+            raise
+
+
+def _work(
+    ablation: Ablation, schedule: Schedule, watch: Callable[[Schedule, list[Result]], None]
+) -> None:
+    while True:
+        ended = schedule.step()
+        if ended:
+            ablation.results |= {result.key: result for result in ended}
+            ablation.write()
+            _forget_features(ablation, schedule)
+        watch(schedule, ended)
+        if schedule.is_over:
+            return
+        time.sleep(REFRESH_S)
+
+
+def _forget_features(ablation: Ablation, schedule: Schedule) -> None:
+    """Remove the feature stores that no job of the table will read any more."""
+    for job in ablation.jobs:
+        ended = schedule.results.get(job.key)
+        if ended is not None and ended.is_done and not schedule.is_needed(job.key):
+            remove_features(job)
+
+
+def _make_data(ablation: Ablation, lock: int) -> None:
+    """Make the manifests that are not there yet."""
+    for name in ablation.table.data:
+        chosen = ablation.table.data[name]
+        manifest = ablation.table.manifest_of(name, ablation.out)
+        used = any(job.key.data == name for job in ablation.jobs)
+        if chosen.make is None or manifest.exists() or not used:
+            continue
+        log = ablation.out / MAKE_LOG
+        start = log.stat().st_size if log.exists() else 0
+        with log.open("ab") as stream:
+            code = subprocess.run(
+                [sys.executable, "-m", "zoo.cli", *shlex.split(chosen.make)],
+                cwd=ablation.out,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                pass_fds=[lock],
+                check=False,
+            ).returncode
+        where = f"{ablation.table.path}: 'data.{name}.make'"
+        if code:
+            reason = reason_in(log, start) or f"ended with exit code {code}; see {log}"
+            raise TrainingError(f"{where}: {reason}")
+        if not manifest.exists():
+            raise TrainingError(f"{where} ended well, but made no {manifest}")
+    check_manifests(ablation.table, ablation.out, {job.key.data for job in ablation.jobs})
+
+
+def run_table(
+    path: Path | str | None,
+    out: Path | str,
+    *,
+    resume: bool = False,
+    jobs: int = 1,
+    seeds: int | None = None,
+    only: tuple[str, ...] = (),
+    resources: Resources | None = None,
+) -> dict[str, Any]:
+    """Train and evaluate the variants of a table; what ``zoo ablate`` does, without its words.
+
+    Args:
+        path: the table; None takes the copy in ``out`` when resuming.
+        out: folder for runs and results.
+        resume: go on with an ablation in ``out``; jobs that have ended are not repeated.
+        jobs: trainings at a time.
+        seeds: only the first so many seeds.
+        only: only these variants, and what they start from.
+        resources: of every training; by default one worker on this machine.
+
+    Returns:
+        What ``table.json`` holds: per variant and data set mean and sample standard deviation over
+        seeds, and the result of every job, failed ones included.
+
+    Raises:
+        ZooError: if the table cannot be used; a job that fails is part of the result instead.
+    """
+    options = Options(jobs, seeds, tuple(only), resources or Resources())
+    given = None if path is None else Path(path)
+    ablation = open_ablation(given, Path(out), options, resume=resume)
+    run_ablation(ablation, lambda _schedule, _ended: None)
+    return ablation.as_json()
