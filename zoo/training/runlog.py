@@ -24,10 +24,15 @@ class RunLog:
             self.writer = SummaryWriter(str(run / "tensorboard"))
 
     def write(self, stage: int, step: int, kind: str, **values: float | str) -> None:
-        """Append one record; ``kind`` is train, valid, sliding, features or done."""
+        """Append one record; ``kind`` is train, valid, sliding, features or done.
+
+        ``cpu_s`` is the processor time of this process so far: what a run costs, however busy the
+        machine is.
+        """
         if not self.active:
             return
-        record = {"stage": stage, "step": step, "kind": kind, "time": time.time(), **values}
+        clocks = {"time": time.time(), "cpu_s": time.process_time()}
+        record = {"stage": stage, "step": step, "kind": kind, **clocks, **values}
         with (self.run / METRICS).open("a") as stream:
             stream.write(json.dumps(record) + "\n")
         numbers = {name: value for name, value in values.items() if not isinstance(value, str)}
