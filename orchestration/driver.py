@@ -19,6 +19,7 @@ from orchestration.run_folder import open_run, write_environment
 from zoo.errors import TrainingError
 from zoo.pictures import draw_pictures
 from zoo.plugin_files import PLUGIN_FILES_VARIABLE, copy_plugins
+from zoo.training.fit import check_lengths
 from zoo.training.run import Job, clips_of
 from zoo.training.start import describe_start
 
@@ -40,7 +41,8 @@ def launch(request: Request, out: Path, resources: Resources, *, resume: bool) -
     """
     run = open_run(request, out, resources.gpus_per_worker, resume=resume)
     job = run.job
-    clips_of(job)  # says what is wrong with the manifest before Ray starts
+    for split, clips in zip(("train", "valid"), clips_of(job), strict=True):
+        check_lengths(job.recipe, job.stages, split, clips)
     check_shares(job.recipe, job.stages, resources.workers)
     check_machine(resources)
     console, started = Console(), time.monotonic()

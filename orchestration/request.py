@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from zoo.contracts import Positions
 from zoo.errors import ConfigError, TrainingError
 from zoo.hooks import registry
-from zoo.model import ModelConfig, SyncModel
+from zoo.model import ModelConfig
+from zoo.training.fit import check_fit
 from zoo.training.recipe import Recipe, build_recipe, override
 from zoo.training.start import DEFAULT_POSITIONS, check_start, config_of_start
 
@@ -115,7 +114,7 @@ def recipe_of(request: Request, gpus_per_worker: float) -> Recipe:
     recipe = override(recipe, settings)
     check_task(recipe)
     stages = request.stages(recipe)
-    check_model(recipe, stages)
+    check_fit(recipe, stages)
     if start is None and request.init and stages == (2,) and is_frozen(recipe):
         raise ConfigError(
             "--stage 2 needs the towers of stage 1, and --init names single extractors only; "
@@ -132,24 +131,6 @@ def _start_of(request: Request) -> ModelConfig | None:
             raise ConfigError("--init-positions needs --init")
         return None
     return config_of_start(request.init)
-
-
-def check_model(recipe: Recipe, stages: tuple[int, ...]) -> None:
-    """Build the model without its weights, to see whether its components fit together.
-
-    Raises:
-        ConfigError: in the words of the component that does not fit.
-        PluginError: naming a component that cannot be built.
-    """
-    with torch.device("meta"):
-        model = SyncModel(recipe.model)
-    if 1 in stages and not model.can_compare:
-        widths = f"{model.audio.tokens.dim} and {model.vision.tokens.dim}"
-        raise ConfigError(
-            f"stage 1 compares tokens of both modalities, and theirs are {widths} wide: set "
-            "model.audio.projection_dim and model.vision.projection_dim to one width, or train "
-            "stage 2 only"
-        )
 
 
 def is_frozen(recipe: Recipe) -> bool:

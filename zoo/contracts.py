@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
+from zoo.errors import ConfigError
 from zoo.timeline import OffsetGrid, SegmentLayout, to_frames, to_samples
 
 if TYPE_CHECKING:
@@ -61,6 +62,10 @@ class LogMel(ComponentConfig):
         """Return Ta: 66 mel frames for 0.64 s (one more than the transform gives, zero-padded)."""
         return to_samples(segment_s, self.sample_rate_hz) // self.hop_length + 2
 
+    def segment_shape(self, segment_s: float) -> tuple[int, ...]:
+        """Return (F, Ta) of a segment."""
+        return self.num_bins, self.num_frames(segment_s)
+
 
 class Spectrogram(ComponentConfig):
     """Audio front end: a log power spectrogram, each row standardised over the segment.
@@ -87,6 +92,10 @@ class Spectrogram(ComponentConfig):
         """Return Ta: 626 columns for 5 s."""
         return to_samples(segment_s, self.sample_rate_hz) // self.hop_length + 1
 
+    def segment_shape(self, segment_s: float) -> tuple[int, ...]:
+        """Return (F, Ta) of a segment."""
+        return self.num_bins, self.num_frames(segment_s)
+
 
 class Frames(ComponentConfig):
     """Video front end: RGB frames, short side resized, cropped to a square, normalised."""
@@ -105,6 +114,10 @@ class Frames(ComponentConfig):
     def num_frames(self, segment_s: float) -> int:
         """Return Tv: 16 frames for 0.64 s at 25 fps."""
         return to_frames(segment_s, self.fps)
+
+    def segment_shape(self, segment_s: float) -> tuple[int, ...]:
+        """Return (C, Tv, H, W) of a segment."""
+        return 3, self.num_frames(segment_s), self.size, self.size
 
 
 AudioFrontend = LogMel | Spectrogram
@@ -230,6 +243,20 @@ class HeadInput(ComponentConfig):
     vision: FeatureMap
     layout: SegmentLayout
     grid: OffsetGrid
+
+    def require_one_position(self, head: str) -> None:
+        """Refuse several tokens per time step, for a head that knows tokens by their time only.
+
+        Raises:
+            ConfigError: if the aggregator keeps the positions of a time step.
+        """
+        for modality, tokens in (("audio", self.audio), ("vision", self.vision)):
+            if tokens.positions > 1:
+                raise ConfigError(
+                    f"head '{head}' takes one token per time step, and the {modality} aggregator "
+                    f"keeps all {tokens.positions} positions of a step; choose another "
+                    "--aggregator, such as mean, or another --head"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from zoo.contracts import (
     AudioFrontend,
     ComponentConfig,
     ExtractorConfig,
+    ExtractorSpec,
     FeatureMap,
     Frames,
     HeadInput,
@@ -94,12 +95,34 @@ def build_component(kind: str, spec: Spec, *given: Any) -> Any:
         raise PluginError(f"{kind} '{spec.name}' cannot be built: {reason_of(error)}") from error
 
 
+def feature_map_of(spec: ExtractorSpec, config: ExtractorConfig) -> FeatureMap:
+    """Return what an extractor says comes out.
+
+    Raises:
+        ConfigError: naming the extractor, if it cannot take its settings.
+        PluginError: if it fails in any other way.
+    """
+    try:
+        return config.feature_map()
+    except ConfigError as error:
+        told = "" if spec.name in str(error) else f"extractor '{spec.name}': "
+        where = f"the settings are layout.segment_s and {spec.modality}.frontend"
+        raise ConfigError(f"{told}{error}; {where}") from None
+    except Exception as error:
+        raise PluginError(
+            f"extractor '{spec.name}' cannot say what it gives with these settings: "
+            f"{reason_of(error)}"
+        ) from error
+
+
 def explain(error: ValidationError, prefix: str, config_class: type[ComponentConfig]) -> str:
     """Turn the first problem pydantic found into one sentence."""
     first = error.errors()[0]
     field = prefix + ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"unknown key '{field}'{suggest(str(first['loc'][-1]), config_class.model_fields)}"
+    if first["type"] == "value_error":  # of a validator, which says what is wrong in its own words
+        return f"{field.rstrip('.')}: {first['ctx']['error']}".lstrip(": ")
     return f"'{field}': {first['msg']}, got {first['input']!r}"
 
 
@@ -118,7 +141,7 @@ class Tower(nn.Module):
             )
         aggregator_spec = registry().aggregator(config.aggregator.name)
         extractor_config: ExtractorConfig = config.extractor.parse(extractor_spec)
-        features = extractor_config.feature_map()
+        features = feature_map_of(extractor_spec, extractor_config)
         self.config, self.modality = config, modality
         self.frontend = extractor_config.frontend
         self.segment_s = extractor_config.segment_s
@@ -139,7 +162,10 @@ class Tower(nn.Module):
         Raises:
             PluginError: if a plugin gives something of another shape than it declares.
         """
-        features = self.extractor(segments)  # (N, T, P, D)
+        return self.tokens_from(self.extractor(segments))
+
+    def tokens_from(self, features: Float[Tensor, "N T P D"]) -> Float[Tensor, "N TxP W"]:
+        """Aggregate what the extractor gives."""
         self._check("extractor", features, self.declared)
         tokens = self.aggregator(features)  # (N, T*P, D), P mostly 1
         steps, _, dim = self.declared
@@ -147,10 +173,11 @@ class Tower(nn.Module):
         return self.projection(tokens)
 
     def _check(self, kind: str, given: Tensor, declared: tuple[int, ...]) -> None:
-        if given.shape[1:] != declared:
+        shape = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
+        if shape[1:] != declared:
             name = getattr(self.config, kind).name
             raise PluginError(
-                f"{kind} '{name}' declares {('N', *declared)} and gives {tuple(given.shape)}; "
+                f"{kind} '{name}' declares {('N', *declared)} and gives {shape}; "
                 f"see: zoo plugin check {name}"
             )
 
@@ -268,8 +295,9 @@ def _check_fit(model: SyncModel, layout: SegmentLayout) -> None:
     for tower in (model.audio, model.vision):
         if abs(tower.segment_s - layout.segment_s) > 1e-9:
             raise ConfigError(
-                f"the {tower.modality} extractor reads segments of {tower.segment_s:g} s, "
-                f"but the layout has {layout.segment_s:g} s"
+                f"the {tower.modality} extractor '{tower.config.extractor.name}' reads segments of "
+                f"{tower.segment_s:g} s, but the layout has {layout.segment_s:g} s; set one length "
+                "for all: --set layout.segment_s=S"
             )
 
 

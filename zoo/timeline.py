@@ -36,7 +36,7 @@ def to_units(seconds: float, per_second: float, unit: str) -> int:
     if abs(exact - whole) > LATTICE_TOLERANCE * max(1.0, per_second):
         raise ConfigError(
             f"{seconds:g} s is not a whole number of {unit} at {per_second:g} per second; the "
-            f"nearest that is: {max(1, whole) / per_second:.6g} s"
+            f"nearest that is: {(whole or 1) / per_second:.6g} s"
         )
     return whole
 

@@ -26,6 +26,7 @@ class CorrelationConfig(zoo.ComponentConfig):
 def _build(config: CorrelationConfig, head_input: zoo.HeadInput) -> "zoo.Head":
     from plugins.correlation.model import CorrelationHead
 
+    head_input.require_one_position("correlation")
     return CorrelationHead(config, head_input)
 
 

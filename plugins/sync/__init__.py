@@ -42,6 +42,7 @@ def _build(
 ) -> "zoo.Head":
     from plugins.sync.model import SyncHead
 
+    head_input.require_one_position("sync")
     return SyncHead(config, head_input, num_classes or head_input.grid.num_classes)
 
 

@@ -79,7 +79,9 @@ def test_aligned_towers_are_compared_at_the_same_times(recipe: Recipe) -> None:
 
 
 def test_a_layout_of_other_segments_is_refused(recipe: Recipe) -> None:
-    config = override(recipe, ["layout.segment_s=0.32", "layout.step_s=0.16"]).model
+    settings = ["layout.segment_s=0.32", "layout.step_s=0.16"]
+    lengths = ["audio.segment_s=0.64", "vision.segment_s=0.64"]
+    config = override(recipe, [*settings, *lengths]).model
     with pytest.raises(ConfigError, match=r"reads segments of 0\.64 s, but the layout has 0\.32 s"):
         SyncModel(config)
 

@@ -17,7 +17,6 @@ from zoo.contracts import (
     ExtractorConfig,
     ExtractorSpec,
     FeatureMap,
-    Frames,
     HeadInput,
     HeadSpec,
 )
@@ -35,7 +34,7 @@ from zoo.testing.promises import (
     fresh,
 )
 from zoo.testing.specs import PRESETS, check_spec
-from zoo.timeline import OffsetGrid, SegmentLayout, to_samples
+from zoo.timeline import OffsetGrid, SegmentLayout
 
 OTHER_SEGMENTS_S = (0.16, 0.32, 0.48, 1.28)
 
@@ -252,12 +251,7 @@ def check_type(built: Any, wanted: type) -> None:
 
 def fake_segments(config: ExtractorConfig, num: int) -> Tensor:
     """Return random segments as the front end of an extractor would give them."""
-    frontend = config.frontend
-    if isinstance(frontend, Frames):
-        shape = (num, 3, frontend.num_frames(config.segment_s), frontend.size, frontend.size)
-        return torch.randn(shape)
-    to_samples(config.segment_s, frontend.sample_rate_hz)
-    return torch.randn(num, frontend.num_bins, frontend.num_frames(config.segment_s))
+    return torch.randn(num, *config.frontend.segment_shape(config.segment_s))
 
 
 def any_tower(modality: str) -> Tower:

@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 from zoo.contracts import AggregatorSpec, ComponentConfig, PairSpec, Spec
 from zoo.errors import ConfigError, suggest
 from zoo.hooks import registry
-from zoo.model import Component, ModelConfig, TowerConfig, explain
+from zoo.model import Component, ModelConfig, TowerConfig, explain, feature_map_of
 from zoo.timeline import SegmentLayout
 
 Preset = Literal["tiny", "paper"]
@@ -193,7 +193,7 @@ def build_recipe(
 def _towers(pair: PairSpec, aggregator: AggregatorSpec, preset: Preset) -> dict[str, TowerConfig]:
     """Configure both towers; what is never compared, or equal as published, is not projected."""
     specs = {"audio": registry().extractor(pair.audio), "vision": registry().extractor(pair.vision)}
-    maps = {m: _preset(spec, preset).feature_map() for m, spec in specs.items()}
+    maps = {m: feature_map_of(spec, _preset(spec, preset)) for m, spec in specs.items()}
     is_equal = preset == "paper" and maps["audio"].dim == maps["vision"].dim
     towers = {}
     for modality, spec in specs.items():
@@ -218,6 +218,7 @@ def _preset(spec: Spec, preset: str) -> Any:
     return config
 
 
+_SEGMENT_KEYS = ("layout.segment_s", "model.layout.segment_s")
 # Short names for the places people set most.
 _ALIASES = {
     "head.": "model.head.config.",
@@ -235,11 +236,18 @@ def override(recipe: Recipe, assignments: list[str]) -> Recipe:
         ConfigError: for an unknown key (with a suggestion) or a value of the wrong type.
     """
     data = json.loads(recipe.model_dump_json())
+    pairs = []
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
             raise ConfigError(f"--set takes key=value, got '{assignment}'")
-        _assign(data, key.strip(), _read_value(text))
+        pairs.append((key.strip(), _read_value(text)))
+    for key, value in pairs:
+        if key in _SEGMENT_KEYS:  # the extractors follow, unless they are told otherwise
+            for modality in ("audio", "vision"):
+                _assign(data, f"{modality}.segment_s", value)
+    for key, value in pairs:
+        _assign(data, key, value)
     return parse_recipe(data)
 
 
@@ -280,8 +288,8 @@ def parse_recipe(data: dict[str, Any]) -> Recipe:
         raise ConfigError(explain(error, "", Recipe)) from None
     model = recipe.model
     for tower in (model.audio, model.vision):
-        config = tower.extractor.parse(registry().extractor(tower.extractor.name))
-        config.feature_map()
+        spec = registry().extractor(tower.extractor.name)
+        feature_map_of(spec, tower.extractor.parse(spec))
         tower.aggregator.parse(registry().aggregator(tower.aggregator.name))
     assert model.head is not None
     model.head.parse(registry().head(model.head.name))
