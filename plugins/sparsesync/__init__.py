@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
 import zoo
 from plugins.sparsesync.config import AvstConfig, SelectorConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from plugins.sparsesync.names import Kind
+    from zoo.model import ModelConfig, SyncModel
+
+_S3D, _SELECTOR = "vfeat_extractor.base.", "transformer.v_selector."
+_BRIDGE = "v_bridge."
 
 
 def _build_selector(config: SelectorConfig, head_input: zoo.HeadInput) -> zoo.Head:
@@ -16,6 +29,30 @@ def _build_avst(config: AvstConfig, head_input: zoo.HeadInput) -> zoo.Head:
     from plugins.sparsesync.model import AvstHead
 
     return AvstHead(config, head_input)
+
+
+def _has(found: Collection[str], prefix: str) -> bool:
+    return any(name.startswith(prefix) for name in found)
+
+
+def _is_sparsesync(found: Collection[str]) -> bool:
+    return _has(found, _S3D) and _has(found, _SELECTOR)
+
+
+def _is_avst(found: Collection[str]) -> bool:
+    return _has(found, _S3D) and _has(found, _BRIDGE) and not _has(found, _SELECTOR)
+
+
+def _read(kind: Kind, tensors: Mapping[str, Tensor]) -> tuple[ModelConfig, dict[str, Tensor]]:
+    from plugins.sparsesync.layout import read
+
+    return read(kind, tensors)
+
+
+def _write(kind: Kind, model: SyncModel) -> dict[str, Any]:
+    from plugins.sparsesync.layout import write
+
+    return write(kind, model)
 
 
 _TINY_STAGE2 = {"steps": 4800, "soft_sigma": 5.0, "soft_until": 0.4}
@@ -77,4 +114,28 @@ def register_pairs() -> list[zoo.PairSpec]:
             },
             source="arXiv:2210.07055",
         )
+    ]
+
+
+@zoo.hookimpl
+def register_formats() -> list[zoo.FormatSpec]:
+    """Register ``sparsesync`` and ``avst``."""
+    facts = {"source": "arXiv:2210.07055; github.com/v-iashin/SparseSync", "license": "MIT"}
+    return [
+        zoo.FormatSpec(
+            name="sparsesync",
+            summary="SparseSync: ResNet-18, S3D and the sparse_selector head",
+            recognises=_is_sparsesync,
+            read=partial(_read, "sparsesync"),
+            write=partial(_write, "sparsesync"),
+            **facts,
+        ),
+        zoo.FormatSpec(
+            name="avst",
+            summary="AVST as SparseSync trained it again: ResNet-18, S3D and the avst head",
+            recognises=_is_avst,
+            read=partial(_read, "avst"),
+            write=partial(_write, "avst"),
+            **facts,
+        ),
     ]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from zoo.model import ModelConfig, SyncModel
 
 _ANSWER = "transformer.sync_head."
+_S3D = "vfeat_extractor.base."  # of SparseSync, by the same authors
 
 
 def _has(found: Collection[str], prefix: str) -> bool:
@@ -22,7 +23,8 @@ def _has(found: Collection[str], prefix: str) -> bool:
 
 
 def _is_sync(found: Collection[str]) -> bool:
-    return _has(found, "vfeat_extractor.") and not _has(found, _ANSWER)
+    is_other = _has(found, _ANSWER) or _has(found, _S3D)
+    return _has(found, "vfeat_extractor.") and not is_other
 
 
 def _is_synchronizability(found: Collection[str]) -> bool:

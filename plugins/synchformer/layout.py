@@ -9,19 +9,12 @@ from math import isqrt
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from plugins.synchformer.names import AGGREGATOR, AUDIO, LOGIT_SCALE, TOWERS, VISION, Kind, names
-from zoo.checkpoints.tensors import (
-    Shapes,
-    check_tensors,
-    find_misfit,
-    from_published,
-    shapes_of,
-    to_published,
-)
-from zoo.errors import ModelError, ZooError
+from zoo.checkpoints.tensors import Shapes, check_tensors, to_published
+from zoo.checkpoints.whole import check_as_published, read_best_fit
+from zoo.errors import ModelError
 from zoo.hooks import registry
 from zoo.model import Component, ModelConfig, SyncModel, TowerConfig
 from zoo.timeline import SegmentLayout
@@ -30,7 +23,6 @@ _PATCH = 16  # pixels
 _EXTRACTOR_HEAD, _SYNC_HEAD = 64, 96  # channels per attention head
 _SPECIAL_TOKENS, _TOKENS_PER_SEGMENT = 2, 8 + 6  # OFF, MOD; video and audio tokens
 _PUBLISHED_TEMPERATURE = 0.07
-_PARTS = ("audio extractor", "video extractor", "audio aggregator", "video aggregator", "head")
 # What training does with a model, not what it is.
 _FREE = ("drop_path", "position_std", "dropout", "position_init", "temperature")
 
@@ -63,36 +55,14 @@ def read(kind: Kind, tensors: Mapping[str, Tensor]) -> tuple[ModelConfig, dict[s
         check_tensors({LOGIT_SCALE: scale}, {LOGIT_SCALE: ()})
         if not float(scale) > 0:
             raise ModelError(f"the tensor '{LOGIT_SCALE}' is {float(scale):g}, not a temperature")
-    config, state, shapes = _best_fit(kind, found)
-    check_tensors(found, shapes)
+    published = Sizes(num_segments=13 if kind == "synchronizability" else 14)
+    shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
+    told = _sizes_in(kind, shapes, published)
+    configs = [partial(build_config, kind, sizes) for sizes in (published, told)]
+    config, state = read_best_fit(found, configs, partial(names, kind))
     if scale is not None:
         config = config.model_copy(update={"temperature": float(scale)})
-    return config, from_published(found, state, partial(names, kind))
-
-
-def _best_fit(
-    kind: Kind, tensors: Mapping[str, Tensor]
-) -> tuple[ModelConfig, dict[str, Tensor], Shapes]:
-    """Try the published sizes, then those that the shapes tell; keep what fits best.
-
-    A tensor of a wrong shape must not make all others seem wrong.
-    """
-    published = Sizes(num_segments=13 if kind == "synchronizability" else 14)
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    tried = []
-    for sizes in (published, _sizes_in(kind, shapes, published)):
-        try:
-            config = build_config(kind, sizes)
-            with torch.device("meta"):
-                state = SyncModel(config).state_dict()
-        except (ZooError, ValidationError, AssertionError, RuntimeError):
-            continue  # sizes that no model can have
-        wanted = shapes_of(state, partial(names, kind))
-        misfit = find_misfit(tensors, wanted)
-        if misfit is None:
-            return config, state, wanted
-        tried.append((misfit.count, (config, state, wanted)))
-    return min(tried, key=lambda entry: entry[0])[1]
+    return config, state
 
 
 def _sizes_in(kind: Kind, shapes: Shapes, published: Sizes) -> Sizes:
@@ -204,22 +174,7 @@ def check_kind(kind: Kind, config: ModelConfig) -> None:
     Raises:
         ModelError: naming the first thing that differs.
     """
-    published = build_config(kind, _sizes_of(config))
-    for part, ours, theirs in zip(_PARTS, _components(config), _components(published), strict=True):
-        names_found = [None if found is None else found.name for found in (ours, theirs)]
-        if names_found[0] != names_found[1]:
-            raise ModelError(f"its {part} is {names_found[0]!r}, not {names_found[1]!r}")
-    if difference := _difference(config.model_dump(mode="json"), published.model_dump(mode="json")):
-        raise ModelError(difference)
-
-
-def _components(config: ModelConfig) -> list[Component | None]:
-    towers = (config.audio, config.vision)
-    return [
-        *(tower.extractor for tower in towers),
-        *(tower.aggregator for tower in towers),
-        config.head,
-    ]
+    check_as_published(config, build_config(kind, _sizes_of(config)), _FREE)
 
 
 def _sizes_of(config: ModelConfig) -> Sizes:
@@ -237,16 +192,3 @@ def _sizes_of(config: ModelConfig) -> Sizes:
         "num_segments": config.layout.num_segments,
     }
     return Sizes(**{**asdict(Sizes()), **{k: v for k, v in given.items() if isinstance(v, int)}})
-
-
-def _difference(ours: Any, theirs: Any, place: str = "") -> str | None:
-    """Name the first setting that differs from Synchformer's."""
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        for key in sorted({*ours, *theirs}):
-            if key in _FREE:
-                continue
-            inside = _difference(ours.get(key), theirs.get(key), f"{place}.{key}".lstrip("."))
-            if inside:
-                return inside
-        return None
-    return None if ours == theirs else f"its '{place}' is {ours!r}, not {theirs!r}"

@@ -14,6 +14,7 @@ from zoo.checkpoints.names import Names
 from zoo.errors import ModelError
 
 Shapes = Mapping[str, tuple[int, ...]]
+COUNTER = "num_batches_tracked"  # of a batch norm
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def find_misfit(tensors: Mapping[str, Tensor], shapes: Shapes) -> Misfit | None:
 
 
 def check_tensors(tensors: Mapping[str, Tensor], shapes: Shapes) -> None:
-    """Check that tensors are exactly those of a layout, float32 and finite.
+    """Check that tensors are exactly those of a layout, float32 (counters: int64) and finite.
 
     Raises:
         ModelError: naming the first that is missing, unknown, of another shape or type, or broken.
@@ -63,9 +64,10 @@ def check_tensors(tensors: Mapping[str, Tensor], shapes: Shapes) -> None:
     if misfit is not None:
         raise ModelError(misfit.sentence)
     for name, tensor in tensors.items():
-        if tensor.dtype != torch.float32:
-            given = str(tensor.dtype).removeprefix("torch.")
-            raise ModelError(f"the tensor {name!r} is {given} and should be float32")
+        wanted = torch.int64 if name.endswith(COUNTER) else torch.float32
+        if tensor.dtype != wanted:
+            given, should = (str(kind).removeprefix("torch.") for kind in (tensor.dtype, wanted))
+            raise ModelError(f"the tensor {name!r} is {given} and should be {should}")
     broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
     if broken:
         raise ModelError(f"the tensor {broken[0]!r} holds NaN or infinity{_and_more(broken)}")

@@ -1,0 +1,94 @@
+"""Whole models of others: which config their tensors fit, and whether ours computes what theirs do.
+
+What every layout of whole models needs, beside its own names and sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from zoo.checkpoints.names import Names
+from zoo.checkpoints.tensors import check_tensors, find_misfit, from_published, shapes_of
+from zoo.errors import ModelError, ZooError
+from zoo.model import Component, ModelConfig, SyncModel
+
+_PARTS = ("audio extractor", "video extractor", "audio aggregator", "video aggregator", "head")
+
+
+def read_best_fit(
+    tensors: Mapping[str, Tensor], configs: Iterable[Callable[[], ModelConfig]], names: Names
+) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """Return the config that fits published tensors best, and our state dict made of them.
+
+    Args:
+        tensors: theirs.
+        configs: what to try, the published sizes first and then those that the shapes tell: a
+            tensor of a wrong shape must not make all others seem wrong.
+        names: ours to theirs.
+
+    Raises:
+        ModelError: if a tensor is missing, unknown, broken or of another shape.
+    """
+    tried = []
+    for build in configs:
+        try:
+            config = build()
+            with torch.device("meta"):
+                state = SyncModel(config).state_dict()
+        except (ZooError, ValidationError, AssertionError, RuntimeError):
+            continue  # sizes that no model can have
+        shapes = shapes_of(state, names)
+        misfit = find_misfit(tensors, shapes)
+        tried.append((0 if misfit is None else misfit.count, (config, state, shapes)))
+        if misfit is None:
+            break
+    config, state, shapes = min(tried, key=lambda entry: entry[0])[1]
+    check_tensors(tensors, shapes)
+    return config, from_published(tensors, state, names)
+
+
+def check_as_published(config: ModelConfig, published: ModelConfig, free: Collection[str]) -> None:
+    """Check that a model computes what the code of its authors would with its weights.
+
+    Args:
+        config: of ours.
+        published: of theirs, of the same sizes.
+        free: settings that are about training only, and may differ.
+
+    Raises:
+        ModelError: naming the first thing that differs.
+    """
+    for part, ours, theirs in zip(_PARTS, _components(config), _components(published), strict=True):
+        found = [None if component is None else component.name for component in (ours, theirs)]
+        if found[0] != found[1]:
+            raise ModelError(f"its {part} is {found[0]!r}, not {found[1]!r}")
+    given = config.model_dump(mode="json"), published.model_dump(mode="json")
+    if difference := _difference(*given, free):
+        raise ModelError(difference)
+
+
+def _components(config: ModelConfig) -> list[Component | None]:
+    towers = (config.audio, config.vision)
+    return [
+        *(tower.extractor for tower in towers),
+        *(tower.aggregator for tower in towers),
+        config.head,
+    ]
+
+
+def _difference(ours: Any, theirs: Any, free: Collection[str], place: str = "") -> str | None:
+    """Name the first setting that differs from theirs."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key in sorted({*ours, *theirs}):
+            if key in free:
+                continue
+            within = f"{place}.{key}".lstrip(".")
+            if inside := _difference(ours.get(key), theirs.get(key), free, within):
+                return inside
+        return None
+    return None if ours == theirs else f"its '{place}' is {ours!r}, not {theirs!r}"
