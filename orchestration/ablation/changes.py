@@ -16,14 +16,25 @@ def refuse_difference(old: Table, new: Table, out: Path) -> None:
     Raises:
         ConfigError: naming the first difference.
     """
-    difference = first_difference(_decisive(old, old, out), _decisive(new, old, out))
-    gone = [seed for seed in old.seeds if seed not in new.seeds]
-    if gone and difference is None:
-        difference = f"seed {gone[0]} is there, and not here"
+    difference = _what_is_gone(old, new)
+    if difference is None:
+        difference = first_difference(_decisive(old, old, out), _decisive(new, old, out))
     if difference:
         raise ConfigError(
             f"{out} cannot go on with another table: {difference}; take another --out"
         )
+
+
+def _what_is_gone(old: Table, new: Table) -> str | None:
+    for kind, before, now in (
+        ("variant", old.variants, new.variants),
+        ("data set", old.data, new.data),
+        ("seed", old.seeds, new.seeds),
+    ):
+        for name in before:
+            if name not in now:
+                return f"{kind} {name!r} is there, and not here"
+    return None
 
 
 def _decisive(table: Table, old: Table, out: Path) -> dict[str, Any]:
@@ -31,16 +42,14 @@ def _decisive(table: Table, old: Table, out: Path) -> dict[str, Any]:
     data = {
         name: {**table.data[name].model_dump(), "manifest": str(table.manifest_of(name, out))}
         for name in old.data
-        if name in table.data
     }
     variants = {}
     for name in old.variants:
-        if name in table.variants:
-            towers = table.variants[name].towers
-            options = table.options_of(name).model_dump(mode="json")
-            trained = {d: d in table.data_of(name) for d in old.data_of(name)}
-            shown = None if towers is None else towers.model_dump()
-            variants[name] = {**options, "towers": shown, "data": trained}
+        towers = table.variants[name].towers
+        options = table.options_of(name).model_dump(mode="json")
+        trained = {data_set: data_set in table.data_of(name) for data_set in old.data_of(name)}
+        shown = None if towers is None else towers.model_dump()
+        variants[name] = {"towers": shown, **options, "data": trained}
     return {
         "data": data,
         "evaluate": table.evaluate.model_dump(mode="json"),

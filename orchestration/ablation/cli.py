@@ -75,8 +75,8 @@ def _run(ablation: Ablation, options: Options, *, as_json: bool) -> int:
 
     console = Console(stderr=as_json)
     try:
-        with overview(ablation, console) as watch:
-            run_ablation(ablation, watch)
+        with overview(ablation, console) as watcher:
+            run_ablation(ablation, watcher)
     except KeyboardInterrupt:
         said = f"interrupted; go on with: {resume_command(ablation.out, options)}"
         console.print(said, highlight=False, markup=False, soft_wrap=True)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from orchestration.ablation.cost import Cost, costs_of
 from orchestration.ablation.plan import Job, Key
-from orchestration.run_folder import ENVIRONMENT
 from zoo.contracts import ComponentConfig
 from zoo.errors import TrainingError
 from zoo.training.runlog import read_metrics
@@ -36,9 +34,9 @@ class Result(ComponentConfig):
     chance_within_one: float | None = None
     num_clips: int | None = Field(None, description="clips evaluated")
     rounds: int | None = Field(None, description="offsets per clip")
-    stage1_s: float = Field(0.0, description="wall clock of stage I, its start included, seconds")
-    stage2_s: float = Field(0.0, description="wall clock of stage II, seconds")
-    towers_s: float = Field(0.0, description="training of the towers it started from, seconds")
+    stage1: Cost = Cost()
+    stage2: Cost = Cost()
+    towers: Cost = Field(Cost(), description="training of the towers it started from")
     stage1_steps: int = 0
     stage2_steps: int = 0
     parameters: int = 0
@@ -54,9 +52,9 @@ class Result(ComponentConfig):
         return self.status == "done"
 
     @property
-    def train_s(self) -> float:
-        """All training that this result took, seconds."""
-        return self.stage1_s + self.stage2_s + self.towers_s
+    def training(self) -> Cost:
+        """All training that this result took."""
+        return self.stage1 + self.stage2 + self.towers
 
 
 def read_result(job: Job) -> Result | None:
@@ -104,54 +102,28 @@ def collect(job: Job, source: Result | None) -> Result:
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"its report cannot be read: {error}") from None
-    records = read_metrics(job.run)
-    seconds = training_seconds(records, _starts(job.run))
+    records, costs = read_metrics(job.run), costs_of(job.run)
     return Result(
         **job.key._asdict(),
         status="done",
         **scores,
-        stage1_s=seconds[1],
-        stage2_s=seconds[2],
-        towers_s=0.0 if source is None else _towers_seconds(source),
+        stage1=costs[1],
+        stage2=costs[2],
+        towers=Cost() if source is None else _cost_of_towers(source),
         stage1_steps=_steps(records, 1),
         stage2_steps=_steps(records, 2),
         parameters=job.parameters,
     )
 
 
-def _towers_seconds(source: Result) -> float:
+def _cost_of_towers(source: Result) -> Cost:
     """Return what the towers of a job took: its stage I, or all where it has none of its own."""
-    if source.stage1_s or source.towers_s:
-        return source.stage1_s + source.towers_s
-    return source.stage2_s
+    towers = source.stage1 + source.towers
+    return towers if towers.wall_s else source.stage2
 
 
 def _steps(records: list[dict[str, Any]], stage: int) -> int:
     return max((r["step"] for r in records if r["stage"] == stage), default=0)
-
-
-def _starts(run: Path) -> list[float]:
-    """Return when a run was started and resumed, seconds since 1970."""
-    try:
-        starts = json.loads((run / ENVIRONMENT).read_text())["starts"]
-        return [datetime.fromisoformat(start["time"]).timestamp() for start in starts]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-
-
-def training_seconds(records: list[dict[str, Any]], starts: list[float]) -> dict[int, float]:
-    """Return how long each stage took, without the time between a break and its resumption.
-
-    The time up to a record counts for the stage of the record; work that was lost at a break, which
-    the records no longer know, counts once.
-    """
-    events = [(start, 0) for start in starts]
-    events += [(record["time"], record["stage"]) for record in records if record["kind"] != "done"]
-    seconds = {1: 0.0, 2: 0.0}
-    for (before, _), (after, stage) in pairwise(sorted(events)):
-        if stage:
-            seconds[stage] += after - before
-    return seconds
 
 
 def is_trained(job: Job) -> bool:

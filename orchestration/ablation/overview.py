@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,14 +20,13 @@ from rich.text import Text
 
 from orchestration.ablation.outcome import Result
 from orchestration.ablation.plan import Job, Key
-from orchestration.ablation.run import Ablation, Options
+from orchestration.ablation.run import Ablation, Options, Watcher
 from orchestration.ablation.schedule import Schedule
 from orchestration.ablation.summary import planned_steps, summarise
 from orchestration.ablation.writing import cells_of, write_table
 from orchestration.cluster import Resources
 from orchestration.watch import MetricsTail, RunState, count
-
-Watch = Callable[[Schedule, list[Result]], None]
+from zoo.plugin_files import plugin_files
 
 
 @dataclass
@@ -53,7 +52,7 @@ class _Followed:
 
 
 @dataclass
-class Overview:
+class Overview(Watcher):
     """Follows a schedule and says what happens."""
 
     ablation: Ablation
@@ -65,11 +64,11 @@ class Overview:
 
     def watch(self, schedule: Schedule, ended: list[Result]) -> None:
         """Take in what is new and show it."""
-        for result in ended:
+        for number, result in enumerate(ended, len(schedule.results) - len(ended) + 1):
             followed = self.followed.pop(result.key, None)
             if followed is not None and result.is_done:
                 self.took[result.key] = time.monotonic() - followed.began
-            self._say(self._outcome(result, len(schedule.results)))
+            self.say(self._outcome(result, number))
         by_key = {job.key: job for job in schedule.jobs}
         for key in schedule.at_work:
             if key not in self.followed:
@@ -77,22 +76,23 @@ class Overview:
                 state = RunState(job.recipe, job.run, job.stages)
                 self.followed[key] = _Followed(job, state, MetricsTail(job.run))
                 if self.live is None:
-                    self._say(f"begins: {key}")
+                    self.say(f"begins: {key}")
         if self.live is not None:
             self.live.update(self._picture(schedule))
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Tell what happens."""
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def _outcome(self, result: Result, num_ended: int) -> str:
-        head = f"[{num_ended}/{len(self.ablation.jobs)}] {result.key}: "
+    def _outcome(self, result: Result, number: int) -> str:
+        head = f"[{number}/{len(self.ablation.jobs)}] {result.key}: "
         if not result.is_done:
             return f"{head}failed: {result.reason}"
         assert result.exact is not None
         assert result.within_one is not None
         return (
             f"{head}exact {result.exact:.1%}, ±1 class {result.within_one:.1%} "
-            f"({result.train_s / 60:.1f} min of training)"
+            f"({result.training.wall_s / 60:.1f} min of training)"
         )
 
     def _picture(self, schedule: Schedule) -> Group:
@@ -131,7 +131,7 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def overview(ablation: Ablation, console: Console) -> Iterator[Watch]:
+def overview(ablation: Ablation, console: Console) -> Iterator[Watcher]:
     """Show an ablation while it runs."""
     shown = Overview(ablation, console)
     done = sum(job.key in ablation.results for job in ablation.jobs)
@@ -139,11 +139,11 @@ def overview(ablation: Ablation, console: Console) -> Iterator[Watch]:
     line = f"{ablation.table.title}: {count(len(ablation.jobs), 'job')}{going_on}; {ablation.out}"
     console.print(line, highlight=False, markup=False, soft_wrap=True)
     if not console.is_terminal:
-        yield shown.watch
+        yield shown
         return
     with Live(console=console, refresh_per_second=4) as live:
         shown.live = live
-        yield shown.watch
+        yield shown
         live.update("")
 
 
@@ -163,7 +163,8 @@ def closing(ablation: Ablation) -> Group:
 
 def resume_command(out: Path, options: Options) -> str:
     """Return the command that goes on with an ablation in the same way."""
-    words: list[str] = ["zoo", "ablate", "--out", str(out), "--resume"]
+    words = ["zoo", *(word for file in plugin_files() for word in ("--plugin", str(file)))]
+    words += ["ablate", "--out", str(out), "--resume"]
     given, usual = options.resources, Resources()
     pairs = {
         "--jobs": (options.jobs, 1),

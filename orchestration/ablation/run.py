@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from orchestration.ablation.changes import refuse_difference
 from orchestration.ablation.lock import interruptible, locked
-from orchestration.ablation.outcome import Result, read_result, reason_in
+from orchestration.ablation.outcome import Result, read_result
 from orchestration.ablation.plan import Job, Key, check_manifests, choose, plan, share_out
-from orchestration.ablation.schedule import Schedule
+from orchestration.ablation.process import spawn
+from orchestration.ablation.schedule import Schedule, stop
 from orchestration.ablation.summary import as_json
 from orchestration.ablation.table import Table, read_table
 from orchestration.ablation.work import Workshop, remove_features
@@ -26,6 +24,7 @@ from zoo.errors import ConfigError, TrainingError
 
 TABLE, MAKE_LOG = "table.yaml", "make.txt"
 REFRESH_S = 0.25
+START_GAP_S = 8.0  # two Rays that start at the same moment may take the same ports
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,16 @@ class Options:
     seeds: int | None = None
     only: tuple[str, ...] = ()
     resources: Resources = field(default_factory=Resources)
+
+
+class Watcher:
+    """Is told how an ablation goes; this one keeps silent."""
+
+    def say(self, line: str) -> None:
+        """Tell what happens."""
+
+    def watch(self, schedule: Schedule, ended: list[Result]) -> None:
+        """Look at how far the jobs are, a few times per second, and at what has just ended."""
 
 
 @dataclass
@@ -110,12 +119,8 @@ def open_ablation(path: Path | None, out: Path, options: Options, *, resume: boo
     return Ablation(table, out, all_jobs, jobs, options, results)
 
 
-def run_ablation(ablation: Ablation, watch: Callable[[Schedule, list[Result]], None]) -> None:
+def run_ablation(ablation: Ablation, watcher: Watcher) -> None:
     """Make the data, run the jobs and write the table after every one.
-
-    Args:
-        ablation: what to run.
-        watch: is told a few times per second how far things are, and what has just ended.
 
     Raises:
         ZooError: if data cannot be made.
@@ -124,35 +129,34 @@ def run_ablation(ablation: Ablation, watch: Callable[[Schedule, list[Result]], N
     make_writable(ablation.out)
     with locked(ablation.out) as lock, interruptible():
         ablation.table.write(ablation.out / TABLE)
-        _make_data(ablation, lock.fileno())
+        _make_data(ablation, watcher, lock.fileno())
         options = ablation.options
         resources = share_out(options.resources, options.jobs)
         shop = Workshop(ablation.table.evaluate, resources, options.jobs, lock.fileno())
-        ended = {job.key for job in ablation.jobs} & set(ablation.results)
+        wanted = {job.key for job in ablation.jobs}
         schedule = Schedule(
             ablation.jobs,
             shop.start,
             options.jobs,
-            results={key: ablation.results[key] for key in ended},
+            gap_s=START_GAP_S,
+            results={key: found for key, found in ablation.results.items() if key in wanted},
         )
         ablation.write()
         try:
-            _work(ablation, schedule, watch)
+            _work(ablation, schedule, watcher)
         except BaseException:
-            schedule.stop()
+            stop(schedule.at_work.values())
             raise
 
 
-def _work(
-    ablation: Ablation, schedule: Schedule, watch: Callable[[Schedule, list[Result]], None]
-) -> None:
+def _work(ablation: Ablation, schedule: Schedule, watcher: Watcher) -> None:
     while True:
         ended = schedule.step()
         if ended:
             ablation.results |= {result.key: result for result in ended}
             ablation.write()
             _forget_features(ablation, schedule)
-        watch(schedule, ended)
+        watcher.watch(schedule, ended)
         if schedule.is_over:
             return
         time.sleep(REFRESH_S)
@@ -166,33 +170,28 @@ def _forget_features(ablation: Ablation, schedule: Schedule) -> None:
             remove_features(job)
 
 
-def _make_data(ablation: Ablation, lock: int) -> None:
+def _make_data(ablation: Ablation, watcher: Watcher, lock: int) -> None:
     """Make the manifests that are not there yet."""
-    for name in ablation.table.data:
-        chosen = ablation.table.data[name]
-        manifest = ablation.table.manifest_of(name, ablation.out)
-        used = any(job.key.data == name for job in ablation.jobs)
-        if chosen.make is None or manifest.exists() or not used:
+    table, out = ablation.table, ablation.out
+    used = {job.key.data for job in ablation.jobs}
+    for name in used:
+        make, manifest = table.data[name].make, table.manifest_of(name, out)
+        if make is None or manifest.exists():
             continue
-        log = ablation.out / MAKE_LOG
-        start = log.stat().st_size if log.exists() else 0
-        with log.open("ab") as stream:
-            code = subprocess.run(
-                [sys.executable, "-m", "zoo.cli", *shlex.split(chosen.make)],
-                cwd=ablation.out,
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                pass_fds=[lock],
-                check=False,
-            ).returncode
-        where = f"{ablation.table.path}: 'data.{name}.make'"
-        if code:
-            reason = reason_in(log, start) or f"ended with exit code {code}; see {log}"
-            raise TrainingError(f"{where}: {reason}")
+        watcher.say(f"making {name}: zoo {make}")
+        process = spawn(shlex.split(make), out / MAKE_LOG, lock, folder=out)
+        try:
+            while process.is_alive:
+                time.sleep(REFRESH_S)
+        except BaseException:
+            stop([process])
+            raise
+        where = f"{table.path}: 'data.{name}.make'"
+        if process.code:
+            raise TrainingError(f"{where}: {process.reason()}")
         if not manifest.exists():
-            raise TrainingError(f"{where} ended well, but made no {manifest}")
-    check_manifests(ablation.table, ablation.out, {job.key.data for job in ablation.jobs})
+            raise TrainingError(f"{where} ended well, but there is no {manifest}")
+    check_manifests(table, out, used)
 
 
 def run_table(
@@ -226,5 +225,5 @@ def run_table(
     options = Options(jobs, seeds, tuple(only), resources or Resources())
     given = None if path is None else Path(path)
     ablation = open_ablation(given, Path(out), options, resume=resume)
-    run_ablation(ablation, lambda _schedule, _ended: None)
+    run_ablation(ablation, Watcher())
     return ablation.as_json()

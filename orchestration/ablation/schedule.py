@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,11 +14,8 @@ from orchestration.ablation.plan import Job, Key
 PATIENCE_S = 60.0  # for a run to end after Ctrl-C
 
 
-class AtWork(Protocol):
-    """A job at work; see `orchestration.ablation.work.Working`."""
-
-    def poll(self) -> Result | None:
-        """Return the result once there is one."""
+class Stoppable(Protocol):
+    """Something that can be asked to end."""
 
     def interrupt(self) -> None:
         """Ask it to end."""
@@ -30,6 +28,13 @@ class AtWork(Protocol):
         """Whether it has not ended."""
 
 
+class AtWork(Stoppable, Protocol):
+    """A job at work; see `orchestration.ablation.work.Working`."""
+
+    def poll(self) -> Result | None:
+        """Return the result once there is one."""
+
+
 @dataclass
 class Schedule:
     """The jobs of an ablation and how far they are.
@@ -38,6 +43,7 @@ class Schedule:
         jobs: all, in order, each after the one it starts from.
         start: starts a job, given the result of the one whose towers it starts from.
         limit: jobs at work at a time.
+        gap_s: seconds between the starts of two jobs that are at work at the same time.
         results: of the jobs that have ended.
         at_work: the jobs that have begun.
     """
@@ -45,8 +51,10 @@ class Schedule:
     jobs: list[Job]
     start: Callable[[Job, Result | None], AtWork]
     limit: int = 1
+    gap_s: float = 0.0
     results: dict[Key, Result] = field(default_factory=dict)
     at_work: dict[Key, AtWork] = field(default_factory=dict)
+    last_start: float = -math.inf
 
     @property
     def waiting(self) -> list[Job]:
@@ -69,11 +77,13 @@ class Schedule:
         self.results |= {result.key: result for result in ended}
         ended += self._without_towers()
         for job in self.waiting:
-            if len(self.at_work) >= self.limit:
+            is_soon = bool(self.at_work) and time.monotonic() < self.last_start + self.gap_s
+            if len(self.at_work) >= self.limit or is_soon:
                 break
             source = None if job.source is None else self.results.get(job.source)
             if job.source is None or source is not None:
                 self.at_work[job.key] = self.start(job, source)
+                self.last_start = time.monotonic()
         return ended
 
     def _without_towers(self) -> list[Result]:
@@ -91,15 +101,16 @@ class Schedule:
         """Whether a job that has not ended starts from this one."""
         return any(job.source == key and job.key not in self.results for job in self.jobs)
 
-    def stop(self, patience_s: float = PATIENCE_S) -> None:
-        """Ask all jobs at work to end, and end them if they do not; again Ctrl-C ends them now."""
-        working: Collection[AtWork] = list(self.at_work.values())
+
+def stop(working: Iterable[Stoppable], patience_s: float = PATIENCE_S) -> None:
+    """Ask all to end, and end those that do not; a second Ctrl-C ends them at once."""
+    working = list(working)
+    waited_until = time.monotonic() + patience_s
+    try:
         for one in working:
             one.interrupt()
-        waited_until = time.monotonic() + patience_s
-        try:
-            while any(one.is_alive for one in working) and time.monotonic() < waited_until:
-                time.sleep(0.1)
-        finally:
-            for one in working:
-                one.kill()
+        while any(one.is_alive for one in working) and time.monotonic() < waited_until:
+            time.sleep(0.1)
+    finally:
+        for one in working:
+            one.kill()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from orchestration.ablation.cost import Cost
 from orchestration.ablation.outcome import Result
 from orchestration.ablation.plan import Job, Key
 from orchestration.ablation.table import Table
@@ -61,10 +62,15 @@ class Row:
     job: Job
 
     @property
-    def train_s(self) -> float | None:
-        """Mean wall clock of one training, towers of others counted in, seconds."""
-        seconds = [result.train_s for cell in self.cells.values() for result in cell.done]
-        return statistics.fmean(seconds) if seconds else None
+    def training(self) -> Cost | None:
+        """What one training takes, the mean over jobs; towers of others are counted in."""
+        costs = [result.training for cell in self.cells.values() for result in cell.done]
+        if not costs:
+            return None
+        return Cost(
+            wall_s=statistics.fmean(cost.wall_s for cost in costs),
+            cpu_s=statistics.fmean(cost.cpu_s for cost in costs),
+        )
 
     @property
     def is_sharing(self) -> bool:
@@ -122,7 +128,7 @@ def _row(row: Row) -> dict[str, Any]:
         "stages": list(job.stages),
         "steps": planned_steps(job),
         "parameters": job.parameters,
-        "train_s": row.train_s,
+        "training": None if row.training is None else row.training.model_dump(),
         "towers": None if job.source is None else job.source._asdict() | {"seed": "the same"},
         "data": {name: _cell(cell) for name, cell in row.cells.items()},
         "recipe": job.recipe.model_copy(update={"seed": 0}).model_dump(mode="json"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import Field, JsonValue, ValidationError, field_validator
 
+from orchestration.ablation.yaml_file import read_yaml
 from zoo.catalog import read_catalog
 from zoo.contracts import ComponentConfig, Positions
 from zoo.errors import ConfigError, suggest
@@ -171,7 +172,7 @@ def read_table(path: Path) -> Table:
     Raises:
         ConfigError: naming the file, the variant and the key that does not fit.
     """
-    file = _parse(_File, _read_yaml(path), path, "")
+    file = _parse(_File, read_yaml(path), path, "")
     folder = path.absolute().parent
     table = Table(
         path=path.absolute(),
@@ -195,37 +196,6 @@ def read_table(path: Path) -> Table:
 def slug(name: str) -> str:
     """Return the name of a folder for the name of a variant or data set."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unnamed"
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads YAML and refuses a key that is given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise ConfigError(f"'{key}' is given twice (line {key_node.start_mark.line + 1})")
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.load(path.read_text(), Loader=_Loader)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot read the table {path}: {reason}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path} is not a table of variants; it needs seeds, data and variants")
-    for key in ("data", "variants"):
-        if isinstance(raw.get(key), dict):
-            raw[key] = {str(name): value for name, value in raw[key].items()}
-    return raw
 
 
 def _parse(config_class: type[Config], raw: Any, path: Path, where: str) -> Config:

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from orchestration.ablation.outcome import (
@@ -20,10 +14,10 @@ from orchestration.ablation.outcome import (
     collect,
     failed,
     is_trained,
-    reason_in,
     write_result,
 )
 from orchestration.ablation.plan import Job
+from orchestration.ablation.process import Process, spawn
 from orchestration.ablation.table import EvaluateOptions
 from orchestration.cluster import Resources, count_cpus
 from orchestration.driver import RAY_FOLDER
@@ -32,7 +26,7 @@ from orchestration.run_folder import RECIPE, REQUEST
 from zoo.errors import TrainingError
 from zoo.training.run import CACHE_FOLDER, FEATURES_FOLDER
 
-INTERRUPTED = 130
+BROKE_OFF = "training broke off"  # what orchestration.driver says when it was not the input
 
 
 @dataclass(frozen=True)
@@ -54,28 +48,15 @@ class Workshop:
     def start(self, job: Job, source: Result | None) -> Working:
         """Start a job or go on with it."""
         job.folder.mkdir(parents=True, exist_ok=True)
-        working = Working(self, job, source)
-        working.advance()
-        return working
+        return Working(self, job, source, self.next_of(job))
 
-    def spawn(self, words: list[str], log: Path, threads: int = 0) -> subprocess.Popen[bytes]:
-        """Start a zoo command that writes into a log."""
-        command = [sys.executable, "-m", "orchestration.ablation.child", str(os.getpid()), *words]
-        environment = dict(os.environ)
-        if threads:
-            environment.setdefault("OMP_NUM_THREADS", str(threads))
-        with log.open("ab") as stream:
-            stream.write(f"\n$ {shlex.join(['zoo', *words])}\n".encode())
-            stream.flush()
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                pass_fds=[] if self.lock is None else [self.lock],
-                start_new_session=True,  # Ctrl-C reaches us alone, and we pass it on
-            )
+    def next_of(self, job: Job) -> Process:
+        """Start what is next: training, or the evaluation of a run that has ended."""
+        log = job.folder / LOG
+        if not is_trained(job):
+            return spawn(train_words(job, self.resources), log, self.lock)
+        threads = max(1, count_cpus() // self.jobs) if self.jobs > 1 else 0
+        return spawn(evaluate_words(job, self), log, self.lock, threads=threads)
 
 
 @dataclass
@@ -85,21 +66,22 @@ class Working:
     shop: Workshop
     job: Job
     source: Result | None
-    process: subprocess.Popen[bytes] | None = None
-    phase: str = ""
-    started: float = field(default_factory=time.monotonic)
-    log_start: int = 0
+    process: Process
+    has_broken_off: bool = False
 
     def poll(self) -> Result | None:
         """Return the result once there is one; go on to the evaluation when training has ended."""
-        assert self.process is not None
-        code = self.process.poll()
+        code = self.process.code
         if code is None:
             return None
+        if code and self._may_go_on(code):
+            self.has_broken_off = True
+            self.process = self.shop.next_of(self.job)
+            return None
         if code:
-            return self._end(failed(self.job, self._reason(code)))
-        if self.phase == "train":
-            self.advance()
+            return self._end(failed(self.job, self.process.reason()))
+        if self.process.command == "train":
+            self.process = self.shop.next_of(self.job)
             return None
         try:
             result = collect(self.job, self.source)
@@ -108,41 +90,24 @@ class Working:
         self._tidy()
         return self._end(result)
 
-    def advance(self) -> None:
-        """Start what is next: training, or the evaluation of a run that has ended."""
-        log = self.job.folder / LOG
-        self.log_start = log.stat().st_size if log.exists() else 0
-        threads = 0
-        if is_trained(self.job):
-            self.phase, words = "evaluate", evaluate_words(self.job, self.shop)
-            threads = max(1, count_cpus() // self.shop.jobs) if self.shop.jobs > 1 else 0
-        else:
-            self.phase, words = "train", train_words(self.job, self.shop.resources)
-        self.process = self.shop.spawn(words, log, threads)
-
     def interrupt(self) -> None:
         """Ask the process to end; what it has done so far stays."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+        self.process.interrupt()
 
     def kill(self) -> None:
         """End the process and all that it started."""
-        if self.process is not None and self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        self.process.kill()
 
     @property
     def is_alive(self) -> bool:
         """Whether the process has not ended."""
-        return self.process is not None and self.process.poll() is None
+        return self.process.is_alive
 
-    def _reason(self, code: int) -> str:
-        log = self.job.folder / LOG
-        told = reason_in(log, self.log_start)
-        if told:
-            return told
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return f"zoo {self.phase} ended with {how}; see {log}"
+    def _may_go_on(self, code: int) -> bool:
+        """Whether a training broke off, for the first time, for another reason than its input."""
+        if self.has_broken_off or self.process.command != "train":
+            return False
+        return code < 0 or self.process.reason().startswith(BROKE_OFF)
 
     def _end(self, result: Result) -> Result:
         write_result(self.job, result)

@@ -17,9 +17,10 @@ MARKDOWN, CSV, JSON, PICTURE = "table.md", "table.csv", "table.json", "table.png
 MISSING, FAILED, NONE = "..", "failed", "–"
 SHARED = "†"
 _COLUMNS = (
-    *("data", "variant", "seed", "status", "exact", "within_one", "mean_abs_error_s", "train_s"),
-    *("stage1_s", "stage2_s", "towers_s", "stage1_steps", "stage2_steps", "parameters", "reason"),
+    *("data", "variant", "seed", "status", "exact", "within_one", "mean_abs_error_s"),
+    *("stage1_steps", "stage2_steps", "parameters", "num_clips", "rounds", "reason"),
 )
+_COSTS = ("training", "stage1", "stage2", "towers")
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -48,16 +49,14 @@ def as_csv(jobs: list[Job], results: Mapping[Key, Result]) -> str:
     """Return a row for every job that has ended."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for job in jobs:
-        if job.key in results:
-            values = {**results[job.key].model_dump(), "train_s": results[job.key].train_s}
-            writer.writerow([_number(values[column]) for column in _COLUMNS])
+    costs = [f"{part}_{clock}" for part in _COSTS for clock in ("wall_s", "cpu_s")]
+    writer.writerow([*_COLUMNS, *costs])
+    for result in (results[job.key] for job in jobs if job.key in results):
+        spent = [getattr(result, part) for part in _COSTS]
+        values = [getattr(result, column) for column in _COLUMNS]
+        values += [value for cost in spent for value in (cost.wall_s, cost.cpu_s)]
+        writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in values])
     return stream.getvalue()
-
-
-def _number(value: object) -> object:
-    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def markdown(table: Table, jobs: list[Job], results: Mapping[Key, Result]) -> str:
@@ -101,7 +100,7 @@ def cells_of(table: Table, rows: list[Row], jobs: list[Job]) -> tuple[list[str],
     header = ["variant"]
     for data in table.data:
         header += [f"{data}: exact", f"{data}: ±1 class"]
-    header += ["steps", "minutes", "parameters"]
+    header += ["steps", "minutes", "core-minutes", "parameters"]
     if has_paper:
         header += ["paper: exact", "paper: ±1 class"]
     notes = _note_numbers(table)
@@ -112,7 +111,7 @@ def cells_of(table: Table, rows: list[Row], jobs: list[Job]) -> tuple[list[str],
         for data in table.data:
             cell = row.cells.get(data)
             line += [score_cell(cell, score) for score in ("exact", "within_one")]
-        line += [_steps(row.job), _minutes(row), f"{row.job.parameters:,}"]
+        line += [_steps(row.job), *_minutes(row), f"{row.job.parameters:,}"]
         if has_paper:
             paper = table.variants[row.variant].paper or PaperScores()
             line += [_percent(paper.exact), _percent(paper.within_one)]
@@ -148,10 +147,11 @@ def _steps(job: Job) -> str:
     return f"{SHARED} + {text}" if job.source is not None else text
 
 
-def _minutes(row: Row) -> str:
-    if row.train_s is None:
-        return MISSING
-    return f"{row.train_s / 60:.1f}{' ' + SHARED if row.is_sharing else ''}"
+def _minutes(row: Row) -> list[str]:
+    if row.training is None:
+        return [MISSING, MISSING]
+    mark = f" {SHARED}" if row.is_sharing else ""
+    return [f"{s / 60:.1f}{mark}" for s in (row.training.wall_s, row.training.cpu_s)]
 
 
 def _percent(share: float | None) -> str:
@@ -168,22 +168,23 @@ def _footnotes(table: Table, rows: list[Row]) -> list[str]:
         f"{str(number).translate(_SUPERSCRIPTS)} {table.variants[name].note}"
         for name, number in _note_numbers(table).items()
     ]
+    starts: dict[str, list[str]] = {}
     for row in rows:
-        if row.job.source is not None:
-            other = row.job.source.data
-            is_other = other not in row.cells or (len({*row.cells}) > 1 and _fixed_data(table, row))
-            where = f" on {other}" if is_other else ""
-            lines.append(
-                f"{SHARED} {row.variant}: starts from the towers of {row.job.source.variant}"
-                f"{where}, whose training is counted in its minutes."
-            )
-    lines.append("Steps: stage I + stage II. Minutes: wall clock of one training, mean over jobs.")
+        towers = table.variants[row.variant].towers
+        if towers is not None:
+            where = "" if towers.data is None else f" on {towers.data}"
+            starts.setdefault(f"{towers.variant}{where}", []).append(row.variant)
+    for source, names in starts.items():
+        verb = "starts" if len(names) == 1 else "start"
+        lines.append(
+            f"{SHARED} {'; '.join(names)}: {verb} from the towers of {source}, whose training is "
+            "counted in."
+        )
+    lines.append(
+        "Steps: stage I + stage II. Minutes (wall clock) and core-minutes (processor time) of one "
+        "training, means over jobs."
+    )
     return lines
-
-
-def _fixed_data(table: Table, row: Row) -> bool:
-    towers = table.variants[row.variant].towers
-    return towers is not None and towers.data is not None
 
 
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:

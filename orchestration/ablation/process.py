@@ -1,0 +1,94 @@
+"""A zoo command as a process: its output in a log, nothing of it left behind."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestration.ablation.outcome import reason_in
+from zoo.plugin_files import PLUGIN_FILES_VARIABLE, plugin_files
+
+
+@dataclass
+class Process:
+    """A command at work.
+
+    Attributes:
+        command: its verb.
+        log: file that it writes into.
+        log_start: byte at which what it writes begins.
+        popen: the process.
+    """
+
+    command: str
+    log: Path
+    log_start: int
+    popen: subprocess.Popen[bytes]
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not ended."""
+        return self.popen.poll() is None
+
+    @property
+    def code(self) -> int | None:
+        """The exit code, negative for a signal; None while it is alive."""
+        return self.popen.poll()
+
+    def interrupt(self) -> None:
+        """Ask it to end, as Ctrl-C does; what it has done so far stays."""
+        if self.is_alive:
+            self.popen.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End it and all that it started."""
+        if self.is_alive:
+            os.killpg(self.popen.pid, signal.SIGKILL)
+            self.popen.wait()
+
+    def reason(self) -> str:
+        """Say why it failed: its last error, or how it ended."""
+        told = reason_in(self.log, self.log_start)
+        if told:
+            return told
+        code = self.code or 0
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return f"zoo {self.command} ended with {how}; see {self.log}"
+
+
+def spawn(
+    words: list[str], log: Path, lock: int | None, *, threads: int = 0, folder: Path | None = None
+) -> Process:
+    """Start a zoo command, which ends when this process does.
+
+    Args:
+        words: its command line.
+        log: file to append to.
+        lock: descriptor to keep open in it.
+        threads: of its arithmetic, unless the environment says otherwise; 0 is all.
+        folder: to run in.
+    """
+    environment = dict(os.environ)
+    environment[PLUGIN_FILES_VARIABLE] = os.pathsep.join(str(p.absolute()) for p in plugin_files())
+    if threads:
+        environment.setdefault("OMP_NUM_THREADS", str(threads))
+    with log.open("ab") as stream:
+        start = stream.tell()
+        stream.write(f"\n$ {shlex.join(['zoo', *words])}\n".encode())
+        stream.flush()
+        popen = subprocess.Popen(
+            [sys.executable, "-m", "orchestration.ablation.child", str(os.getpid()), *words],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            pass_fds=[] if lock is None else [lock],
+            start_new_session=True,  # Ctrl-C reaches us alone, and we pass it on
+        )
+    return Process(words[0], log, start, popen)
