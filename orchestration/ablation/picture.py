@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NAME_WIDTH, LINE = 36, 0.17  # letters of a name on a line; height of a line of text, inches
-HEIGHT = 0.34  # of a bar, rows
+HEIGHT, LABEL = 0.34, 9  # of a bar, rows; width of the number beside it, percent
 BARS = (("exact", -0.18, VALID, "exact"), ("within_one", 0.18, TRAIN, "±1 class"))
 DASHES = {"exact": (0, (4, 2)), "within_one": (0, (1, 1.5))}
 
@@ -37,7 +37,9 @@ def draw_table(table: Table, jobs: list[Job], results: Mapping[Key, Result], pat
             for score, dashes in DASHES.items():
                 axis.axvline(100 * guess[score], color=CHANCE, linewidth=1, linestyle=dashes)
         for place, row in enumerate(rows):
-            _draw_row(axis, place, row.cells.get(data), table.variants[row.variant].paper)
+            paper = table.variants[row.variant].paper
+            is_apart = paper is not None and paper.data not in {None, data}
+            _draw_row(axis, place, row.cells.get(data), None if is_apart else paper)
         _tidy(axis, rows, data)
     axes[0, 0].set_yticklabels(names, fontsize=8.5)
     _add_legend(figure, axes[0, 0], table)
@@ -65,9 +67,12 @@ def _draw_row(axis: Axes, place: int, cell: Cell | None, paper: PaperScores | No
             markeredgewidth=0.6,
             zorder=3,
         )
+        end = max(values)
+        if published is not None and 0 < 100 * published - end < LABEL:
+            end = 100 * published
         axis.annotate(
             f"{100 * mean:.1f}",
-            (max(values), place + shift),
+            (end, place + shift),
             xytext=(5, 0),
             textcoords="offset points",
             va="center",

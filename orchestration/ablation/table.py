@@ -80,6 +80,7 @@ class PaperScores(ComponentConfig):
 
     exact: float | None = Field(None, ge=0, le=1)
     within_one: float | None = Field(None, ge=0, le=1)
+    data: str | None = Field(None, description="the only data set beside which to draw them")
 
 
 class Variant(TrainOptions):
@@ -256,6 +257,10 @@ def _check(table: Table, path: Path) -> None:
                 )
         if variant.data == ():
             raise ConfigError(f"{where}.data' is empty; leave it out to take all")
+        beside = None if variant.paper is None else variant.paper.data
+        if beside is not None and beside not in table.data:
+            known = suggest(beside, table.data)
+            raise ConfigError(f"{where}.paper.data': there is no data set '{beside}'{known}")
         if variant.towers is not None:
             _check_towers(table, name, variant.towers, where)
 

@@ -90,7 +90,10 @@ def _opening(table: Table, jobs: list[Job], results: Mapping[Key, Result]) -> st
             clips, rounds = scored.pop()
             text += f" {data}: {clips} clips x {rounds} offsets."
     if len(results) < len(jobs):
-        text += f" {len(results)} of {len(jobs)} jobs have ended; (1 of 3): one seed of three."
+        text += (
+            f" {len(results)} of {len(jobs)} jobs have ended: {MISSING} is not known yet, (1 of 3) "
+            "is the mean of one seed of three."
+        )
     return text
 
 

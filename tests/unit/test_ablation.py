@@ -15,6 +15,7 @@ from orchestration.ablation.cost import Cost, Start, count_costs
 from orchestration.ablation.lock import locked
 from orchestration.ablation.outcome import Result, failed, reason_in, write_result
 from orchestration.ablation.plan import Job, Key, choose, plan, share_out
+from orchestration.ablation.process import spawn
 from orchestration.ablation.run import Options, Watcher, open_ablation, run_ablation
 from orchestration.ablation.schedule import Schedule, stop
 from orchestration.ablation.summary import summarise
@@ -57,6 +58,19 @@ def read(tmp_path: Path, **changes: Any) -> Table:
 
 def jobs_of(tmp_path: Path, **changes: Any) -> list[Job]:
     return plan(read(tmp_path, **changes), tmp_path / "out", Resources())
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Table, list[Job]]:
+    """The table of `given` and its jobs."""
+    folder = tmp_path_factory.mktemp("planned")
+    table = read(folder)
+    return table, plan(table, folder / "out", Resources())
+
+
+@pytest.fixture
+def jobs(planned: tuple[Table, list[Job]]) -> list[Job]:
+    return planned[1]
 
 
 def result_of(job: Job, exact: float = 0.5) -> Result:
@@ -111,17 +125,23 @@ def test_a_variant_is_put_over_the_base_and_settings_merge_key_by_key(tmp_path: 
 
 def test_a_variant_takes_over_the_extractor_of_its_towers(tmp_path: Path) -> None:
     variants = {
-        "a": {"extractor": "resnet18_s3d"},
+        "a": {"extractor": "resnet18_s3d", "preset": "paper"},
         "b": {"towers": "a", "head": "sync"},
         "c": {"towers": {"variant": "b", "data": "many"}, "stage": "all", "data": ["few"]},
     }
-    jobs = {job.key: job for job in jobs_of(tmp_path, variants=variants)}
+    table = read(tmp_path, variants=variants)
     for name in "bc":
-        model = jobs[Key("few", name, 1)].recipe.model
-        assert model.vision.extractor.name == "s3d", name
-    assert jobs[Key("few", "c", 1)].source == Key("many", "b", 1)
-    assert jobs[Key("few", "c", 1)].stages == (1, 2)
-    assert Key("many", "c", 1) not in jobs
+        options = table.options_of(name)
+        assert (options.extractor, options.preset) == ("resnet18_s3d", "paper"), name
+    assert table.options_of("c").stage == "all"
+
+
+def test_towers_may_come_from_another_data_set(tmp_path: Path) -> None:
+    from_many = {"towers": {"variant": "a", "data": "many"}, "stage": "all", "data": ["few"]}
+    jobs = {job.key: job for job in jobs_of(tmp_path, variants={"a": {}, "b": from_many})}
+    assert jobs[Key("few", "b", 1)].source == Key("many", "a", 1)
+    assert jobs[Key("few", "b", 1)].stages == (1, 2)
+    assert Key("many", "b", 1) not in jobs
 
 
 @pytest.mark.parametrize(
@@ -185,8 +205,7 @@ def test_a_missing_manifest_without_a_way_to_make_it_is_named(
 # --- the plan ---
 
 
-def test_jobs_come_seed_by_seed_and_after_their_towers(tmp_path: Path) -> None:
-    jobs = jobs_of(tmp_path)
+def test_jobs_come_seed_by_seed_and_after_their_towers(jobs: list[Job]) -> None:
     assert [job.key.seed for job in jobs] == [1] * 4 + [2] * 4
     place = {job.key: number for number, job in enumerate(jobs)}
     for job in jobs:
@@ -194,7 +213,7 @@ def test_jobs_come_seed_by_seed_and_after_their_towers(tmp_path: Path) -> None:
         assert job.source is None or place[job.source] < place[job.key]
     second = next(job for job in jobs if job.key.variant == SECOND)
     assert second.stages == (2,)
-    assert second.request.init == (str(tmp_path / "out/runs/few/avclip-correlation/seed-1/run"),)
+    assert second.request.init == (str(jobs[0].run),)
     assert second.parameters > 100_000
 
 
@@ -206,8 +225,10 @@ def test_towers_that_stage_2_trained_are_taken_as_stage_1_left_them(tmp_path: Pa
     assert start[0].endswith("/few/a/seed-1/run/stage1")
 
 
-def test_only_some_variants_and_seeds_bring_what_they_start_from(tmp_path: Path) -> None:
-    table, jobs = read(tmp_path), jobs_of(tmp_path)
+def test_only_some_variants_and_seeds_bring_what_they_start_from(
+    planned: tuple[Table, list[Job]],
+) -> None:
+    table, jobs = planned
     chosen = choose(jobs, table, 1, (SECOND,))
     assert chosen == {Key(data, name, 1) for data in ("few", "many") for name in (FIRST, SECOND)}
     assert len(choose(jobs, table, None, (FIRST,))) == 4
@@ -260,8 +281,7 @@ def drive(schedule: Schedule) -> list[Key]:
     return begun
 
 
-def test_a_job_waits_for_its_towers_and_others_do_not(tmp_path: Path) -> None:
-    jobs = jobs_of(tmp_path)
+def test_a_job_waits_for_its_towers_and_others_do_not(jobs: list[Job]) -> None:
     sources: dict[Key, Result | None] = {}
 
     def start(job: Job, source: Result | None) -> Fake:
@@ -277,8 +297,7 @@ def test_a_job_waits_for_its_towers_and_others_do_not(tmp_path: Path) -> None:
         assert (None if found is None else found.key) == job.source
 
 
-def test_a_failure_takes_only_what_starts_from_it_along(tmp_path: Path) -> None:
-    jobs = jobs_of(tmp_path)
+def test_a_failure_takes_only_what_starts_from_it_along(jobs: list[Job]) -> None:
     bad = Key("few", FIRST, 1)
     schedule = Schedule(
         jobs, lambda job, _: Fake(job, lambda j: failed(j, "x") if j.key == bad else result_of(j))
@@ -291,9 +310,8 @@ def test_a_failure_takes_only_what_starts_from_it_along(tmp_path: Path) -> None:
 
 
 def test_features_are_needed_while_a_job_that_starts_from_them_has_not_ended(
-    tmp_path: Path,
+    jobs: list[Job],
 ) -> None:
-    jobs = jobs_of(tmp_path)
     schedule = Schedule(jobs, lambda job, _: Fake(job, result_of))
     source = Key("few", FIRST, 1)
     assert schedule.is_needed(source)
@@ -301,8 +319,8 @@ def test_features_are_needed_while_a_job_that_starts_from_them_has_not_ended(
     assert not schedule.is_needed(source)
 
 
-def test_what_does_not_heed_ctrl_c_is_killed(tmp_path: Path) -> None:
-    job = jobs_of(tmp_path)[0]
+def test_what_does_not_heed_ctrl_c_is_killed(jobs: list[Job]) -> None:
+    job = jobs[0]
     meek, deaf = Fake(job, result_of), Fake(job, result_of, heeds=False)
     stop([meek, deaf], patience_s=0.2)
     assert deaf.told == ["interrupt", "kill"]
@@ -316,6 +334,16 @@ def test_only_one_ablation_works_in_a_folder(tmp_path: Path) -> None:
         pass
     with locked(tmp_path):
         pass
+
+
+def test_a_command_leaves_its_words_and_its_end_in_a_log(tmp_path: Path) -> None:
+    working = spawn(["evaluate", "no-such-model"], tmp_path / "log.txt", None, folder=tmp_path)
+    assert working.popen.wait() == 2
+    assert "Missing option '--data'" in (tmp_path / "log.txt").read_text()
+    assert working.reason() == f"zoo evaluate ended with exit code 2; see {tmp_path / 'log.txt'}"
+    working = spawn(["info", "no-such-model"], tmp_path / "log.txt", None)
+    assert working.popen.wait() == 2
+    assert "no-such-model" in working.reason()
 
 
 # --- its end ---
@@ -344,6 +372,7 @@ def run_with(
 
     monkeypatch.setattr("orchestration.ablation.work.Workshop.start", start)
     monkeypatch.setattr("orchestration.ablation.run._make_data", lambda *_: None)
+    monkeypatch.setattr("orchestration.ablation.picture.draw_table", lambda *_: out / "table.png")
     monkeypatch.setattr("orchestration.ablation.run.REFRESH_S", 0.0)
     ablation = open_ablation(path, out, Options(**options), resume=(out / "table.yaml").exists())
     run_ablation(ablation, Watcher())
@@ -417,8 +446,10 @@ def test_the_same_table_written_otherwise_is_the_same(tmp_path: Path) -> None:
     refuse_difference(read(tmp_path), new, tmp_path / "out")
 
 
-def test_the_page_shows_mean_and_spread_and_what_is_missing(tmp_path: Path) -> None:
-    table, jobs = read(tmp_path), jobs_of(tmp_path)
+def test_the_page_shows_mean_and_spread_and_what_is_missing(
+    planned: tuple[Table, list[Job]],
+) -> None:
+    table, jobs = planned
     results = {
         job.key: result_of(job, 0.4 if job.key.seed == 1 else 0.5)
         for job in jobs
@@ -446,8 +477,8 @@ def test_a_single_seed_says_that_it_knows_no_spread(tmp_path: Path) -> None:
     assert "±" not in page.split("| --- |")[1].split("chance")[0]
 
 
-def test_all_files_are_written_and_agree(tmp_path: Path) -> None:
-    table, jobs = read(tmp_path), jobs_of(tmp_path)
+def test_all_files_are_written_and_agree(planned: tuple[Table, list[Job]], tmp_path: Path) -> None:
+    table, jobs = planned
     results = {job.key: result_of(job, job.key.seed / 4) for job in jobs}
     files = write_table(table, jobs, results, tmp_path)
     assert [file.name for file in files] == ["table.md", "table.csv", "table.json", "table.png"]
