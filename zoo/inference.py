@@ -13,7 +13,7 @@ from torch import Tensor
 
 from zoo.catalog import resolve
 from zoo.data.clips import ClipReader, whole_frames_s
-from zoo.data.frontend import crop_square, cut_audio, cut_frames
+from zoo.data.frontend import crop_square, cut_audio, cut_frames, segments_at_once
 from zoo.device import find_device
 from zoo.errors import ConfigError, MediaError
 from zoo.folder import load_model
@@ -145,9 +145,10 @@ class Predictor:
         """Encode all segments of a clip, each ``step_s`` after the last, ``(M, T, D)``."""
         layout = self.model.config.layout
         total = count_steps(length_s, layout.segment_s, layout.step_s)
+        block = min(BLOCK_SEGMENTS, segments_at_once(self.reader.vision, layout.segment_s))
         audio, vision = [], []
-        for first in range(0, total, BLOCK_SEGMENTS):
-            starts = [i * layout.step_s for i in range(min(BLOCK_SEGMENTS, total - first))]
+        for first in range(0, total, block):
+            starts = [i * layout.step_s for i in range(min(block, total - first))]
             start_s = round(first * layout.step_s, 6)
             block_s = round(starts[-1] + layout.segment_s, 6)
             samples = self.reader.read_audio(path, start_s, block_s)

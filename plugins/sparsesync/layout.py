@@ -59,7 +59,7 @@ def _sizes_in(kind: Kind, shapes: Shapes) -> Sizes:
     rows = last("transformer.vis_pos_emb.height_embed.weight", 0, published.pixels // _PLACE)
     sizes = replace(
         published,
-        dim=last("transformer.off_head.weight", 1, published.dim),
+        dim=_width(shapes) or published.dim,
         vision_width=last("vfeat_extractor.base.0.conv_s.weight", 0, published.vision_width),
         pixels=rows * _PLACE,
         depth=_count(shapes, f"{whole}blocks."),
@@ -71,6 +71,12 @@ def _sizes_in(kind: Kind, shapes: Shapes) -> Sizes:
         selectors=last("transformer.v_selector.selectors", 0, published.selectors),
         selector_depth=_count(shapes, "transformer.v_selector.blocks."),
     )
+
+
+def _width(shapes: Shapes) -> int:
+    """Return the commonest length of a vector of the head: those of norms have the width."""
+    lengths = [s[0] for n, s in shapes.items() if n.startswith("transformer.") and len(s) == 1]
+    return max(set(lengths), key=lengths.count, default=0)
 
 
 def _count(shapes: Shapes, prefix: str) -> int:

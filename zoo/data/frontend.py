@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import numpy as np
@@ -15,6 +16,12 @@ from zoo.contracts import AudioFrontend, Frames, LogMel, Spectrogram
 from zoo.timeline import to_frames, to_samples
 
 LOG_FLOOR = 1e-6
+MOST_NUMBERS = 1 << 27  # of the segments held at a time: 0.5 GB
+
+
+def segments_at_once(frontend: AudioFrontend | Frames, segment_s: float) -> int:
+    """Return how many segments to hold at a time: 55 of 0.64 s and 224 pixels, 7 of 5 s."""
+    return max(1, MOST_NUMBERS // math.prod(frontend.segment_shape(segment_s)))
 
 
 def cut_audio(

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from zoo.contracts import ComponentConfig
 from zoo.data.clips import ClipReader, whole_frames_s
-from zoo.data.frontend import crop_square, cut_audio, cut_frames
+from zoo.data.frontend import crop_square, cut_audio, cut_frames, segments_at_once
 from zoo.data.manifest import Clip
 from zoo.errors import MediaError, TrainingError
 from zoo.model import SyncModel, Tower
@@ -126,13 +126,27 @@ def encode_clip(
     starts_v = _lattice(length_s, config.segment_s, config.vision_hop_s)
     if not starts_a or not starts_v:
         raise MediaError(f"{clip.path} is shorter than one segment of {config.segment_s:g} s")
-    audio = cut_audio(samples, starts_a, config.segment_s, reader.audio)
-    vision = cut_frames(frames, starts_v, config.segment_s, reader.vision)
-    return _encode(model.audio, audio, device), _encode(model.vision, vision, device)
+
+    def cut_a(starts_s: list[float]) -> Tensor:
+        return cut_audio(samples, starts_s, config.segment_s, reader.audio)
+
+    def cut_v(starts_s: list[float]) -> Tensor:
+        return cut_frames(frames, starts_s, config.segment_s, reader.vision)
+
+    audio = _encode(model.audio, starts_a, cut_a, device)
+    return audio, _encode(model.vision, starts_v, cut_v, device)
 
 
-def _encode(tower: Tower, segments: Tensor, device: torch.device) -> Tensor:
-    return tower.encode(segments.to(device)).float().cpu()
+def _encode(
+    tower: Tower,
+    starts_s: list[float],
+    cut: Callable[[list[float]], Tensor],
+    device: torch.device,
+) -> Tensor:
+    """Encode a clip's segments in bounded memory."""
+    block = segments_at_once(tower.frontend, tower.segment_s)
+    parts = [starts_s[i : i + block] for i in range(0, len(starts_s), block)]
+    return torch.cat([tower.encode(cut(part).to(device)).float().cpu() for part in parts])
 
 
 def _lattice(length_s: float, segment_s: float, hop_s: float) -> list[float]:

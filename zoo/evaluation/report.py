@@ -50,10 +50,10 @@ def evaluate_manifest(request: Request, progress: Progress | None = None) -> dic
     """
     protocol = find_protocol(request.protocol)
     is_fixed = protocol.is_fixed or request.offsets is not None
-    features = choose_features(request, is_fixed)
     device = find_device(request.device)
     folder = resolve(request.model)
     model = load_model(folder).to(device)
+    features = choose_features(request, model, is_fixed)
     if model.head is None:
         raise ConfigError(f"'{request.model}' has no head yet: train stage 2 before evaluating")
     trusted = None if request.trust is None else load_model(resolve(request.trust)).to(device)

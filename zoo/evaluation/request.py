@@ -31,7 +31,8 @@ class Request:
         audio_shift_s: shift of the audio in the published reader, seconds.
         trust: a synchronizability model that says which draws to trust.
         features: ``store`` encodes every clip once on the lattice of offsets, ``online`` decodes
-            and encodes every draw, ``auto`` takes the store for random draws.
+            and encodes every draw, ``auto`` takes the store for random draws whose crops have
+            several segments.
         with_controls: also score with the audio of another clip, and with either stream blank.
         device: where to compute.
     """
@@ -72,8 +73,12 @@ class Request:
         return find_fixed(clips, offsets, self.offsets_name)
 
 
-def choose_features(request: Request, is_fixed: bool) -> Literal["store", "online"]:
+def choose_features(
+    request: Request, model: SyncModel, is_fixed: bool
+) -> Literal["store", "online"]:
     """Choose how clips are encoded.
+
+    A store pays where crops share segments; a crop that is one segment shares nothing.
 
     Raises:
         ConfigError: if the options contradict each other.
@@ -89,7 +94,8 @@ def choose_features(request: Request, is_fixed: bool) -> Literal["store", "onlin
         )
     reason = "the published reading" if request.as_published else "a list of fixed offsets"
     if request.features == "auto":
-        return "online" if is_fixed or request.as_published else "store"
+        is_shared = model.config.layout.num_segments > 1
+        return "online" if is_fixed or request.as_published or not is_shared else "store"
     if request.features == "store" and (is_fixed or request.as_published):
         raise ConfigError(
             f"{reason} cuts off the lattice of the feature store: leave out --features store"
