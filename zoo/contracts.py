@@ -184,7 +184,8 @@ class WeightsFormat:
 
     ``read(tensors, config, positions)`` returns the state dict of the extractor that ``config``
     builds, and raises ModelError if the tensors do not fit it.  ``names(tensor)`` says under which
-    names the layout keeps a tensor of the extractor; several are stacked along the first axis.
+    names the layout keeps a tensor of the extractor; several are stacked along the first axis, none
+    is one that it lacks, which ``read`` fills in.
     """
 
     name: str

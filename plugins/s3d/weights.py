@@ -17,8 +17,8 @@ COUNTER = "num_batches_tracked"  # of the norms; their fixed momentum does not n
 
 
 def names(tensor: str) -> tuple[str, ...]:
-    """Return their name of one of our tensors: it is the same."""
-    return (tensor,)
+    """Return their name of one of our tensors: it is the same; theirs has no bridge."""
+    return () if tensor.startswith("bridge.") else (tensor,)
 
 
 def recognises(found: Collection[str]) -> bool:

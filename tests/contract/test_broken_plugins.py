@@ -1,17 +1,20 @@
 """Every kind of defect in a plugin is one sentence that names the component and the defect."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import zoo
+from plugins.synchformer.layout import Sizes, build_config
 from zoo import testing
 from zoo.errors import PluginError
 from zoo.hooks import add_plugin_file, registry
-from zoo.model import Component, Tower, TowerConfig
+from zoo.model import Component, SyncModel, Tower, TowerConfig
 
 EXTRACTOR = '''
 from pydantic import Field
@@ -116,6 +119,19 @@ DEFECTS: dict[str, tuple[str, str, str]] = {
         "no gradient reaches 'extra.weight' of Net; use it, or freeze it",
     ),
     "detached": (RETURN, "return x.detach()\n", "does not depend on any trainable parameter"),
+    "order of steps": (
+        RETURN,
+        "return self.linear(segments.tensor_split(2, 2)[0].mean(2))[:, None, None].expand(x.shape)"
+        " * torch.tensor([[[1.0]], [[0.0]]]).to(x)"
+        " + self.linear(segments[:, :, -8:].mean(2))[:, None, None] * torch.tensor([[[1.0]], "
+        "[[0.1]]]).to(x)\n",
+        "the end of a segment changes its first time step more than its last",
+    ),
+    "mixed precision": (
+        RETURN,
+        "return torch.lerp(x, torch.zeros_like(x, dtype=self.linear.weight.dtype), 0.5)\n",
+        "forward under bf16 autocast, as with precision=bf16 fails: RuntimeError",
+    ),
     "no buffer": (
         RETURN,
         "self.s = getattr(self, 's', torch.rand(1)); return x * self.s.to(x)\n",
@@ -218,12 +234,31 @@ class Max(zoo.Aggregator):
         return features.mean() if self.part == "shape" else features.amax(2)
 
 
+class Backwards(zoo.Aggregator):
+    """Gives the last time step first."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.mean(2).flip(1)
+
+
 class FixedHead(zoo.Head):
     """Reads 14 segments, whatever it was told."""
 
     def __init__(self, given: zoo.HeadInput, classes: int) -> None:
         super().__init__()
         self.linear = nn.Linear(14 * given.audio.steps, classes)
+
+    def forward(self, audio: Tensor, vision: Tensor) -> Tensor:
+        return self.linear(audio.mean(2))
+
+
+class TimeHead(zoo.Head):
+    """Forgets that there may be several tokens per time step."""
+
+    def __init__(self, given: zoo.HeadInput) -> None:
+        super().__init__()
+        length = given.layout.num_segments * given.audio.steps
+        self.linear = nn.Linear(length, given.grid.num_classes)
 
     def forward(self, audio: Tensor, vision: Tensor) -> Tensor:
         return self.linear(audio.mean(2))
@@ -256,9 +291,19 @@ class Silent(zoo.DatasetAdapter):
     [
         ("aggregators", lambda config, given: Max("shape"), "T=6, P=12, D=64: forward: declared"),
         ("aggregators", lambda config, given: nn.Identity(), "must inherit zoo.Aggregator"),
+        (
+            "aggregators",
+            lambda config, given: Backwards(),
+            "a change of time step 0 changes the tokens of step 5 most; give tokens in the order",
+        ),
         ("heads", lambda config, given: FixedHead(given, 21), "5 segments of 0.64 s, widths 64"),
         ("heads", lambda config, given: FixedHead(given, 20), "declared (3, 21), gives (3, 20)"),
         ("heads", lambda config: None, "fails: TypeError"),
+        (
+            "heads",
+            lambda config, given: TimeHead(given),
+            "for 3 tokens per time step, as --aggregator none gives them: forward fails: Runtime",
+        ),
         ("objectives", lambda config: Loss("cost"), "gives no 'loss', but ['cost']"),
         ("objectives", lambda config: Loss("loss"), "'loss' has the shape (6,), not ()"),
         ("objectives", lambda config: Loss("detached"), "the loss does not depend on the towers"),
@@ -279,6 +324,74 @@ def test_every_kind_is_checked(
     sentence = sentence_of(testing.CHECKS[kind])
     assert sentence.startswith(f"{kind.removesuffix('s')} 'defect': ")
     assert words in sentence, sentence
+
+
+def test_an_aggregator_that_keeps_positions_gives_them_all(
+    register: Callable[[str, object], None],
+) -> None:
+    one_per_step = spec(zoo.AggregatorSpec, lambda config, given: Max("whole"))
+    register("aggregators", replace(one_per_step, keeps_positions=True))
+    words = "forward: declared (3, 72, 64), gives (3, 6, 64)"
+    assert words in sentence_of(testing.check_aggregator)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"audio": "s3d"}, "pair 'defect': audio extractor: 's3d' reads vision"),
+        ({"vision": "s3e"}, "vision extractor fails: unknown extractor 's3e'; did you mean 's3d'"),
+        ({"summary": ""}, "has no summary"),
+        ({"head": "snyc"}, "preset 'paper', on the device 'meta' fails: unknown head 'snyc'"),
+        ({"aggregator": "none"}, "head 'correlation' takes one token per time step, and the audio"),
+        ({"stage2": {"small": {}}}, "stage 2 settings for presets there are not: ['small']"),
+        (
+            {"layout": zoo.SegmentLayout(segment_s=0.52)},
+            "the audio extractor 'ast' reads segments of 0.64 s, but the layout has 0.52 s",
+        ),
+    ],
+)
+def test_a_broken_pair_is_one_sentence(
+    register: Callable[[str, object], None], changes: dict[str, object], words: str
+) -> None:
+    pair = zoo.PairSpec(name="defect", summary="s", audio="ast", vision="s3d")
+    register("pairs", replace(pair, **changes))  # type: ignore[arg-type]
+    sentence = sentence_of(testing.check_pair)
+    assert sentence.startswith("pair 'defect': ")
+    assert words in sentence, sentence
+
+
+def read_anything(tensors: Mapping[str, Tensor]) -> tuple[object, dict[str, Tensor]]:
+    return object(), dict(tensors)
+
+
+def lose_a_bit(written: dict[str, Any]) -> dict[str, Any]:
+    (key,) = written
+    return {key: {name: tensor + 1e-6 for name, tensor in written[key].items()}}
+
+
+def test_a_broken_format_is_one_sentence(register: Callable[[str, object], None]) -> None:
+    whole = registry().format("synchformer-avclip")
+    sizes = Sizes(audio_dim=48, audio_depth=1, vision_dim=48, vision_depth=1, pixels=32)
+    model = SyncModel(build_config("avclip", sizes))
+    (theirs,) = whole.write(model).values()
+    testing.check_format(whole.name, theirs)
+    for changes, words in (
+        ({"license": ""}, "has no license"),
+        ({"recognises": lambda names: True}, "takes tensors named [] for its own; look for names"),
+        ({"recognises": lambda names: False}, "does not recognise a checkpoint of its own"),
+        ({"read": read_anything}, "reads no tensor as if it were whole; raise a ModelError"),
+        ({"read": lambda tensors: tensors["a"]}, "raises KeyError for no tensor; raise a Model"),
+        (
+            {"write": lambda model: lose_a_bit(whole.write(model))},
+            "write: 'logit_scale' does not come back bit for bit",
+        ),
+    ):
+        registry().formats.pop(whole.name, None)
+        register("formats", replace(whole, name="defect", **changes))  # type: ignore[arg-type]
+        with pytest.raises(AssertionError) as caught:
+            testing.check_format("defect", theirs)
+        assert str(caught.value).startswith("format 'defect': ")
+        assert words in str(caught.value)
 
 
 def tower_of(extractor: str) -> Tower:

@@ -39,11 +39,13 @@ def test_dataset(name: str, clips: Manifest) -> None:
 
 @pytest.mark.parametrize("name", registry().pairs)
 def test_pair_is_one_audio_and_one_vision_extractor(name: str) -> None:
-    pair = registry().pair(name)
-    assert registry().extractor(pair.audio).modality == "audio"
-    assert registry().extractor(pair.vision).modality == "vision"
-    assert pair.summary
+    testing.check_pair(name)
     assert isinstance(testing.any_tower("audio"), Tower)
+
+
+@pytest.mark.parametrize("name", registry().formats)
+def test_format(name: str) -> None:
+    testing.check_format(name)  # round trips: tests/unit/test_convert
 
 
 def test_no_built_in_plugin_fails_to_load() -> None:

@@ -25,6 +25,7 @@ from zoo.errors import ModelError
 from zoo.folder import load_model, save_model
 from zoo.hooks import registry
 from zoo.model import SyncModel
+from zoo.testing import check_format
 
 SMALL = Sizes(
     audio_dim=64,
@@ -95,6 +96,7 @@ def test_a_checkpoint_comes_back_key_for_key_and_bit_for_bit(
     ours = torch.load(back, weights_only=True)
     assert list(ours) == [key]
     assert_same(ours[key], theirs[key])
+    check_format(name, theirs[key])
 
 
 @pytest.mark.parametrize("name", FORMATS)

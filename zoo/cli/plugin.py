@@ -87,7 +87,7 @@ def _choose(names: list[str]) -> list[tuple[str, str]]:
     """Return (kind, name) of the components that are named, or whose plugin is."""
     from zoo.hooks import registry
 
-    kinds = ("extractors", "aggregators", "heads", "objectives", "datasets")
+    kinds = ("extractors", "pairs", "aggregators", "heads", "objectives", "datasets", "formats")
     owners = [
         (kind, name, plugin)
         for owner, plugin in registry().plugins.items()

@@ -9,17 +9,29 @@ Every check builds the ``tiny`` preset on the CPU, takes about a second, and rai
 with a sentence that says which promise is broken.
 """
 
+from collections.abc import Callable
+
 from zoo.testing.components import (
-    CHECKS,
-    any_tower,
     check_aggregator,
     check_dataset,
     check_extractor,
     check_head,
     check_objective,
-    fake_segments,
 )
+from zoo.testing.fakes import any_tower, fake_segments
 from zoo.testing.specs import check_spec, heavy_imports
+from zoo.testing.wholes import check_format, check_pair
+
+CHECKS: dict[str, Callable[[str], None]] = {
+    "extractors": check_extractor,
+    "pairs": check_pair,
+    "aggregators": check_aggregator,
+    "heads": check_head,
+    "objectives": check_objective,
+    "datasets": check_dataset,
+    "formats": check_format,
+}
+"""The check of every kind of component."""
 
 __all__ = [
     "CHECKS",
@@ -27,8 +39,10 @@ __all__ = [
     "check_aggregator",
     "check_dataset",
     "check_extractor",
+    "check_format",
     "check_head",
     "check_objective",
+    "check_pair",
     "check_spec",
     "fake_segments",
     "heavy_imports",

@@ -16,24 +16,34 @@ from zoo.contracts import (
     DatasetAdapter,
     ExtractorConfig,
     ExtractorSpec,
-    FeatureMap,
     HeadInput,
     HeadSpec,
 )
 from zoo.errors import ConfigError, ManifestError
 from zoo.hooks import registry
-from zoo.model import Component, Tower, TowerConfig
+from zoo.model import Tower
 from zoo.modules import Aggregator, Extractor, Head, Objective, SegmentBatch
+from zoo.testing.fakes import (
+    any_tower,
+    config_of,
+    fake_segments,
+    feature_map,
+    head_input,
+    map_shape,
+)
 from zoo.testing.promises import (
     about,
     build_on_meta,
     check_gradients,
     check_module,
+    check_order,
     check_output,
     check_saving,
+    check_time_steps,
     fresh,
 )
 from zoo.testing.specs import PRESETS, check_spec
+from zoo.testing.wholes import check_weights_format
 from zoo.timeline import OffsetGrid, SegmentLayout
 
 OTHER_SEGMENTS_S = (0.16, 0.32, 0.48, 1.28)
@@ -53,8 +63,11 @@ def check_extractor(name: str) -> None:
             config = spec.presets["tiny"]
             check_type(spec.build(config), Extractor)
             segments = fake_segments(config, 3)
-            check_module(lambda: spec.build(config), (segments,), (3, *_map_shape(config)))
+            check_module(lambda: spec.build(config), (segments,), (3, *map_shape(config)))
+            check_order(fresh(lambda: spec.build(config)), segments, map_shape(config)[0])
             _check_other_lengths(spec, config)
+            for layout in spec.formats:
+                check_weights_format(layout, spec, config)
 
 
 def _check_other_lengths(spec: ExtractorSpec, config: ExtractorConfig) -> None:
@@ -64,7 +77,7 @@ def _check_other_lengths(spec: ExtractorSpec, config: ExtractorConfig) -> None:
         other = type(config).model_validate(config.model_dump() | {"segment_s": segment_s})
         with about(f"rebuilt for segments of {segment_s:g} s"):
             try:
-                shape = _map_shape(other)
+                shape = map_shape(other)
                 segments = fake_segments(other, 2)
             except ConfigError:
                 continue
@@ -75,20 +88,24 @@ def _check_other_lengths(spec: ExtractorSpec, config: ExtractorConfig) -> None:
 
 
 def check_aggregator(name: str) -> None:
-    """Check an aggregator's tokens, one per time step or all of them, its gradients and files."""
+    """Check that an aggregator gives one token per time step, and its gradients and files.
+
+    One whose spec says ``keeps_positions`` gives a token per time step and position.
+    """
     spec = registry().aggregator(name)
     with about(f"aggregator '{name}'"):
         check_spec("aggregators", spec)
         with about("preset 'paper', build on the device 'meta'"):
-            build_on_meta(lambda: spec.build(spec.presets["paper"], _feature_map(6, 12, 768)))
+            build_on_meta(lambda: spec.build(spec.presets["paper"], feature_map(6, 12, 768)))
         for steps, positions, dim in ((6, 12, 64), (8, 9, 48), (1, 1, 64)):
-            given = _feature_map(steps, positions, dim)
+            given = feature_map(steps, positions, dim)
             with about(f"preset 'tiny' for a feature map of T={steps}, P={positions}, D={dim}"):
-                check_type(spec.build(spec.presets["tiny"], given), Aggregator)
-                features = torch.randn(3, steps, positions, dim)
                 build = partial(spec.build, spec.presets["tiny"], given)
+                check_type(build(), Aggregator)
+                features = torch.randn(3, steps, positions, dim)
                 tokens = steps * positions if spec.keeps_positions else steps
                 check_module(build, (features,), (3, tokens, dim))
+                check_time_steps(fresh(build), features)
 
 
 def check_head(name: str) -> None:
@@ -99,11 +116,11 @@ def check_head(name: str) -> None:
         unknown = set(spec.stage2) - set(spec.presets)
         assert not unknown, f"has stage 2 settings for presets it lacks: {sorted(unknown)}"
         with about("preset 'paper', build on the device 'meta'"):
-            build_on_meta(lambda: spec.build(spec.presets["paper"], _head_input(768, 768)))
+            build_on_meta(lambda: spec.build(spec.presets["paper"], head_input(768, 768)))
         for given in (
-            _head_input(64, 64),
-            _head_input(64, 32, SegmentLayout(num_segments=5), OffsetGrid(num_classes=11)),
-            _head_input(64, 64, SegmentLayout(num_segments=3, segment_s=1.28, step_s=1.28)),
+            head_input(64, 64),
+            head_input(64, 32, SegmentLayout(num_segments=5), OffsetGrid(num_classes=11)),
+            head_input(64, 64, SegmentLayout(num_segments=3, segment_s=1.28, step_s=1.28)),
         ):
             num = given.layout.num_segments
             widths = f"widths {given.audio.dim} and {given.vision.dim}"
@@ -111,6 +128,13 @@ def check_head(name: str) -> None:
                 f"preset 'tiny' for {num} segments of {given.layout.segment_s:g} s, {widths}"
             ):
                 _check_head_on(spec, given)
+        several = head_input(64, 64, SegmentLayout(num_segments=3), positions=3)
+        with about("preset 'tiny' for 3 tokens per time step, as --aggregator none gives them"):
+            try:
+                spec.build(spec.presets["tiny"], several)
+            except ConfigError:
+                return  # it says that it cannot
+            _check_head_on(spec, several)
 
 
 def _check_head_on(spec: HeadSpec, given: HeadInput) -> None:
@@ -118,7 +142,8 @@ def _check_head_on(spec: HeadSpec, given: HeadInput) -> None:
     check_type(build(), Head)
     num = given.layout.num_segments
     audio, vision = (
-        torch.randn(3, num * tokens.steps, tokens.dim) for tokens in (given.audio, given.vision)
+        torch.randn(3, num * tokens.steps * tokens.positions, tokens.dim)
+        for tokens in (given.audio, given.vision)
     )
     classes = given.grid.num_classes if spec.task == "offset" else 2
     check_module(build, (audio, vision), (3, classes))
@@ -143,7 +168,7 @@ def _check_objective(build: Callable[[], nn.Module]) -> None:
     check_type(build(), Objective)
     torch.manual_seed(0)
     towers = any_tower("audio"), any_tower("vision")
-    segments = [fake_segments(_config_of(tower), 6).unflatten(0, (2, 3)) for tower in towers]
+    segments = [fake_segments(config_of(tower), 6).unflatten(0, (2, 3)) for tower in towers]
     with about("build"):
         objective = fresh(build)
     with torch.no_grad():
@@ -232,16 +257,6 @@ def _check_records(adapter: DatasetAdapter, folder: Path) -> None:
     assert records == list(adapter.scan(folder)), "finds another order every time"
 
 
-CHECKS: dict[str, Callable[[str], None]] = {
-    "extractors": check_extractor,
-    "aggregators": check_aggregator,
-    "heads": check_head,
-    "objectives": check_objective,
-    "datasets": check_dataset,
-}
-"""The check of every kind of component."""
-
-
 def check_type(built: Any, wanted: type) -> None:
     """Check that ``build`` gives what the spec's kind asks for."""
     assert isinstance(built, wanted), (
@@ -249,55 +264,8 @@ def check_type(built: Any, wanted: type) -> None:
     )
 
 
-def fake_segments(config: ExtractorConfig, num: int) -> Tensor:
-    """Return random segments as the front end of an extractor would give them."""
-    return torch.randn(num, *config.frontend.segment_shape(config.segment_s))
-
-
-def any_tower(modality: str) -> Tower:
-    """Build a small tower of the first extractor that is registered for a modality."""
-    found = registry()
-    extractor = next(spec for spec in found.extractors.values() if spec.modality == modality)
-    aggregator = next(iter(found.aggregators.values()))
-    parts = [
-        Component(name=spec.name, config=spec.presets["tiny"].model_dump(mode="json"))
-        for spec in (extractor, aggregator)
-    ]
-    config = TowerConfig(extractor=parts[0], aggregator=parts[1], projection_dim=32)
-    return Tower(config, extractor.modality)
-
-
-def _config_of(tower: Tower) -> ExtractorConfig:
-    found = registry().extractors.values()
-    return next(s for s in found if s.modality == tower.modality).presets["tiny"]
-
-
-def _map_shape(config: ExtractorConfig) -> tuple[int, int, int]:
-    declared = config.feature_map()
-    return declared.steps, declared.positions, declared.dim
-
-
 def _check_clock(config: ExtractorConfig) -> None:
     times_s = config.feature_map().times_s
     assert list(times_s) == sorted(set(times_s)), f"time steps do not rise: {times_s}"
     assert times_s[0] >= 0, f"a time step lies before the segment: {times_s}"
     assert times_s[-1] <= config.segment_s, f"a time step lies after the segment: {times_s}"
-
-
-def _feature_map(steps: int, positions: int, dim: int) -> FeatureMap:
-    times_s = tuple(round(0.1 * i, 6) for i in range(steps))
-    return FeatureMap(times_s=times_s, positions=positions, dim=dim)
-
-
-def _head_input(
-    audio_dim: int,
-    vision_dim: int,
-    layout: SegmentLayout | None = None,
-    grid: OffsetGrid | None = None,
-) -> HeadInput:
-    return HeadInput(
-        audio=_feature_map(6, 1, audio_dim),
-        vision=_feature_map(8, 1, vision_dim),
-        layout=layout or SegmentLayout(),
-        grid=grid or OffsetGrid(),
-    )

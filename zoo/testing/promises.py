@@ -16,6 +16,7 @@ from zoo.modules import Extractor
 from zoo.plugin_files import reason_of
 
 TOLERANCE = 1e-5
+BACKWARDS = 2.0  # how much more the wrong end of a segment may change
 
 
 @contextmanager
@@ -68,6 +69,12 @@ def check_module(
     )
     check_saving(module, build, inputs)
     check_moves(module, build, inputs)
+    with (
+        about("forward under bf16 autocast, as with precision=bf16"),
+        torch.no_grad(),
+        torch.autocast("cpu", torch.bfloat16),
+    ):
+        check_output(module(*inputs), shape)
     with about("forward in training mode"):
         trained = module.train()(*inputs)
     if any(parameter.requires_grad for parameter in module.parameters()):
@@ -84,6 +91,38 @@ def check_output(output: Any, shape: tuple[int, ...]) -> None:
     assert isinstance(output, Tensor), f"gives a {type(output).__name__}, not a tensor"
     assert output.shape == shape, f"declared {shape}, gives {tuple(output.shape)}"
     assert bool(output.isfinite().all()), "the output is not finite"
+
+
+@torch.no_grad()
+def check_order(extractor: nn.Module, segments: Tensor, steps: int) -> None:
+    """Check that time runs forward: the end of a segment must not change the first step most."""
+    if steps == 1:
+        return
+    extractor.eval()
+    late = max(1, segments.shape[2] // 4)
+    changed = segments.clone()
+    changed[:, :, -late:] = torch.randn_like(changed[:, :, -late:])  # time is dim 2 in both
+    change = (extractor(changed) - extractor(segments)).abs().mean(dim=(0, 2, 3))  # (T,)
+    assert float(change[0]) <= BACKWARDS * float(change[-1]), (
+        "the end of a segment changes its first time step more than its last; give (N, T, P, D) "
+        "in the order of times_s"
+    )
+
+
+@torch.no_grad()
+def check_time_steps(aggregator: nn.Module, features: Tensor) -> None:
+    """Check that a change of one time step changes the tokens of that step most."""
+    aggregator.eval()
+    steps = features.shape[1]
+    for step in range(steps):
+        changed = features.clone()
+        changed[:, step] = torch.randn_like(changed[:, step])
+        change = (aggregator(changed) - aggregator(features)).abs().unflatten(1, (steps, -1))
+        most = int(change.mean(dim=(0, 2, 3)).argmax())
+        assert most == step, (
+            f"a change of time step {step} changes the tokens of step {most} most; give tokens in "
+            "the order of time"
+        )
 
 
 def check_gradients(module: nn.Module) -> None:

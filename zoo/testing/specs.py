@@ -46,7 +46,12 @@ def check_spec(kind: str, spec: Spec) -> None:
         assert field.description or is_nested or key == "frontend", (
             f"field '{key}' of {spec.config_class.__name__} has no description"
         )
-    heavy = heavy_imports(registry().plugins[f"{kind} {spec.name}"])
+    check_light_import(kind, spec.name)
+
+
+def check_light_import(kind: str, name: str) -> None:
+    """Check that the plugin of a component imports nothing heavy at its top level."""
+    heavy = heavy_imports(registry().plugins[f"{kind} {name}"])
     assert not heavy, (
         f"its plugin imports {', '.join(heavy)} at the top level; move that into build(), and put "
         "annotations such as 'zoo.Extractor', which load torch, into quotes"
