@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,6 +67,9 @@ def interruptible() -> Iterator[None]:
     A shell's background job ignores Ctrl-C, and so would the programs that it starts: they inherit
     what is ignored, but not what is handled.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
     is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
     def interrupt(number: int, frame: FrameType | None) -> None:

@@ -137,11 +137,9 @@ def score_cell(cell: Cell | None, score: str) -> str:
     text = f"{100 * mean:.1f}"
     if spread is not None:
         text += f" ± {100 * spread:.1f}"
-    lacking = [FAILED] if cell.has_failed else []
-    lacking += [MISSING] if len(cell.results) < len(cell.jobs) else []
-    return (
-        f"{text} ({len(cell.done)} of {len(cell.jobs)}, {', '.join(lacking)})" if lacking else text
-    )
+    if len(cell.done) < len(cell.jobs):
+        text += f" ({len(cell.done)} of {len(cell.jobs)}{f', {FAILED}' if cell.has_failed else ''})"
+    return text
 
 
 def _steps(job: Job) -> str:

@@ -391,7 +391,7 @@ def test_a_resumed_table_repeats_nothing_but_what_failed(
     assert len(run_with(monkeypatch, path, out, outcome)) == 7
     page = (out / "table.md").read_text()
     assert "- few, AVCLIP + correlation, seed 2: no memory" in page
-    assert "(1 of 2, failed)" in page
+    assert "| 50.0 (1 of 2, failed) | 60.0 (1 of 2, failed) |" in page
     before = (out / "runs/few/avclip-sync/seed-1/result.json").read_bytes()
     assert run_with(monkeypatch, None, out) == [bad, Key("few", SECOND, 2)]
     assert (out / "runs/few/avclip-sync/seed-1/result.json").read_bytes() == before
@@ -405,6 +405,7 @@ def test_variants_seeds_and_data_sets_may_be_added(
     out = tmp_path / "out"
     begun = run_with(monkeypatch, write(tmp_path, given()), out, seeds=1)
     assert {key.seed for key in begun} == {1}
+    assert "| 50.0 (1 of 2) |" in (out / "table.md").read_text()
     more = given(seeds=[1, 2, 3])
     more["variants"]["mean"] = {"aggregator": "mean"}
     more["data"]["third"] = {"manifest": "third.parquet", "make": "no"}
