@@ -133,6 +133,8 @@ def _resolve(
 ) -> _Resolved:
     """Resolve one variant; a model folder without weights stands for towers not trained yet."""
     request = request_of(table.options_of(name))
+    if request.extractor is None and request.init is None and table.variants[name].towers is None:
+        raise ConfigError("say which 'extractor', here or in the base (see: zoo list extractors)")
     towers, stand_in = table.variants[name].towers, folder / slug(name)
     if towers is not None:
         stand_in.mkdir()

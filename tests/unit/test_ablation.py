@@ -159,6 +159,7 @@ def test_towers_may_come_from_another_data_set(tmp_path: Path) -> None:
         ({"variants": {"a b": {}, "A-B": {}}}, "would share the folder 'a-b'"),
         ({"variants": {"a": {"stage": 1}}}, "variant 'a': stage 1 alone has no head"),
         ({"variants": {"a": {"stage": 2}}}, "variant 'a': stage 2 needs the towers"),
+        ({"base": {}}, "say which 'extractor', here or in the base"),
         ({"variants": {"a": {"head": "snyc"}}}, "variant 'a': .*did you mean 'sync'"),
         ({"variants": {"a": {"set": {"stage2.lrr": 1}}}}, "variant 'a': .*'stage2.lrr'"),
         ({"variants": {"a": {"paper": {"exact": 43.7}}}}, "'variants.a.paper.exact'"),
