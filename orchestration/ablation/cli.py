@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from orchestration.ablation.run import Ablation, Options
 
 NOT_ALL = 1
-WIDE = 140  # letters, where there is no terminal to ask
+WIDE = 140  # letters
 
 
 def ablate(
@@ -67,13 +69,11 @@ def _is_begun(out: Path) -> bool:
 
 
 def _run(ablation: Ablation, options: Options, *, as_json: bool) -> int:
-    from rich.console import Console
-
     from orchestration.ablation.overview import closing, overview, resume_command
     from orchestration.ablation.run import run_ablation
     from zoo.cli.output import print_json
 
-    console = Console(stderr=as_json)
+    console = _console(stderr=as_json)
     try:
         with overview(ablation, console) as watcher:
             run_ablation(ablation, watcher)
@@ -91,9 +91,15 @@ def _run(ablation: Ablation, options: Options, *, as_json: bool) -> int:
     return NOT_ALL if ablation.failures else 0
 
 
-def _show_plan(ablation: Ablation, *, as_json: bool) -> None:
+def _console(*, stderr: bool = False) -> Console:
+    """Return a console that is wide where there is no terminal to ask."""
     from rich.console import Console
 
+    found = Console(stderr=stderr)
+    return found if found.is_terminal else Console(stderr=stderr, width=WIDE)
+
+
+def _show_plan(ablation: Ablation, *, as_json: bool) -> None:
     from orchestration.ablation.overview import plan_rows, plan_table
     from zoo.cli.output import print_json
 
@@ -101,9 +107,7 @@ def _show_plan(ablation: Ablation, *, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDE)
+    console = _console()
     console.print(plan_table(rows, ablation.table.title))
     left = sum(row["state"] != "done" for row in rows)
     console.print(f"{len(rows)} jobs, {left} to do", highlight=False)
