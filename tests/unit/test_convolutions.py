@@ -24,8 +24,9 @@ def test_torchvisions_s3d_is_read_without_its_classifier(tmp_path: Path) -> None
     torch.manual_seed(0)
     theirs = torchvision_s3d().eval()
     torch.save(theirs.state_dict(), tmp_path / "s3d.pth")
-    ((spec, layout, tensors),) = find_extractors(read_tensors(tmp_path / "s3d.pth"))
-    assert (spec.name, layout.name) == ("s3d", "s3d-torchvision")
+    (spec, layout, tensors), of_crops = find_extractors(read_tensors(tmp_path / "s3d.pth"))
+    assert (spec.name, of_crops[0].name) == ("s3d", "s3d_crop")
+    assert layout.name == of_crops[1].name == "s3d-torchvision"
     config = S3dConfig()
     ours = spec.build(config)
     ours.load_state_dict(layout.read(tensors, config, "interpolate"))
