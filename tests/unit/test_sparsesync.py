@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import torch
+import yaml
 from golden import REFERENCE, fake_checkpoint, needs_golden
 from safetensors.torch import load_file
+from served import serve
 from torch import Tensor
 
 from plugins.s3d.config import S3dConfig
@@ -17,9 +21,10 @@ from plugins.s3d.model import S3d
 from plugins.sparsesync.layout import Sizes, build_config, write
 from plugins.sparsesync.model import Positions, audio_positions, vision_positions
 from plugins.sparsesync.names import Kind, names
-from zoo.catalog import read_catalog, read_description
+from zoo.catalog import read_catalog, read_description, resolve, user_catalog
 from zoo.checkpoints import convert_checkpoint, export_checkpoint
 from zoo.checkpoints.convert import build_around
+from zoo.cli.app import run
 from zoo.contracts import FeatureMap
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, ModelError
@@ -271,6 +276,23 @@ def test_the_catalog_knows_the_published_models() -> None:
         assert entry.download is not None
         assert entry.download.format == "sparsesync"
         assert len(entry.download.md5) == 7
+
+
+def test_a_published_model_is_pulled_and_converted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(write("sparsesync", stand_in("sparsesync")), tmp_path / "a.pt")
+    content = (tmp_path / "a.pt").read_bytes()
+    entry, _ = read_catalog()["sparsesync-lrs3"]
+    assert entry.download is not None
+    download = entry.download.model_copy(update={"md5": hashlib.md5(content).hexdigest()[:7]})
+    mine = entry.model_copy(update={"download": download}).model_dump(exclude_defaults=True)
+    user_catalog().parent.mkdir(parents=True, exist_ok=True)
+    user_catalog().write_text(yaml.safe_dump({"models": {"sparsesync-lrs3": mine}}))
+    with serve({urlsplit(entry.download.url).path: content}) as server:
+        monkeypatch.setenv("ZOO_MIRROR", server.address)
+        assert run(["pull", "sparsesync-lrs3"]) == 0
+    assert load_model(resolve("sparsesync-lrs3")).config == build_config("sparsesync", SMALL)
 
 
 def test_a_bridge_starts_fresh_on_published_weights() -> None:
