@@ -152,7 +152,7 @@ def test_towers_may_come_from_another_data_set(tmp_path: Path) -> None:
         ({"sedes": [1]}, "unknown key 'sedes'; did you mean 'seeds'"),
         ({"data": {}}, "'data' is empty"),
         ({"variants": {"a": {"haed": "sync"}}}, "'variants.a.haed'; did you mean 'head'"),
-        ({"variants": {"a": {"data": ["mnay"]}}}, "no data set 'mnay'; did you mean 'many'"),
+        ({"variants": {"a": {"data": ["feww"]}}}, "no data set 'feww'; did you mean 'few'"),
         ({"variants": {"a": {"towers": "b"}, "c": {}}}, "there is no variant 'b'"),
         ({"variants": {"a": {"towers": "b"}, "b": {"towers": "a"}}}, "circle: a -> b -> a"),
         ({"variants": {"a": {"data": ["few"]}, "b": {"towers": "a"}}}, "'a' is not trained on"),
