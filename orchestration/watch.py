@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,7 @@ class MetricsTail:
         """Return the records written since the last call."""
         try:
             with (self.run / METRICS).open() as stream:
-                found = (self.run / METRICS).stat()
+                found = os.fstat(stream.fileno())  # of what is read: the path may be another by now
                 self.is_rewound = found.st_ino != self.inode or found.st_size < self.position
                 if self.is_rewound:
                     self.position, self.inode, self.rest = 0, found.st_ino, ""

@@ -265,6 +265,30 @@ def test_a_rewound_file_is_read_again_but_not_told_again(tmp_path: Path, recipe:
     log.close()
 
 
+def test_a_file_may_be_rewound_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, tail = RunLog(tmp_path, 0), MetricsTail(tmp_path)
+    for step in range(3):
+        log.write(1, step, "train", loss=1.0)
+    opened = Path.open
+
+    def open_late(path: Path, *given: Any) -> Any:
+        stream = opened(path, *given)
+        if path.name == METRICS and not given:
+            monkeypatch.undo()
+            log.rewind(1, 0)
+        return stream
+
+    monkeypatch.setattr(Path, "open", open_late)
+    assert [record["step"] for record in tail.read()] == [0, 1, 2]
+    for step in (1, 2, 3, 4):
+        log.write(1, step, "train", loss=1.0)
+    assert [record["step"] for record in tail.read()] == [0, 1, 2, 3, 4]
+    assert tail.is_rewound
+    log.close()
+
+
 def test_the_end_shows_scores_files_and_the_next_command(tmp_path: Path, recipe: Recipe) -> None:
     out = tmp_path / "run"
     write_run(out, recipe)
