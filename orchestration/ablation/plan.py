@@ -13,6 +13,7 @@ import torch
 from orchestration.ablation.table import Table, TrainOptions, slug
 from orchestration.cluster import Resources, check_machine, count_cpus
 from orchestration.request import Request, check_shares, is_frozen, recipe_of
+from orchestration.watch import count
 from zoo.catalog import CONFIG
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError, ZooError
@@ -220,8 +221,8 @@ def share_out(resources: Resources, jobs: int) -> Resources:
     cpus = resources.cpus_per_worker or held // processes
     if cpus < 1 or cpus * processes > held:
         raise TrainingError(
-            f"--jobs {jobs} with {resources.workers} workers of {max(cpus, 1)} CPU each need "
-            f"{max(cpus, 1) * processes} CPUs, but this machine has {held}; run fewer at a time"
+            f"--jobs {jobs} with {count(resources.workers, 'worker')} of {max(cpus, 1)} CPU each "
+            f"take {max(cpus, 1) * processes} CPUs, but this machine has {held}; run fewer at a time"
         )
     shared = replace(resources, cpus_per_worker=cpus)
     check_machine(shared)
