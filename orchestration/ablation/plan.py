@@ -222,7 +222,7 @@ def share_out(resources: Resources, jobs: int) -> Resources:
     if cpus < 1 or cpus * processes > held:
         raise TrainingError(
             f"--jobs {jobs} with {count(resources.workers, 'worker')} of {max(cpus, 1)} CPU each "
-            f"take {max(cpus, 1) * processes} CPUs, and this machine has {held}; run fewer at a time"
+            f"take {max(cpus, 1) * processes} CPUs, this machine has {held}; run fewer at a time"
         )
     shared = replace(resources, cpus_per_worker=cpus)
     check_machine(shared)
