@@ -46,7 +46,7 @@ class Request:
 
     def stages(self, recipe: Recipe) -> tuple[int, ...]:
         """Return the stages to train: by default both, or stage 2 if that trains the towers."""
-        if self.stage is None and recipe.stage2.towers == "trained":
+        if self.stage is None and not recipe.stage2.is_frozen:
             return (2,)
         return (1, 2) if self.stage in {None, "all"} else (int(self.stage or 0),)
 
@@ -115,7 +115,7 @@ def recipe_of(request: Request, gpus_per_worker: float) -> Recipe:
     check_task(recipe)
     stages = request.stages(recipe)
     check_fit(recipe, stages)
-    if start is None and request.init and stages == (2,) and is_frozen(recipe):
+    if start is None and request.init and stages == (2,) and recipe.stage2.is_frozen:
         raise ConfigError(
             "--stage 2 needs the towers of stage 1, and --init names single extractors only; "
             "train both stages"
@@ -131,11 +131,6 @@ def _start_of(request: Request) -> ModelConfig | None:
             raise ConfigError("--init-positions needs --init")
         return None
     return config_of_start(request.init)
-
-
-def is_frozen(recipe: Recipe) -> bool:
-    """Whether stage 2 leaves the towers as stage 1 made them."""
-    return recipe.stage2.towers == "frozen"
 
 
 def check_task(recipe: Recipe) -> None:

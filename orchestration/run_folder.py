@@ -17,7 +17,6 @@ from orchestration.request import (
     Request,
     check_components,
     first_difference,
-    is_frozen,
     recipe_of,
 )
 from zoo.catalog import CONFIG
@@ -104,7 +103,7 @@ def _job(request: Request, recipe: Recipe, out: Path) -> Job:
         raise ConfigError("say what to train on: --data MANIFEST (make one: zoo data prepare)")
     init = start_folder(request.init or (), out)
     stages = request.stages(recipe)
-    if stages == (2,) and init is None and is_frozen(recipe):
+    if stages == (2,) and init is None and recipe.stage2.is_frozen:
         if not (out / STAGE1_FOLDER / CONFIG).exists():
             raise ConfigError("--stage 2 needs the towers of stage 1: --init MODEL_FOLDER")
         stages = (1, 2)  # stage 1 is done and is passed over

@@ -12,7 +12,7 @@ import torch
 
 from orchestration.ablation.table import Table, TrainOptions, slug
 from orchestration.cluster import Resources, check_machine, count_cpus
-from orchestration.request import Request, check_shares, is_frozen, recipe_of
+from orchestration.request import Request, check_shares, recipe_of
 from orchestration.watch import count
 from zoo.catalog import CONFIG
 from zoo.data.manifest import Manifest
@@ -152,7 +152,7 @@ def _resolve(
     stages = request.stages(recipe)
     if 2 not in stages:
         raise ConfigError("stage 1 alone has no head to evaluate; leave out 'stage'")
-    if stages == (2,) and towers is None and request.init is None and is_frozen(recipe):
+    if stages == (2,) and towers is None and request.init is None and recipe.stage2.is_frozen:
         raise ConfigError("stage 2 needs the towers of stage 1: 'towers' or 'init'")
     check_shares(recipe, stages, resources.workers)
     with torch.device("meta"):
@@ -191,7 +191,7 @@ def _job(table: Table, out: Path, found: _Resolved, key: Key, jobs: dict[Key, Jo
 
 def _towers_folder(job: Job, jobs: dict[Key, Job]) -> Path:
     """Return where the outcome of stage I of a job lies, or of training without a stage I."""
-    if is_frozen(job.recipe):
+    if job.recipe.stage2.is_frozen:
         return job.run  # the same towers, beside their features
     if 1 in job.stages:
         return job.run / STAGE1_FOLDER

@@ -63,6 +63,11 @@ class Stage2Config(OptimiserConfig):
     valid_rounds: int = Field(4, gt=0, description="fixed draws per validation clip")
     patience: int = Field(10, gt=0, description="validations without improvement before stopping")
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the towers stay as stage I made them."""
+        return self.towers == "frozen"
+
 
 class DataConfig(ComponentConfig):
     """How clips are read."""
@@ -94,7 +99,7 @@ class Recipe(ComponentConfig):
 
     @model_validator(mode="after")
     def _features_of_trained_towers(self) -> Self:
-        if self.stage2.towers == "trained" and self.data.features == "store":
+        if not self.stage2.is_frozen and self.data.features == "store":
             raise ValueError(
                 "stage2.towers=trained changes the features at every step, so they cannot come "
                 "from a store: add --features online"

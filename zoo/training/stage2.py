@@ -105,7 +105,7 @@ def train_stage2(
     Returns:
         The best validation scores.
     """
-    config, is_whole = recipe.stage2, recipe.stage2.towers == "trained"
+    config = recipe.stage2
     augment = Augment() if recipe.overfit else Augment(config.jitter_s, config.flip, 0.0, True)
     tokenise = Tokeniser(engine, recipe, model, train.store is not None)
     trained = _what_is_trained(engine, recipe, model)
@@ -113,7 +113,7 @@ def train_stage2(
         assert model.head is not None
         audio, vision, _ = tokenise(Stage2Batches(train, recipe, augment, 0, 1)[0])
         model.head.initialise(audio, vision)
-    feed = tokenise.move if is_whole else tokenise
+    feed = tokenise if config.is_frozen else tokenise.move
     module = engine.prepare(trained)
     optimizer = build_optimizer(module, config)
     first, best = 0, Best()
@@ -159,7 +159,7 @@ def _what_is_trained(engine: Engine, recipe: Recipe, model: SyncModel) -> nn.Mod
     """Freeze what is not trained; return the head, or the whole model."""
     assert model.head is not None
     model.to(engine.device).requires_grad_(False).eval()
-    if recipe.stage2.towers == "frozen":
+    if recipe.stage2.is_frozen:
         return model.head.requires_grad_(True)
     if recipe.gradient_checkpointing:
         enable_gradient_checkpointing(model)
