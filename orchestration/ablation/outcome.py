@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from orchestration.ablation.cost import Cost, costs_of
 from orchestration.ablation.plan import Job, Key
+from orchestration.jobs.cost import Cost, costs_of
 from zoo.contracts import ComponentConfig
 from zoo.errors import TrainingError
 from zoo.training.runlog import read_metrics
 
 RESULT, REPORT, LOG = "result.json", "report.json", "log.txt"
-_ERROR = re.compile(r"^(error: |[\w.]*(?:Error|Exception): )")
 
 
 class Result(ComponentConfig):
@@ -130,17 +127,3 @@ def is_trained(job: Job) -> bool:
     """Whether the run of a job has ended."""
     last = max(job.stages)
     return any(r["kind"] == "done" and r["stage"] >= last for r in read_metrics(job.run))
-
-
-def reason_in(log: Path, start: int) -> str:
-    """Return the last error that a command wrote into a log from some byte on.
-
-    Args:
-        log: file.
-        start: where what the command wrote begins.
-    """
-    with log.open("rb") as stream:
-        stream.seek(start)
-        lines = [line.strip() for line in stream.read().decode(errors="replace").splitlines()]
-    told = [line.removeprefix("error: ") for line in lines if _ERROR.match(line)]
-    return told[-1] if told else ""

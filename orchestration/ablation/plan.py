@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import torch
 
-from orchestration.ablation.table import Table, TrainOptions, slug
+from orchestration.ablation.table import Table, slug
 from orchestration.cluster import Resources, check_machine, count_cpus
+from orchestration.jobs.options import request_of
 from orchestration.request import Request, check_shares, recipe_of
 from orchestration.watch import count
 from zoo.catalog import CONFIG
@@ -158,17 +159,6 @@ def _resolve(
     with torch.device("meta"):
         parameters = count_parameters(SyncModel(recipe.model))
     return _Resolved(request, recipe, stages, parameters)
-
-
-def request_of(options: TrainOptions) -> Request:
-    """Turn options of a table into a request; data and seed are yet to be filled in."""
-    given = {name: getattr(options, name) for name in TrainOptions.model_fields if name != "set"}
-    settings = tuple(f"{key}={_as_typed(value)}" for key, value in options.set.items())
-    return Request(**given, settings=settings)
-
-
-def _as_typed(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _job(table: Table, out: Path, found: _Resolved, key: Key, jobs: dict[Key, Job]) -> Job:

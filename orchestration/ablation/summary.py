@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestration.ablation.cost import Cost
 from orchestration.ablation.outcome import Result
 from orchestration.ablation.plan import Job, Key
 from orchestration.ablation.table import Table
+from orchestration.jobs.cost import Cost
 from zoo.evaluation.metrics import chance
 
 SCORES = ("exact", "within_one", "mean_abs_error_s")

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import Field, JsonValue, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
-from orchestration.ablation.yaml_file import read_yaml
+from orchestration.jobs.options import TrainOptions
+from orchestration.jobs.yaml_file import read_yaml
 from zoo.catalog import read_catalog
-from zoo.contracts import ComponentConfig, Positions
+from zoo.contracts import ComponentConfig
 from zoo.errors import ConfigError, suggest
 from zoo.model import explain
 
@@ -40,32 +41,6 @@ class EvaluateOptions(ComponentConfig):
     features: Literal["auto", "store", "online"] | None = None
     controls: bool = Field(False, description="also score with a wrong or blank stream")
     device: str | None = None
-
-
-class TrainOptions(ComponentConfig):
-    """Options of ``zoo train``, as one types them."""
-
-    extractor: str | None = None
-    head: str | None = None
-    aggregator: str | None = None
-    objective: str | None = None
-    stage: Literal["1", "2", "all"] | None = None
-    init: tuple[str, ...] | None = None
-    init_positions: Positions | None = None
-    preset: Literal["tiny", "paper"] | None = None
-    features: Literal["store", "online"] | None = None
-    overfit: int | None = Field(None, gt=0)
-    set: dict[str, JsonValue] = Field(default_factory=dict, description="as --set: stage2.lr: 1e-3")
-
-    @field_validator("stage", mode="before")
-    @classmethod
-    def _stage_as_text(cls, stage: Any) -> Any:
-        return str(stage) if isinstance(stage, int) else stage
-
-    @field_validator("init", mode="before")
-    @classmethod
-    def _one_or_several(cls, init: Any) -> Any:
-        return (init,) if isinstance(init, str) else init
 
 
 class TowersFrom(ComponentConfig):

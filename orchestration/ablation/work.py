@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
 from orchestration.ablation.outcome import (
     LOG,
@@ -17,12 +15,11 @@ from orchestration.ablation.outcome import (
     write_result,
 )
 from orchestration.ablation.plan import Job
-from orchestration.ablation.process import Process, spawn
 from orchestration.ablation.table import EvaluateOptions
 from orchestration.cluster import Resources, count_cpus
 from orchestration.driver import RAY_FOLDER
-from orchestration.request import Request
-from orchestration.run_folder import RECIPE, REQUEST
+from orchestration.jobs.options import option_words, training_words
+from orchestration.jobs.process import Process, spawn
 from zoo.errors import TrainingError
 from zoo.training.run import CACHE_FOLDER, FEATURES_FOLDER
 
@@ -126,54 +123,16 @@ def remove_features(job: Job) -> None:
 
 def train_words(job: Job, resources: Resources) -> list[str]:
     """Return the command that trains a job, or goes on with its training."""
-    words = ["train", "--out", str(job.run)]
-    if _can_resume(job.run):
-        words += ["--resume"]
-    else:
-        if job.run.exists():
-            shutil.rmtree(job.run)  # broken off before anything was learnt
-        words += request_words(job.request)
-    words += ["--workers", str(resources.workers), "--address", resources.address]
-    if resources.cpus_per_worker:
-        words += ["--cpus-per-worker", str(resources.cpus_per_worker)]
-    if resources.gpus_per_worker:
-        words += ["--gpus-per-worker", f"{resources.gpus_per_worker:g}"]
-    return words
-
-
-def _can_resume(run: Path) -> bool:
-    try:
-        json.loads((run / RECIPE).read_text())
-        json.loads((run / REQUEST).read_text())
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def request_words(request: Request) -> list[str]:
-    """Write a request as options of ``zoo train``."""
-    words = []
-    for name in ("extractor", "data", "head", "aggregator", "objective", "stage", "init"):
-        words += _option(name, getattr(request, name))
-    for name in ("init_positions", "preset", "features", "overfit", "seed"):
-        words += _option(name, getattr(request, name))
-    return words + _option("set", request.settings)
-
-
-def _option(name: str, value: object) -> list[str]:
-    if value is None:
-        return []
-    values = value if isinstance(value, tuple) else (value,)
-    return [word for one in values for word in (f"--{name.replace('_', '-')}", str(one))]
+    return training_words(job.request, job.run, resources)
 
 
 def evaluate_words(job: Job, shop: Workshop) -> list[str]:
     """Return the command that evaluates a job."""
     words = ["evaluate", str(job.run), "--out", str(job.folder / REPORT)]
-    words += _option("data", job.request.data)
+    words += option_words("data", job.request.data)
     options = shop.evaluate
     for name in ("protocol", "offsets", "rounds", "split", "seed", "features"):
-        words += _option(name, getattr(options, name))
+        words += option_words(name, getattr(options, name))
     device = options.device or ("cuda" if shop.resources.gpus_per_worker else None)
-    words += _option("device", device)
+    words += option_words("device", device)
     return [*words, "--controls" if options.controls else "--no-controls"]

@@ -11,11 +11,8 @@ import pytest
 import yaml
 
 from orchestration.ablation.changes import refuse_difference
-from orchestration.ablation.cost import Cost, Start, count_costs
-from orchestration.ablation.lock import locked
-from orchestration.ablation.outcome import Result, failed, reason_in, write_result
+from orchestration.ablation.outcome import Result, failed, write_result
 from orchestration.ablation.plan import Job, Key, choose, plan, share_out
-from orchestration.ablation.process import spawn
 from orchestration.ablation.run import Options, Watcher, open_ablation, run_ablation
 from orchestration.ablation.schedule import Schedule, stop
 from orchestration.ablation.summary import summarise
@@ -23,6 +20,9 @@ from orchestration.ablation.table import Table, read_table
 from orchestration.ablation.work import train_words
 from orchestration.ablation.writing import markdown, write_table
 from orchestration.cluster import Resources
+from orchestration.jobs.cost import Cost, Start, count_costs
+from orchestration.jobs.lock import locked
+from orchestration.jobs.process import reason_in, spawn
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError, ZooError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -10,8 +11,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestration.ablation.outcome import reason_in
 from zoo.plugin_files import PLUGIN_FILES_VARIABLE, plugin_files
+
+_ERROR = re.compile(r"^(error: |[\w.]*(?:Error|Exception): )")
 
 
 @dataclass
@@ -82,7 +84,7 @@ def spawn(
         stream.write(f"\n$ {shlex.join(['zoo', *words])}\n".encode())
         stream.flush()
         popen = subprocess.Popen(
-            [sys.executable, "-m", "orchestration.ablation.child", str(os.getpid()), *words],
+            [sys.executable, "-m", "orchestration.jobs.child", str(os.getpid()), *words],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=stream,
@@ -92,3 +94,17 @@ def spawn(
             start_new_session=True,  # Ctrl-C reaches us alone, and we pass it on
         )
     return Process(words[0], log, start, popen)
+
+
+def reason_in(log: Path, start: int) -> str:
+    """Return the last error that a command wrote into a log from some byte on.
+
+    Args:
+        log: file.
+        start: where what the command wrote begins.
+    """
+    with log.open("rb") as stream:
+        stream.seek(start)
+        lines = [line.strip() for line in stream.read().decode(errors="replace").splitlines()]
+    told = [line.removeprefix("error: ") for line in lines if _ERROR.match(line)]
+    return told[-1] if told else ""

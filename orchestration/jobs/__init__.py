@@ -1,0 +1,1 @@
+"""Trainings as processes: started, watched, ended, and what they took."""
