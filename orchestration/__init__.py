@@ -6,13 +6,15 @@ import zoo
 from orchestration.ablation.cli import ablate
 from orchestration.cli import train
 from orchestration.quickstart import quickstart
+from orchestration.tune.cli import tune
 
 
 @zoo.hookimpl
 def register_commands() -> list[zoo.CommandSpec]:
-    """Register ``zoo train``, ``zoo ablate`` and ``zoo quickstart``."""
+    """Register ``zoo train``, ``zoo ablate``, ``zoo tune`` and ``zoo quickstart``."""
     return [
         zoo.CommandSpec(name="train", function=train),
         zoo.CommandSpec(name="ablate", function=ablate),
+        zoo.CommandSpec(name="tune", function=tune),
         zoo.CommandSpec(name="quickstart", function=quickstart),
     ]

@@ -64,6 +64,9 @@ def train(
     address: Annotated[
         str, typer.Option(help="Ray cluster: local starts one here, auto finds a running one.")
     ] = "local",
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for processors that others use.")
+    ] = 15,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where RUN stopped.")] = False,
 ) -> None:
     """Train both stages of a model on the clips of a manifest.
@@ -91,7 +94,7 @@ def train(
         overfit=overfit,
         seed=seed,
     )
-    resources = Resources(workers, cpus_per_worker, gpus_per_worker, address)
+    resources = Resources(workers, cpus_per_worker, gpus_per_worker, address, wait)
     raise typer.Exit(launch(request, out.absolute(), resources, resume=resume))
 
 

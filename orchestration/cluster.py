@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -16,10 +17,10 @@ _SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "120",
 }
 _LOCAL_SETTINGS = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
-_RELEASE_S = 15.0  # a run that has just ended gives its processors back only after a while
+RELEASE_S = 15.0  # a run that has just ended gives its processors back only after a while
+_START_S = 120  # for the workers to start
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,14 @@ class Resources:
         cpus_per_worker: processors of each; 0 shares out this machine, or is 1 on a cluster.
         gpus_per_worker: GPUs of each; 0 trains on processors.
         address: ``local`` starts a cluster here; ``auto`` or an address joins a running one.
+        wait_s: seconds to wait for processors that others use.
     """
 
     workers: int = 1
     cpus_per_worker: int = 0
     gpus_per_worker: float = 0
     address: str = "local"
+    wait_s: float = RELEASE_S
 
     @property
     def is_local(self) -> bool:
@@ -93,6 +96,8 @@ def connected(resources: Resources) -> Iterator[None]:
     """
     for name, value in (_SETTINGS | (_LOCAL_SETTINGS if resources.is_local else {})).items():
         os.environ.setdefault(name, value)
+    start_s = max(_START_S, math.ceil(resources.wait_s))
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(start_s))
     import ray
 
     is_ours = not ray.is_initialized()
@@ -141,7 +146,7 @@ def _wait_until_free(resources: Resources) -> None:
             f"no way to place {resources.workers} workers of {_ask(resources)} on the "
             f"{len(nodes)} machines of the cluster; lower --cpus-per-worker"
         )
-    waited_until = time.monotonic() + _RELEASE_S
+    waited_until = time.monotonic() + resources.wait_s
     while True:
         free = ray.available_resources()
         try:

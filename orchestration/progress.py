@@ -131,7 +131,7 @@ def summary(job: Job, state: RunState, pictures: list[Path], seconds: float) -> 
     lines += left_out(job.run)
     lines.append(f"next: {next_command(job)}")
     texts = [Text(line, overflow="fold") for line in lines]
-    return Group(table, *texts) if 2 in job.stages else Group(*texts)
+    return Group(table, *texts) if table.row_count > 1 else Group(*texts)
 
 
 def left_out(run: Path) -> list[str]:

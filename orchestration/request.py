@@ -81,12 +81,32 @@ class Request:
 
 
 def recipe_of(request: Request, gpus_per_worker: float) -> Recipe:
-    """Resolve a request to a recipe.
+    """Resolve a request to a recipe, and check that its parts fit together.
 
     Raises:
         ConfigError: if an option is missing, unknown or does not fit.
         PluginError: for an unknown component.
         ModelError: if the model to start from cannot be read.
+    """
+    recipe = draft_recipe(request, gpus_per_worker)
+    check_task(recipe)
+    stages = request.stages(recipe)
+    check_fit(recipe, stages)
+    needs_towers = stages == (2,) and recipe.stage2.is_frozen
+    if needs_towers and request.init and _start_of(request) is None:
+        raise ConfigError(
+            "--stage 2 needs the towers of stage 1, and --init names single extractors only; "
+            "train both stages"
+        )
+    check_start(request.init or (), request.positions, recipe)
+    return recipe
+
+
+def draft_recipe(request: Request, gpus_per_worker: float) -> Recipe:
+    """Resolve a request to a recipe whose parts may not fit together.
+
+    Raises:
+        ZooError: as `recipe_of`.
     """
     start = _start_of(request)
     extractor = request.extractor
@@ -111,17 +131,7 @@ def recipe_of(request: Request, gpus_per_worker: float) -> Recipe:
         settings.append(f"overfit={request.overfit}")
     if gpus_per_worker > 0 and not any(s.startswith("precision=") for s in settings):
         settings.insert(0, "precision=bf16")
-    recipe = override(recipe, settings)
-    check_task(recipe)
-    stages = request.stages(recipe)
-    check_fit(recipe, stages)
-    if start is None and request.init and stages == (2,) and recipe.stage2.is_frozen:
-        raise ConfigError(
-            "--stage 2 needs the towers of stage 1, and --init names single extractors only; "
-            "train both stages"
-        )
-    check_start(request.init or (), request.positions, recipe)
-    return recipe
+    return override(recipe, settings)
 
 
 def _start_of(request: Request) -> ModelConfig | None:

@@ -31,6 +31,7 @@ from zoo.contracts import (
 )
 from zoo.errors import ZooError
 from zoo.hooks import hookimpl
+from zoo.space import Choice, Range
 from zoo.timeline import OffsetGrid, SegmentLayout
 
 # Loaded on first use, because they import torch.
@@ -45,6 +46,7 @@ _LAZY = {
 
 __all__ = [
     "AggregatorSpec",
+    "Choice",
     "ClipRecord",
     "CommandSpec",
     "ComponentConfig",
@@ -63,6 +65,7 @@ __all__ = [
     "ObjectiveSpec",
     "OffsetGrid",
     "PairSpec",
+    "Range",
     "SegmentLayout",
     "WeightsFormat",
     "ZooError",

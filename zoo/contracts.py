@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
 from zoo.errors import ConfigError
+from zoo.space import Choice, Range
 from zoo.timeline import OffsetGrid, SegmentLayout, to_frames, to_samples
 
 if TYPE_CHECKING:
@@ -176,6 +177,8 @@ class Spec:
     presets: Mapping[str, ComponentConfig] = field(default_factory=dict)
     source: str = ""
     license: str = ""
+    search: Mapping[str, Choice | Range] = field(default_factory=dict)
+    """What `zoo tune` may vary unless told otherwise: fields of the config and their values."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import BaseModel, Field, JsonValue, ValidationError
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -115,7 +115,7 @@ def feature_map_of(spec: ExtractorSpec, config: ExtractorConfig) -> FeatureMap:
         ) from error
 
 
-def explain(error: ValidationError, prefix: str, config_class: type[ComponentConfig]) -> str:
+def explain(error: ValidationError, prefix: str, config_class: type[BaseModel]) -> str:
     """Turn the first problem pydantic found into one sentence."""
     first = error.errors()[0]
     field = prefix + ".".join(str(part) for part in first["loc"])

@@ -148,7 +148,9 @@ def read_table(path: Path) -> Table:
     Raises:
         ConfigError: naming the file, the variant and the key that does not fit.
     """
-    file = _parse(_File, read_yaml(path), path, "")
+    file = _parse(
+        _File, read_yaml(path, "a table of variants; it needs seeds, data and variants"), path, ""
+    )
     folder = path.absolute().parent
     table = Table(
         path=path.absolute(),

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue, field_validator
 
-from orchestration.cluster import Resources
+from orchestration.cluster import RELEASE_S, Resources
 from orchestration.request import Request
 from orchestration.run_folder import RECIPE, REQUEST
 from zoo.contracts import ComponentConfig, Positions
@@ -66,6 +66,8 @@ def training_words(request: Request, run: Path, resources: Resources) -> list[st
         words += ["--cpus-per-worker", str(resources.cpus_per_worker)]
     if resources.gpus_per_worker:
         words += ["--gpus-per-worker", f"{resources.gpus_per_worker:g}"]
+    if resources.wait_s != RELEASE_S:
+        words += ["--wait", f"{resources.wait_s:g}"]
     return words
 
 

@@ -24,11 +24,15 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a table; names of data sets and variants become text.
+def read_yaml(path: Path, what: str) -> dict[str, Any]:
+    """Read a file of options; names of data sets and variants become text.
+
+    Args:
+        path: file.
+        what: what it should be, for the error that says it is not.
 
     Raises:
-        ConfigError: if it cannot be read, is not YAML or not a table.
+        ConfigError: if it cannot be read, is not YAML or has no keys.
     """
     try:
         raw = yaml.load(path.read_text(), Loader=_Loader)
@@ -36,11 +40,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot read the table {path}: {reason}") from None
+        raise ConfigError(f"cannot read {path}: {reason}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path} is not a table of variants; it needs seeds, data and variants")
+        raise ConfigError(f"{path} is not {what}")
     for key in ("data", "variants"):
         if isinstance(raw.get(key), dict):
             raw[key] = {str(name): value for name, value in raw[key].items()}

@@ -72,6 +72,7 @@ def register_aggregators() -> list[zoo.AggregatorSpec]:
             build=_build_transformer,
             fit=_fit_transformer,
             presets={"paper": TransformerConfig(), "tiny": TransformerConfig(heads=2)},
+            search={"heads": zoo.Choice(values=(1, 2, 4))},
             source="arXiv:2401.16423 section 3.1",
             license="MIT",
         ),

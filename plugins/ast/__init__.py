@@ -27,6 +27,7 @@ def register_extractors() -> list[zoo.ExtractorSpec]:
                     dim=64, depth=2, heads=2, stride=(16, 10), change_gain=3.0, norm_eps=1e-6
                 ),
             },
+            search={"depth": zoo.Range(low=1, high=12)},
             formats=(
                 zoo.WeightsFormat(
                     name="huggingface-ast",

@@ -40,6 +40,10 @@ def register_heads() -> list[zoo.HeadSpec]:
             config_class=CorrelationConfig,
             build=_build,
             presets={"paper": CorrelationConfig(width=256), "tiny": CorrelationConfig()},
+            search={
+                "width": zoo.Choice(values=(32, 64, 128)),
+                "sigma_s": zoo.Range(low=0.05, high=0.4),
+            },
             source="avsync-zoo, docs/heads.md",
             license="MIT",
         )

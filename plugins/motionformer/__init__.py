@@ -32,6 +32,7 @@ def register_extractors() -> list[zoo.ExtractorSpec]:
                     position_std=0.3,
                 ),
             },
+            search={"depth": zoo.Range(low=1, high=12)},
             formats=(
                 zoo.WeightsFormat(
                     name="motionformer",

@@ -33,6 +33,7 @@ def register_objectives() -> list[zoo.ObjectiveSpec]:
                 "paper": SegmentAvclipConfig(),
                 "tiny": SegmentAvclipConfig(max_temperature=0.07),
             },
+            search={"temperature": zoo.Range(low=0.02, high=0.07, log=True)},
             source="arXiv:2401.16423 section 3.2, equation 4",
             license="MIT",
         )

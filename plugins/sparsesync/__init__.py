@@ -56,6 +56,10 @@ def _write(kind: Kind, model: SyncModel) -> dict[str, Any]:
 
 
 _TINY_STAGE2 = {"steps": 4800, "soft_sigma": 5.0, "soft_until": 0.4}
+_SEARCH: dict[str, zoo.Choice | zoo.Range] = {
+    "depth": zoo.Range(low=1, high=6),
+    "dropout": zoo.Choice(values=(0.0, 0.1, 0.2)),
+}
 
 
 @zoo.hookimpl
@@ -71,6 +75,7 @@ def register_heads() -> list[zoo.HeadSpec]:
                 "paper": SelectorConfig(),
                 "tiny": SelectorConfig(dim=64, heads=2, dropout=0.0),
             },
+            search={**_SEARCH, "selectors": zoo.Choice(values=(4, 8, 16, 32))},
             stage2={"tiny": _TINY_STAGE2},
             source="arXiv:2210.07055",
             license="MIT",
@@ -81,6 +86,7 @@ def register_heads() -> list[zoo.HeadSpec]:
             config_class=AvstConfig,
             build=_build_avst,
             presets={"paper": AvstConfig(), "tiny": AvstConfig(dim=64, heads=2, dropout=0.0)},
+            search=_SEARCH,
             stage2={"tiny": _TINY_STAGE2},
             source="arXiv:2112.04432, as trained again in arXiv:2210.07055",
             license="MIT",

@@ -35,6 +35,11 @@ PRESETS = {
     "paper": SyncConfig(),
     "tiny": SyncConfig(dim=64, heads=2, dropout=0.0, pool="mean", position_init="sincos"),
 }
+SEARCH: dict[str, zoo.Choice | zoo.Range] = {
+    "depth": zoo.Range(low=1, high=6),
+    "dropout": zoo.Choice(values=(0.0, 0.1, 0.2)),
+    "pool": zoo.Choice(values=("none", "mean")),
+}
 
 
 def _build(
@@ -56,6 +61,7 @@ def register_heads() -> list[zoo.HeadSpec]:
             config_class=SyncConfig,
             build=_build,
             presets=PRESETS,
+            search=SEARCH,
             stage2={"tiny": {"steps": 4800, "soft_sigma": 5.0, "soft_until": 0.4}},
             source="arXiv:2401.16423 section 3.3",
             license="MIT",
@@ -67,6 +73,7 @@ def register_heads() -> list[zoo.HeadSpec]:
             config_class=SyncConfig,
             build=partial(_build, num_classes=2),
             presets=PRESETS,
+            search=SEARCH,
             source="arXiv:2401.16423, synchronizability",
             license="MIT",
         ),

@@ -73,6 +73,7 @@ def run(arguments: list[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.DEBUG if is_debug else logging.WARNING, format="%(levelname)s: %(message)s"
     )
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # hundreds of lines about fonts
     try:
         arguments = _load_plugin_files(arguments)
         build_app()(arguments)

@@ -41,6 +41,8 @@ class DrawSource:
     split: Literal["train", "valid", "test"]
     store: FeatureStore | None = None
     task: Task = "offset"
+    hop_s: float | None = None
+    """Lattice of video starts, seconds; by default the step of the segments."""
 
     def __post_init__(self) -> None:
         layout, grid = self.layout, self.grid
@@ -48,7 +50,7 @@ class DrawSource:
             self.durations_s = [self.store.duration_s(i) for i in range(len(self.clips.clips))]
         else:
             self.durations_s = self.clips.durations_s()
-        self.vision_hop_s = layout.step_s
+        self.vision_hop_s = self.hop_s or layout.step_s
         self.audio_hop_s = round(1 / self.clips.reader.vision.fps, 9)
         self.needed_s = shortest_clip_s(layout, grid, self.vision_hop_s)
         wanted = f"offsets up to {grid.reach_s:g} s"

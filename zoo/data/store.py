@@ -44,11 +44,16 @@ class StoreConfig(ComponentConfig):
     dtype: Literal["float16", "float32"] = Field("float16", description="of the stored features")
 
 
-def store_config(model: SyncModel, dtype: Literal["float16", "float32"]) -> StoreConfig:
-    """Return the lattices that fit a model: its segment step for video, one frame for audio."""
+def store_config(
+    model: SyncModel, dtype: Literal["float16", "float32"], vision_hop_s: float | None = None
+) -> StoreConfig:
+    """Return the lattices that fit a model: its segment step for video, one frame for audio.
+
+    A finer ``vision_hop_s`` serves all layouts whose steps are multiples of it.
+    """
     return StoreConfig(
         segment_s=model.config.layout.segment_s,
-        vision_hop_s=model.config.layout.step_s,
+        vision_hop_s=vision_hop_s or model.config.layout.step_s,
         audio_hop_s=round(1 / model.vision_frontend.fps, 9),
         dtype=dtype,
     )

@@ -46,7 +46,25 @@ def check_spec(kind: str, spec: Spec) -> None:
         assert field.description or is_nested or key == "frontend", (
             f"field '{key}' of {spec.config_class.__name__} has no description"
         )
+    check_search(spec)
     check_light_import(kind, spec.name)
+
+
+def check_search(spec: Spec) -> None:
+    """Check that the presets take all that the component offers to a search."""
+    for name, dimension in spec.search.items():
+        assert name in spec.config_class.model_fields, (
+            f"offers '{name}' to a search, which is no field of {spec.config_class.__name__}"
+        )
+        for preset, config in spec.presets.items():
+            for value in dimension.extremes:
+                try:
+                    spec.config_class.model_validate({**config.model_dump(), name: value})
+                except ValueError as error:
+                    raise AssertionError(
+                        f"offers '{name}' to a search, but preset '{preset}' cannot take "
+                        f"{value!r}: {error}"
+                    ) from error
 
 
 def check_light_import(kind: str, name: str) -> None:

@@ -67,7 +67,7 @@ def check_lengths(recipe: Recipe, stages: tuple[int, ...], split: str, clips: li
             f"1 need {contiguous.covered_s:g} s, the longest clip has {longest_s:.2f} s; take "
             "longer clips or fewer segments: --set stage1.num_segments=N"
         )
-    needed_s = shortest_clip_s(layout, grid, layout.step_s)
+    needed_s = shortest_clip_s(layout, grid, recipe.vision_hop_s)
     if 2 in stages and longest_s < needed_s - LATTICE_TOLERANCE:
         raise TrainingError(
             f"not one {split} clip is long enough: a crop of {layout.covered_s:g} s and offsets up "
@@ -85,6 +85,10 @@ def _check_lattices(model: SyncModel, recipe: Recipe) -> None:
         to_frames(step_s, fps)
     except ConfigError as error:
         raise ConfigError(f"layout.step_s: {error}") from None
+    try:
+        to_frames(recipe.vision_hop_s, fps)
+    except ConfigError as error:
+        raise ConfigError(f"data.vision_hop_s: {error}") from None
     is_stored = recipe.data.features == "store"
     for offset_s in recipe.model.grid.offsets_s:
         try:

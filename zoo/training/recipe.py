@@ -13,7 +13,7 @@ from zoo.contracts import AggregatorSpec, ComponentConfig, PairSpec, Spec
 from zoo.errors import ConfigError, suggest
 from zoo.hooks import registry
 from zoo.model import Component, ModelConfig, TowerConfig, explain, feature_map_of
-from zoo.timeline import SegmentLayout
+from zoo.timeline import LATTICE_TOLERANCE, SegmentLayout
 
 Preset = Literal["tiny", "paper"]
 
@@ -76,6 +76,9 @@ class DataConfig(ComponentConfig):
     loader_workers: int = Field(0, ge=0, description="decoding processes per training worker")
     features: Literal["store", "online"] = Field("online", description="source of stage 2 tokens")
     store_dtype: Literal["float16", "float32"] = Field("float16", description="of stored features")
+    vision_hop_s: float | None = Field(
+        None, gt=0, description="lattice of video crops, seconds; by default the segments' step"
+    )
 
 
 class Recipe(ComponentConfig):
@@ -105,6 +108,21 @@ class Recipe(ComponentConfig):
                 "from a store: add --features online"
             )
         return self
+
+    @model_validator(mode="after")
+    def _segments_on_the_lattice(self) -> Self:
+        steps = self.model.layout.step_s / self.vision_hop_s
+        if abs(steps - round(steps)) > LATTICE_TOLERANCE:
+            raise ValueError(
+                f"data.vision_hop_s={self.vision_hop_s:g} does not divide layout.step_s="
+                f"{self.model.layout.step_s:g}"
+            )
+        return self
+
+    @property
+    def vision_hop_s(self) -> float:
+        """Lattice on which video crops of stage II start, and segments of the feature store."""
+        return self.data.vision_hop_s or self.model.layout.step_s
 
     @property
     def stage1_layout(self) -> SegmentLayout:

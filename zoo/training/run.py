@@ -28,6 +28,7 @@ from zoo.training.stage2 import train_stage2
 
 log = logging.getLogger(__name__)
 STAGE1_FOLDER, FEATURES_FOLDER, CACHE_FOLDER = "stage1", "features", "cache"
+_SPLITS: tuple[Split, Split] = ("train", "valid")
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,12 @@ def run_job(engine: Engine, job: Job) -> None:
         if engine.rank == 0:
             save_model(job.run, model, scores={"valid": best.as_dict()})
             write_findings(examine(engine, recipe, model, draws[1]), job.run)
-    elif engine.rank == 0:
-        save_model(job.run, towers_only(model))
+    else:
+        if recipe.data.features == "store":  # for every head that will start from here
+            for split, source in zip(_SPLITS, sources, strict=True):
+                _open_store(engine, job, model, source, runlog, split, is_new=True)
+        if engine.rank == 0:
+            save_model(job.run, towers_only(model))
     if engine.rank == 0:
         runlog.write(max(job.stages), 0, "done", quarantined=len(read_quarantine(job.run)))
     runlog.close()
@@ -146,17 +151,17 @@ def _draw_sources(
     def draws(split: Split, source: ClipSource) -> DrawSource:
         store = None
         if job.recipe.data.features == "store":
-            store = ensure_store(engine, job, model, source, runlog, split)
-            if engine.rank == 0:
-                for index, reason in store.skipped.items():
-                    quarantine(job.run, store.clips[index].path, reason)
-            if is_new:
-                total = len(source.clips)
-                runlog.write(2, 0, "features", split=split, clips=total, total=total)
-            if split == "valid" and is_new:
-                runlog.write(2, 0, "sliding", **sliding_check(model, store))
+            store = _open_store(engine, job, model, source, runlog, split, is_new=is_new)
         config = job.recipe.model
-        made = DrawSource(source, config.layout, config.grid, job.recipe.seed, split, store)
+        made = DrawSource(
+            source,
+            config.layout,
+            config.grid,
+            job.recipe.seed,
+            split,
+            store,
+            hop_s=job.recipe.vision_hop_s,
+        )
         if is_new:
             numbers = {"usable": len(made.usable), "short": made.num_short}
             runlog.write(2, 0, "clips", split=split, needed_s=made.needed_s, **numbers)
@@ -165,11 +170,35 @@ def _draw_sources(
     return draws("train", sources[0]), draws("valid", sources[1])
 
 
+def _open_store(
+    engine: Engine,
+    job: Job,
+    model: SyncModel,
+    source: ClipSource,
+    runlog: RunLog,
+    split: Split,
+    *,
+    is_new: bool,
+) -> FeatureStore:
+    """Build or find the store of a split, and log what it is worth if that is new."""
+    store = ensure_store(engine, job, model, source, runlog, split)
+    if engine.rank == 0:
+        for index, reason in store.skipped.items():
+            quarantine(job.run, store.clips[index].path, reason)
+    if is_new:
+        total = len(source.clips)
+        runlog.write(2, 0, "features", split=split, clips=total, total=total)
+        if split == "valid":
+            runlog.write(2, 0, "sliding", **sliding_check(model, store))
+    return store
+
+
 def ensure_store(
     engine: Engine, job: Job, model: SyncModel, source: ClipSource, runlog: RunLog, split: Split
 ) -> FeatureStore:
     """Build the store of a split, or find it beside this run or the one it starts from."""
-    config = store_config(model, job.recipe.data.store_dtype)
+    recipe = job.recipe
+    config = store_config(model, recipe.data.store_dtype, recipe.vision_hop_s)
     model.to(engine.device)
     key = store_key(model, config, source.clips)
     folders = [job.run / FEATURES_FOLDER / key]

@@ -1,0 +1,1 @@
+"""Searches: Ray Tune tries settings of a recipe, Optuna proposes them."""

@@ -1,0 +1,202 @@
+"""``zoo tune``: the best segment length and overlap, or the best of any other settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from orchestration.tune.run import Session
+
+SEGMENT_LENGTH = "segment-length"
+LENGTHS, OVERLAPS, INPUT_S = "0.16,0.32,0.64,1.28", "0,0.5", 5.12
+NOT_ALL, INTERRUPTED, WIDE = 1, 130, 140
+
+
+def tune(
+    what: Annotated[
+        str | None,
+        typer.Argument(help="segment-length, or a file of settings (YAML); --resume finds it."),
+    ] = None,
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for trials and results.")],
+    data: Annotated[Path | None, typer.Option(help="Manifest of the clips (Parquet).")] = None,
+    extractor: Annotated[
+        str | None, typer.Option(help="Pair of extractors, or audio+vision.")
+    ] = None,
+    head: Annotated[str | None, typer.Option(help="zoo list heads.")] = None,
+    aggregator: Annotated[str | None, typer.Option(help="zoo list aggregators.")] = None,
+    preset: Annotated[Literal["tiny", "paper"] | None, typer.Option(help="Sizes.")] = None,
+    init: Annotated[
+        list[str] | None, typer.Option(metavar="NAME|PATH", help="As in zoo train; repeatable.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Fix one number: stage1.steps=300.")
+    ] = None,
+    features: Annotated[
+        Literal["store", "online"] | None, typer.Option(help="As in zoo train.")
+    ] = None,
+    lengths: Annotated[
+        str | None, typer.Option(help="Segment lengths, s.", show_default=LENGTHS)
+    ] = None,
+    overlaps: Annotated[
+        str | None, typer.Option(help="Shares of a segment.", show_default=OVERLAPS)
+    ] = None,
+    input_seconds: Annotated[
+        float | None, typer.Option(help="Length of the input, s.", show_default=str(INPUT_S))
+    ] = None,
+    search: Annotated[
+        Literal["grid", "optuna"] | None,
+        typer.Option(help="Try all, or let Optuna propose.", show_default="grid"),
+    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Points to try, for optuna.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Trainings of each point.", show_default="1")
+    ] = None,
+    metric: Annotated[
+        Literal["exact", "within_one"] | None,
+        typer.Option(help="Validation score that counts.", show_default="exact"),
+    ] = None,
+    goal: Annotated[
+        Literal["accuracy", "accuracy-cost"] | None,
+        typer.Option(help="What to optimise.", show_default="accuracy"),
+    ] = None,
+    scheduler: Annotated[
+        Literal["asha", "none"] | None,
+        typer.Option(help="asha stops points that fall behind.", show_default="none"),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="First seed of the trainings.", show_default="1")
+    ] = None,
+    workers_per_trial: Annotated[int, typer.Option(min=1, help="Processes of a training.")] = 1,
+    gpus_per_worker: Annotated[float, typer.Option(min=0, help="0 trains on CPUs.")] = 0,
+    cpus_per_worker: Annotated[
+        int, typer.Option(min=0, help="0 shares out this machine, or is 1 on a cluster.")
+    ] = 0,
+    max_concurrent: Annotated[
+        int, typer.Option(min=0, help="Points at a time; 0 is as many as there is room for.")
+    ] = 0,
+    address: Annotated[
+        str, typer.Option(help="Ray cluster: local starts one here, auto finds a running one.")
+    ] = "local",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the search and list its points.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where OUT stopped.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
+) -> None:
+    """Search for the best segment length and overlap, or for any other settings.
+
+    Ends with exit code 1 if a point failed; the others go on.
+
+    Example: zoo tune segment-length --extractor ast_motionformer --data clips/manifest.parquet
+    --lengths 0.32,0.64,1.28 --seeds 2 --out runs/lengths
+
+    An interrupted search goes on with: zoo tune --out runs/lengths --resume
+    """
+    from orchestration.cluster import Resources
+    from orchestration.tune.given import given_options
+    from orchestration.tune.run import Options, is_begun, open_session
+
+    resume = resume or (dry_run and is_begun(out))
+    options = {
+        "extractor": extractor,
+        "head": head,
+        "aggregator": aggregator,
+        "preset": preset,
+        "init": tuple(init) if init else None,
+        "features": features,
+    }
+    is_new = what == SEGMENT_LENGTH and not resume
+    given = given_options(
+        what,
+        is_resumed=resume,
+        data=data,
+        train={name: value for name, value in options.items() if value is not None},
+        settings=settings or [],
+        lengths=LENGTHS if lengths is None and is_new else lengths,
+        overlaps=OVERLAPS if overlaps is None and is_new else overlaps,
+        input_s=INPUT_S if input_seconds is None and is_new else input_seconds,
+        rest={
+            name: value
+            for name, value in {
+                "search": search,
+                "trials": trials,
+                "seeds": seeds,
+                "metric": metric,
+                "goal": goal,
+                "scheduler": scheduler,
+                "seed": seed,
+            }.items()
+            if value is not None
+        },
+        gpus_per_worker=gpus_per_worker,
+    )
+    resources = Resources(workers_per_trial, cpus_per_worker, gpus_per_worker, address)
+    session = open_session(given, out, Options(max_concurrent, resources), resume=resume)
+    if dry_run:
+        _show_plan(session, as_json=as_json)
+    else:
+        raise typer.Exit(_run(session, as_json=as_json))
+
+
+def _run(session: Session, *, as_json: bool) -> int:
+    from orchestration.tune.overview import closing, overview, resume_command
+    from orchestration.tune.run import run_session
+    from zoo.cli.output import print_json
+
+    console = _console(stderr=as_json)
+    try:
+        with overview(session, console) as watcher:
+            is_over = run_session(session, watcher)
+    except KeyboardInterrupt:
+        is_over = False
+    if not is_over:
+        said = f"interrupted; go on with: {resume_command(session)}"
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
+        return INTERRUPTED
+    if as_json:
+        print_json(session.as_json())
+    else:
+        console.print(closing(session), highlight=False)
+    for result in session.failures:
+        from orchestration.tune.points import name_of
+
+        told = f"failed: {name_of(result.params)}, seed {result.seed}: {result.reason}"
+        console.print(told, style="red", highlight=False, markup=False, soft_wrap=True)
+    return NOT_ALL if session.failures else 0
+
+
+def _console(*, stderr: bool = False) -> Console:
+    """Return a console that is wide where there is no terminal to ask."""
+    from rich.console import Console
+
+    found = Console(stderr=stderr)
+    return found if found.is_terminal else Console(stderr=stderr, width=WIDE)
+
+
+def _show_plan(session: Session, *, as_json: bool) -> None:
+    from orchestration.tune.overview import plan_table
+    from orchestration.watch import count
+    from zoo.cli.output import print_json
+
+    if as_json:
+        rows: list[dict[str, Any]] = session.as_json()["rows"]
+        print_json(rows)
+        return
+    console = _console()
+    console.print(plan_table(session))
+    search = session.search
+    if search.search == "optuna":
+        told = f"Optuna will propose {search.trials} points; these are corners of the space"
+    else:
+        towers = len({point.key for point in session.points if point.has_towers})
+        told = (
+            f"{len(session.points)} points x {count(search.seeds, 'seed')} = "
+            f"{len(session.points) * search.seeds} trainings on {towers * search.seeds} towers"
+        )
+    console.print(told, highlight=False)

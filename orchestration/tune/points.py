@@ -1,0 +1,312 @@
+"""From a search to trainings: every point becomes a recipe, checked before anything is trained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from orchestration.jobs.options import request_of
+from orchestration.request import Request, check_shares, draft_recipe, recipe_of
+from orchestration.tune.search import LENGTH, OVERLAP, Params, Search
+from zoo.cost import ModelCost, model_cost
+from zoo.errors import ConfigError, ZooError
+from zoo.hooks import registry
+from zoo.timeline import count_steps, to_frames
+from zoo.training.recipe import Recipe, Stage1Config
+
+TOWERS, TRIALS = "towers", "trials"
+PARTS = ("extractor", "head", "aggregator", "objective", "preset")
+"""Names of a space that are options of ``zoo train``; others are what one types as ``--set``."""
+_FURTHEST = 64  # frames to look for a length that an extractor can take
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one point of a search trains.
+
+    Attributes:
+        params: where it lies in the space.
+        request: options of ``zoo train`` that train it alone; the seed is yet to be filled in.
+        recipe: what they come to.
+        stages: which are trained.
+        cost: of the model.
+    """
+
+    params: Params
+    request: Request
+    recipe: Recipe
+    stages: tuple[int, ...]
+    cost: ModelCost
+
+    @property
+    def name(self) -> str:
+        """What the point is called."""
+        return name_of(self.params)
+
+    @property
+    def has_towers(self) -> bool:
+        """Whether there is a stage I, which other points may share."""
+        return 1 in self.stages
+
+    def for_seed(self, seed: int) -> Request:
+        """Return the options that train this point alone with a seed."""
+        return replace(self.request, seed=seed)
+
+    def towers_request(self, seed: int) -> Request:
+        """Return the options that train only what other points may share."""
+        return replace(self.request, stage="1", seed=seed)
+
+    def head_request(self, seed: int, towers: Path) -> Request:
+        """Return the options that train the rest, on towers that are there."""
+        return replace(self.request, stage="2", seed=seed, init=(str(towers),), init_positions=None)
+
+    def towers_folder(self, out: Path, seed: int) -> Path:
+        """Return where the towers of this point lie: the same for all that share them."""
+        return out / TOWERS / f"{self.recipe.model.layout.segment_s:g}s-{self.key}" / f"seed-{seed}"
+
+    def folder(self, out: Path, seed: int) -> Path:
+        """Return the folder of one training of this point."""
+        return folder_of(out, self.params, seed)
+
+    @property
+    def key(self) -> str:
+        """Hash of all that stage I and the features depend on."""
+        recipe, request = self.recipe, self.request
+        model = recipe.model
+        decisive = {
+            "audio": model.audio.model_dump(mode="json"),
+            "vision": model.vision.model_dump(mode="json"),
+            "compare": model.compare,
+            "segment_s": model.layout.segment_s,
+            "stage1": recipe.stage1.model_dump(mode="json"),
+            "precision": recipe.precision,
+            "overfit": recipe.overfit,
+            "start": [request.data, request.init, request.init_positions],
+        }
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def name_of(params: Mapping[str, Any]) -> str:
+    """Say where a point lies."""
+    return ", ".join(
+        f"{name} {value:g} s"
+        if name == LENGTH
+        else f"{name} {value:g}"
+        if isinstance(value, float)
+        else f"{name} {value}"
+        for name, value in params.items()
+    )
+
+
+def folder_of(out: Path, params: Mapping[str, Any], seed: int) -> Path:
+    """Return the folder of one training of a point."""
+    return out / TRIALS / slug_of(params) / f"seed-{seed}"
+
+
+def slug_of(params: Mapping[str, Any]) -> str:
+    """Return a name for the folder of a point."""
+    text = re.sub(r"[^a-z0-9.]+", "-", name_of(params).lower().replace(" s,", ",")).strip("-")
+    digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:6]
+    return f"{text[:60].rstrip('-')}-{digest}"
+
+
+def resolve(search: Search, params: Params, gpus_per_worker: float, workers: int = 1) -> Point:
+    """Turn a point into a recipe, and check that its parts fit together.
+
+    Raises:
+        ZooError: naming the point and what does not fit.
+    """
+    try:
+        base = request_of(search.base)
+        base = replace(base, data=search.data)
+        parts = {name: params[name] for name in PARTS if name in params}
+        settings = [
+            assignment
+            for name, value in settings_of(search, params, base, gpus_per_worker).items()
+            if name not in PARTS
+            for assignment in _assignments(name, value)
+        ]
+        request = replace(base, **parts, settings=(*base.settings, *settings))  # type: ignore[arg-type]
+        recipe = recipe_of(request, gpus_per_worker)
+        stages = request.stages(recipe)
+        if 2 not in stages:
+            raise ConfigError("stage 1 alone has no head whose accuracy counts; leave out 'stage'")
+        check_shares(recipe, stages, workers)
+        return Point(params, request, recipe, stages, model_cost(recipe.model))
+    except ZooError as error:
+        raise type(error)(f"{name_of(params)}: {error}") from error
+
+
+def _assignments(name: str, value: Any) -> list[str]:
+    """Write a value as one types it; an aggregator's goes to both towers."""
+    if name.startswith("aggregator."):
+        field = name.removeprefix("aggregator.")
+        names = [f"model.{tower}.aggregator.config.{field}" for tower in ("audio", "vision")]
+    else:
+        names = [name]
+    text = value if isinstance(value, str) else json.dumps(value)
+    return [f"{name}={text}" for name in names]
+
+
+def settings_of(
+    search: Search, params: Params, base: Request, gpus_per_worker: float
+) -> dict[str, Any]:
+    """Return what a point sets; a segment length and an overlap decide the layout (table 3)."""
+    if not search.is_segment_length:
+        return dict(params)
+    assert search.input_s is not None
+    length_s, overlap = float(params[LENGTH]), float(params[OVERLAP])  # type: ignore[arg-type]
+    start = draft_recipe(replace(base, settings=_without_layout(base)), gpus_per_worker)
+    fps = _fps(start)
+    frames = to_frames(length_s, fps)
+    step_s = _step_s(frames, overlap, fps)
+    num = count_steps(search.input_s, length_s, step_s)
+    if num == 0:
+        raise ConfigError(f"--input-seconds {search.input_s:g} is shorter than one segment")
+    steps_s = [_step_s(frames, other, fps) for other in search.overlaps()]
+    hop_s = min(steps_s)
+    shares = all(abs(other / hop_s - round(other / hop_s)) < 1e-6 for other in steps_s)
+    settings: dict[str, Any] = {
+        "layout.segment_s": length_s,
+        "layout.step_s": step_s,
+        "layout.num_segments": num,
+        "data.vision_hop_s": hop_s if shares else step_s,
+    }
+    if "stage1.num_segments" not in search.base.set:
+        settings["stage1.num_segments"] = _contiguous(start.stage1, start, length_s)
+    return settings
+
+
+def _without_layout(base: Request) -> tuple[str, ...]:
+    """Leave out settings that only make sense with the segment length of a point."""
+    return tuple(s for s in base.settings if not s.startswith(("layout.", "model.layout.")))
+
+
+def _contiguous(stage1: Stage1Config, start: Recipe, length_s: float) -> int:
+    """Return segments per clip of stage I that last as long as those of the base."""
+    seconds = stage1.num_segments * start.model.layout.segment_s
+    return max(1, int(seconds / length_s + 1e-6))
+
+
+def _fps(recipe: Recipe) -> float:
+    vision = recipe.model.vision.extractor
+    return float(vision.parse(registry().extractor(vision.name)).frontend.fps)
+
+
+def _step_s(frames: int, overlap: float, fps: float) -> float:
+    """Return the step of segments that overlap by a share, in whole frames."""
+    return round(max(1, round(frames * (1 - overlap))) / fps, 9)
+
+
+def check_space(search: Search, gpus_per_worker: float, workers: int = 1) -> list[Point]:
+    """Resolve all points of a grid, or the corners of what Optuna may propose.
+
+    Raises:
+        ZooError: naming the first that cannot be trained, and for a segment length the nearest one
+            that can.
+    """
+    wanted = search.grid() if search.search == "grid" else _corners(search)
+    points = []
+    for params in wanted:
+        try:
+            points.append(resolve(search, params, gpus_per_worker, workers))
+        except ZooError as error:
+            if not search.is_segment_length:
+                raise
+            told = str(error).split("; the nearest")[0]  # in frames, which is not all that counts
+            raise type(error)(f"{told}{_nearest(search, params, gpus_per_worker)}") from error
+    names: dict[str, Params] = {}
+    for point in points:
+        text = json.dumps(point.recipe.model_dump(mode="json"), sort_keys=True)
+        if search.search == "grid" and text in names:
+            raise ConfigError(
+                f"{name_of(point.params)} and {name_of(names[text])} are the same in whole frames; "
+                "leave one out"
+            )
+        names[text] = point.params
+    return points
+
+
+def _corners(search: Search) -> list[Params]:
+    """Return points in which every value that the space names occurs."""
+    first = {name: dimension.extremes[0] for name, dimension in search.space.items()}
+    wanted = [first]
+    for name, dimension in search.space.items():
+        wanted += [{**first, name: value} for value in dimension.extremes[1:]]
+    return wanted
+
+
+def _nearest(search: Search, params: Params, gpus_per_worker: float) -> str:
+    """Name the nearest segment length that can be trained, if there is one."""
+    base = replace(request_of(search.base), data=search.data)
+    try:
+        start = draft_recipe(replace(base, settings=_without_layout(base)), gpus_per_worker)
+    except ZooError:
+        return ""
+    fps, length_s = _fps(start), float(params[LENGTH])  # type: ignore[arg-type]
+    middle = round(length_s * fps)
+    around = sorted(range(1, middle + _FURTHEST), key=lambda n: abs(n / fps - length_s))
+    for frames in around:
+        other_s = round(frames / fps, 9)
+        if abs(other_s - length_s) < 1e-9:
+            continue
+        if not _can_take(start, other_s):
+            continue
+        try:
+            resolve(search, {**params, LENGTH: other_s}, gpus_per_worker)
+        except ZooError:
+            continue
+        return f"; the nearest length that can be taken is {other_s:g} s"
+    return ""
+
+
+def _can_take(recipe: Recipe, length_s: float) -> bool:
+    """Say quickly whether both extractors can take segments of some length."""
+    for tower in (recipe.model.audio, recipe.model.vision):
+        spec = registry().extractor(tower.extractor.name)
+        config = tower.extractor.parse(spec).model_copy(update={"segment_s": length_s})
+        try:
+            config.feature_map()
+        except ZooError:
+            return False
+    return True
+
+
+def default_space(base: Request, kinds: tuple[str, ...], gpus_per_worker: float) -> dict[str, Any]:
+    """Return what the plugins of a recipe offer to a search.
+
+    Args:
+        base: options of ``zoo train``.
+        kinds: of ``audio``, ``vision``, ``aggregator``, ``head``, ``objective``.
+        gpus_per_worker: as for `recipe_of`.
+
+    Raises:
+        ConfigError: for another kind, or a component that offers nothing.
+    """
+    recipe = draft_recipe(base, gpus_per_worker)
+    model, found = recipe.model, registry()
+    assert model.head is not None
+    offers = {
+        "audio": ("audio.", found.extractor(model.audio.extractor.name)),
+        "vision": ("vision.", found.extractor(model.vision.extractor.name)),
+        "aggregator": ("aggregator.", found.aggregator(model.audio.aggregator.name)),
+        "head": ("head.", found.head(model.head.name)),
+        "objective": (
+            "stage1.objective.config.",
+            found.objective(recipe.stage1.objective.name),
+        ),
+    }
+    space: dict[str, Any] = {}
+    for kind in kinds:
+        if kind not in offers:
+            raise ConfigError(f"'defaults': there is no '{kind}'; there are {', '.join(offers)}")
+        prefix, spec = offers[kind]
+        if not spec.search:
+            raise ConfigError(f"'defaults: {kind}': '{spec.name}' offers nothing to a search")
+        space |= {f"{prefix}{name}": dimension for name, dimension in spec.search.items()}
+    return space

@@ -1,0 +1,226 @@
+"""What is searched for: a base recipe, what varies in it, and what counts."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from orchestration.jobs.options import TrainOptions
+from orchestration.jobs.yaml_file import read_yaml
+from orchestration.request import first_difference
+from zoo.contracts import ComponentConfig
+from zoo.errors import ConfigError, TrainingError, suggest
+from zoo.model import explain
+from zoo.space import Choice, Dimension, Range, Value
+
+SEARCH = "search.json"
+LENGTH, OVERLAP = "length", "overlap"
+MAX_POINTS = 10_000
+Params = dict[str, Value]
+Method = Literal["grid", "optuna"]
+Scheduler = Literal["asha", "none"]
+Goal = Literal["accuracy", "accuracy-cost"]
+Metric = Literal["exact", "within_one"]
+
+
+class Search(ComponentConfig):
+    """A search, as it is kept beside its trials."""
+
+    title: str = "Search"
+    data: str = Field(description="manifest")
+    base: TrainOptions = TrainOptions()
+    space: dict[str, Dimension] = Field(description="what varies, in order")
+    input_s: float | None = Field(
+        None, gt=0, description="length of the input, of a search for segment lengths"
+    )
+    search: Method = "grid"
+    trials: int | None = Field(None, gt=0, description="points to try, for optuna")
+    seeds: int = Field(1, gt=0, description="trainings of each point")
+    metric: Metric = Field("exact", description="validation score to maximise")
+    goal: Goal = Field("accuracy", description="or also as few operations per clip as possible")
+    scheduler: Scheduler = "none"
+    seed: int = Field(1, ge=0, description="of the sampler, and of the first training")
+
+    @model_validator(mode="after")
+    def _method_fits(self) -> Search:
+        if not self.space:
+            raise ValueError("nothing varies: the space is empty")
+        if self.search == "grid":
+            if self.trials is not None:
+                raise ValueError("--trials is for --search optuna; a grid tries every combination")
+            for name, dimension in self.space.items():
+                if dimension.grid is None:
+                    raise ValueError(
+                        f"a grid cannot try all of '{name}' between {dimension.extremes[0]} and "
+                        f"{dimension.extremes[1]}: give it a step or a list of values, or take "
+                        "--search optuna"
+                    )
+        elif self.trials is None:
+            raise ValueError("--search optuna needs to know how many points to try: --trials N")
+        return self
+
+    @property
+    def is_segment_length(self) -> bool:
+        """Whether segment length and overlap are searched for."""
+        return self.input_s is not None
+
+    @property
+    def train_seeds(self) -> tuple[int, ...]:
+        """Seeds of the trainings of every point."""
+        return tuple(range(self.seed, self.seed + self.seeds))
+
+    @property
+    def num_points(self) -> int:
+        """Points that will be tried."""
+        return self.trials if self.trials is not None else len(self.grid())
+
+    def grid(self) -> list[Params]:
+        """Return every combination, the last dimension slowest.
+
+        Points that share a stage I (those of one segment length) are then apart, and the first of
+        them has trained it when the others begin.
+
+        Raises:
+            ConfigError: if there are too many.
+        """
+        axes = [dimension.grid or () for dimension in self.space.values()]
+        count = 1
+        for axis in axes:
+            count *= len(axis)
+        if count > MAX_POINTS:
+            raise ConfigError(
+                f"a grid of {count:,} points is more than anyone can train; take --search optuna "
+                "--trials N, or fewer values"
+            )
+        return [
+            dict(zip(self.space, reversed(values), strict=True))
+            for values in itertools.product(*reversed(axes))
+        ]
+
+    def overlaps(self) -> tuple[float, ...]:
+        """Return the overlaps of a search for segment lengths."""
+        return tuple(float(value) for value in self.space[OVERLAP].grid or ())  # type: ignore[arg-type]
+
+    def write(self, out: Path) -> None:
+        """Keep the search beside its trials."""
+        part = out / f".{SEARCH}.part"
+        part.write_text(self.model_dump_json(indent=2) + "\n")
+        part.replace(out / SEARCH)
+
+
+def read_search(out: Path) -> Search:
+    """Read the search kept in a folder.
+
+    Raises:
+        TrainingError: if there is none, or it cannot be read.
+    """
+    if not (out / SEARCH).exists():
+        raise TrainingError(f"there is no search to resume in {out}: it has no {SEARCH}")
+    try:
+        return Search.model_validate_json((out / SEARCH).read_text())
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"cannot resume: {out / SEARCH} cannot be read ({error})") from None
+
+
+def build_search(options: Mapping[str, Any]) -> Search:
+    """Check the options of a search.
+
+    Raises:
+        ConfigError: naming the first that does not fit.
+    """
+    try:
+        return Search.model_validate(dict(options))
+    except ValidationError as error:
+        raise ConfigError(explain(error, "", Search)) from None
+
+
+def read_space(path: Path) -> dict[str, Any]:
+    """Read a file of a search: ``data``, ``base``, ``space``, ``defaults`` and any other option.
+
+    Raises:
+        ConfigError: naming the file and the key that does not fit.
+    """
+    raw = read_yaml(path, "a search; it needs a space")
+    known = {*Search.model_fields, "defaults"} - {"input_s"}
+    for key in raw:
+        if key not in known:
+            raise ConfigError(f"{path}: unknown key '{key}'{suggest(key, known)}")
+    for key in ("base", "space"):
+        if not isinstance(raw.setdefault(key, {}), dict):
+            raise ConfigError(f"{path}: '{key}' must be a list of options, got {raw[key]!r}")
+    space = {str(name): _dimension(path, str(name), given) for name, given in raw["space"].items()}
+    folder = path.absolute().parent
+    if isinstance(raw.get("data"), str):
+        raw["data"] = str(folder / raw["data"])
+    try:
+        TrainOptions.model_validate(raw["base"])
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {explain(error, 'base.', TrainOptions)}") from None
+    return {**raw, "space": space}
+
+
+def _dimension(path: Path, name: str, given: Any) -> Choice | Range:
+    """Read what varies: a list of values, or a range."""
+    try:
+        if isinstance(given, list):
+            return Choice(values=tuple(map(_number, given)))
+        if isinstance(given, dict):
+            return Range.model_validate({key: _number(value) for key, value in given.items()})
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {explain(error, f'space.{name}.', Range)}") from None
+    raise ConfigError(
+        f"{path}: 'space.{name}' must be a list of values or a range such as "
+        f"{{low: 1e-4, high: 1e-2, log: true}}, got {given!r}"
+    )
+
+
+def _number(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)  # YAML reads 1e-4 as text
+    except ValueError:
+        return value
+
+
+def refuse_difference(old: Search, new: Search, out: Path) -> None:
+    """Refuse a search that changes what was begun; points and seeds may be added.
+
+    Raises:
+        ConfigError: naming the first difference.
+    """
+    difference = first_difference(_decisive(old), _decisive(new))
+    if difference is None and new.seeds < old.seeds:
+        difference = f"seeds is {old.seeds} there, {new.seeds} here"
+    if difference is None:
+        difference = _narrowed(old, new)
+    if difference:
+        raise ConfigError(
+            f"{out} cannot go on with another search: {difference}; take another --out"
+        )
+
+
+def _decisive(search: Search) -> dict[str, Any]:
+    free = {"title", "space", "trials", "seeds", "scheduler"}
+    chosen = search.model_dump(mode="json", exclude=free)
+    chosen["space"] = {name: type(found).__name__ for name, found in search.space.items()}
+    if search.is_segment_length:  # they decide the lattice that all overlaps of a length share
+        chosen["overlaps"] = list(search.overlaps())
+    return json.loads(json.dumps(chosen))
+
+
+def _narrowed(old: Search, new: Search) -> str | None:
+    """Say which value is no longer searched; Optuna cannot change a space that it has begun."""
+    for name, before in old.space.items():
+        now = new.space[name]
+        if old.search == "optuna" and now != before:
+            return f"space.{name} has changed, which a study of Optuna cannot"
+        gone = [value for value in before.grid or () if value not in (now.grid or ())]
+        if gone:
+            return f"space.{name} has {gone[0]!r} there, and not here"
+    return None

@@ -1,0 +1,230 @@
+"""The work of one trial: the trainings of a point as processes, one seed after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from orchestration.cluster import Resources
+from orchestration.jobs.options import training_words
+from orchestration.jobs.process import Process, spawn
+from orchestration.request import Request
+from orchestration.tune.outcome import (
+    LOG,
+    RUN,
+    Result,
+    collect,
+    failed,
+    read_result,
+    write_result,
+)
+from orchestration.tune.points import Point, folder_of, resolve
+from orchestration.tune.search import Params, Search
+from orchestration.watch import MetricsTail
+from zoo.errors import TrainingError, ZooError
+from zoo.training.runlog import read_metrics
+
+SCORES = ("exact", "within_one", "mean_abs_error_s")
+LOOK_S, RENEW_S, PATIENCE_S = 0.25, 5.0, 30.0
+BROKE_OFF = "training broke off"  # what orchestration.driver says when it was not the input
+Report = dict[str, Any]
+"""What Ray Tune is told: ``progress`` in percent of a training, scores, ``gflops``, ``done``."""
+
+
+class Lease(Protocol):
+    """One name of `orchestration.tune.leases.Leases`, for one holder."""
+
+    def take(self) -> bool:
+        """Take or renew it; False if another holds it."""
+
+    def drop(self) -> None:
+        """Give it back."""
+
+
+class Desk(Protocol):
+    """Where leases are to be had."""
+
+    def lease(self, name: str) -> Lease:
+        """Return a lease that is not taken yet."""
+
+
+@dataclass
+class PointWork:
+    """Trains a point with every seed, and reports how it goes.
+
+    Attributes:
+        search: what is searched for.
+        params: the point.
+        out: folder of the search.
+        resources: of every training; its address is that of the cluster.
+        desk: leases of the towers that points share.
+    """
+
+    search: Search
+    params: Params
+    out: Path
+    resources: Resources
+    desk: Desk
+    process: Process | None = field(default=None, init=False)
+
+    def run(self) -> Iterator[Report]:
+        """Train, and yield a report at every validation of the first seed and every end."""
+        try:
+            yield from self._run()
+        except ZooError as error:  # parts that do not fit together, proposed by Optuna
+            seed = self.search.seed
+            result = failed(self.params, seed, str(error))
+            yield _failure(write_result(folder_of(self.out, self.params, seed), result))
+        finally:
+            self.stop()
+
+    def _run(self) -> Iterator[Report]:
+        point = resolve(
+            self.search, self.params, self.resources.gpus_per_worker, self.resources.workers
+        )
+        done: list[Result] = []
+        for seed in self.search.train_seeds:
+            folder = point.folder(self.out, seed)
+            result = read_result(folder)
+            if result is None or result.status == "failed":
+                result = yield from self._train(point, seed, done)
+            if result.status == "failed":
+                yield _failure(result)
+                return
+            if result.exact is not None:
+                done.append(result)
+            is_last = result.status == "stopped" or seed == self.search.train_seeds[-1]
+            yield self._report(point, done, 100 * len(done), is_last=is_last)
+            if is_last:
+                return
+
+    def _report(
+        self, point: Point, done: list[Result], progress: float, *, is_last: bool = False
+    ) -> Report:
+        """Return the mean over the trainings so far."""
+        means = {score: sum(result.score(score) for result in done) / len(done) for score in SCORES}
+        gflops = point.cost.flops / 1e9
+        return {**means, "gflops": gflops, "progress": progress, "failed": False, "done": is_last}
+
+    def _train(
+        self, point: Point, seed: int, done: list[Result]
+    ) -> Generator[Report, None, Result]:
+        """Train with one seed, stage I unless another point has; the result is returned."""
+        folder = point.folder(self.out, seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        towers: Path | None = None
+        request = point.for_seed(seed)
+        try:
+            if point.has_towers:
+                towers = point.towers_folder(self.out, seed)
+                self._train_towers(point, seed, towers, folder)
+                request = point.head_request(seed, towers)
+            for record in self._follow(request, folder / RUN, folder / LOG):
+                if not done:
+                    step, steps = record["step"], point.recipe.stage2.steps
+                    so_far = _as_result(point, seed, record)
+                    yield self._report(point, [so_far], 99 * step / steps)
+            return write_result(folder, collect(point, seed, folder / RUN, towers))
+        except TrainingError as error:
+            return write_result(folder, failed(point.params, seed, str(error)))
+
+    def _train_towers(self, point: Point, seed: int, run: Path, folder: Path) -> None:
+        """Train the towers, or wait until another trial has."""
+        lease = self.desk.lease(f"{point.key}/{seed}")
+        while not is_trained(run, 1):
+            if not lease.take():
+                time.sleep(LOOK_S)
+                continue
+            try:
+                if not is_trained(run, 1):
+                    run.parent.mkdir(parents=True, exist_ok=True)
+                    for _ in self._follow(point.towers_request(seed), run, folder / LOG, lease):
+                        pass
+            finally:
+                lease.drop()
+
+    def _follow(
+        self, request: Request, run: Path, log: Path, lease: Lease | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Train a request, and yield the best validation of stage 2 so far at every validation.
+
+        Raises:
+            TrainingError: if it fails; a training that broke off is resumed once.
+        """
+        best: dict[str, Any] = {}
+        for attempt in (1, 2):
+            self.process = spawn(training_words(request, run, self.resources), log, None)
+            tail = MetricsTail(run)
+            tail.read()  # what an earlier start has done
+            for record in self._watch(tail, lease):
+                if not best or _rank(record) > _rank(best):
+                    best = record
+                yield {**best, "step": record["step"]}
+            code, reason = self.process.code, ""
+            if code:
+                reason = self.process.reason()
+            if not code:
+                self.process = None
+                return
+            if attempt == 2 or not (code < 0 or reason.startswith(BROKE_OFF)):
+                raise TrainingError(reason)
+
+    def _watch(self, tail: MetricsTail, lease: Lease | None) -> Iterator[dict[str, Any]]:
+        """Yield the validations of stage 2 until the process ends."""
+        assert self.process is not None
+        renewed = time.monotonic()
+        while self.process.is_alive:
+            time.sleep(LOOK_S)
+            if lease is not None and time.monotonic() > renewed + RENEW_S:
+                lease.take()
+                renewed = time.monotonic()
+            yield from _validations(tail)
+        yield from _validations(tail)
+
+    def stop(self) -> None:
+        """End the process, if there is one: it keeps what it has done so far."""
+        process, self.process = self.process, None
+        if process is None or not process.is_alive:
+            return
+        process.interrupt()
+        until = time.monotonic() + PATIENCE_S
+        while process.is_alive and time.monotonic() < until:
+            time.sleep(0.1)
+        process.kill()
+
+
+def is_trained(run: Path, stage: int) -> bool:
+    """Whether a run has ended with a stage."""
+    return any(r["kind"] == "done" and r["stage"] >= stage for r in read_metrics(run))
+
+
+def _failure(result: Result) -> Report:
+    return {"failed": True, "reason": result.reason, "done": True}
+
+
+def _validations(tail: MetricsTail) -> list[dict[str, Any]]:
+    return [r for r in tail.read() if (r["stage"], r["kind"]) == (2, "valid")]
+
+
+def _rank(record: dict[str, Any]) -> tuple[float, float]:
+    return record["within_one"], record["accuracy"]
+
+
+def _as_result(point: Point, seed: int, record: dict[str, Any]) -> Result:
+    return Result(
+        params=point.params,
+        seed=seed,
+        status="stopped",
+        exact=record["accuracy"],
+        within_one=record["within_one"],
+        mean_abs_error_s=record["mean_abs_error_s"],
+        num=int(record["num"]),
+    )
+
+
+def patient(resources: Resources, address: str) -> Resources:
+    """Return what a training is given that waits for processors as long as others have them."""
+    return replace(resources, address=address, wait_s=86_400)
