@@ -91,6 +91,16 @@ DEFECTS: dict[str, tuple[str, str, str]] = {
         "    d: object = Field(object, description='d')\n" + FIELD,
         "preset 'paper' does not survive JSON",
     ),
+    "search": (
+        'source="tests",',
+        'source="tests", search={"depth": zoo.Range(low=1, high=2)},',
+        "offers 'depth' to a search, which is no field of Config",
+    ),
+    "search beyond a preset": (
+        'source="tests",',
+        'source="tests", search={"segment_s": zoo.Choice(values=(0.64, -1.0))},',
+        "offers 'segment_s' to a search, but preset 'paper' cannot take -1.0",
+    ),
     "order of times": ("(0.0, 0.04)", "(0.04, 0.0)", "preset 'paper': time steps do not rise"),
     "late time": ("(0.0, 0.04)", "(0.0, 4.0)", "a time step lies after the segment"),
     "class": ("zoo.Extractor)", "nn.Module)", "build gives a Net; it must inherit zoo.Extractor"),

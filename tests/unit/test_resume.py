@@ -136,3 +136,25 @@ def test_stage_2_starts_from_the_towers_of_another_run(
         is_same = torch.equal(before[name], after[name])
         assert is_same or name.startswith("head."), name
     assert {r["stage"] for r in read_metrics(tmp_path)} == {2}
+
+
+def test_stages_trained_apart_come_to_the_same_and_share_features(
+    clips: Manifest, recipe: Recipe, tmp_path: Path
+) -> None:
+    small = override(recipe, SMALL.split())
+    data = clips.folder / "manifest.parquet"
+    whole, towers, head = (tmp_path / name for name in ("whole", "towers", "head"))
+    for job in (
+        Job(small, data, whole, (1, 2)),
+        Job(small, data, towers, (1,)),
+        Job(small, data, head, (2,), init=towers),
+    ):
+        run_job(LocalEngine(tmp_path / f"{job.run.name}-checkpoints"), job)
+    together, apart = (load_file(run / "model.safetensors") for run in (whole, head))
+    assert all(torch.equal(together[name], apart[name]) for name in together)
+    assert len(list((towers / "features").iterdir())) == 2  # train and valid
+    assert not (head / "features").exists()
+    kinds = [record["kind"] for record in read_metrics(towers)]
+    assert kinds.count("features") == 2
+    assert "sliding" in kinds
+    assert (kinds[-1], read_metrics(towers)[-1]["stage"]) == ("done", 1)

@@ -11,12 +11,14 @@ from zoo.data import store as store_module
 from zoo.data.clips import ClipReader
 from zoo.data.draws import DrawSource
 from zoo.data.manifest import Clip, Manifest
+from zoo.data.sampling import slot_rng
 from zoo.data.source import Augment, ClipSource
 from zoo.data.store import FeatureStore, build_store, store_config, store_key
 from zoo.errors import ConfigError, TrainingError
 from zoo.model import SyncModel
 from zoo.timeline import SegmentLayout
-from zoo.training.recipe import Recipe
+from zoo.training.fit import check_fit
+from zoo.training.recipe import Recipe, override
 
 CPU = torch.device("cpu")
 AUGMENT = Augment(jitter_s=0.05)
@@ -167,6 +169,45 @@ def test_two_workers_build_what_one_builds(
         list(build_store(tmp_path, model, reader, chosen, config, CPU, rank=rank, world_size=2))
     both = FeatureStore(tmp_path, chosen, config)
     assert torch.equal(both.segments(1, "vision", [0.32]), expected)
+
+
+def test_a_finer_lattice_serves_layouts_of_several_steps(
+    tmp_path: Path,
+    model: SyncModel,
+    reader: ClipReader,
+    chosen: list[Clip],
+    recipe: Recipe,
+    stored: FeatureStore,
+) -> None:
+    config = store_config(model, "float32", 0.16)
+    list(build_store(tmp_path, model, reader, chosen, config, CPU))
+    finer = FeatureStore(tmp_path, chosen, config)
+    assert torch.equal(
+        finer.segments(0, "vision", [0.32, 0.64]), stored.segments(0, "vision", [0.32, 0.64])
+    )
+    grid = recipe.model.grid
+    for layout in (SegmentLayout(), SegmentLayout(num_segments=7, step_s=0.64)):
+        source = ClipSource(chosen, reader)
+        starts = set()
+        for step in range(12):
+            pair = [
+                DrawSource(source, layout, grid, 7, "train", store, hop_s=0.16)
+                for store in (None, finer)
+            ]
+            rngs = [slot_rng(7, 2, step, 0) for _ in pair]
+            draws = [d.draw(0, rng, AUGMENT) for d, rng in zip(pair, rngs, strict=True)]
+            assert draws[0] == draws[1]
+            assert finer.tokens([draws[1]], layout)[1].shape[1] == layout.num_segments * 8
+            starts.add(round(draws[0].vision_start_s / 0.16) % 2)
+        assert starts == {0, 1}  # every multiple of 0.16 s, not of the step
+
+
+def test_a_lattice_must_divide_the_step(recipe: Recipe) -> None:
+    with pytest.raises(ConfigError, match=r"data.vision_hop_s=0.24 does not divide"):
+        override(recipe, ["data.vision_hop_s=0.24"])
+    assert override(recipe, ["data.vision_hop_s=0.16"]).vision_hop_s == 0.16
+    with pytest.raises(ConfigError, match=r"data.vision_hop_s: 0.02 s is not a whole number"):
+        check_fit(override(recipe, ["data.vision_hop_s=0.02"]), (1, 2))
 
 
 def test_the_key_changes_with_weights_lattice_and_clips(

@@ -776,7 +776,7 @@ def test_two_goals_are_passed_on(tmp_path: Path) -> None:
 
 def test_a_damaged_study_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("not a database")
-    with pytest.raises(TrainingError, match="study.db cannot be used"):
+    with pytest.raises(TrainingError, match=r"study\.db cannot be used"):
         open_study(lengths_of(), tmp_path, [])
 
 

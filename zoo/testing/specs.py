@@ -8,6 +8,8 @@ from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from zoo.contracts import ComponentConfig, Spec
 from zoo.errors import PluginError
 from zoo.hooks import GROUP, plugin_files, registry
@@ -60,10 +62,10 @@ def check_search(spec: Spec) -> None:
             for value in dimension.extremes:
                 try:
                     spec.config_class.model_validate({**config.model_dump(), name: value})
-                except ValueError as error:
+                except ValidationError as error:
                     raise AssertionError(
                         f"offers '{name}' to a search, but preset '{preset}' cannot take "
-                        f"{value!r}: {error}"
+                        f"{value!r}: {error.errors()[0]['msg']}"
                     ) from error
 
 
