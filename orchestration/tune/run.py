@@ -130,9 +130,10 @@ def open_session(given: Mapping[str, Any], out: Path, options: Options, *, resum
     else:
         search = build_search(given)
     options = replace(options, resources=_shared(search, options))
-    points = check_space(search, options.resources.gpus_per_worker, options.resources.workers)
+    gpus = options.resources.gpus_per_worker
+    points = check_space(search, gpus, options.resources.workers)
     _check_clips(search, points)
-    return Session(search, out, points, options, Rows(search, out, points))
+    return Session(search, out, points, options, Rows(search, out, points, gpus))
 
 
 def _check_clips(search: Search, points: list[Point]) -> None:

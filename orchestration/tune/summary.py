@@ -80,8 +80,10 @@ class Row:
 class Rows:
     """The rows of a search, read from its folder; points are resolved once."""
 
-    def __init__(self, search: Search, out: Path, points: Iterable[Point] = ()) -> None:
-        self.search, self.out = search, out
+    def __init__(
+        self, search: Search, out: Path, points: Iterable[Point] = (), gpus_per_worker: float = 0
+    ) -> None:
+        self.search, self.out, self.gpus_per_worker = search, out, gpus_per_worker
         self._points: dict[str, Point | None] = {repr(p.params): p for p in points}
 
     def read(self) -> list[Row]:
@@ -112,7 +114,7 @@ class Rows:
         key = repr(params)
         if key not in self._points:
             try:
-                self._points[key] = resolve(self.search, params, 0)
+                self._points[key] = resolve(self.search, params, self.gpus_per_worker)
             except ZooError:
                 self._points[key] = None
         return self._points[key]

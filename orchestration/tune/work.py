@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from orchestration.cluster import Resources
+from orchestration.driver import RAY_FOLDER
 from orchestration.jobs.options import training_words
 from orchestration.jobs.process import Process, spawn
 from orchestration.request import Request
@@ -21,10 +24,11 @@ from orchestration.tune.outcome import (
     read_result,
     write_result,
 )
-from orchestration.tune.points import Point, folder_of, resolve
+from orchestration.tune.points import Point, folder_of, resolve, slug_of
 from orchestration.tune.search import Params, Search
 from orchestration.watch import MetricsTail
 from zoo.errors import TrainingError, ZooError
+from zoo.training.run import CACHE_FOLDER
 from zoo.training.runlog import read_metrics
 
 SCORES = ("exact", "within_one", "mean_abs_error_s")
@@ -69,17 +73,37 @@ class PointWork:
     resources: Resources
     desk: Desk
     process: Process | None = field(default=None, init=False)
+    leases: list[Lease] = field(default_factory=list, init=False)
 
     def run(self) -> Iterator[Report]:
         """Train, and yield a report at every validation of the first seed and every end."""
         try:
-            yield from self._run()
+            with self._holding(slug_of(self.params)):  # Optuna may propose a point twice at a time
+                yield from self._run()
         except ZooError as error:  # parts that do not fit together, proposed by Optuna
             seed = self.search.seed
             result = failed(self.params, seed, str(error))
             yield _failure(write_result(folder_of(self.out, self.params, seed), result))
         finally:
             self.stop()
+
+    @contextmanager
+    def _holding(self, name: str) -> Iterator[None]:
+        """Wait for a lease, and renew it at every look until it is given back."""
+        lease = self.desk.lease(name)
+        while not lease.take():
+            time.sleep(LOOK_S)
+            self._renew()
+        self.leases.append(lease)
+        try:
+            yield
+        finally:
+            self.leases.remove(lease)
+            lease.drop()
+
+    def _renew(self) -> None:
+        for lease in self.leases:
+            lease.take()
 
     def _run(self) -> Iterator[Report]:
         point = resolve(
@@ -127,28 +151,24 @@ class PointWork:
                     step, steps = record["step"], point.recipe.stage2.steps
                     so_far = _as_result(point, seed, record)
                     yield self._report(point, [so_far], 99 * step / steps)
-            return write_result(folder, collect(point, seed, folder / RUN, towers))
+            result = write_result(folder, collect(point, seed, folder / RUN, towers))
+            _tidy(folder / RUN)
+            return result
         except TrainingError as error:
             return write_result(folder, failed(point.params, seed, str(error)))
 
     def _train_towers(self, point: Point, seed: int, run: Path, folder: Path) -> None:
         """Train the towers, or wait until another trial has."""
-        lease = self.desk.lease(f"{point.key}/{seed}")
-        while not is_trained(run, 1):
-            if not lease.take():
-                time.sleep(LOOK_S)
-                continue
-            try:
-                if not is_trained(run, 1):
-                    run.parent.mkdir(parents=True, exist_ok=True)
-                    for _ in self._follow(point.towers_request(seed), run, folder / LOG, lease):
-                        pass
-            finally:
-                lease.drop()
+        if is_trained(run, 1):
+            return
+        with self._holding(f"{point.key}/{seed}"):
+            if not is_trained(run, 1):
+                run.parent.mkdir(parents=True, exist_ok=True)
+                for _ in self._follow(point.towers_request(seed), run, folder / LOG):
+                    pass
+                _tidy(run)
 
-    def _follow(
-        self, request: Request, run: Path, log: Path, lease: Lease | None = None
-    ) -> Iterator[dict[str, Any]]:
+    def _follow(self, request: Request, run: Path, log: Path) -> Iterator[dict[str, Any]]:
         """Train a request, and yield the best validation of stage 2 so far at every validation.
 
         Raises:
@@ -159,7 +179,7 @@ class PointWork:
             self.process = spawn(training_words(request, run, self.resources), log, None)
             tail = MetricsTail(run)
             tail.read()  # what an earlier start has done
-            for record in self._watch(tail, lease):
+            for record in self._watch(tail):
                 if not best or _rank(record) > _rank(best):
                     best = record
                 yield {**best, "step": record["step"]}
@@ -172,14 +192,14 @@ class PointWork:
             if attempt == 2 or not (code < 0 or reason.startswith(BROKE_OFF)):
                 raise TrainingError(reason)
 
-    def _watch(self, tail: MetricsTail, lease: Lease | None) -> Iterator[dict[str, Any]]:
+    def _watch(self, tail: MetricsTail) -> Iterator[dict[str, Any]]:
         """Yield the validations of stage 2 until the process ends."""
         assert self.process is not None
         renewed = time.monotonic()
         while self.process.is_alive:
             time.sleep(LOOK_S)
-            if lease is not None and time.monotonic() > renewed + RENEW_S:
-                lease.take()
+            if time.monotonic() > renewed + RENEW_S:
+                self._renew()
                 renewed = time.monotonic()
             yield from _validations(tail)
         yield from _validations(tail)
@@ -194,6 +214,12 @@ class PointWork:
         while process.is_alive and time.monotonic() < until:
             time.sleep(0.1)
         process.kill()
+
+
+def _tidy(run: Path) -> None:
+    """Remove what only a run that goes on needs."""
+    for name in (CACHE_FOLDER, RAY_FOLDER):
+        shutil.rmtree(run / name, ignore_errors=True)
 
 
 def is_trained(run: Path, stage: int) -> bool:
