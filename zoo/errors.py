@@ -12,6 +12,10 @@ class MediaError(ZooError):
     """A clip that cannot be read or written."""
 
 
+class RepairError(ZooError):
+    """A clip that is left as it is, because nobody can be sure how to repair it."""
+
+
 class ManifestError(ZooError):
     """A manifest, or a folder of clips, that cannot be used."""
 

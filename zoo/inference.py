@@ -16,9 +16,11 @@ from zoo.data.clips import ClipReader, whole_frames_s
 from zoo.data.frontend import crop_square, cut_audio, cut_frames, segments_at_once
 from zoo.device import find_device
 from zoo.errors import ConfigError, MediaError
+from zoo.estimate import combine
 from zoo.folder import load_model
 from zoo.media import ClipInfo, probe, require_streams
 from zoo.model import SyncModel, require_offsets
+from zoo.modules import Head
 from zoo.timeline import count_steps, describe_offset
 
 BLOCK_SEGMENTS = 32  # segments decoded and encoded at a time: memory stays flat on long clips
@@ -49,6 +51,8 @@ class Prediction:
         offset_s: most probable offset, seconds; positive means the audio is early.
         meaning: the offset in words.
         probability: of that offset.
+        refined_s: the offset between the points of the grid, seconds.
+        confidence: probability that the offset is within one class of ``refined_s``.
         distribution: probability of every offset of the grid, by offset in seconds.
         windows: the crops the answer is put together from.
         low_confidence: why the file's own clock cannot be trusted, or None.
@@ -59,6 +63,8 @@ class Prediction:
     offset_s: float
     meaning: str
     probability: float
+    refined_s: float
+    confidence: float
     distribution: dict[float, float]
     windows: list[WindowPrediction]
     low_confidence: str | None
@@ -81,6 +87,12 @@ class Predictor:
         self.model, self.name = model.to(self.device).eval(), name
         self.reader = ClipReader(model.vision_frontend, model.audio_frontend)
 
+    @property
+    def can_refine(self) -> bool:
+        """Whether the head scores offsets between its classes."""
+        assert self.model.head is not None
+        return type(self.model.head).logits_at is not Head.logits_at
+
     def predict(self, path: str | Path, step_s: float | None = None) -> Prediction:
         """Predict the offset of a clip from all of its crops.
 
@@ -102,9 +114,8 @@ class Predictor:
         audio, vision = self._segment_tokens(path, self._length_s(info))
         offsets = self._offsets(step_s)
         probabilities = self._classify_windows(audio, vision, offsets)  # (W, O)
-        weights = _certainty(probabilities)
-        mean = (weights[:, None] * probabilities).sum(0) / weights.sum()  # (K,)
-        best = int(mean.argmax())
+        estimate = combine(probabilities, offsets, self.model.config.grid.step_s)
+        best, mean = estimate.best, estimate.distribution
         hop_s = self.model.config.layout.step_s
         windows = [
             WindowPrediction(round(i * hop_s, 6), offsets[int(p.argmax())], float(p.max()))
@@ -116,6 +127,8 @@ class Predictor:
             offset_s=offsets[best],
             meaning=describe_offset(offsets[best]),
             probability=float(mean[best]),
+            refined_s=estimate.refined_s,
+            confidence=estimate.confidence,
             distribution={o: float(p) for o, p in zip(offsets, mean, strict=True)},
             windows=windows,
             low_confidence=info.low_confidence,
@@ -183,12 +196,6 @@ class Predictor:
             )
             parts.append(logits.float().softmax(1).cpu())
         return torch.cat(parts)
-
-
-def _certainty(probabilities: Float[Tensor, "W K"]) -> Float[Tensor, W]:
-    """Return 1 for a sure window, nearly 0 for a uniform one."""
-    entropy = -(probabilities * probabilities.clamp_min(1e-12).log()).sum(1)
-    return (1 - entropy / np.log(probabilities.shape[1])).clamp_min(1e-3)
 
 
 def load(name: str | Path, device: torch.device | str = "cpu") -> Predictor:

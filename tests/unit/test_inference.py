@@ -8,7 +8,8 @@ import torch
 import zoo
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, MediaError
-from zoo.inference import Predictor, _certainty
+from zoo.estimate import certainty
+from zoo.inference import Predictor
 from zoo.media import encode
 from zoo.model import SyncModel
 from zoo.training.recipe import build_recipe
@@ -63,7 +64,7 @@ def test_a_model_folder_loads_by_its_path(model_folder: Path, clips: Manifest) -
 def test_a_window_without_an_event_has_little_to_say() -> None:
     uniform = torch.full((1, 21), 1 / 21)
     sure = torch.nn.functional.one_hot(torch.tensor([3]), 21).float()
-    weights = _certainty(torch.cat([uniform, sure]))
+    weights = certainty(torch.cat([uniform, sure]))
     assert float(weights[0]) == pytest.approx(1e-3)
     assert float(weights[1]) == pytest.approx(1.0, abs=1e-5)
 

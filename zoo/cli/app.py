@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from zoo.cli import catalog, convert, data, desync, evaluate, plugin, predict
+from zoo.cli import catalog, convert, data, desync, evaluate, fix, plugin, predict
 from zoo.errors import ZooError
 from zoo.hooks import PLUGIN_FILES_VARIABLE, add_plugin_file, registry
 
@@ -38,6 +38,7 @@ def build_app() -> typer.Typer:
     app.command("pull")(catalog.pull)
     app.command("convert")(convert.convert)
     app.command("predict")(predict.predict)
+    app.command("fix")(fix.fix)
     app.command("evaluate")(evaluate.evaluate)
     app.command("desync")(desync.desync)
     groups["catalog"].command("add")(catalog.add)

@@ -1,0 +1,78 @@
+"""``zoo fix``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from zoo.cli.output import print_json
+
+if TYPE_CHECKING:
+    from zoo.repair import Repair
+
+DEFAULT_CONFIDENCE = 0.8  # zoo.repair.MIN_CONFIDENCE, which is slow to import
+
+
+def fix(
+    model: Annotated[str, typer.Argument(help="Catalog name or model folder.")],
+    clip: Annotated[Path, typer.Argument(help="The clip, which stays as it is.")],
+    *,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Repaired copy; its suffix chooses the container.")
+    ],
+    confidence: Annotated[
+        float,
+        typer.Option(min=0.0, max=1.0, help="Refuse if the model is less sure than this."),
+    ] = DEFAULT_CONFIDENCE,
+    force: Annotated[
+        bool, typer.Option("--force", help="Repair although something speaks against it.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the output if it exists.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
+) -> None:
+    """Repair a clip: shift its audio by the predicted offset, re-encode nothing, measure again.
+
+    All streams, subtitles, chapters and tags are kept. Ends with exit code 2, and writes nothing,
+    if the model is not sure.
+
+    Example: zoo fix tiny-synthetic late.mp4 -o fixed.mp4
+    """
+    from zoo.inference import load
+    from zoo.repair import repair, require_writable
+
+    require_writable(clip, out, overwrite=overwrite)
+    done = repair(
+        load(model, device),
+        clip,
+        out,
+        min_confidence=confidence,
+        force=force,
+        overwrite=overwrite,
+    )
+    if as_json:
+        print_json(done.as_dict())
+    else:
+        _show(done)
+
+
+def _show(done: Repair) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]{escape(done.path)}[/]")
+    console.print(f"  offset {done.offset_s:+.3f} s (confidence {done.confidence:.2f})")
+    console.print(f"[bold]{escape(done.out)}[/]")
+    moved = "later" if done.delay_s >= 0 else "earlier"
+    console.print(f"  the audio plays {abs(done.delay_s):.3f} s {moved}; nothing is re-encoded")
+    if done.residue_s is not None:
+        console.print(
+            f"  measured again: offset {done.residue_s:+.3f} s "
+            f"(confidence {done.residue_confidence:.2f})"
+        )
+    for warning in done.warnings:
+        console.print(f"  [yellow]warning:[/] {escape(warning)}")

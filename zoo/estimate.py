@@ -1,0 +1,60 @@
+"""From the distributions of many windows to one offset, how sure it is, and where it changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the windows of a clip say together.
+
+    Attributes:
+        best: index of the most probable offset.
+        refined_s: mean of the offsets around it, weighted by their probability, seconds: finer
+            than the grid.
+        confidence: probability that the offset lies within one class of the model of ``refined_s``.
+        distribution: probability of every offset ``(O,)``.
+    """
+
+    best: int
+    refined_s: float
+    confidence: float
+    distribution: Float[Tensor, O]
+
+
+def combine(
+    probabilities: Float[Tensor, "W O"], offsets_s: tuple[float, ...], class_step_s: float
+) -> Estimate:
+    """Average the windows' distributions, each weighted by how far it is from uniform.
+
+    A window without an event has nothing to say.
+
+    Args:
+        probabilities: distribution of each window over the offsets.
+        offsets_s: the offsets, seconds, ascending.
+        class_step_s: distance of the model's own classes, seconds.
+    """
+    weights = certainty(probabilities)
+    mean = (weights[:, None] * probabilities).sum(0) / weights.sum()  # (O,)
+    best = int(mean.argmax())
+    offsets = torch.tensor(offsets_s, dtype=torch.float64)
+    near = (offsets - offsets[best]).abs() <= class_step_s + 1e-6
+    mass = mean[near].double()
+    return Estimate(
+        best=best,
+        refined_s=round(float((offsets[near] * mass).sum() / mass.sum()), 6),
+        confidence=float(mass.sum().clamp(max=1.0)),
+        distribution=mean,
+    )
+
+
+def certainty(probabilities: Float[Tensor, "W O"]) -> Float[Tensor, W]:
+    """Return 1 for a sure window, nearly 0 for a uniform one."""
+    entropy = -(probabilities * probabilities.clamp_min(1e-12).log()).sum(1)
+    return (1 - entropy / np.log(probabilities.shape[1])).clamp_min(1e-3)

@@ -1,0 +1,154 @@
+"""Repairing a clip: predict, shift the sound without re-encoding, measure again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import MediaError, RepairError
+from zoo.inference import Prediction, Predictor
+from zoo.media import shift_audio
+from zoo.media.encode import replacing
+
+MIN_CONFIDENCE = 0.8  # of a model that knows such clips; see docs/repair.md for what it costs
+FINE_STEP_S = 0.04
+SMALL_S = 0.1  # a residue up to here is no sign of a mistake, even if the clip was better before
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What was done to a clip.
+
+    Attributes:
+        path: the clip, which stays as it was.
+        out: the repaired copy.
+        model: the model's name.
+        offset_s: how early the audio was, seconds.
+        meaning: the same in words.
+        confidence: probability that this is right to within one class of the model.
+        delay_s: how much later the audio is presented in the copy, seconds.
+        residue_s: the offset of the copy, measured again; None if that was not possible.
+        residue_confidence: of that measurement.
+        warnings: what spoke against the repair and was overruled, or could not be measured.
+    """
+
+    path: str
+    out: str
+    model: str
+    offset_s: float
+    meaning: str
+    confidence: float
+    delay_s: float
+    residue_s: float | None
+    residue_confidence: float | None
+    warnings: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the repair as JSON types."""
+        return asdict(self)
+
+
+def repair(
+    predictor: Predictor,
+    path: str | Path,
+    out: str | Path,
+    *,
+    min_confidence: float = MIN_CONFIDENCE,
+    force: bool = False,
+    overwrite: bool = False,
+) -> Repair:
+    """Write a copy of a clip whose audio is delayed by the predicted offset.
+
+    No stream is re-encoded.  The copy is measured before it gets its name, so that ``out`` is
+    either a finished repair or not there.
+
+    Args:
+        predictor: the model at work.
+        path: the clip, which is never touched.
+        out: the copy to write; its suffix chooses the container.
+        min_confidence: refuse a prediction that is less sure than this, 0 to 1.
+        force: repair although the model is not sure, or although the copy measures worse.
+        overwrite: replace ``out`` if it exists.
+
+    Raises:
+        RepairError: if the model is not sure enough, or the copy would be worse than the clip.
+        MediaError: if the clip cannot be read, or ``out`` cannot be written.
+    """
+    path, out = Path(path), Path(out)
+    require_writable(path, out, overwrite=overwrite)
+    before = measure(predictor, path)
+    warnings = doubts(before, min_confidence)
+    if warnings and not force:
+        raise RepairError(f"{path} is not repaired: {warnings[0]}; --force repairs it all the same")
+    delay_s = before.refined_s
+    with replacing(out) as temporary:
+        shift_audio(path, temporary, delay_s)
+        after, problem = _measure_again(predictor, temporary)
+        if problem:
+            warnings.append(problem)
+        if after is not None and is_worse(before, after):
+            reason = (
+                f"with the audio shifted by {delay_s:+.3f} s the model sees an offset of "
+                f"{after.refined_s:+.3f} s"
+            )
+            if not force:
+                raise RepairError(f"{path} is not repaired: {reason}; --force keeps the copy")
+            warnings.append(reason)
+    return Repair(
+        path=str(path),
+        out=str(out),
+        model=predictor.name,
+        offset_s=before.refined_s,
+        meaning=before.meaning,
+        confidence=before.confidence,
+        delay_s=delay_s,
+        residue_s=None if after is None else after.refined_s,
+        residue_confidence=None if after is None else after.confidence,
+        warnings=warnings,
+    )
+
+
+def measure(predictor: Predictor, path: Path) -> Prediction:
+    """Predict as finely as the model can."""
+    return predictor.predict(path, FINE_STEP_S if predictor.can_refine else None)
+
+
+def doubts(prediction: Prediction, min_confidence: float) -> list[str]:
+    """Say what speaks against moving the audio by the predicted offset."""
+    found = []
+    if prediction.confidence < min_confidence:
+        found.append(
+            f"{prediction.model} is only {prediction.confidence:.0%} sure of an offset of "
+            f"{prediction.refined_s:+.2f} s, and {min_confidence:.0%} are asked for"
+        )
+    return found
+
+
+def is_worse(before: Prediction, after: Prediction) -> bool:
+    """Say whether the copy is surely further off than the clip was."""
+    return abs(after.refined_s) > max(SMALL_S, abs(before.refined_s))
+
+
+def _measure_again(predictor: Predictor, copy: Path) -> tuple[Prediction | None, str]:
+    try:
+        return measure(predictor, copy), ""
+    except MediaError as error:
+        reason = str(error).replace(str(copy), "the copy")
+        return None, f"the copy could not be measured: {reason}"
+
+
+def require_writable(path: Path, out: Path, *, overwrite: bool) -> None:
+    """Refuse at once what could not be written in the end.
+
+    Raises:
+        MediaError: if ``out`` is the clip, exists, or lies in no folder.
+    """
+    if out.exists() and path.exists() and out.samefile(path):
+        raise MediaError(f"{out} is the clip itself; write the repaired copy to another file")
+    if out.is_dir():
+        raise MediaError(f"{out} is a folder; give a file to write the repaired copy to")
+    if out.exists() and not overwrite:
+        raise MediaError(f"{out} exists; choose another file, or replace it with --overwrite")
+    if not out.parent.is_dir():
+        raise MediaError(f"there is no folder {out.parent} to write {out.name} to")
