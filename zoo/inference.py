@@ -8,20 +8,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from zoo.catalog import resolve
-from zoo.data.clips import ClipReader, whole_frames_s
-from zoo.data.frontend import crop_square, cut_audio, cut_frames, segments_at_once
 from zoo.device import find_device
-from zoo.errors import ConfigError, MediaError
+from zoo.errors import ConfigError
 from zoo.estimate import combine
 from zoo.folder import load_model
-from zoo.media import ClipInfo, probe, require_streams
 from zoo.model import SyncModel, require_offsets
 from zoo.modules import Head
+from zoo.stretches import OverTime, follow
 from zoo.timeline import count_steps, describe_offset
+from zoo.windows import (
+    Plan,
+    Progress,
+    SegmentEncoder,
+    Streams,
+    find_streams,
+    plan_windows,
+    score_windows,
+)
 
 BLOCK_SEGMENTS = 32  # segments decoded and encoded at a time: memory stays flat on long clips
 
@@ -54,8 +59,11 @@ class Prediction:
         refined_s: the offset between the points of the grid, seconds.
         confidence: probability that the offset is within one class of ``refined_s``.
         distribution: probability of every offset of the grid, by offset in seconds.
+        duration_s: the stretch that sound and picture share, seconds.
+        over_time: how the offset changes along the clip.
         windows: the crops the answer is put together from.
         low_confidence: why the file's own clock cannot be trusted, or None.
+        notes: what else one should know about how the clip was read.
     """
 
     path: str
@@ -66,8 +74,11 @@ class Prediction:
     refined_s: float
     confidence: float
     distribution: dict[float, float]
+    duration_s: float
+    over_time: OverTime
     windows: list[WindowPrediction]
     low_confidence: str | None
+    notes: list[str]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the prediction as JSON types."""
@@ -85,7 +96,6 @@ class Predictor:
         require_offsets(model, name)
         self.device = find_device(device)
         self.model, self.name = model.to(self.device).eval(), name
-        self.reader = ClipReader(model.vision_frontend, model.audio_frontend)
 
     @property
     def can_refine(self) -> bool:
@@ -93,45 +103,79 @@ class Predictor:
         assert self.model.head is not None
         return type(self.model.head).logits_at is not Head.logits_at
 
-    def predict(self, path: str | Path, step_s: float | None = None) -> Prediction:
-        """Predict the offset of a clip from all of its crops.
+    def predict(
+        self,
+        path: str | Path,
+        step_s: float | None = None,
+        *,
+        audio: str | Path | None = None,
+        audio_track: int | None = None,
+        every_s: float | None = None,
+        progress: Progress | None = None,
+    ) -> Prediction:
+        """Predict the offset of a clip from crops along all of it, in bounded memory.
 
         The crops' distributions are averaged, each weighted by how far it is from uniform: a crop
-        without an event has nothing to say.
+        without an event has nothing to say. A clip of 3 s or more that is shorter than a crop is
+        filled up with its last picture and silence.
 
         Args:
             path: the clip.
             step_s: distance of the offsets to choose from, seconds; by default the model's own
                 classes. A finer step takes a head that can score any offset.
+            audio: take the sound from this file, whose time 0 is the clip's.
+            audio_track: which audio track, from 1; by default the first.
+            every_s: distance between crops, seconds; by default one starts with every segment.
+            progress: is told how many crops are done, and of how many.
 
         Raises:
-            MediaError: if the clip cannot be read, lacks a stream, or is shorter than one crop.
+            MediaError: if the clip cannot be read, lacks a stream, or is too short.
             ConfigError: if the head cannot answer on a finer grid.
         """
-        path = Path(path)
-        info = probe(path)
-        require_streams(info)
-        audio, vision = self._segment_tokens(path, self._length_s(info))
-        offsets = self._offsets(step_s)
-        probabilities = self._classify_windows(audio, vision, offsets)  # (W, O)
-        estimate = combine(probabilities, offsets, self.model.config.grid.step_s)
+        offsets_s = self._offsets(step_s)
+        streams = find_streams(Path(path), Path(audio) if audio else None, audio_track)
+        plan = plan_windows(streams, self.model, self.name, every_s)
+        return self._predict(streams, plan, offsets_s, progress)
+
+    def _predict(
+        self,
+        streams: Streams,
+        plan: Plan,
+        offsets_s: tuple[float, ...],
+        progress: Progress | None,
+    ) -> Prediction:
+        encoder = SegmentEncoder(self.model, streams, BLOCK_SEGMENTS)
+        scored = list(score_windows(encoder, plan, offsets_s, progress))
+        starts_s = [start_s for start_s, _ in scored]
+        probabilities = torch.stack([distribution for _, distribution in scored])  # (W, O)
+        class_step_s = self.model.config.grid.step_s
+        estimate = combine(probabilities, offsets_s, class_step_s)
         best, mean = estimate.best, estimate.distribution
-        hop_s = self.model.config.layout.step_s
-        windows = [
-            WindowPrediction(round(i * hop_s, 6), offsets[int(p.argmax())], float(p.max()))
-            for i, p in enumerate(probabilities)
-        ]
+        over_time = follow(
+            np.asarray(starts_s),
+            probabilities,
+            offsets_s,
+            window_s=self.model.config.layout.covered_s,
+            end_s=streams.common_s,
+            class_step_s=class_step_s,
+        )
         return Prediction(
-            path=str(path),
+            path=str(streams.video),
             model=self.name,
-            offset_s=offsets[best],
-            meaning=describe_offset(offsets[best]),
+            offset_s=offsets_s[best],
+            meaning=describe_offset(offsets_s[best]),
             probability=float(mean[best]),
             refined_s=estimate.refined_s,
             confidence=estimate.confidence,
-            distribution={o: float(p) for o, p in zip(offsets, mean, strict=True)},
-            windows=windows,
-            low_confidence=info.low_confidence,
+            distribution={o: float(p) for o, p in zip(offsets_s, mean, strict=True)},
+            duration_s=round(streams.common_s, 6),
+            over_time=over_time,
+            windows=[
+                WindowPrediction(start_s, offsets_s[int(p.argmax())], float(p.max()))
+                for start_s, p in scored
+            ],
+            low_confidence=streams.low_confidence,
+            notes=_notes(plan, streams),
         )
 
     def _offsets(self, step_s: float | None) -> tuple[float, ...]:
@@ -143,59 +187,14 @@ class Predictor:
         count = count_steps(grid.max_s - grid.min_s, 0.0, step_s)
         return tuple(round(grid.min_s + i * step_s, 6) for i in range(count))
 
-    def _length_s(self, info: ClipInfo) -> float:
-        needed_s = self.model.config.layout.covered_s
-        length_s = whole_frames_s(info.common_s, self.reader.vision.fps)
-        if length_s < needed_s:
-            raise MediaError(
-                f"{info.path} is too short: sound and picture share {info.common_s:.2f} s, "
-                f"and {self.name} looks at {needed_s:g} s at a time"
-            )
-        return length_s
 
-    @torch.no_grad()
-    def _segment_tokens(self, path: Path, length_s: float) -> tuple[Tensor, Tensor]:
-        """Encode all segments of a clip, each ``step_s`` after the last, ``(M, T, D)``."""
-        layout = self.model.config.layout
-        total = count_steps(length_s, layout.segment_s, layout.step_s)
-        block = min(BLOCK_SEGMENTS, segments_at_once(self.reader.vision, layout.segment_s))
-        audio, vision = [], []
-        for first in range(0, total, block):
-            starts = [i * layout.step_s for i in range(min(block, total - first))]
-            start_s = round(first * layout.step_s, 6)
-            block_s = round(starts[-1] + layout.segment_s, 6)
-            samples = self.reader.read_audio(path, start_s, block_s)
-            frames = self.reader.read_vision(path, start_s, block_s)
-            frames = crop_square(frames, self.reader.vision.size, None)
-            a = cut_audio(samples, starts, layout.segment_s, self.reader.audio)
-            v = cut_frames(frames, starts, layout.segment_s, self.reader.vision)
-            audio.append(self.model.audio.encode(a.to(self.device)).cpu())
-            vision.append(self.model.vision.encode(v.to(self.device)).cpu())
-        return torch.cat(audio), torch.cat(vision)
-
-    @torch.no_grad()
-    def _classify_windows(
-        self,
-        audio: Float[Tensor, "M Ta Da"],
-        vision: Float[Tensor, "M Tv Dv"],
-        offsets_s: tuple[float, ...],
-    ) -> Float[Tensor, "W O"]:
-        """Classify every run of S consecutive segments."""
-        is_own_grid = offsets_s == self.model.config.grid.offsets_s
-        wanted = torch.tensor(offsets_s, device=self.device)
-        num_segments = self.model.config.layout.num_segments
-        parts = []
-        for first in range(0, len(audio) - num_segments + 1, BLOCK_SEGMENTS):
-            last = min(first + BLOCK_SEGMENTS, len(audio) - num_segments + 1)
-            runs = np.arange(first, last)[:, None] + np.arange(num_segments)  # (W, S)
-            a, v = (x[runs].flatten(1, 2).to(self.device) for x in (audio, vision))
-            logits = (
-                self.model.classify(a, v)
-                if is_own_grid or self.model.head is None
-                else self.model.head.logits_at(a, v, wanted)
-            )
-            parts.append(logits.float().softmax(1).cpu())
-        return torch.cat(parts)
+def _notes(plan: Plan, streams: Streams) -> list[str]:
+    if not plan.padded_s:
+        return []
+    return [
+        f"the clip lasts {streams.common_s:.2f} s, less than the crop that the model looks at: "
+        f"{plan.padded_s:.2f} s of its last picture and of silence were added"
+    ]
 
 
 def load(name: str | Path, device: torch.device | str = "cpu") -> Predictor:

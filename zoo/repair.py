@@ -122,6 +122,10 @@ def doubts(prediction: Prediction, min_confidence: float) -> list[str]:
             f"{prediction.model} is only {prediction.confidence:.0%} sure of an offset of "
             f"{prediction.refined_s:+.2f} s, and {min_confidence:.0%} are asked for"
         )
+    if len(prediction.over_time.stretches) > 1:
+        found.insert(
+            0, f"no single shift can repair an offset that changes: {prediction.over_time.meaning}"
+        )
     return found
 
 

@@ -84,6 +84,25 @@ class SegmentLayout(_Frozen):
         return [round(i * self.step_s, 6) for i in range(self.num_segments)]
 
 
+def shared_segments(
+    video_end_s: float, audio_end_s: float, layout: SegmentLayout, shift_s: float = 0.0
+) -> range:
+    """Number the segments whose picture and sound both lie inside a clip.
+
+    Segment i shows the picture from ``i * layout.step_s`` on, and its sound is read ``shift_s``
+    earlier.
+
+    Args:
+        video_end_s: end of the last whole frame, seconds.
+        audio_end_s: end of the sound, seconds.
+        layout: length and step of the segments.
+        shift_s: how much earlier the sound is read, seconds.
+    """
+    end_s = min(video_end_s, audio_end_s + shift_s)
+    first = math.ceil(max(0.0, shift_s) / layout.step_s - LATTICE_TOLERANCE)
+    return range(first, max(first, count_steps(end_s, layout.segment_s, layout.step_s)))
+
+
 class OffsetGrid(_Frozen):
     """The offset classes: 21 from -2 s to +2 s as published."""
 
@@ -300,6 +319,13 @@ def shortest_unsynchronizable_s(layout: SegmentLayout, hop_s: float) -> float:
     """
     steps = math.ceil(layout.covered_s / hop_s - LATTICE_TOLERANCE)
     return round(steps * hop_s + layout.covered_s, 6)
+
+
+def clock_time(seconds: float) -> str:
+    """Write a moment of a clip as players do: 12:31, or 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def describe_offset(offset_s: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from zoo.cli.output import print_json
-from zoo.errors import MediaError, ZooError
+from zoo.cli.output import print_json, progress_bar
+from zoo.errors import ConfigError, MediaError, ZooError
 
 if TYPE_CHECKING:
     from zoo.inference import Prediction
@@ -26,6 +27,22 @@ def predict(
         float | None,
         typer.Option(help="Choose among offsets this far apart, seconds (head correlation)."),
     ] = None,
+    audio: Annotated[
+        Path | None, typer.Option(help="Take the sound of the one clip from this file.")
+    ] = None,
+    audio_track: Annotated[
+        int | None, typer.Option(min=1, help="Which audio track, from 1; default: the first.")
+    ] = None,
+    every: Annotated[
+        float | None,
+        typer.Option(help="Seconds between the crops of a clip; default: all, one per segment."),
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the offset of the one clip over time.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the picture if it exists.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
 ) -> None:
     """Predict how far the audio of each clip is off, in seconds and in words.
@@ -34,6 +51,7 @@ def predict(
 
     Example: zoo predict tiny-synthetic clip.mp4 --json
     """
+    _check_options(clips, audio, every, picture, overwrite)
     from zoo.inference import load
 
     predictor = load(model, device)
@@ -41,9 +59,23 @@ def predict(
     failures: list[tuple[Path, str]] = []
     for clip in clips:
         try:
-            predictions.append(predictor.predict(clip, step))
+            with progress_bar("crops", hidden=as_json or not sys.stderr.isatty()) as progress:
+                predictions.append(
+                    predictor.predict(
+                        clip,
+                        step,
+                        audio=audio,
+                        audio_track=audio_track,
+                        every_s=every,
+                        progress=progress,
+                    )
+                )
         except MediaError as error:
             failures.append((clip, str(error)))
+    if picture is not None and predictions:
+        from zoo.offset_picture import draw
+
+        draw(predictions[0], picture, predictor.model.config.layout.covered_s)
     if as_json:
         failed = [{"path": str(clip), "error": reason} for clip, reason in failures]
         print_json([p.as_dict() for p in predictions] + failed)
@@ -53,6 +85,24 @@ def predict(
         clip, reason = failures[0]
         others = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
         raise ZooError(f"{reason}{others}")
+
+
+def _check_options(
+    clips: list[Path],
+    audio: Path | None,
+    every: float | None,
+    picture: Path | None,
+    overwrite: bool,
+) -> None:
+    for option, given in (("--audio", audio), ("--picture", picture)):
+        if given is not None and len(clips) > 1:
+            raise ConfigError(f"{option} is for one clip, and {len(clips)} are given")
+    if every is not None and every <= 0:
+        raise ConfigError(f"--every {every:g} is not above 0 seconds")
+    if picture is not None:
+        from zoo.offset_picture import require_picture
+
+        require_picture(picture, overwrite=overwrite)
 
 
 def _show(predictions: list[Prediction], step_s: float) -> None:
@@ -65,6 +115,11 @@ def _show(predictions: list[Prediction], step_s: float) -> None:
             highlight=False,
             soft_wrap=True,
         )
+        if len(prediction.over_time.stretches) > 1:
+            meaning = prediction.over_time.meaning
+            console.print(f"  over time: {meaning}", highlight=False, soft_wrap=True)
+        for note in prediction.notes:
+            console.print(f"  [yellow]note:[/] {note}", highlight=False, soft_wrap=True)
         if prediction.low_confidence:
             console.print(f"  [yellow]low confidence:[/] {prediction.low_confidence}")
     if len(predictions) == 1:

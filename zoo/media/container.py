@@ -166,11 +166,15 @@ def raw_start_s(stream: Any) -> float:
 
 
 @contextmanager
-def open_source(path: str | Path) -> Iterator[Source]:
+def open_source(path: str | Path, audio_track: int | None = None) -> Iterator[Source]:
     """Open a clip for reading.
 
+    Args:
+        path: the clip's file.
+        audio_track: which audio track to read, from 1; by default the first that can be decoded.
+
     Raises:
-        MediaError: if there is no such file or it is not media.
+        MediaError: if there is no such file, it is not media, or it has no such track.
     """
     path = Path(path)
     _check_readable(path)
@@ -188,6 +192,8 @@ def open_source(path: str | Path) -> Iterator[Source]:
         audio = _first(container.streams.audio)
         if video is None and audio is None:
             raise MediaError(f"{path} holds neither video nor audio; give a media file")
+        if audio_track is not None:
+            audio = _audio_track(path, container.streams.audio, audio_track)
         source = Source(path, container, video, audio)
         source.origin_s = _origin_s(container, video, audio)
         yield source
@@ -220,6 +226,17 @@ def _first(streams: Any) -> Any | None:
         if stream.codec_context is not None and not is_picture:
             return stream
     return None
+
+
+def _audio_track(path: Path, streams: Any, number: int) -> Any:
+    if not 1 <= number <= len(streams):
+        have = {0: "no audio track", 1: "one audio track"}.get(
+            len(streams), f"{len(streams)} audio tracks"
+        )
+        raise MediaError(f"{path} has {have}, so there is no track {number}")
+    if streams[number - 1].codec_context is None:
+        raise MediaError(f"audio track {number} of {path} cannot be decoded")
+    return streams[number - 1]
 
 
 def _check_readable(path: Path) -> None:

@@ -45,6 +45,7 @@ def decode(
     video: bool = True,
     audio: bool = True,
     exact: bool = True,
+    audio_track: int | None = None,
 ) -> Window:
     """Decode a window of a clip, every frame and sample placed by its presentation time.
 
@@ -62,12 +63,13 @@ def decode(
         audio: read the sound.
         exact: False averages areas instead of bicubic scaling, which takes half the time and
             changes the pictures slightly, never their times.
+        audio_track: which audio track to read, from 1; by default the first.
 
     Raises:
         MediaError: if the file cannot be read, lacks a stream that was asked for, is damaged in
             the window, or ends before it.
     """
-    with open_source(path) as source:
+    with open_source(path, audio_track) as source:
         streams = _streams(source, video, audio)
         end_s = _window_end(source, streams, start_s, duration_s, fps)
         duration_s = end_s - start_s if duration_s is None else duration_s

@@ -74,16 +74,17 @@ class ClipInfo:
         return min(stream.end_s for stream in (self.video, self.audio) if stream is not None)
 
 
-def probe(path: str | Path) -> ClipInfo:
+def probe(path: str | Path, audio_track: int | None = None) -> ClipInfo:
     """Describe a clip without decoding it.
 
     Args:
         path: the clip's file.
+        audio_track: which audio track to describe, from 1; by default the first.
 
     Raises:
         MediaError: if the file is missing or is not media. A missing stream is no error here.
     """
-    with open_source(path) as source:
+    with open_source(path, audio_track) as source:
         try:
             return _describe(source)
         except av.FFmpegError as error:

@@ -1,0 +1,189 @@
+"""Crops along a clip, and what they say together."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+import zoo
+from zoo.data.manifest import Manifest
+from zoo.errors import MediaError
+from zoo.inference import Predictor
+from zoo.media import decode, encode
+from zoo.model import SyncModel
+from zoo.stretches import OverTime, follow
+from zoo.timeline import SegmentLayout, clock_time, shared_segments
+
+OFFSETS_S = tuple(round(-2 + 0.2 * i, 6) for i in range(21))
+
+
+@pytest.fixture(scope="module")
+def untrained(model: SyncModel) -> Predictor:
+    return Predictor(model, "untrained")
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Predictor:
+    return zoo.load("tiny-synthetic")
+
+
+def _over_time(true_s: np.ndarray, sure: float = 0.9, wrong: tuple[int, ...] = ()) -> OverTime:
+    """Windows every 0.32 s whose distributions peak at the class of the true offset."""
+    classes = np.abs(np.asarray(OFFSETS_S) - true_s[:, None]).argmin(1)
+    classes[list(wrong)] = 0
+    p = np.full((len(true_s), 21), (1 - sure) / 20)
+    p[np.arange(len(true_s)), classes] = sure
+    starts_s = 0.32 * np.arange(len(true_s))
+    return follow(
+        starts_s,
+        torch.from_numpy(p),
+        OFFSETS_S,
+        window_s=4.8,
+        end_s=float(starts_s[-1] + 4.8),
+        class_step_s=0.2,
+    )
+
+
+def test_segments_are_those_whose_picture_and_shifted_sound_exist() -> None:
+    layout = SegmentLayout()
+    assert shared_segments(9.0, 9.0, layout) == range(27)
+    assert shared_segments(9.0, 7.0, layout) == shared_segments(7.0, 9.0, layout)
+    late = shared_segments(9.0, 9.0, layout, shift_s=3.0)  # picture 3 to 9 s, sound 0 to 6 s
+    assert (late.start, late.stop) == (10, 27)
+    early = shared_segments(9.0, 9.0, layout, shift_s=-3.0)
+    assert early == shared_segments(6.0, 6.0, layout)
+    assert not shared_segments(9.0, 9.0, layout, shift_s=20.0)
+
+
+def test_moments_are_written_as_players_do() -> None:
+    assert [clock_time(t) for t in (0.4, 59.6, 751, 3723)] == ["0:00", "1:00", "12:31", "1:02:03"]
+
+
+def test_one_offset_is_one_stretch() -> None:
+    over_time = _over_time(np.full(200, 0.4), wrong=(20, 77, 78, 79))
+    assert over_time.meaning == "+0.4 s throughout"
+    assert over_time.drift is None
+    assert [(s.start_s, s.end_s) for s in over_time.stretches] == [(0.0, 68.48)]
+
+
+def test_a_jump_is_found_where_it_is() -> None:
+    over_time = _over_time(np.where(np.arange(400) < 150, 0.0, 0.4))
+    assert over_time.meaning == "0.0 s until 0:50, then +0.4 s"
+    assert over_time.stretches[0].end_s == pytest.approx(150 * 0.32 + 2.4, abs=0.32)
+    assert over_time.drift is None
+
+
+def test_a_drift_is_not_a_staircase() -> None:
+    over_time = _over_time(np.linspace(-0.3, 0.7, 800))
+    assert over_time.drift is not None
+    assert over_time.drift.start_offset_s == pytest.approx(-0.3, abs=0.05)
+    assert over_time.drift.end_offset_s == pytest.approx(0.7, abs=0.05)
+    assert "per minute" in over_time.meaning
+
+
+def test_windows_that_say_nothing_make_no_jump() -> None:
+    assert len(_over_time(np.linspace(-2, 2, 50), sure=1 / 21).stretches) == 1
+
+
+def test_sparse_crops_are_those_of_the_dense_ones(untrained: Predictor, clips: Manifest) -> None:
+    path = clips.clips[0].path
+    dense, sparse = untrained.predict(path), untrained.predict(path, every_s=1.3)
+    assert [w.start_s for w in sparse.windows] == [0.0, 1.28, 2.56, 3.84]
+    for window, same in zip(sparse.windows, dense.windows[::4], strict=True):
+        assert window.probability == pytest.approx(same.probability, abs=1e-4)
+
+
+def test_crops_further_apart_than_they_are_long(untrained: Predictor, tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (375, 64, 64, 3), np.uint8)
+    samples = np.random.default_rng(1).normal(0, 0.1, 240_000).astype(np.float32)
+    encode(tmp_path / "long.mp4", frames, samples, gop=25)
+    dense = untrained.predict(tmp_path / "long.mp4")
+    calls: list[tuple[int, int]] = []
+    sparse = untrained.predict(
+        tmp_path / "long.mp4", every_s=8.0, progress=lambda done, total: calls.append((done, total))
+    )
+    assert calls == [(1, 2), (2, 2)]
+    assert sparse.windows[1].probability == pytest.approx(dense.windows[25].probability, abs=1e-4)
+
+
+def test_a_clip_a_little_too_short_is_filled_up_and_says_so(
+    shipped: Predictor, clips: Manifest, tmp_path: Path
+) -> None:
+    window = decode(clips.clips[0].path, duration_s=3.4)
+    encode(tmp_path / "short.mp4", window.frames, window.samples)
+    prediction = shipped.predict(tmp_path / "short.mp4")
+    assert len(prediction.windows) == 1
+    assert "lasts 3.4" in prediction.notes[0]
+    assert "of silence were added" in prediction.notes[0]
+
+
+def test_the_sound_may_be_in_another_file(
+    shipped: Predictor, clips: Manifest, tmp_path: Path
+) -> None:
+    window = decode(clips.clips[0].path)
+    encode(tmp_path / "sound.wav", None, window.samples, audio_codec="pcm_s16le")
+    encode(tmp_path / "silent.mp4", window.frames, None)
+    own = shipped.predict(clips.clips[0].path, 0.04)
+    other = shipped.predict(tmp_path / "silent.mp4", 0.04, audio=tmp_path / "sound.wav")
+    assert other.refined_s == pytest.approx(own.refined_s, abs=0.01)
+    with pytest.raises(MediaError, match=r"silent\.mp4 has no audio stream"):
+        shipped.predict(tmp_path / "silent.mp4")
+    with pytest.raises(MediaError, match=r"sound\.wav has no video stream"):
+        shipped.predict(tmp_path / "sound.wav")
+
+
+@pytest.fixture
+def two_tracks(clips: Manifest, tmp_path: Path) -> Path:
+    """A clip whose second audio track is 0.4 s late."""
+    window = decode(clips.clips[0].path)
+    assert window.samples is not None
+    encode(tmp_path / "one.mp4", window.frames, window.samples)
+    encode(tmp_path / "two.mka", None, window.samples, audio_delay_s=0.4)
+    path = tmp_path / "both.mkv"
+    with (
+        av.open(str(path), "w") as out,
+        av.open(str(tmp_path / "one.mp4")) as one,
+        av.open(str(tmp_path / "two.mka")) as two,
+    ):
+        copies = {id(s): out.add_stream_from_template(s) for s in [*one.streams, *two.streams]}
+        for source in (one, two):
+            for packet in source.demux():
+                if packet.size:
+                    packet.stream = copies[id(packet.stream)]
+                    out.mux(packet)
+    return path
+
+
+def test_an_audio_track_can_be_chosen(shipped: Predictor, two_tracks: Path) -> None:
+    first, second = (shipped.predict(two_tracks, 0.04, audio_track=n) for n in (1, 2))
+    assert shipped.predict(two_tracks, 0.04).refined_s == first.refined_s
+    assert second.refined_s == pytest.approx(first.refined_s - 0.4, abs=0.03)
+    with pytest.raises(MediaError, match="has 2 audio tracks, so there is no track 3"):
+        shipped.predict(two_tracks, audio_track=3)
+
+
+def test_an_offset_between_the_classes_is_found(
+    shipped: Predictor, clips: Manifest, tmp_path: Path
+) -> None:
+    zoo.media.shift_audio(clips.clips[0].path, tmp_path / "late.mp4", 0.33)
+    prediction = shipped.predict(tmp_path / "late.mp4", 0.04)
+    assert prediction.refined_s == pytest.approx(-0.33, abs=0.04)
+    assert prediction.confidence > 0.8
+
+
+def test_a_cut_in_the_sound_is_reported(
+    shipped: Predictor, clips: Manifest, tmp_path: Path
+) -> None:
+    windows = [decode(clip.path) for clip in clips.clips[:4]]
+    frames = np.concatenate([window.frames[:225] for window in windows])
+    samples = np.concatenate([window.samples[:144_000] for window in windows])
+    late = np.concatenate([samples[:288_000], np.zeros(8_000, np.float32), samples[288_000:]])
+    encode(tmp_path / "cut.mp4", frames, late, gop=50)
+    over_time = shipped.predict(tmp_path / "cut.mp4").over_time
+    assert [round(s.offset_s, 1) for s in over_time.stretches] == [
+        0.0,
+        pytest.approx(-0.5, abs=0.11),
+    ]
+    assert before.end_s == pytest.approx(18, abs=2.0)

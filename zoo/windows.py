@@ -1,0 +1,236 @@
+"""The crops of a clip one after another, scored in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from zoo.data.clips import whole_frames_s
+from zoo.data.frontend import crop_square, cut_audio, cut_frames, segments_at_once
+from zoo.errors import MediaError
+from zoo.media import decode, probe
+from zoo.model import SyncModel
+from zoo.timeline import shared_segments
+
+SHORTEST_S = 3.0  # a clip from here up to a crop's length is filled up with a still and silence
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The picture of a file and the sound of the same or another file, on one clock.
+
+    Attributes:
+        video: file of the picture.
+        audio: file of the sound.
+        audio_track: which of its tracks, from 1; None is the first.
+        video_end_s: end of the picture, seconds.
+        audio_end_s: end of the sound, seconds.
+        low_confidence: why a file's own clock cannot be trusted, or None.
+    """
+
+    video: Path
+    audio: Path
+    audio_track: int | None
+    video_end_s: float
+    audio_end_s: float
+    low_confidence: str | None
+
+    @property
+    def common_s(self) -> float:
+        """End of the stretch that both cover, seconds."""
+        return min(self.video_end_s, self.audio_end_s)
+
+
+def find_streams(video: Path, audio: Path | None = None, audio_track: int | None = None) -> Streams:
+    """Probe a clip, or a picture and a sound in two files whose times 0 are the same moment.
+
+    Raises:
+        MediaError: if a file cannot be read or lacks its stream.
+    """
+    infos = [probe(video, None if audio else audio_track)]
+    infos.append(probe(audio, audio_track) if audio else infos[0])
+    picture, sound = infos[0].video, infos[1].audio
+    for stream, info, name in ((picture, infos[0], "video"), (sound, infos[1], "audio")):
+        if stream is None:
+            raise MediaError(f"{info.path.name} has no {name} stream")
+    assert picture is not None
+    assert sound is not None
+    return Streams(
+        video=video,
+        audio=audio or video,
+        audio_track=audio_track,
+        video_end_s=picture.end_s,
+        audio_end_s=sound.end_s,
+        low_confidence=infos[0].low_confidence or infos[1].low_confidence,
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which crops of a clip are looked at.
+
+    Attributes:
+        firsts: number of the first segment of every crop.
+        shift_s: how much earlier than the picture the sound is read, seconds.
+        padded_s: how much of the only crop lies beyond the end of the clip, seconds.
+    """
+
+    firsts: range
+    shift_s: float = 0.0
+    padded_s: float = 0.0
+
+
+def plan_windows(
+    streams: Streams, model: SyncModel, name: str, every_s: float | None = None, shift_s: float = 0
+) -> Plan:
+    """Place the crops: one every ``every_s`` (by default every segment), rounded to segments.
+
+    Raises:
+        MediaError: if sound and picture share less than a crop, and less than 3 s.
+    """
+    layout, fps = model.config.layout, model.vision_frontend.fps
+    video_end_s = whole_frames_s(streams.video_end_s, fps)
+    audio_end_s = whole_frames_s(streams.audio_end_s, fps)
+    segments = shared_segments(video_end_s, audio_end_s, layout, shift_s)
+    stride = max(1, round((every_s or layout.step_s) / layout.step_s))
+    firsts = range(segments.start, segments.stop - layout.num_segments + 1, stride)
+    if firsts:
+        return Plan(firsts, shift_s)
+    if shift_s or streams.common_s < min(SHORTEST_S, layout.covered_s):
+        shared_s = streams.common_s - abs(shift_s)
+        raise MediaError(
+            f"{streams.video} is too short: sound and picture share {shared_s:.2f} s, "
+            f"and {name} looks at {layout.covered_s:g} s at a time"
+        )
+    return Plan(range(1), padded_s=round(layout.covered_s - streams.common_s, 6))
+
+
+class SegmentEncoder:
+    """Reads segments of a clip and encodes them to tokens, ``block`` at a time."""
+
+    def __init__(self, model: SyncModel, streams: Streams, block: int) -> None:
+        self.model, self.streams = model, streams
+        self.layout = model.config.layout
+        self.block = min(block, segments_at_once(model.vision_frontend, self.layout.segment_s))
+
+    def vision(self, first: int, last: int) -> Float[Tensor, "M Tv Dv"]:
+        """Encode the picture of segments ``first`` to ``last - 1``."""
+        return self._encode(first, last, self._vision_block)
+
+    def audio(self, first: int, last: int, shift_s: float) -> Float[Tensor, "M Ta Da"]:
+        """Encode the sound ``shift_s`` before these segments."""
+        return self._encode(first, last, lambda start, n: self._audio_block(start - shift_s, n))
+
+    def _encode(
+        self, first: int, last: int, encode_block: Callable[[float, int], Tensor]
+    ) -> Tensor:
+        parts = [
+            encode_block(round(i * self.layout.step_s, 6), min(self.block, last - i))
+            for i in range(first, last, self.block)
+        ]
+        return torch.cat(parts)
+
+    def _starts(self, count: int) -> tuple[list[float], float]:
+        starts_s = [i * self.layout.step_s for i in range(count)]
+        return starts_s, round(starts_s[-1] + self.layout.segment_s, 6)
+
+    def _vision_block(self, start_s: float, count: int) -> Tensor:
+        starts_s, length_s = self._starts(count)
+        frontend = self.model.vision_frontend
+        window = decode(
+            self.streams.video,
+            start_s=start_s,
+            duration_s=length_s,
+            fps=frontend.fps,
+            short_side=frontend.short_side,
+            audio=False,
+        )
+        assert window.frames is not None
+        frames = crop_square(window.frames, frontend.size, None)
+        segments = cut_frames(frames, starts_s, self.layout.segment_s, frontend)
+        return self.model.vision.encode(segments.to(self.model.device)).cpu()
+
+    def _audio_block(self, start_s: float, count: int) -> Tensor:
+        starts_s, length_s = self._starts(count)
+        frontend = self.model.audio_frontend
+        window = decode(
+            self.streams.audio,
+            start_s=round(start_s, 6),
+            duration_s=length_s,
+            sample_rate_hz=frontend.sample_rate_hz,
+            video=False,
+            audio_track=self.streams.audio_track,
+        )
+        assert window.samples is not None
+        segments = cut_audio(window.samples, starts_s, self.layout.segment_s, frontend)
+        return self.model.audio.encode(segments.to(self.model.device)).cpu()
+
+
+@torch.no_grad()
+def score_windows(
+    encoder: SegmentEncoder,
+    plan: Plan,
+    offsets_s: tuple[float, ...],
+    progress: Progress | None = None,
+) -> Iterator[tuple[float, Tensor]]:
+    """Yield the start of every crop, seconds, and its distribution over the offsets ``(O,)``.
+
+    Segments that neighbouring crops share are encoded once; only a block of them is held.
+
+    Raises:
+        MediaError: if the clip is damaged.
+        ConfigError: if the head cannot score these offsets.
+    """
+    num_segments, step_s = encoder.layout.num_segments, encoder.layout.step_s
+    per_block = max(1, encoder.block // plan.firsts.step)
+    held: tuple[int, Tensor, Tensor] | None = None  # first segment, and tokens of both
+    for done in range(0, len(plan.firsts), per_block):
+        firsts = plan.firsts[done : done + per_block]
+        held = _advance(encoder, plan, held, firsts[0], firsts[-1] + num_segments)
+        runs = np.asarray(firsts)[:, None] - held[0] + np.arange(num_segments)  # (W, S)
+        probabilities = classify(
+            encoder.model, held[1][runs].flatten(1, 2), held[2][runs].flatten(1, 2), offsets_s
+        )
+        for first, distribution in zip(firsts, probabilities, strict=True):
+            yield round(first * step_s, 6), distribution
+        if progress is not None:
+            progress(done + len(firsts), len(plan.firsts))
+
+
+def _advance(
+    encoder: SegmentEncoder,
+    plan: Plan,
+    held: tuple[int, Tensor, Tensor] | None,
+    first: int,
+    last: int,
+) -> tuple[int, Tensor, Tensor]:
+    """Return the tokens of segments ``first`` to ``last - 1``, keeping those already encoded."""
+    known = first if held is None else max(first, held[0] + len(held[1]))
+    audio = encoder.audio(known, last, plan.shift_s)
+    vision = encoder.vision(known, last)
+    if held is None or known == first:
+        return first, audio, vision
+    kept = first - held[0]
+    return first, torch.cat([held[1][kept:], audio]), torch.cat([held[2][kept:], vision])
+
+
+def classify(
+    model: SyncModel,
+    audio: Float[Tensor, "W La Da"],
+    vision: Float[Tensor, "W Lv Dv"],
+    offsets_s: tuple[float, ...],
+) -> Float[Tensor, "W O"]:
+    """Return the head's distribution over any offsets, on the CPU."""
+    a, v = audio.to(model.device), vision.to(model.device)
+    if offsets_s == model.config.grid.offsets_s or model.head is None:
+        logits = model.classify(a, v)
+    else:
+        logits = model.head.logits_at(a, v, torch.tensor(offsets_s, device=model.device))
+    return logits.float().softmax(1).cpu()
