@@ -33,7 +33,7 @@ class TransformerAggregator(Aggregator):
         """Aggregate over positions."""
         num, steps = features.shape[:2]
         x = features.flatten(0, 1)  # (N*T, P, D)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)  # (N*T, 1 + P, D)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)  # (N*T, 1 + P, D)
         return self.layer(x)[:, 0].unflatten(0, (num, steps))  # (N, T, D)
 
 

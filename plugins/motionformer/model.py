@@ -104,7 +104,7 @@ class Motionformer(Extractor):
         segments = emphasise_change(segments, self.motion_gain)
         x = self.patch_embed_3d(segments).flatten(3).permute(0, 2, 3, 1)  # (N, T, P, D)
         x = x + self.pos_embed[:, None, 1:] + self.temp_embed[:, :, None]  # (N, T, P, D)
-        cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)  # (N, 1, D)
+        cls = (self.cls_token + self.pos_embed[:, :1]).expand(x.shape[0], -1, -1)  # (N, 1, D)
         x = torch.cat([cls, x.flatten(1, 2)], dim=1)  # (N, 1 + T*P, D)
         for block in self.blocks:
             if self.gradient_checkpointing and torch.is_grad_enabled():

@@ -99,7 +99,7 @@ class Selector(nn.Module):
 
     def forward(self, stream: Float[Tensor, "B L D"]) -> Float[Tensor, "B Q D"]:
         """Select from a stream."""
-        x = (self.queries + self.positions).expand(len(stream), -1, -1)  # (B, Q, D)
+        x = (self.queries + self.positions).expand(stream.shape[0], -1, -1)  # (B, Q, D)
         for block in self.blocks:
             x = block(x, stream)
         return x
@@ -142,7 +142,7 @@ class GlobalTransformer(nn.Module):
         self, audio: Float[Tensor, "B La D"], vision: Float[Tensor, "B Lv D"]
     ) -> Float[Tensor, "B D"]:
         """Return what OFF has read."""
-        off, mod = (t.expand(len(audio), -1, -1) for t in (self.off_token, self.mod_token))
+        off, mod = (t.expand(audio.shape[0], -1, -1) for t in (self.off_token, self.mod_token))
         x = torch.cat([off, self.vision_norm(vision), mod, self.audio_norm(audio)], dim=1)
         return self.norm(self.blocks(x)[:, 0])
 
