@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from orchestration.cluster import RELEASE_S
+
 
 def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")],
@@ -23,6 +25,10 @@ def train(
     ] = None,
     objective: Annotated[
         str | None, typer.Option(help="zoo list objectives.", show_default="segment_avclip")
+    ] = None,
+    task: Annotated[
+        Literal["offset", "synchronizability"] | None,
+        typer.Option(help="What the head answers.", show_default="that of the head"),
     ] = None,
     stage: Annotated[
         Literal["1", "2", "all"] | None, typer.Option(help="What to train.", show_default="all")
@@ -66,7 +72,7 @@ def train(
     ] = "local",
     wait: Annotated[
         float, typer.Option(min=0, help="Seconds to wait for processors that others use.")
-    ] = 15,
+    ] = RELEASE_S,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where RUN stopped.")] = False,
 ) -> None:
     """Train both stages of a model on the clips of a manifest.
@@ -93,6 +99,7 @@ def train(
         features=features,
         overfit=overfit,
         seed=seed,
+        task=task,
     )
     resources = Resources(workers, cpus_per_worker, gpus_per_worker, address, wait)
     raise typer.Exit(launch(request, out.absolute(), resources, resume=resume))

@@ -20,7 +20,7 @@ _SETTINGS = {
 }
 _LOCAL_SETTINGS = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 RELEASE_S = 15.0  # a run that has just ended gives its processors back only after a while
-_START_S = 120  # for the workers to start
+_START_VARIABLE, _START_S = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", 120
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,10 @@ def connected(resources: Resources) -> Iterator[None]:
     """
     for name, value in (_SETTINGS | (_LOCAL_SETTINGS if resources.is_local else {})).items():
         os.environ.setdefault(name, value)
-    start_s = max(_START_S, math.ceil(resources.wait_s))
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(start_s))
+    if resources.wait_s > _START_S:
+        os.environ[_START_VARIABLE] = str(math.ceil(resources.wait_s))
+    else:
+        os.environ.setdefault(_START_VARIABLE, str(_START_S))
     import ray
 
     is_ours = not ray.is_initialized()
@@ -135,29 +137,42 @@ def _init(resources: Resources) -> None:
 
 
 def _wait_until_free(resources: Resources) -> None:
-    """Ray would wait for missing processors for ever: say what is missing instead."""
+    """Ray would wait for missing processors for ever: say what is missing instead.
+
+    Whoever is ready to wait for long also waits for machines that are not there yet.
+    """
+    import ray
+
+    waited_until = time.monotonic() + resources.wait_s
+    is_patient = resources.wait_s > RELEASE_S
+    while True:
+        is_there = False
+        try:
+            _check_size(resources)
+            is_there = True
+            return _check_enough(resources, ray.available_resources(), "others leave")
+        except TrainingError:
+            if time.monotonic() > waited_until or not (is_there or is_patient):
+                raise
+            time.sleep(0.2)
+
+
+def _check_size(resources: Resources) -> None:
+    """Check that a cluster is large enough, whatever others use of it."""
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     held = {kind: sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU")}
     _check_enough(resources, held, "the cluster has")
-    if sum(_fitting(node, resources) for node in nodes) < resources.workers:
+    if sum(fitting(node, resources) for node in nodes) < resources.workers:
         raise TrainingError(
             f"no way to place {resources.workers} workers of {_ask(resources)} on the "
             f"{len(nodes)} machines of the cluster; lower --cpus-per-worker"
         )
-    waited_until = time.monotonic() + resources.wait_s
-    while True:
-        free = ray.available_resources()
-        try:
-            return _check_enough(resources, free, "others leave")
-        except TrainingError:
-            if time.monotonic() > waited_until:
-                raise
-            time.sleep(0.2)
 
 
-def _fitting(node: dict[str, float], resources: Resources) -> int:
+def fitting(node: dict[str, float], resources: Resources) -> int:
+    """Return how many workers a machine has room for."""
     by_cpu = int(node.get("CPU", 0) // resources.cpus)
     if not resources.gpus_per_worker:
         return by_cpu

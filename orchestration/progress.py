@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from orchestration.watch import MetricsTail, RunState, count
+from orchestration.watch import MetricsTail, RunState, count, describe
 from zoo.training.run import Job
 
 STARTING = "Ray is starting the workers (10 to 30 seconds)"
@@ -98,33 +99,27 @@ def opening(job: Job, workers: int, threads: int, state: RunState) -> list[str]:
             f" = {state.guess1:.2f}"
         )
     if 2 in job.stages:
-        num = model.grid.num_classes
-        lines.append(
-            f"chance in stage 2: loss ln {num} = {guess.cross_entropy:.2f}, exact "
-            f"{guess.accuracy:.1%}, +-1 class {guess.within_one:.1%}, mean error "
-            f"{guess.mean_abs_error_s:.2f} s"
-        )
+        num = round(math.exp(guess.cross_entropy))
+        told = describe(guess.as_dict())
+        lines.append(f"chance in stage 2: loss ln {num} = {guess.cross_entropy:.2f}, {told}")
     return lines
 
 
 def summary(job: Job, state: RunState, pictures: list[Path], seconds: float) -> Group:
     """Return the closing table: what was reached, where it is, what to type next."""
-    table = Table("", "exact", "+-1 class", "mean error", title="Result", title_justify="left")
+    is_offset = state.goal.task == "offset"
+    names = ("exact", "+-1 class", "mean error") if is_offset else ("right", "cross-entropy")
+    table = Table("", *names, title="Result", title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     scored = "the clips it trained on" if job.recipe.overfit else "valid"
     for name, scores in (
-        ("sliding check (features, no head)", state.sliding),
+        ("sliding check (features, no head)", state.sliding if is_offset else None),
         (f"head on {scored}, best", state.valid),
         ("chance", state.guess.as_dict()),
     ):
         if scores is not None:
-            table.add_row(
-                name,
-                f"{scores['accuracy']:.1%}",
-                f"{scores['within_one']:.1%}",
-                f"{scores['mean_abs_error_s']:.2f} s",
-            )
+            table.add_row(name, *_cells(scores))
     lines = [f"model folder: {job.run}  ({seconds / 60:.1f} minutes)"]
     if pictures:
         lines.append(f"pictures: {pictures[0].parent} ({', '.join(p.name for p in pictures)})")
@@ -132,6 +127,13 @@ def summary(job: Job, state: RunState, pictures: list[Path], seconds: float) -> 
     lines.append(f"next: {next_command(job)}")
     texts = [Text(line, overflow="fold") for line in lines]
     return Group(table, *texts) if table.row_count > 1 else Group(*texts)
+
+
+def _cells(scores: dict[str, Any]) -> list[str]:
+    accuracy = f"{scores['accuracy']:.1%}"
+    if "within_one" not in scores:
+        return [accuracy, f"{scores['cross_entropy']:.3f}"]
+    return [accuracy, f"{scores['within_one']:.1%}", f"{scores['mean_abs_error_s']:.2f} s"]
 
 
 def left_out(run: Path) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from zoo.contracts import Positions
+from zoo.contracts import Positions, Task
 from zoo.errors import ConfigError, TrainingError
 from zoo.hooks import registry
 from zoo.model import ModelConfig
@@ -33,6 +33,7 @@ class Request:
     features: Literal["store", "online"] | None = None
     overfit: int | None = None
     seed: int | None = None
+    task: Task | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -45,8 +46,9 @@ class Request:
         return self.init_positions or DEFAULT_POSITIONS
 
     def stages(self, recipe: Recipe) -> tuple[int, ...]:
-        """Return the stages to train: by default both, or stage 2 if that trains the towers."""
-        if self.stage is None and not recipe.stage2.is_frozen:
+        """Return the stages to train: by default both, or stage 2 if the towers need none."""
+        is_tuning = recipe.task == "synchronizability" and self.init is not None
+        if self.stage is None and (is_tuning or not recipe.stage2.is_frozen):
             return (2,)
         return (1, 2) if self.stage in {None, "all"} else (int(self.stage or 0),)
 
@@ -89,7 +91,6 @@ def recipe_of(request: Request, gpus_per_worker: float) -> Recipe:
         ModelError: if the model to start from cannot be read.
     """
     recipe = draft_recipe(request, gpus_per_worker)
-    check_task(recipe)
     stages = request.stages(recipe)
     check_fit(recipe, stages)
     needs_towers = stages == (2,) and recipe.stage2.is_frozen
@@ -114,9 +115,10 @@ def draft_recipe(request: Request, gpus_per_worker: float) -> Recipe:
         if start is None:
             raise ConfigError("say what to train: --extractor NAME (see: zoo list extractors)")
         extractor = f"{start.audio.extractor.name}+{start.vision.extractor.name}"
+    head = request.head if request.task is None else _head_for(request, start)
     recipe = build_recipe(
         extractor=extractor,
-        head=request.head,
+        head=head,
         preset=request.preset or "tiny",
         aggregator=request.aggregator,
         objective=request.objective or "segment_avclip",
@@ -124,6 +126,8 @@ def draft_recipe(request: Request, gpus_per_worker: float) -> Recipe:
     )
     if start is not None:
         recipe = _with_towers_of(recipe, start, request)
+        if recipe.task == "synchronizability":
+            recipe = _tuned_from(recipe, start)
     settings = list(request.settings)
     if request.features is not None:
         settings.append(f"data.features={request.features}")
@@ -143,19 +147,55 @@ def _start_of(request: Request) -> ModelConfig | None:
     return config_of_start(request.init)
 
 
-def check_task(recipe: Recipe) -> None:
-    """Check that stage 2 knows how to train the head of a recipe.
+def _head_for(request: Request, start: ModelConfig | None) -> str | None:
+    """Return the head of a task: of synchronizability, the one that starts from a trained head.
 
     Raises:
-        ConfigError: if it learns something other than offsets.
+        ConfigError: if the head that was asked for answers something else, or there is none.
     """
-    assert recipe.model.head is not None
-    head = registry().head(recipe.model.head.name)
-    if head.task != "offset":
+    if request.head is not None:
+        found = registry().head(request.head).task
+        if found != request.task:
+            raise ConfigError(
+                f"--head {request.head} answers another question ({found}) than --task "
+                f"{request.task}; leave one out"
+            )
+        return request.head
+    if request.task == "offset":
+        return None
+    if start is None or start.head is None:
         raise ConfigError(
-            f"--head {head.name} cannot be trained yet, only converted from published weights; "
-            "take one that finds offsets (see: zoo list heads)"
+            "--task synchronizability fine-tunes a model that finds offsets: add --init RUN, or "
+            "say which head to train from scratch: --head synchronizability"
         )
+    spec = registry().head(start.head.name)
+    if spec.task == "synchronizability":
+        return spec.name
+    if spec.synchronizability is None:
+        raise ConfigError(
+            f"no head for synchronizability starts from '{spec.name}'; say which to train from "
+            "scratch: --head correlation_trust, or --head synchronizability"
+        )
+    return spec.synchronizability
+
+
+def _tuned_from(recipe: Recipe, start: ModelConfig) -> Recipe:
+    """Take the sizes of the head to start from, and one segment less than it has, as published.
+
+    Draws without an offset need clips of twice the crop.
+    """
+    model = recipe.model
+    assert model.head is not None
+    head, layout = model.head, model.layout
+    if start.head is not None:
+        spec = registry().head(start.head.name)
+        if head.name in {spec.name, spec.synchronizability}:
+            head = head.model_copy(update={"config": start.head.config})
+        if spec.task == "offset" and layout.num_segments > 1:
+            layout = layout.model_copy(update={"num_segments": layout.num_segments - 1})
+    return recipe.model_copy(
+        update={"model": model.model_copy(update={"layout": layout, "head": head})}
+    )
 
 
 def _with_towers_of(recipe: Recipe, start: ModelConfig, request: Request) -> Recipe:

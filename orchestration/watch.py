@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.evaluation.metrics import OffsetScores, chance
+from zoo.training.goal import goal_of
 from zoo.training.recipe import Recipe
 from zoo.training.runlog import METRICS, QUARANTINE, read_quarantine
 
@@ -74,7 +75,9 @@ class RunState:
     _quarantine_size: int = 0
 
     def __post_init__(self) -> None:
-        self.guess: OffsetScores = chance(self.recipe.model.grid)
+        self.goal = goal_of(self.recipe.task, self.recipe.model.grid)
+        self.guess = self.goal.guess
+        self.guess_offset: OffsetScores = chance(self.recipe.model.grid)
         rows = self.recipe.stage1.clips * self.recipe.stage1.num_segments
         self.guess1 = math.log(rows)
         self.totals = {"stage 1": self.recipe.stage1.steps, "stage 2": self.recipe.stage2.steps}
@@ -150,19 +153,20 @@ class RunState:
         self.sliding = record
         return [
             f"sliding check of the features, no head: {describe(record)} "
-            f"(chance {self.guess.accuracy:.1%}, {self.guess.within_one:.1%})"
+            f"(chance {self.guess_offset.accuracy:.1%}, {self.guess_offset.within_one:.1%})"
         ]
 
     def _train2(self, record: Record) -> list[str]:
         self.steps["stage 2"] = record["step"]
         self.info["stage 2"] = (
             f"loss {record['loss']:.2f} (guessing {self.guess.cross_entropy:.2f}), "
-            f"exact {record['accuracy']:.0%}"
+            f"{'exact' if self.goal.task == 'offset' else 'right'} {record['accuracy']:.0%}"
         )
         return []
 
     def _valid2(self, record: Record) -> list[str]:
-        is_better = self.valid is None or _rank(record) > _rank(self.valid)
+        rank = self.goal.rank
+        is_better = self.valid is None or rank(record) > rank(self.valid)
         if is_better:
             self.valid = record
         lines = []
@@ -195,7 +199,7 @@ class RunState:
             rows = self.recipe.stage1.clips * self.recipe.stage1.num_segments
             level = f"ln {rows} = {self.guess1:.2f}"
         else:
-            num = self.recipe.model.grid.num_classes
+            num = round(math.exp(self.guess.cross_entropy))
             level = f"ln {num} = {self.guess.cross_entropy:.2f}"
         return f"; still on the plateau (loss ~ {level}; normal for the first hundreds of steps)"
 
@@ -213,12 +217,10 @@ class RunState:
         ]
 
 
-def _rank(record: Record) -> tuple[float, float]:
-    return record["within_one"], record["accuracy"]
-
-
 def describe(scores: Record) -> str:
     """Say scores in a few words."""
+    if "within_one" not in scores:
+        return f"right {scores['accuracy']:.1%}, cross-entropy {scores['cross_entropy']:.3f}"
     return (
         f"exact {scores['accuracy']:.1%}, +-1 class {scores['within_one']:.1%}, "
         f"mean error {scores['mean_abs_error_s']:.2f} s"

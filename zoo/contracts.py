@@ -273,6 +273,8 @@ class HeadSpec(Spec):
     stage2: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     task: Task = "offset"
     """What the logits are about: K offset classes, or (no, yes) whether there is an offset."""
+    synchronizability: str | None = None
+    """Name of the head that starts from this one's weights and says whether there is an offset."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,11 +32,11 @@ class ModelCost(ComponentConfig):
 def model_cost(config: ModelConfig) -> ModelCost:
     """Count what a prediction for one crop takes.
 
-    Matrix products and convolutions are counted; components that look at the values of their input
-    cannot be run on the meta device and are refused.
+    Matrix products and convolutions are counted.
 
     Raises:
-        NotImplementedError: for such a component.
+        NotImplementedError: or RuntimeError, if a component looks at the values of its input: there
+            are none on the meta device.
     """
     with torch.device("meta"), torch.no_grad():
         model = SyncModel(config).eval()

@@ -81,6 +81,21 @@ class Head(nn.Module, ABC):
     ) -> None:
         """See the first batch of training before the first step; most heads need not."""
 
+    def start_from(self, other: Head) -> None:
+        """Take over the weights of a trained head, for another task; what is new stays as drawn.
+
+        Raises:
+            ConfigError: if not one of its tensors fits.
+        """
+        mine, theirs = self.state_dict(), other.state_dict()
+        fitting = {k: v for k, v in theirs.items() if k in mine and v.shape == mine[k].shape}
+        if not fitting:
+            raise ConfigError(
+                f"no weight of a {type(other).__name__} fits a {type(self).__name__}; start from a "
+                "model with a head of the same kind and size"
+            )
+        self.load_state_dict({**mine, **fitting})
+
     def logits_at(
         self,
         audio: Float[Tensor, "B SxTa Da"],

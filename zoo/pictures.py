@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.evaluation.metrics import chance
+from zoo.evaluation.metrics import OffsetScores
 from zoo.training.examine import FINDINGS
+from zoo.training.goal import goal_of
 from zoo.training.recipe import Recipe, read_recipe
 from zoo.training.runlog import read_metrics
 
@@ -30,11 +31,20 @@ def draw_pictures(run: Path) -> list[Path]:
     figures = {"curves": curves(records, recipe)}
     if (run / FINDINGS).exists():
         findings = json.loads((run / FINDINGS).read_text())
+        if "roc" in findings:
+            from zoo.evaluation.pictures import roc  # which draws with what is below
+
+            figures["roc"] = roc(findings)
+            return _save_all(figures, run)
         figures["confusion"] = confusion(findings)
         if all("similarity" in example for example in findings["examples"]):
             figures["similarity"] = similarity(findings)
         if all("curve" in example for example in findings["examples"]):
             figures["correlation"] = correlation(findings)
+    return _save_all(figures, run)
+
+
+def _save_all(figures: dict[str, Figure], run: Path) -> list[Path]:
     return [save(figure, run / FOLDER / f"{name}.png") for name, figure in figures.items()]
 
 
@@ -94,7 +104,8 @@ def _stage1_curves(
 def _stage2_curves(
     loss: Axes, accuracy: Axes, train: list[Record], valid: list[Record], recipe: Recipe
 ) -> None:
-    guess, num = chance(recipe.model.grid), recipe.model.grid.num_classes
+    goal = goal_of(recipe.task, recipe.model.grid)
+    guess, num = goal.guess, recipe.model.grid.num_classes if goal.task == "offset" else 2
     head = recipe.model.head.name if recipe.model.head else ""
     loss.set_title(f"Stage II: {head} head")
     _training_curve(loss, train, "loss")
@@ -103,11 +114,14 @@ def _stage2_curves(
     loss.set_ylabel("cross-entropy, nats")
     top = 1.3 * guess.cross_entropy
     loss.set_ylim(0, max(top, *(min(r["cross_entropy"], 2 * top) for r in valid), 0))
-    _training_curve(accuracy, train, "accuracy", scale=100, label="exact, training")
-    _points(accuracy, valid, "accuracy", VALID, "exact, valid clips")
-    _points(accuracy, valid, "within_one", OTHER, "±1 class, valid clips")
-    _chance(accuracy, 100 * guess.accuracy, f"chance, exact: {100 * guess.accuracy:.1f} %")
-    _chance(accuracy, 100 * guess.within_one, f"chance, ±1 class: {100 * guess.within_one:.1f} %")
+    right = "exact" if goal.task == "offset" else "right"
+    _training_curve(accuracy, train, "accuracy", scale=100, label=f"{right}, training")
+    _points(accuracy, valid, "accuracy", VALID, f"{right}, valid clips")
+    _chance(accuracy, 100 * guess.accuracy, f"chance, {right}: {100 * guess.accuracy:.1f} %")
+    if isinstance(guess, OffsetScores):
+        within = 100 * guess.within_one
+        _points(accuracy, valid, "within_one", OTHER, "±1 class, valid clips")
+        _chance(accuracy, within, f"chance, ±1 class: {within:.1f} %")
     accuracy.set_ylabel("accuracy, %")
     accuracy.set_ylim(0, 102)
 

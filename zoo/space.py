@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 Value = bool | int | float | str | None
+Number = Annotated[int | float, Field(allow_inf_nan=False)]
 MAX_STEPS = 1000
 
 
@@ -26,6 +27,14 @@ class Choice(_Frozen):
     """One of some values; in a file a list, ``[1, 2, 4]``."""
 
     values: tuple[Value, ...] = Field(min_length=1)
+
+    @field_validator("values", mode="before")
+    @classmethod
+    def _simple(cls, values: Any) -> Any:
+        for value in values if isinstance(values, list | tuple) else ():
+            if not isinstance(value, bool | int | float | str | None):
+                raise ValueError(f"values are numbers, words, true, false or null, not {value!r}")
+        return values
 
     @field_validator("values")
     @classmethod
@@ -51,10 +60,17 @@ class Range(_Frozen):
     Whole numbers are tried if both bounds, and ``step`` if there is one, are whole.
     """
 
-    low: int | float
-    high: int | float
-    step: int | float | None = Field(None, gt=0, description="distance of the values tried")
+    low: Number
+    high: Number
+    step: Number | None = Field(None, gt=0, description="distance of the values tried")
     log: bool = Field(False, description="even in the logarithm")
+
+    @field_validator("low", "high", "step", mode="before")
+    @classmethod
+    def _is_number(cls, value: Any) -> Any:
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ValueError(f"must be a number, got {value!r}")
+        return value
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

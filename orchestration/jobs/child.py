@@ -1,7 +1,7 @@
 """Runs a zoo command that ends by itself when the program that started it is gone.
 
-``python -m orchestration.jobs.child PID train ...``: a job must not go on unseen when ``zoo
-ablate`` was killed, since the one that resumes it would train in the same folder.
+``python -m orchestration.jobs.child PID train ...``: a job must not go on unseen when the
+driver was killed, since the one that resumes it would train in the same folder.
 """
 
 from __future__ import annotations

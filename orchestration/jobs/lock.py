@@ -1,4 +1,4 @@
-"""One ablation at a time in a folder, and none of its processes left behind."""
+"""One driver at a time in a folder, and none of its processes left behind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import IO
 
 from zoo.errors import TrainingError
 
-LOCK = ".lock"
+LOCK, SHARED_LOCK = ".lock", ".trainings"
 REFRESH_S, CLOSING_S = 0.25, 90.0  # the processes of an ablation that was killed end by themselves
 
 
@@ -23,10 +23,11 @@ REFRESH_S, CLOSING_S = 0.25, 90.0  # the processes of an ablation that was kille
 def locked(out: Path) -> Iterator[IO[str]]:
     """Keep others out of the folder; wait for the processes of one that was killed.
 
-    The descriptor is open in all of them, so that the lock is held until the last has ended.
+    The descriptor is open in all of them, so that the lock is held until the last has ended; those
+    that a cluster runs hold another, see `share_lock`.
 
     Raises:
-        TrainingError: if another ablation is at work there.
+        TrainingError: if another ablation or search is at work there.
     """
     with (out / LOCK).open("a+") as lock:
         waited_until = time.monotonic() + CLOSING_S
@@ -36,7 +37,7 @@ def locked(out: Path) -> Iterator[IO[str]]:
                 break
             except OSError:
                 if _is_alive(lock) or time.monotonic() > waited_until:
-                    raise TrainingError(f"another zoo ablate is at work in {out}") from None
+                    raise TrainingError(f"another zoo command is at work in {out}") from None
                 time.sleep(REFRESH_S)
         lock.seek(0)
         lock.truncate()
@@ -45,8 +46,32 @@ def locked(out: Path) -> Iterator[IO[str]]:
         yield lock
 
 
+def share_lock(out: Path) -> IO[str]:
+    """Return a file whose lock trainings share, for as long as any of them keeps it open."""
+    lock = (out / SHARED_LOCK).open("a+")
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    return lock
+
+
+def wait_for_trainings(out: Path) -> None:
+    """Wait until no training that a killed driver left behind shares the lock of a folder.
+
+    Raises:
+        TrainingError: if one does not end.
+    """
+    with (out / SHARED_LOCK).open("a+") as lock:
+        waited_until = time.monotonic() + CLOSING_S
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() > waited_until:
+                    raise TrainingError(f"an earlier training is still at work in {out}") from None
+                time.sleep(REFRESH_S)
+
+
 def _is_alive(lock: IO[str]) -> bool:
-    """Say whether the ablation that wrote its number into a lock is still there."""
+    """Say whether the driver that wrote its number into a lock is still there."""
     lock.seek(0)
     number = lock.read().strip()
     if not number.isdigit():

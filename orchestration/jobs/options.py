@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue, field_validator
 from orchestration.cluster import RELEASE_S, Resources
 from orchestration.request import Request
 from orchestration.run_folder import RECIPE, REQUEST
-from zoo.contracts import ComponentConfig, Positions
+from zoo.contracts import ComponentConfig, Positions, Task
 
 
 class TrainOptions(ComponentConfig):
@@ -28,6 +28,7 @@ class TrainOptions(ComponentConfig):
     preset: Literal["tiny", "paper"] | None = None
     features: Literal["store", "online"] | None = None
     overfit: int | None = Field(None, gt=0)
+    task: Task | None = None
     set: dict[str, JsonValue] = Field(default_factory=dict, description="as --set: stage2.lr: 1e-3")
 
     @field_validator("stage", mode="before")
@@ -85,7 +86,7 @@ def request_words(request: Request) -> list[str]:
     words = []
     for name in ("extractor", "data", "head", "aggregator", "objective", "stage", "init"):
         words += option_words(name, getattr(request, name))
-    for name in ("init_positions", "preset", "features", "overfit", "seed"):
+    for name in ("init_positions", "preset", "features", "overfit", "seed", "task"):
         words += option_words(name, getattr(request, name))
     return words + option_words("set", request.settings)
 

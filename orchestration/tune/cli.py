@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from orchestration.tune.run import Session
 
-SEGMENT_LENGTH = "segment-length"
 LENGTHS, OVERLAPS, INPUT_S = "0.16,0.32,0.64,1.28", "0,0.5", 5.12
 NOT_ALL, INTERRUPTED, WIDE = 1, 130, 140
 
@@ -99,7 +98,7 @@ def tune(
     An interrupted search goes on with: zoo tune --out runs/lengths --resume
     """
     from orchestration.cluster import Resources
-    from orchestration.tune.given import given_options
+    from orchestration.tune.given import SEGMENT_LENGTH, given_options
     from orchestration.tune.run import Options, is_begun, open_session
 
     resume = resume or (dry_run and is_begun(out))
@@ -146,6 +145,7 @@ def tune(
 
 def _run(session: Session, *, as_json: bool) -> int:
     from orchestration.tune.overview import closing, overview, resume_command
+    from orchestration.tune.points import name_of
     from orchestration.tune.run import run_session
     from zoo.cli.output import print_json
 
@@ -164,8 +164,6 @@ def _run(session: Session, *, as_json: bool) -> int:
     else:
         console.print(closing(session), highlight=False)
     for result in session.failures:
-        from orchestration.tune.points import name_of
-
         told = f"failed: {name_of(result.params)}, seed {result.seed}: {result.reason}"
         console.print(told, style="red", highlight=False, markup=False, soft_wrap=True)
     return NOT_ALL if session.failures else 0
@@ -181,12 +179,12 @@ def _console(*, stderr: bool = False) -> Console:
 
 def _show_plan(session: Session, *, as_json: bool) -> None:
     from orchestration.tune.overview import plan_table
+    from orchestration.tune.summary import as_dict
     from orchestration.watch import count
     from zoo.cli.output import print_json
 
     if as_json:
-        rows: list[dict[str, Any]] = session.as_json()["rows"]
-        print_json(rows)
+        print_json([as_dict(session.rows.row_of(point.params)) for point in session.points])
         return
     console = _console()
     console.print(plan_table(session))
@@ -196,7 +194,8 @@ def _show_plan(session: Session, *, as_json: bool) -> None:
     else:
         towers = len({point.key for point in session.points if point.has_towers})
         told = (
-            f"{len(session.points)} points x {count(search.seeds, 'seed')} = "
-            f"{len(session.points) * search.seeds} trainings on {towers * search.seeds} towers"
+            f"{count(len(session.points), 'point')} x {count(search.seeds, 'seed')} = "
+            f"{count(len(session.points) * search.seeds, 'training')}, "
+            f"stage I {towers * search.seeds} times"
         )
     console.print(told, highlight=False)

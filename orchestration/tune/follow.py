@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ray import tune
 
-from orchestration.tune.run import Session, Watcher, mark_ended
+from orchestration.tune.run import RETRIES, Session, Watcher, mark_ended
 from orchestration.tune.search import Params
 
 
@@ -24,7 +25,7 @@ class Follower(tune.Callback):  # type: ignore[misc]
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Take in the outcome of a point, which the scheduler may have stopped."""
         last = trial.last_result or {}
-        if not last.get("done"):
+        if not last.get("is_last"):
             mark_ended(
                 self.session,
                 dict(trial.config),
@@ -36,8 +37,7 @@ class Follower(tune.Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Take in that a trial was lost, more often than it is tried again."""
-        file = getattr(trial, "error_file", None)
-        reason = f"its trial was lost; see {file}" if file else "its trial was lost"
+        reason = f"its trial was lost {RETRIES + 1} times; the last time: {_last_line(trial)}"
         mark_ended(self.session, dict(trial.config), "failed", reason, {})
         self._take_in(dict(trial.config))
 
@@ -49,3 +49,12 @@ class Follower(tune.Callback):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         """Leave nothing behind in Ray Tune's own record."""
         return {}
+
+
+def _last_line(trial: Any) -> str:
+    """Return the last line of what Ray Tune wrote down of a trial's error."""
+    try:
+        lines = Path(trial.error_file).read_text().strip().splitlines()
+    except (OSError, TypeError):
+        return "no reason is known"
+    return lines[-1] if lines else "no reason is known"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,10 +64,10 @@ def given_options(
             given["title"] = "Segment length and overlap"
         given |= _space(lengths, overlaps, input_s)
     else:
-        given = {**_from_file(Path(what), base, given, gpus_per_worker), **given}
         for name, value in (("lengths", lengths), ("overlaps", overlaps), ("input_s", input_s)):
             if value is not None:
                 raise ConfigError(f"{_OPTIONS[name]} is for zoo tune {SEGMENT_LENGTH}")
+        given = {**_from_file(Path(what), base, given, gpus_per_worker), **given}
     if "data" not in given and not is_resumed:
         raise ConfigError("say what to train on: --data MANIFEST (make one: zoo data prepare)")
     return given
@@ -76,13 +77,16 @@ def _base(train: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
     """Return the options of ``zoo train`` that all points share, paths absolute."""
     base: dict[str, Any] = dict(train)
     if "init" in base:
-        known = read_catalog()
-        base["init"] = tuple(
-            name if name in known else str(Path(name).absolute()) for name in base["init"]
-        )
+        base["init"] = _absolute(base["init"], Path.cwd())
     if settings:
         base["set"] = dict(map(_assignment, settings))
     return base
+
+
+def _absolute(starts: Sequence[str], folder: Path) -> tuple[str, ...]:
+    """Make paths to start from absolute; names of the catalog stay as they are."""
+    known = read_catalog()
+    return tuple(name if name in known else str(folder / name) for name in starts)
 
 
 def _assignment(text: str) -> tuple[str, Any]:
@@ -116,8 +120,8 @@ def _space(lengths: str | None, overlaps: str | None, input_s: float | None) -> 
             if length <= 0:
                 raise ConfigError(f"--lengths are seconds above 0: {length:g}")
     if input_s is not None:
-        if input_s <= 0:
-            raise ConfigError(f"--input-seconds must be above 0: {input_s:g}")
+        if not 0 < input_s < math.inf:
+            raise ConfigError(f"--input-seconds must be above 0 and finite: {input_s:g}")
         found["input_s"] = input_s
     return found
 
@@ -136,6 +140,8 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
             raise ConfigError(
                 f"{option} takes numbers separated by commas, such as 0.32,0.64; got '{text}'"
             ) from None
+        if not math.isfinite(number):
+            raise ConfigError(f"{option} takes numbers of finite size, got '{word.strip()}'")
         if number in numbers:
             raise ConfigError(f"{option} names {number:g} twice")
         numbers.append(number)
@@ -152,10 +158,12 @@ def _from_file(
             f"there are: {SEGMENT_LENGTH}, or a file of settings (YAML)"
         )
     found = read_space(path)
-    kept = found.get("base", {})
+    kept = found["base"]
+    if "init" in kept:
+        starts = (kept["init"],) if isinstance(kept["init"], str) else kept["init"]
+        kept["init"] = _absolute(starts, path.absolute().parent)
     found["base"] = {**kept, **base, "set": {**kept.get("set", {}), **base.get("set", {})}}
-    defaults = found.pop("defaults", ())
-    defaults = (defaults,) if isinstance(defaults, str) else tuple(defaults)
+    defaults = found.pop("defaults")
     if defaults:
         varied = [kind for kind in defaults if kind in found["space"]]
         if varied:

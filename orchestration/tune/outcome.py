@@ -13,6 +13,7 @@ from zoo.catalog import read_description
 from zoo.contracts import ComponentConfig
 from zoo.errors import TrainingError, ZooError
 
+SCORES = ("exact", "within_one", "mean_abs_error_s")
 RESULT, RUN, LOG = "result.json", "run", "log.txt"
 
 

@@ -25,7 +25,7 @@ from orchestration.tune.run import BEST, COMMAND, Session, Watcher
 from orchestration.tune.search import Params
 from orchestration.tune.summary import Row
 from orchestration.tune.work import is_trained
-from orchestration.tune.writing import cells_of
+from orchestration.tune.writing import cells_of, model_cells
 from orchestration.watch import MetricsTail, RunState, count
 from zoo.plugin_files import plugin_files
 
@@ -202,13 +202,10 @@ def plan_table(session: Session) -> Grid:
         grid.add_column(column, justify="left" if column in {"point", "state"} else "right")
     for point in session.points:
         steps = {1: point.recipe.stage1.steps, 2: point.recipe.stage2.steps}
-        cost, row = point.cost, session.rows.row_of(point.params)
+        row = session.rows.row_of(point.params)
         grid.add_row(
             escape(point.name),
-            str(cost.segments),
-            f"{cost.covered_s:g}",
-            str(cost.tokens),
-            f"{cost.flops / 1e9:.3g}",
+            *model_cells(row),
             " + ".join(str(steps[stage]) for stage in point.stages),
             point.key if point.has_towers else "own",
             "to do" if row.status == "open" else row.status,

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestration.tune.search import LENGTH, OVERLAP, Search
 from orchestration.tune.summary import Row, best_of, frontier
 from orchestration.tune.writing import guess_of
-from zoo.pictures import CHANCE, OTHER, VALID, new_figure, save
+from zoo.pictures import CHANCE, VALID, new_figure, save
 from zoo.space import Range
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLORS = ("#1f5fa8", "#d9730d", "#3a7d44", "#8e44ad", "#b03a2e", "#16a085")
+FAR = 40.0  # percent above chance from which on the axis need not begin at 0
 LABELS = {"exact": "exact offsets, %", "within_one": "offsets within one class, %"}
 
 
@@ -29,7 +32,7 @@ def _draw_lengths(search: Search, rows: list[Row], path: Path) -> Path:
     """Draw a line for every overlap, one panel per score, and one against the cost."""
     figure, axes = new_figure(12.5, 4.6, 1, 3)
     for axis, score in zip(axes[0, :2], LABELS, strict=True):
-        for color, overlap in zip(COLORS, search.overlaps(), strict=False):
+        for color, overlap in zip(cycle(COLORS), search.overlaps(), strict=False):
             line = sorted(
                 (row for row in rows if row.params[OVERLAP] == overlap and row.scored),
                 key=lambda row: float(row.params[LENGTH]),  # type: ignore[arg-type]
@@ -65,19 +68,26 @@ def _draw_line(axis: Axes, line: list[Row], score: str, color: str, label: str) 
 
 
 def _tidy(axis: Axes, rows: list[Row], score: str) -> None:
-    guess = guess_of(rows)
+    guess, found = guess_of(rows), [100 * value for row in rows for value in row.values(score)]
+    low = 0.0
     if guess is not None:
-        axis.axhline(100 * guess[score], color=CHANCE, linewidth=1, linestyle="--", label="chance")
+        level = 100 * guess[score]
+        lowest = min(found, default=0.0)
+        if lowest > level + FAR:  # what differs would not be seen
+            low = math.floor(lowest) - 1.5
+        axis.axhline(level, color=CHANCE, linewidth=1, linestyle="--")
         axis.annotate(
-            "chance",
-            (0.995, 100 * guess[score]),
+            f"chance: {level:.1f} %" + (" \u2193" if low else ""),
+            (0.995, max(level, low)),
             xycoords=("axes fraction", "data"),
+            xytext=(0, 2),
+            textcoords="offset points",
             ha="right",
             va="bottom",
             fontsize=7.5,
             color=CHANCE,
         )
-    axis.set_ylim(0, 102)
+    axis.set_ylim(low, 100 + (100 - low) / 50)
     axis.set_ylabel(LABELS[score])
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(color="#e6e6e6", linewidth=0.6)
@@ -91,24 +101,24 @@ def _draw_cost(axis: Axes, search: Search, rows: list[Row]) -> None:
         mean = row.mean(search.metric)
         if mean is None or row.cost is None:
             continue
-        color = OTHER if row is best else VALID
         axis.plot(
             row.cost.flops / 1e9,
             100 * mean,
             "o",
-            color=color,
-            markersize=6,
+            color=_color(search, row),
+            markersize=7,
+            markeredgecolor="black" if row is best else "white",
+            markeredgewidth=1.5 if row is best else 0.5,
             alpha=1.0 if row.status == "done" else 0.35,
             zorder=3,
         )
         if search.is_segment_length:
-            text = f"{row.params[LENGTH]:g} s, {row.params[OVERLAP]:g}"
             axis.annotate(
-                text,
+                f"{row.params[LENGTH]:g} s",
                 (row.cost.flops / 1e9, 100 * mean),
-                xytext=(5, 4),
+                xytext=(7, -2.5),
                 textcoords="offset points",
-                fontsize=7,
+                fontsize=7.5,
                 color="#555555",
             )
     axis.plot(
@@ -122,7 +132,14 @@ def _draw_cost(axis: Axes, search: Search, rows: list[Row]) -> None:
     axis.set_xlabel("GFLOP per clip")
     axis.margins(x=0.2)
     _tidy(axis, rows, search.metric)
-    axis.set_title("cost (best in orange, frontier joined)", fontsize=8.5)
+    axis.set_title("ringed: the best; joined: what no other beats in both", fontsize=8.5)
+
+
+def _color(search: Search, row: Row) -> str:
+    """Return the color of a point: of its overlap, if there are any."""
+    if not search.is_segment_length:
+        return VALID
+    return COLORS[search.overlaps().index(float(row.params[OVERLAP])) % len(COLORS)]  # type: ignore[arg-type]
 
 
 def _draw_settings(search: Search, rows: list[Row], path: Path) -> Path:
@@ -140,13 +157,14 @@ def _draw_settings(search: Search, rows: list[Row], path: Path) -> Path:
                 continue
             value = row.params[name]
             place = value if is_range else values.index(value)
-            color = OTHER if row is best else VALID
             axis.plot(
                 place,
                 100 * mean,
                 "o",
-                color=color,
-                markersize=6,
+                color=VALID,
+                markersize=7,
+                markeredgecolor="black" if row is best else "white",
+                markeredgewidth=1.5 if row is best else 0.5,
                 zorder=3,
                 alpha=1.0 if row.status == "done" else 0.35,
             )

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from orchestration.jobs.options import request_of
+from pydantic import ValidationError
+
+from orchestration.jobs.options import TrainOptions, request_of
 from orchestration.request import Request, check_shares, draft_recipe, recipe_of
 from orchestration.tune.search import LENGTH, OVERLAP, Params, Search
 from zoo.cost import ModelCost, model_cost
 from zoo.errors import ConfigError, ZooError
 from zoo.hooks import registry
-from zoo.timeline import count_steps, to_frames
+from zoo.model import explain
+from zoo.timeline import LATTICE_TOLERANCE, count_steps, to_frames
 from zoo.training.recipe import Recipe, Stage1Config
 
 TOWERS, TRIALS = "towers", "trials"
@@ -34,14 +38,14 @@ class Point:
         request: options of ``zoo train`` that train it alone; the seed is yet to be filled in.
         recipe: what they come to.
         stages: which are trained.
-        cost: of the model.
+        cost: of the model; None if it looks at the values of its input, which has none here.
     """
 
     params: Params
     request: Request
     recipe: Recipe
     stages: tuple[int, ...]
-    cost: ModelCost
+    cost: ModelCost | None
 
     @property
     def name(self) -> str:
@@ -124,22 +128,41 @@ def resolve(search: Search, params: Params, gpus_per_worker: float, workers: int
     try:
         base = request_of(search.base)
         base = replace(base, data=search.data)
-        parts = {name: params[name] for name in PARTS if name in params}
+        parts = _parts(params)
         settings = [
             assignment
             for name, value in settings_of(search, params, base, gpus_per_worker).items()
             if name not in PARTS
             for assignment in _assignments(name, value)
         ]
-        request = replace(base, **parts, settings=(*base.settings, *settings))  # type: ignore[arg-type]
+        request = replace(base, **parts, settings=(*base.settings, *settings))
         recipe = recipe_of(request, gpus_per_worker)
         stages = request.stages(recipe)
         if 2 not in stages:
             raise ConfigError("stage 1 alone has no head whose accuracy counts; leave out 'stage'")
+        if stages == (2,) and request.init is None and recipe.stage2.is_frozen:
+            raise ConfigError("stage 2 needs towers: leave out 'stage', or add --init")
         check_shares(recipe, stages, workers)
-        return Point(params, request, recipe, stages, model_cost(recipe.model))
+        return Point(params, request, recipe, stages, _cost_of(recipe))
     except ZooError as error:
         raise type(error)(f"{name_of(params)}: {error}") from error
+
+
+def _parts(params: Params) -> dict[str, Any]:
+    """Return what a point says of the options of ``zoo train``."""
+    given = {name: params[name] for name in PARTS if name in params}
+    try:
+        TrainOptions.model_validate(given)
+    except ValidationError as error:
+        raise ConfigError(explain(error, "space.", TrainOptions)) from None
+    return given
+
+
+def _cost_of(recipe: Recipe) -> ModelCost | None:
+    try:
+        return model_cost(recipe.model)
+    except (NotImplementedError, RuntimeError):
+        return None
 
 
 def _assignments(name: str, value: Any) -> list[str]:
@@ -164,18 +187,18 @@ def settings_of(
     start = draft_recipe(replace(base, settings=_without_layout(base)), gpus_per_worker)
     fps = _fps(start)
     frames = to_frames(length_s, fps)
-    step_s = _step_s(frames, overlap, fps)
+    step_s = round(_step(frames, overlap) / fps, 9)
     num = count_steps(search.input_s, length_s, step_s)
     if num == 0:
         raise ConfigError(f"--input-seconds {search.input_s:g} is shorter than one segment")
-    steps_s = [_step_s(frames, other, fps) for other in search.overlaps()]
-    hop_s = min(steps_s)
-    shares = all(abs(other / hop_s - round(other / hop_s)) < 1e-6 for other in steps_s)
+    hops = [_step(frames, other) for other in search.overlaps()]
+    if num == 1:  # of a single segment the step says nothing
+        hops.append(to_frames(start.vision_hop_s, fps))
     settings: dict[str, Any] = {
         "layout.segment_s": length_s,
         "layout.step_s": step_s,
         "layout.num_segments": num,
-        "data.vision_hop_s": hop_s if shares else step_s,
+        "data.vision_hop_s": round(math.gcd(*hops) / fps, 9),
     }
     if "stage1.num_segments" not in search.base.set:
         settings["stage1.num_segments"] = _contiguous(start.stage1, start, length_s)
@@ -198,9 +221,9 @@ def _fps(recipe: Recipe) -> float:
     return float(vision.parse(registry().extractor(vision.name)).frontend.fps)
 
 
-def _step_s(frames: int, overlap: float, fps: float) -> float:
-    """Return the step of segments that overlap by a share, in whole frames."""
-    return round(max(1, round(frames * (1 - overlap))) / fps, 9)
+def _step(frames: int, overlap: float) -> int:
+    """Return the step of segments that overlap by a share, frames."""
+    return max(1, round(frames * (1 - overlap)))
 
 
 def check_space(search: Search, gpus_per_worker: float, workers: int = 1) -> list[Point]:
@@ -216,10 +239,15 @@ def check_space(search: Search, gpus_per_worker: float, workers: int = 1) -> lis
         try:
             points.append(resolve(search, params, gpus_per_worker, workers))
         except ZooError as error:
-            if not search.is_segment_length:
-                raise
-            told = str(error).split("; the nearest")[0]  # in frames, which is not all that counts
-            raise type(error)(f"{told}{_nearest(search, params, gpus_per_worker)}") from error
+            told = str(error).replace("--workers", "--workers-per-trial")
+            if search.is_segment_length:
+                told = _with_nearest(search, params, gpus_per_worker, told)
+            raise type(error)(told) from error
+    if search.goal == "accuracy-cost" and any(point.cost is None for point in points):
+        raise ConfigError(
+            "--goal accuracy-cost: the operations of this model cannot be counted, since a "
+            "component looks at the values of its input"
+        )
     names: dict[str, Params] = {}
     for point in points:
         text = json.dumps(point.recipe.model_dump(mode="json"), sort_keys=True)
@@ -241,28 +269,30 @@ def _corners(search: Search) -> list[Params]:
     return wanted
 
 
-def _nearest(search: Search, params: Params, gpus_per_worker: float) -> str:
-    """Name the nearest segment length that can be trained, if there is one."""
+def _with_nearest(search: Search, params: Params, gpus_per_worker: float, told: str) -> str:
+    """Add the nearest segment length that can be trained, if it is the length that cannot."""
+    assert search.input_s is not None
     base = replace(request_of(search.base), data=search.data)
     try:
         start = draft_recipe(replace(base, settings=_without_layout(base)), gpus_per_worker)
     except ZooError:
-        return ""
+        return told
     fps, length_s = _fps(start), float(params[LENGTH])  # type: ignore[arg-type]
+    is_whole = abs(length_s * fps - round(length_s * fps)) < LATTICE_TOLERANCE * fps
+    if is_whole and length_s <= search.input_s and _can_take(start, length_s):
+        return told
     middle = round(length_s * fps)
-    around = sorted(range(1, middle + _FURTHEST), key=lambda n: abs(n / fps - length_s))
-    for frames in around:
+    for frames in sorted(range(1, middle + _FURTHEST), key=lambda n: abs(n / fps - length_s)):
         other_s = round(frames / fps, 9)
-        if abs(other_s - length_s) < 1e-9:
-            continue
-        if not _can_take(start, other_s):
+        if abs(other_s - length_s) < LATTICE_TOLERANCE or not _can_take(start, other_s):
             continue
         try:
             resolve(search, {**params, LENGTH: other_s}, gpus_per_worker)
         except ZooError:
             continue
-        return f"; the nearest length that can be taken is {other_s:g} s"
-    return ""
+        told = told.split("; the nearest", maxsplit=1)[0]  # in frames, which is not all that counts
+        return f"{told}; the nearest length that can be taken is {other_s:g} s"
+    return told
 
 
 def _can_take(recipe: Recipe, length_s: float) -> bool:

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,11 +16,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from orchestration.cluster import Resources, check_machine, connected, count_cpus, count_gpus
-from orchestration.jobs.lock import locked
+from orchestration.cluster import (
+    Resources,
+    check_machine,
+    connected,
+    count_cpus,
+    count_gpus,
+    fitting,
+)
+from orchestration.jobs.lock import interruptible, locked, wait_for_trainings
 from orchestration.jobs.options import request_words
 from orchestration.run_folder import RECIPE, make_writable
-from orchestration.tune.outcome import Result, failed, read_result, write_result
+from orchestration.tune.outcome import SCORES, Result, failed, read_result, write_result
 from orchestration.tune.points import Point, check_space, folder_of
 from orchestration.tune.search import (
     SEARCH,
@@ -30,12 +38,11 @@ from orchestration.tune.search import (
     refuse_difference,
 )
 from orchestration.tune.summary import Row, Rows, best_of, best_run
-from orchestration.tune.work import SCORES
 from orchestration.tune.writing import as_json, write_files
 from zoo.data.manifest import Manifest
-from zoo.errors import TrainingError
+from zoo.errors import ConfigError, TrainingError
 from zoo.folder import CONFIG, WEIGHTS
-from zoo.plugin_files import copy_plugins
+from zoo.plugin_files import copy_plugins, plugin_files
 from zoo.training.fit import check_lengths
 
 BEST, COMMAND, RAY_FOLDER = "best", "command.txt", "ray"
@@ -123,9 +130,9 @@ def open_session(given: Mapping[str, Any], out: Path, options: Options, *, resum
         )
     if resume:
         kept = read_search(out)
-        merged = {**kept.model_dump(exclude_unset=True), **given}
-        merged["space"] = {**kept.space, **given.get("space", {})}
-        search = build_search(merged)
+        if "input_s" in given and not kept.is_segment_length:
+            raise ConfigError(f"{out} holds a search of other settings, not of segment lengths")
+        search = build_search(_merged(kept, given))
         refuse_difference(kept, search, out)
     else:
         search = build_search(given)
@@ -134,6 +141,16 @@ def open_session(given: Mapping[str, Any], out: Path, options: Options, *, resum
     points = check_space(search, gpus, options.resources.workers)
     _check_clips(search, points)
     return Session(search, out, points, options, Rows(search, out, points, gpus))
+
+
+def _merged(kept: Search, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Put what is asked for now over what was asked for when the search began."""
+    merged = {**kept.model_dump(exclude_unset=True), **given}
+    merged["space"] = {**kept.space, **given.get("space", {})}
+    base = kept.base.model_dump(exclude_unset=True)
+    asked = dict(given.get("base", {}))
+    merged["base"] = {**base, **asked, "set": {**base.get("set", {}), **asked.get("set", {})}}
+    return merged
 
 
 def _check_clips(search: Search, points: list[Point]) -> None:
@@ -158,38 +175,37 @@ def _shared(search: Search, options: Options) -> Resources:
     if not given.is_local:
         return replace(given, cpus_per_worker=given.cpus_per_worker or 1)
     held = count_cpus()
+    gpus = count_gpus() if given.gpus_per_worker else 0
+    one = replace(given, cpus_per_worker=max(1, given.cpus_per_worker))
     at_once = options.max_concurrent or max(
-        1, min(search.num_points, held // (given.workers * max(1, given.cpus_per_worker)))
+        1, min(search.num_points, _room(one, [{"CPU": held, "GPU": gpus}]))
     )
     cpus = given.cpus_per_worker or max(1, held // (at_once * given.workers))
     shared = replace(given, cpus_per_worker=cpus)
     check_machine(shared)
     if options.max_concurrent:
-        gpus = count_gpus() if given.gpus_per_worker else 0
-        _check_concurrency(options.max_concurrent, shared, held, gpus, "this machine has")
+        _check_concurrency(at_once, shared, [{"CPU": held, "GPU": gpus}], "this machine has")
     return shared
 
 
 def _check_concurrency(
-    at_once: int, resources: Resources, cpus: float, gpus: float, who: str
+    at_once: int, resources: Resources, nodes: list[dict[str, float]], who: str
 ) -> None:
     """Refuse more points at a time than there is room for."""
-    room = _room(resources, cpus, gpus)
+    room = _room(resources, nodes)
     if at_once > room:
-        gpu = f" and {gpus:g} GPUs" if resources.gpus_per_worker else ""
+        held = {kind: sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU")}
+        gpus = f" and {held['GPU']:g} GPUs" if resources.gpus_per_worker else ""
         each = f" and {resources.gpus_per_worker:g} GPU" if resources.gpus_per_worker else ""
         raise TrainingError(
             f"--max-concurrent {at_once} x {resources.workers} x {resources.cpus} CPU{each} is "
-            f"more than {who}: {cpus:g} CPUs{gpu}, room for {room}"
+            f"more than {who}: {held['CPU']:g} CPUs{gpus}, room for {room}"
         )
 
 
-def _room(resources: Resources, cpus: float, gpus: float) -> int:
+def _room(resources: Resources, nodes: list[dict[str, float]]) -> int:
     """Return how many points can be trained at a time."""
-    room = cpus // (resources.workers * resources.cpus)
-    if resources.gpus_per_worker:
-        room = min(room, gpus // (resources.workers * resources.gpus_per_worker))
-    return int(room)
+    return sum(fitting(node, resources) for node in nodes) // resources.workers
 
 
 def run_session(session: Session, watcher: Watcher) -> bool:
@@ -203,12 +219,13 @@ def run_session(session: Session, watcher: Watcher) -> bool:
     """
     out = session.out
     make_writable(out)
-    with locked(out):
+    with locked(out), interruptible():
+        wait_for_trainings(out)
         session.search.write(out)
         session.write()
         tries, points = _to_do(session)
         if tries:
-            with connected(session.options.resources), _terminable():
+            with connected(session.options.resources):
                 _tune(session, watcher, tries, points)
         session.write()
         shutil.rmtree(out / RAY_FOLDER, ignore_errors=True)
@@ -228,7 +245,7 @@ def _to_do(session: Session, *, failed_again: bool = True) -> tuple[int, list[Pa
         return len(left), left
     progress = read_progress(session.out)
     assert session.search.trials is not None
-    lost = 0 if failed_again else sum(row.status == "failed" for row in session.rows.read())
+    lost = 0 if failed_again else progress.failed
     tries = max(0, session.search.trials - progress.ended - lost)
     return tries, list(progress.again)[:tries]
 
@@ -240,6 +257,7 @@ def _tune(session: Session, watcher: Watcher, tries: int, points: list[Params]) 
     import ray
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from orchestration.tune.follow import Follower
     from orchestration.tune.leases import Leases
@@ -248,15 +266,20 @@ def _tune(session: Session, watcher: Watcher, tries: int, points: list[Params]) 
 
     search, out, resources = session.search, session.out, session.options.resources
     at_once = session.options.max_concurrent
-    if not at_once or not resources.is_local:
-        found = ray.cluster_resources()
-        cpus, gpus = found.get("CPU", 0), found.get("GPU", 0)
-        if at_once:
-            _check_concurrency(at_once, resources, cpus, gpus, "the cluster has")
-        at_once = at_once or max(1, min(tries, _room(resources, cpus, gpus)))
-    plugins = tuple(map(str, copy_plugins(out)))
-    leases = ray.remote(num_cpus=0)(Leases).remote()
-    bench = Bench(search, out, resources, plugins, leases)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if at_once and not resources.is_local:
+        _check_concurrency(at_once, resources, nodes, "the cluster has")
+    at_once = at_once or max(1, min(tries, _room(resources, nodes)))
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    bench = Bench(
+        search,
+        out,
+        resources,
+        plugins=tuple(map(str, copy_plugins(out))),
+        leases=ray.remote(num_cpus=0, scheduling_strategy=here)(Leases).remote(),
+        session=f"{os.getpid()}-{time.time():.0f}",
+        omp_threads=os.environ.get("OMP_NUM_THREADS"),
+    )
     asha = ASHAScheduler(
         time_attr="progress",
         metric=search.metric,
@@ -286,12 +309,13 @@ def _tune(session: Session, watcher: Watcher, tries: int, points: list[Params]) 
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
-    tuner.fit()
+    with _terminable():
+        tuner.fit()
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Take a request to terminate like Ctrl-C, which Ray Tune answers by ending its trials."""
+    """Hand a request to terminate to Ray Tune as Ctrl-C, which it answers by ending its trials."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -339,7 +363,7 @@ def keep_best(session: Session) -> Path | None:
     part.mkdir()
     for name in (CONFIG, WEIGHTS, RECIPE):
         shutil.copy2(run / name, part / name)
-    command = shlex.join(train_command(best.point, seed))
+    command = shlex.join(train_command(best.point, seed, session.options.resources))
     (part / COMMAND).write_text(command + "\n")
     facts = {"params": best.params, "seed": seed, "run": str(run), "command": command}
     (part / "best.json").write_text(json.dumps(facts, indent=2) + "\n")
@@ -348,9 +372,14 @@ def keep_best(session: Session) -> Path | None:
     return target
 
 
-def train_command(point: Point, seed: int) -> list[str]:
+def train_command(point: Point, seed: int, resources: Resources) -> list[str]:
     """Return the command that trains a point alone."""
-    return ["zoo", "train", *request_words(point.for_seed(seed)), "--out", "RUN"]
+    words = ["zoo", *(word for file in plugin_files() for word in ("--plugin", str(file)))]
+    words += ["train", *request_words(point.for_seed(seed))]
+    words += ["--workers", str(resources.workers), "--cpus-per-worker", str(resources.cpus)]
+    if resources.gpus_per_worker:
+        words += ["--gpus-per-worker", f"{resources.gpus_per_worker:g}"]
+    return [*words, "--out", "RUN"]
 
 
 def is_begun(out: Path) -> bool:

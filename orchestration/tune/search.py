@@ -47,6 +47,20 @@ class Search(ComponentConfig):
     seed: int = Field(1, ge=0, description="of the sampler, and of the first training")
 
     @model_validator(mode="after")
+    def _seeds_are_their_own(self) -> Search:
+        if "seed" in self.base.set or "seed" in self.space:
+            raise ValueError(
+                "'seed' is not set or searched for: say --seeds K, and --seed of the first"
+            )
+        if self.is_segment_length:
+            for name in self.base.set:
+                if name.startswith(("layout.", "model.layout.", "data.vision_hop_s")):
+                    raise ValueError(
+                        f"--set {name} is what --lengths, --overlaps and --input-seconds decide"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _method_fits(self) -> Search:
         if not self.space:
             raise ValueError("nothing varies: the space is empty")
@@ -145,15 +159,18 @@ def read_space(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: naming the file and the key that does not fit.
     """
-    raw = read_yaml(path, "a search; it needs a space")
+    raw = {k: v for k, v in read_yaml(path, "a search; it needs a space").items() if v is not None}
     known = {*Search.model_fields, "defaults"} - {"input_s"}
     for key in raw:
         if key not in known:
             raise ConfigError(f"{path}: unknown key '{key}'{suggest(key, known)}")
     for key in ("base", "space"):
         if not isinstance(raw.setdefault(key, {}), dict):
-            raise ConfigError(f"{path}: '{key}' must be a list of options, got {raw[key]!r}")
+            raise ConfigError(f"{path}: '{key}' must hold names and values, got {raw[key]!r}")
     space = {str(name): _dimension(path, str(name), given) for name, given in raw["space"].items()}
+    raw["defaults"] = _kinds(path, raw.get("defaults", ()))
+    for key in raw.keys() & Search.model_fields.keys() - {"base", "space"}:
+        _check_field(path, key, raw[key])
     folder = path.absolute().parent
     if isinstance(raw.get("data"), str):
         raw["data"] = str(folder / raw["data"])
@@ -162,6 +179,24 @@ def read_space(path: Path) -> dict[str, Any]:
     except ValidationError as error:
         raise ConfigError(f"{path}: {explain(error, 'base.', TrainOptions)}") from None
     return {**raw, "space": space}
+
+
+def _kinds(path: Path, given: Any) -> tuple[str, ...]:
+    """Read ``defaults``: one kind or several."""
+    kinds = [given] if isinstance(given, str) else given
+    if not isinstance(kinds, list | tuple) or not all(isinstance(kind, str) for kind in kinds):
+        raise ConfigError(f"{path}: 'defaults' must be a kind or a list of them, got {given!r}")
+    return tuple(kinds)
+
+
+def _check_field(path: Path, key: str, value: Any) -> None:
+    """Check one key of a file by itself, so that what is wrong with it names the file."""
+    usual = {"data": "", "space": {"": Choice(values=(0,))}, "search": "optuna", "trials": 1}
+    try:
+        Search.model_validate({**usual, key: value, "trials": value if key == "trials" else None})
+    except ValidationError as error:
+        if error.errors()[0]["loc"]:
+            raise ConfigError(f"{path}: {explain(error, '', Search)}") from None
 
 
 def _dimension(path: Path, name: str, given: Any) -> Choice | Range:
@@ -180,12 +215,14 @@ def _dimension(path: Path, name: str, given: Any) -> Choice | Range:
 
 
 def _number(value: Any) -> Any:
+    """Read numbers that YAML takes for text: 1e-4."""
     if not isinstance(value, str):
         return value
     try:
-        return float(value)  # YAML reads 1e-4 as text
+        number = float(value)
     except ValueError:
         return value
+    return int(number) if number.is_integer() else number
 
 
 def refuse_difference(old: Search, new: Search, out: Path) -> None:
@@ -197,6 +234,8 @@ def refuse_difference(old: Search, new: Search, out: Path) -> None:
     difference = first_difference(_decisive(old), _decisive(new))
     if difference is None and new.seeds < old.seeds:
         difference = f"seeds is {old.seeds} there, {new.seeds} here"
+    if difference is None and old.search == "optuna" and new.seeds > old.seeds:
+        difference = f"seeds is {old.seeds} there, {new.seeds} here, which only a grid can add"
     if difference is None:
         difference = _narrowed(old, new)
     if difference:
@@ -209,7 +248,9 @@ def _decisive(search: Search) -> dict[str, Any]:
     free = {"title", "space", "trials", "seeds", "scheduler"}
     chosen = search.model_dump(mode="json", exclude=free)
     chosen["space"] = {name: type(found).__name__ for name, found in search.space.items()}
-    if search.is_segment_length:  # they decide the lattice that all overlaps of a length share
+    if (
+        search.is_segment_length and OVERLAP in search.space
+    ):  # they decide the lattice that all overlaps of a length share
         chosen["overlaps"] = list(search.overlaps())
     return json.loads(json.dumps(chosen))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from orchestration.tune.search import Params, Search
 from zoo.errors import TrainingError
 from zoo.space import Choice, Range
 
-STUDY, NAME = "study.db", "zoo-tune"
+STUDY, NAME, INTERRUPTED = "study.db", "zoo-tune", "interrupted"
 COST = "gflops"
 
 
@@ -56,25 +58,32 @@ def open_study(search: Search, out: Path, points: list[Params]) -> StudySearch:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("ray.tune.search.optuna").setLevel(logging.ERROR)
     is_cost = search.goal == "accuracy-cost"
-    try:
+    with _sentences(out):
         storage = optuna.storages.RDBStorage(f"sqlite:///{out / STUDY}")
-        _close_interrupted(storage)
+        begun = _close_interrupted(storage)
         return StudySearch(
             space={name: distribution(found) for name, found in search.space.items()},
             metric=[search.metric, COST] if is_cost else search.metric,
             mode=["max", "min"] if is_cost else "max",
             points_to_evaluate=points or None,
-            sampler=optuna.samplers.TPESampler(seed=search.seed, constant_liar=True),
+            sampler=optuna.samplers.TPESampler(seed=search.seed + begun, constant_liar=True),
             study_name=NAME,
             storage=storage,
         )
+
+
+@contextmanager
+def _sentences(out: Path) -> Iterator[None]:
+    """Say in one sentence that a study is damaged."""
+    try:
+        yield
     except Exception as error:
-        if type(error).__module__.startswith(("optuna", "sqlalchemy", "sqlite3")):
-            reason = str(error).splitlines()[0]
-            raise TrainingError(
-                f"{out / STUDY} cannot be used ({reason}); remove it: what has been trained stays"
-            ) from None
-        raise
+        if not type(error).__module__.startswith(("optuna", "sqlalchemy", "sqlite3")):
+            raise
+        reason = str(error).splitlines()[0]
+        raise TrainingError(
+            f"{out / STUDY} cannot be used ({reason}); remove it: what has been trained stays"
+        ) from None
 
 
 def distribution(dimension: Choice | Range) -> BaseDistribution:
@@ -88,15 +97,19 @@ def distribution(dimension: Choice | Range) -> BaseDistribution:
     return FloatDistribution(low_f, high_f, log=dimension.log, step=dimension.step)
 
 
-def _close_interrupted(storage: optuna.storages.BaseStorage) -> None:
-    """Mark the trials that an interrupted search left open as failed."""
+def _close_interrupted(storage: optuna.storages.BaseStorage) -> int:
+    """Mark the trials that an interrupted search left open, and count all trials so far."""
+    count = 0
     for summary in optuna.get_all_study_summaries(storage):
         study = optuna.load_study(study_name=summary.study_name, storage=storage)
         for trial in study.get_trials(deepcopy=False):
+            count += 1
             if trial.state == TrialState.WAITING:
                 storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
             if not trial.state.is_finished():
+                storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
                 study.tell(trial.number, state=TrialState.FAIL)
+    return count
 
 
 @dataclass(frozen=True)
@@ -105,23 +118,36 @@ class Progress:
 
     Attributes:
         ended: trials that ended with a score.
+        failed: trials that ended without one, of points that never had one.
         again: points that were interrupted or failed, to be tried again.
     """
 
     ended: int = 0
+    failed: int = 0
     again: tuple[Params, ...] = ()
 
 
 def read_progress(out: Path) -> Progress:
-    """Read how far the study in a folder is."""
+    """Read how far the study in a folder is.
+
+    Raises:
+        TrainingError: if the study is damaged.
+    """
     if not (out / STUDY).exists():
         return Progress()
-    study = optuna.load_study(study_name=NAME, storage=f"sqlite:///{out / STUDY}")
-    trials = study.get_trials(deepcopy=False)
+    with _sentences(out):
+        storage = optuna.storages.RDBStorage(f"sqlite:///{out / STUDY}")
+        if NAME not in {s.study_name for s in optuna.get_all_study_summaries(storage)}:
+            return Progress()
+        trials = optuna.load_study(study_name=NAME, storage=storage).get_trials(deepcopy=False)
     ended = [trial.params for trial in trials if trial.state == TrialState.COMPLETE]
     again: list[Params] = []
+    failed = 0
     for trial in trials:
         params = dict(trial.params or trial.system_attrs.get("fixed_params", {}))
-        if params and params not in ended and params not in again:
+        if not params or params in ended:
+            continue
+        if params not in again:
             again.append(params)
-    return Progress(len(ended), tuple(again))
+        failed += trial.state == TrialState.FAIL and INTERRUPTED not in trial.user_attrs
+    return Progress(len(ended), failed, tuple(again))

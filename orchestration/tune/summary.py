@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestration.jobs.cost import Cost
-from orchestration.tune.outcome import RUN, Result, read_result
+from orchestration.tune.outcome import RUN, SCORES, Result, read_result
 from orchestration.tune.points import TRIALS, Point, folder_of, resolve
 from orchestration.tune.search import Params, Search
-from orchestration.tune.work import SCORES
 from zoo.cost import ModelCost
 from zoo.errors import ZooError
 
@@ -89,11 +88,7 @@ class Rows:
     def read(self) -> list[Row]:
         """Return a row for every point of a grid, or for every point that was begun."""
         wanted = self.search.grid() if self.search.search == "grid" else self._begun()
-        return [self._row(params) for params in wanted]
-
-    def row_of(self, params: Params) -> Row:
-        """Return the row of one point."""
-        return self._row(params)
+        return [self.row_of(params) for params in wanted]
 
     def _begun(self) -> list[Params]:
         found: dict[str, tuple[float, Params]] = {}
@@ -104,7 +99,8 @@ class Rows:
                 found.setdefault(repr(result.params), (began, result.params))
         return [params for _, params in sorted(found.values(), key=lambda one: one[0])]
 
-    def _row(self, params: Params) -> Row:
+    def row_of(self, params: Params) -> Row:
+        """Return the row of one point."""
         seeds = self.search.train_seeds
         found = (read_result(folder_of(self.out, params, seed)) for seed in seeds)
         results = tuple(result for result in found if result is not None)

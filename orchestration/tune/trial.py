@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ class Bench:
         resources: of every training.
         plugins: copies of the plugin files, there too.
         leases: actor of `orchestration.tune.leases.Leases`.
+        session: name of this start of the search.
+        omp_threads: OMP_NUM_THREADS of the driver; Ray sets it to 1 in an actor of no processors.
     """
 
     search: Search
@@ -35,6 +37,8 @@ class Bench:
     resources: Resources
     plugins: tuple[str, ...]
     leases: Any
+    session: str
+    omp_threads: str | None
 
 
 class Trial(tune.Trainable):  # type: ignore[misc]
@@ -46,20 +50,23 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     def setup(self, config: dict[str, Any], bench: Bench) -> None:
         """Prepare the work; nothing is started yet."""
         os.environ[PLUGIN_FILES_VARIABLE] = os.pathsep.join(bench.plugins)
+        os.environ.pop("OMP_NUM_THREADS", None)
+        if bench.omp_threads is not None:
+            os.environ["OMP_NUM_THREADS"] = bench.omp_threads
         address = ray.get_runtime_context().gcs_address
         desk = RayDesk(bench.leases, uuid.uuid4().hex)
-        self.work = PointWork(
-            bench.search, config, bench.out, patient(bench.resources, address), desk
-        )
-        self.reports: Iterator[Report] = self.work.run()
+        resources = patient(bench.resources, address)
+        self.work = PointWork(bench.search, config, bench.out, resources, desk, bench.session)
+        self.reports: Generator[Report] = self.work.run()
 
     def step(self) -> Report:
         """Work until there is something to report."""
         return next(self.reports)
 
     def cleanup(self) -> None:
-        """End what is at work."""
+        """End what is at work, and give back what is held."""
         self.work.stop()
+        self.reports.close()
 
 
 @dataclass(frozen=True)

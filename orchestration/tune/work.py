@@ -8,16 +8,19 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from orchestration.cluster import Resources
 from orchestration.driver import RAY_FOLDER
+from orchestration.jobs.lock import share_lock
 from orchestration.jobs.options import training_words
 from orchestration.jobs.process import Process, spawn
 from orchestration.request import Request
 from orchestration.tune.outcome import (
     LOG,
+    RESULT,
     RUN,
+    SCORES,
     Result,
     collect,
     failed,
@@ -31,11 +34,16 @@ from zoo.errors import TrainingError, ZooError
 from zoo.training.run import CACHE_FOLDER
 from zoo.training.runlog import read_metrics
 
-SCORES = ("exact", "within_one", "mean_abs_error_s")
 LOOK_S, RENEW_S, PATIENCE_S = 0.25, 5.0, 30.0
+FAILURE = "failure.txt"
 BROKE_OFF = "training broke off"  # what orchestration.driver says when it was not the input
 Report = dict[str, Any]
-"""What Ray Tune is told: ``progress`` in percent of a training, scores, ``gflops``, ``done``."""
+"""What Ray Tune is told: ``progress`` in percent of a training, scores, ``gflops``; ``is_last``
+says that the point has ended, which ``done`` does not: Ray Tune sets it when it stops a trial."""
+
+
+class LostLeaseError(Exception):
+    """Another trial has taken over, since this one did not renew its lease in time."""
 
 
 class Lease(Protocol):
@@ -65,6 +73,7 @@ class PointWork:
         out: folder of the search.
         resources: of every training; its address is that of the cluster.
         desk: leases of the towers that points share.
+        session: name of this start of the search; a stage I that failed in it is not tried again.
     """
 
     search: Search
@@ -72,10 +81,12 @@ class PointWork:
     out: Path
     resources: Resources
     desk: Desk
+    session: str = ""
     process: Process | None = field(default=None, init=False)
     leases: list[Lease] = field(default_factory=list, init=False)
+    lock: IO[str] | None = field(default=None, init=False)
 
-    def run(self) -> Iterator[Report]:
+    def run(self) -> Generator[Report]:
         """Train, and yield a report at every validation of the first seed and every end."""
         try:
             with self._holding(slug_of(self.params)):  # Optuna may propose a point twice at a time
@@ -102,8 +113,9 @@ class PointWork:
             lease.drop()
 
     def _renew(self) -> None:
-        for lease in self.leases:
-            lease.take()
+        if not all(lease.take() for lease in self.leases):
+            self.stop()
+            raise LostLeaseError
 
     def _run(self) -> Iterator[Report]:
         point = resolve(
@@ -130,8 +142,9 @@ class PointWork:
     ) -> Report:
         """Return the mean over the trainings so far."""
         means = {score: sum(result.score(score) for result in done) / len(done) for score in SCORES}
-        gflops = point.cost.flops / 1e9
-        return {**means, "gflops": gflops, "progress": progress, "failed": False, "done": is_last}
+        gflops = 0.0 if point.cost is None else point.cost.flops / 1e9
+        ends = {"done": is_last, "is_last": is_last}
+        return {**means, "gflops": gflops, "progress": progress, "failed": False, **ends}
 
     def _train(
         self, point: Point, seed: int, done: list[Result]
@@ -139,6 +152,7 @@ class PointWork:
         """Train with one seed, stage I unless another point has; the result is returned."""
         folder = point.folder(self.out, seed)
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / RESULT).unlink(missing_ok=True)  # of a training that failed
         towers: Path | None = None
         request = point.for_seed(seed)
         try:
@@ -162,11 +176,19 @@ class PointWork:
         if is_trained(run, 1):
             return
         with self._holding(f"{point.key}/{seed}"):
-            if not is_trained(run, 1):
-                run.parent.mkdir(parents=True, exist_ok=True)
+            if is_trained(run, 1):
+                return
+            told = run.parent / f"{run.name}-{FAILURE}"
+            if told.exists() and told.read_text().startswith(f"{self.session}\n"):
+                raise TrainingError(told.read_text().partition("\n")[2])
+            run.parent.mkdir(parents=True, exist_ok=True)
+            try:
                 for _ in self._follow(point.towers_request(seed), run, folder / LOG):
                     pass
-                _tidy(run)
+            except TrainingError as error:
+                told.write_text(f"{self.session}\n{error}")
+                raise
+            _tidy(run)
 
     def _follow(self, request: Request, run: Path, log: Path) -> Iterator[dict[str, Any]]:
         """Train a request, and yield the best validation of stage 2 so far at every validation.
@@ -176,7 +198,8 @@ class PointWork:
         """
         best: dict[str, Any] = {}
         for attempt in (1, 2):
-            self.process = spawn(training_words(request, run, self.resources), log, None)
+            words = training_words(request, run, self.resources)
+            self.process = spawn(words, log, self._lock())
             tail = MetricsTail(run)
             tail.read()  # what an earlier start has done
             for record in self._watch(tail):
@@ -204,6 +227,12 @@ class PointWork:
             yield from _validations(tail)
         yield from _validations(tail)
 
+    def _lock(self) -> int:
+        """Return a descriptor that the trainings keep open, so that a resumed search can wait."""
+        if self.lock is None:
+            self.lock = share_lock(self.out)
+        return self.lock.fileno()
+
     def stop(self) -> None:
         """End the process, if there is one: it keeps what it has done so far."""
         process, self.process = self.process, None
@@ -228,7 +257,7 @@ def is_trained(run: Path, stage: int) -> bool:
 
 
 def _failure(result: Result) -> Report:
-    return {"failed": True, "reason": result.reason, "done": True}
+    return {"failed": True, "reason": result.reason, "done": True, "is_last": True}
 
 
 def _validations(tail: MetricsTail) -> list[dict[str, Any]]:

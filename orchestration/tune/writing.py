@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestration.ablation.writing import markdown_table
+from orchestration.tune.outcome import SCORES
+from orchestration.tune.points import name_of
 from orchestration.tune.search import LENGTH, OVERLAP, Search
 from orchestration.tune.summary import Row, as_dict, best_of, frontier
-from orchestration.tune.work import SCORES
 from zoo.evaluation.metrics import chance
 
 MARKDOWN, CSV, JSON, PICTURE = "table.md", "table.csv", "table.json", "table.png"
@@ -99,16 +100,9 @@ def markdown(search: Search, rows: list[Row]) -> str:
         parts.append(f"![{search.title}]({PICTURE})")
     lost = [(row, r) for row in rows for r in row.results if r.reason]
     if lost:
-        told = "\n".join(f"- {name_cells(row)}, seed {r.seed}: {r.reason}" for row, r in lost)
+        told = "\n".join(f"- {name_of(row.params)}, seed {r.seed}: {r.reason}" for row, r in lost)
         parts.append(f"## Failed or stopped\n\n{told}")
     return "\n\n".join(parts) + "\n"
-
-
-def name_cells(row: Row) -> str:
-    """Say where a row lies."""
-    from orchestration.tune.points import name_of
-
-    return name_of(row.params)
 
 
 def cells_of(search: Search, rows: list[Row]) -> tuple[list[str], list[list[str]]]:
@@ -124,9 +118,9 @@ def cells_of(search: Search, rows: list[Row]) -> tuple[list[str], list[list[str]
             f"{value:g}" if isinstance(value, float) else str(value)
             for value in (row.params[name] for name in names)
         ]
-        line += _model_cells(row)[:2]
+        line += model_cells(row)[:2]
         line += [_score(row, "exact", 100), _score(row, "within_one", 100)]
-        line += [_score(row, "mean_abs_error_s", 1), *_model_cells(row)[2:]]
+        line += [_score(row, "mean_abs_error_s", 1), *model_cells(row)[2:]]
         line += [_minutes(row, "towers"), _minutes(row, "head")]
         mark = FRONT if search.goal == "accuracy-cost" and row in front else ""
         line.append(
@@ -148,7 +142,8 @@ def _sorted(search: Search, rows: list[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: -(row.mean(search.metric) or 0.0))
 
 
-def _model_cells(row: Row) -> list[str]:
+def model_cells(row: Row) -> list[str]:
+    """Return segments, crop, tokens and operations."""
     if row.cost is None:
         return ["–"] * 4
     cost = row.cost

@@ -30,21 +30,45 @@ def _build(config: CorrelationConfig, head_input: zoo.HeadInput) -> "zoo.Head":
     return CorrelationHead(config, head_input)
 
 
+def _build_trust(config: CorrelationConfig, head_input: zoo.HeadInput) -> "zoo.Head":
+    from plugins.correlation.model import CorrelationTrustHead
+
+    head_input.require_one_position("correlation_trust")
+    return CorrelationTrustHead(config, head_input)
+
+
+PRESETS = {"paper": CorrelationConfig(width=256), "tiny": CorrelationConfig()}
+SEARCH: dict[str, zoo.Choice | zoo.Range] = {
+    "width": zoo.Choice(values=(32, 64, 128)),
+    "sigma_s": zoo.Range(low=0.05, high=0.4),
+}
+
+
 @zoo.hookimpl
 def register_heads() -> list[zoo.HeadSpec]:
-    """Register ``correlation``."""
+    """Register ``correlation`` and ``correlation_trust``."""
     return [
         zoo.HeadSpec(
             name="correlation",
             summary="learnt kernel along the diagonals of the token similarity; learns in a minute",
             config_class=CorrelationConfig,
             build=_build,
-            presets={"paper": CorrelationConfig(width=256), "tiny": CorrelationConfig()},
-            search={
-                "width": zoo.Choice(values=(32, 64, 128)),
-                "sigma_s": zoo.Range(low=0.05, high=0.4),
-            },
+            presets=PRESETS,
+            search=SEARCH,
+            synchronizability="correlation_trust",
             source="avsync-zoo, docs/heads.md",
             license="MIT",
-        )
+        ),
+        zoo.HeadSpec(
+            name="correlation_trust",
+            task="synchronizability",
+            summary="the same correlation, asked whether it has a peak: (no, yes)",
+            config_class=CorrelationConfig,
+            build=_build_trust,
+            presets=PRESETS,
+            search=SEARCH,
+            stage2={"tiny": {"steps": 400}},
+            source="avsync-zoo, docs/heads.md",
+            license="MIT",
+        ),
     ]

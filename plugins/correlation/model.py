@@ -133,6 +133,29 @@ class CorrelationHead(Head):
         return weights / weights.norm(dim=1, keepdim=True).clamp_min(1e-6)
 
 
+class CorrelationTrustHead(CorrelationHead):
+    """Says whether the correlation over all offsets has a peak: (no, yes).
+
+    With z the logits over the offsets, a crop whose streams share nothing has a flat z; one that
+    has an offset peaks there.  The answer is a line through how far ``logsumexp(z)`` lies above
+    what it is for the mean of z everywhere.
+    """
+
+    def __init__(self, config: CorrelationConfig, head_input: HeadInput) -> None:
+        super().__init__(config, head_input)
+        self.slope = nn.Parameter(torch.tensor(1.0))
+        self.threshold = nn.Parameter(torch.tensor(2.0))
+
+    def forward(
+        self, audio: Float[Tensor, "B La Da"], vision: Float[Tensor, "B Lv Dv"]
+    ) -> Float[Tensor, "B 2"]:
+        """Answer no or yes; the crop may have any number of segments."""
+        z = super().forward(audio, vision)  # (B, K)
+        peak = z.logsumexp(1) - z.mean(1) - math.log(z.shape[1])  # 0 where z is flat
+        yes = self.slope * peak - self.threshold
+        return torch.stack([-yes / 2, yes / 2], dim=1)
+
+
 def _unit_scale(tokens: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
     """Scale each clip's tokens so that their mean norm is sqrt(D)."""
     mean_norm = tokens.norm(dim=2).mean(dim=1)[:, None, None].clamp_min(1e-6)

@@ -62,6 +62,7 @@ def register_heads() -> list[zoo.HeadSpec]:
             build=_build,
             presets=PRESETS,
             search=SEARCH,
+            synchronizability="synchronizability",
             stage2={"tiny": {"steps": 4800, "soft_sigma": 5.0, "soft_until": 0.4}},
             source="arXiv:2401.16423 section 3.3",
             license="MIT",
@@ -74,7 +75,8 @@ def register_heads() -> list[zoo.HeadSpec]:
             build=partial(_build, num_classes=2),
             presets=PRESETS,
             search=SEARCH,
-            source="arXiv:2401.16423, synchronizability",
+            stage2={"tiny": {"steps": 1200}},
+            source="arXiv:2401.16423 section 4.2",
             license="MIT",
         ),
     ]

@@ -45,7 +45,7 @@ class SyncTransformer(nn.Module):
         self, audio: Float[Tensor, "B La D"], vision: Float[Tensor, "B Lv D"]
     ) -> Float[Tensor, "B K"]:
         """Classify from projected tokens."""
-        off, mod = (t.expand(len(audio), -1, -1) for t in (self.off_token, self.mod_token))
+        off, mod = (t.expand(audio.shape[0], -1, -1) for t in (self.off_token, self.mod_token))
         tokens = [off, self.vision_norm(vision), mod, self.audio_norm(audio)]
         x = self.dropout(torch.cat(tokens, dim=1) + self.positions)  # (B, 2 + Lv + La, D)
         return self.classifier(self.norm(self.blocks(x))[:, 0])
@@ -65,6 +65,7 @@ class SyncHead(Head):
             # Stage I has brought both modalities into one space: keep them in one.
             self.audio_projection.load_state_dict(self.vision_projection.state_dict())
         vision_s, audio_s = (self._token_times(head_input, tokens) for tokens in (vision, audio))
+        self.num_tokens = {"vision": len(vision_s), "audio": len(audio_s)}
         self.transformer = SyncTransformer(config, len(vision_s), len(audio_s), num_classes)
         if config.position_init == "sincos":
             with torch.no_grad():
@@ -97,6 +98,25 @@ class SyncHead(Head):
             scale = 1 / projected.std(dim=(0, 1)).mean().clamp_min(1e-6)
             projection.weight.mul_(scale)
             projection.bias.mul_(scale)
+
+    @torch.no_grad()
+    def start_from(self, other: Head) -> None:
+        """Take over all but the classes; of longer position tables the first of each modality.
+
+        The published code cuts the whole table, so that audio tokens get positions of video ones.
+        """
+        super().start_from(other)
+        if not isinstance(other, SyncHead):
+            return
+        mine, theirs = self.transformer.positions[0], other.transformer.positions[0]
+        if mine.shape[1] != theirs.shape[1]:
+            return
+        mod, its_mod = (1 + head.num_tokens["vision"] for head in (self, other))
+        for first, its_first, length in (
+            (0, 0, min(mod, its_mod)),  # OFF and video
+            (mod, its_mod, min(len(mine) - mod, len(theirs) - its_mod)),  # MOD and audio
+        ):
+            mine[first : first + length] = theirs[its_first : its_first + length]
 
     def forward(
         self, audio: Float[Tensor, "B La Da"], vision: Float[Tensor, "B Lv Dv"]

@@ -47,7 +47,8 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
     [
         (("--extractor", "ast_motionformr"), "did you mean 'ast_motionformer'"),
         (("--head", "corelation"), "did you mean 'correlation'"),
-        (("--head", "synchronizability"), "synchronizability cannot be trained yet"),
+        (("--task", "synchronizability"), "fine-tunes a model that finds offsets: add --init RUN"),
+        (("--task", "offset", "--head", "synchronizability"), "answers another question"),
         (("--set", "stage1.stps=3"), "unknown key 'stage1.stps'; did you mean 'steps'"),
         (("--set", "stage1.steps=many"), "'stage1.steps'"),
         (("--set", "stage1.clips=3", "--workers", "2"), "stage1.clips=3 cannot be shared out"),

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from zoo.evaluation.metrics import OffsetScores
+from zoo.training.goal import OffsetGoal
 from zoo.training.recipe import build_recipe
-from zoo.training.stage2 import has_left_plateau
 
 
 @pytest.mark.parametrize(
@@ -23,4 +23,4 @@ def test_plateau_is_left_only_on_evidence(
 ) -> None:
     recipe = build_recipe(extractor="ast_motionformer", head="sync", preset="tiny")
     scores = OffsetScores(0.05, within_one, 1.0, loss, num)
-    assert has_left_plateau(scores, recipe) is expected
+    assert OffsetGoal(recipe.model.grid).has_left_plateau(scores) is expected

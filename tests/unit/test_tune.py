@@ -33,7 +33,7 @@ from orchestration.tune.run import (
 from orchestration.tune.search import Search, build_search, read_space, refuse_difference
 from orchestration.tune.study import distribution, open_study, read_progress
 from orchestration.tune.summary import Rows, best_of, frontier
-from orchestration.tune.work import PointWork, Report
+from orchestration.tune.work import LostLeaseError, PointWork, Report
 from orchestration.tune.writing import as_csv, as_json, markdown, write_files
 from zoo.cli.app import run
 from zoo.cost import model_cost
@@ -238,11 +238,21 @@ def test_what_stage_1_depends_on_has_towers_of_its_own() -> None:
     assert keys[0] == keys[2] != keys[1] == keys[3]
 
 
-def test_overlaps_that_do_not_divide_one_another_have_features_of_their_own() -> None:
+def test_overlaps_that_do_not_divide_one_another_share_a_finer_lattice() -> None:
     overlaps = Choice(values=(0.0, 0.25))  # steps of 16 and 12 frames
     search = lengths_of(space={"length": Choice(values=(0.64,)), "overlap": overlaps})
-    hops = [point.recipe.vision_hop_s for point in check_space(search, 0)]
-    assert hops == [0.64, 0.48]
+    points = check_space(search, 0)
+    assert [point.recipe.vision_hop_s for point in points] == [0.16, 0.16]
+    assert len({point.key for point in points}) == 1
+
+
+def test_a_single_segment_keeps_the_lattice_of_its_recipe() -> None:
+    base = {"extractor": "sparsesync"}
+    space = {"length": Choice(values=(5.0,)), "overlap": Choice(values=(0.0,))}
+    (point,) = check_space(lengths_of(base=base, space=space, input_s=5.0), 0)
+    assert point.stages == (2,)
+    assert point.recipe.vision_hop_s == 0.2
+    assert not point.has_towers
 
 
 @pytest.mark.parametrize(
@@ -261,7 +271,8 @@ def test_overlaps_that_are_the_same_in_frames_are_refused() -> None:
 
 
 def test_the_command_trains_the_point_alone(points: list[Point]) -> None:
-    words = train_command(points[-1], 3)
+    words = train_command(points[-1], 3, Resources(workers=2, gpus_per_worker=1))
+    assert " ".join(words[-8:]) == ("--workers 2 --cpus-per-worker 1 --gpus-per-worker 1 --out RUN")
     assert words[:2] == ["zoo", "train"]
     assert recipe_of(points[-1].for_seed(3), 0) == points[-1].recipe.model_copy(update={"seed": 3})
     assert "layout.segment_s=0.64" in words
@@ -435,7 +446,7 @@ def test_towers_are_trained_once_and_reused(tmp_path: Path, trainings: Trainings
     assert trainings.stages == ["1", "2"]
     assert told[-1] == {
         "exact": 0.5, "within_one": 0.75, "mean_abs_error_s": 0.2, "progress": 100,
-        "gflops": told[-1]["gflops"], "failed": False, "done": True,
+        "gflops": told[-1]["gflops"], "failed": False, "done": True, "is_last": True,
     }  # fmt: skip
     assert [report["done"] for report in told] == [False, True]
     reports(search, HALF, tmp_path)
@@ -469,7 +480,8 @@ def test_a_training_that_fails_ends_its_point_with_the_reason(
     trainings.outcomes = [{}, {"code_at_end": 2, "told": "no clip is long enough"}]
     search = lengths_of(seeds=2)
     told = reports(search, NONE, tmp_path)
-    assert told == [{"failed": True, "reason": "no clip is long enough", "done": True}]
+    (last,) = told
+    assert (last["reason"], last["is_last"]) == ("no clip is long enough", True)
     result = read_result(folder_of(tmp_path, NONE, 1))
     assert result is not None
     assert (result.status, result.reason) == ("failed", "no clip is long enough")
@@ -484,6 +496,43 @@ def test_a_training_that_broke_off_is_resumed_once(tmp_path: Path, trainings: Tr
     assert trainings.stages == ["1", "2", "2"]
     trainings.outcomes = [broke, {"code_at_end": -9, "told": "killed"}]
     assert reports(lengths_of(), HALF, tmp_path)[-1]["reason"] == "killed"
+
+
+def test_a_stage_1_that_failed_is_not_tried_by_every_overlap(
+    tmp_path: Path, trainings: Trainings
+) -> None:
+    trainings.outcomes = [{"code_at_end": 2, "told": "no clip could be read"}]
+    for params in (NONE, HALF):
+        one = PointWork(lengths_of(), params, tmp_path, Resources(), FakeDesk(), session="first")
+        assert list(one.run())[-1]["reason"] == "no clip could be read"
+    assert trainings.stages == ["1"]
+    again = PointWork(lengths_of(), HALF, tmp_path, Resources(), FakeDesk(), session="second")
+    assert not list(again.run())[-1]["failed"]
+
+
+def test_a_trial_that_lost_its_lease_ends_its_process(
+    tmp_path: Path, trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work_module, "RENEW_S", 0.0)
+    desk = FakeDesk(FakeLease(looks=0))
+    one = work(lengths_of(), NONE, tmp_path, desk)
+    desk.one.take = lambda: len(trainings.started) == 0  # type: ignore[method-assign]
+    with pytest.raises(LostLeaseError):
+        list(one.run())
+    assert one.process is None
+
+
+def test_a_failure_is_forgotten_when_it_is_tried_again(
+    search: Search, manifest: Path, tmp_path: Path, trainings: Trainings
+) -> None:
+    session = session_of(search, manifest, tmp_path / "out", resume=False)
+    write_result(folder_of(session.out, NONE, 1), failed(NONE, 1, "old"))
+    told = work(session.search, NONE, session.out).run()
+    next(told)  # a validation
+    told.close()
+    scores = {"exact": 0.2, "within_one": 0.3, "mean_abs_error_s": 0.9}
+    mark_ended(session, NONE, "stopped", "stopped by ASHA", scores)
+    assert session.rows.row_of(NONE).status == "stopped"
 
 
 def test_seeds_follow_one_another_and_are_averaged(tmp_path: Path, trainings: Trainings) -> None:
@@ -640,6 +689,27 @@ def test_a_search_is_kept_and_may_grow(search: Search, manifest: Path, tmp_path:
             open_session(changed, out, Options(), resume=True)
 
 
+def test_what_is_typed_again_is_merged(search: Search, tmp_path: Path) -> None:
+    search.write(tmp_path)
+    given: dict[str, Any] = {"base": {"set": {"stage1.steps": 4}}}
+    assert open_session(given, tmp_path, Options(), resume=True).search.base == search.base
+    given = {"base": {"set": {"stage1.steps": 5}}}
+    with pytest.raises(ConfigError, match=r"base\.set\.stage1\.steps is 4 there, 5 here"):
+        open_session(given, tmp_path, Options(), resume=True)
+
+
+def test_a_search_of_settings_is_not_one_of_lengths(manifest: Path, tmp_path: Path) -> None:
+    settings_search({"stage2.lr": Choice(values=(1e-4, 1e-3))}, data=str(manifest)).write(tmp_path)
+    with pytest.raises(ConfigError, match="holds a search of other settings"):
+        open_session({"input_s": 5.0}, tmp_path, Options(), resume=True)
+
+
+def test_more_seeds_need_a_grid() -> None:
+    old, new = (lengths_of(search="optuna", trials=2, seeds=seeds) for seeds in (1, 2))
+    with pytest.raises(ConfigError, match="which only a grid can add"):
+        refuse_difference(old, new, Path("out"))
+
+
 def test_seeds_cannot_become_fewer() -> None:
     with pytest.raises(ConfigError, match="seeds is 2 there, 1 here"):
         refuse_difference(lengths_of(seeds=2), lengths_of(), Path("out"))
@@ -721,7 +791,7 @@ def test_a_search_goes_on_when_a_point_fails(
     trainings: Trainings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    trainings.outcomes = [{"code_at_end": 2, "told": "no luck"}]
+    trainings.outcomes = [{}, {"code_at_end": 2, "told": "no luck"}]
     monkeypatch.setattr(run_module, "_tune", FakeTune())
     session = session_of(search, manifest, tmp_path / "out", resume=False)
     assert run_session(session, Watcher())
@@ -756,7 +826,7 @@ def test_a_study_remembers_what_was_interrupted(tmp_path: Path) -> None:
     study.on_trial_complete("b", {"failed": True})
     other = study.suggest("c")  # and is killed
     progress = read_progress(tmp_path)
-    assert progress.ended == 1
+    assert (progress.ended, progress.failed) == (1, 1)
     again = [params for params in (HALF, other) if params != NONE]
     assert [dict(params) for params in progress.again] == [
         params for number, params in enumerate(again) if params not in again[:number]
@@ -774,10 +844,36 @@ def test_two_goals_are_passed_on(tmp_path: Path) -> None:
     assert read_progress(tmp_path).ended == 1
 
 
+def test_a_study_that_is_opened_again_proposes_something_new(tmp_path: Path) -> None:
+    space = {"stage2.lr": Range(low=1e-4, high=1e-2, log=True)}
+    search, seen = settings_search(space, search="optuna", trials=8), []
+    for start in range(2):
+        study = open_study(search, tmp_path, [])
+        for number in range(3):
+            seen.append(study.suggest(f"{start}-{number}")["stage2.lr"])
+            study.on_trial_complete(f"{start}-{number}", {"exact": 0.5, "training_iteration": 1})
+    assert len(set(seen)) == 6
+
+
+def test_what_failed_more_than_once_counts_as_often_as_it_was_tried(
+    tmp_path: Path, manifest: Path
+) -> None:
+    search = lengths_of(str(manifest), search="optuna", trials=2)
+    study = open_study(search, tmp_path, [NONE, NONE])
+    for name in ("a", "b"):
+        study.suggest(name)
+        study.on_trial_complete(name, {"failed": True})
+    session = Session(search, tmp_path, [], Options(), Rows(search, tmp_path))
+    assert run_module._to_do(session, failed_again=False)[0] == 0
+    assert run_module._to_do(session) == (2, [NONE])
+
+
 def test_a_damaged_study_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("not a database")
     with pytest.raises(TrainingError, match=r"study\.db cannot be used"):
         open_study(lengths_of(), tmp_path, [])
+    with pytest.raises(TrainingError, match=r"study\.db cannot be used"):
+        read_progress(tmp_path)
 
 
 # --- bad input on the command line ---
@@ -812,6 +908,14 @@ def typed(manifest: Path, tmp_path: Path) -> list[str]:
         (["--lengths", "0.64", "--set", "stage2.lrr=1"], "unknown key 'stage2.lrr'"),
         (["--lengths", "0.64", "--head", "snyc"], "did you mean 'sync'"),
         (["--lengths", "0.64", "--stage2"], "No such option"),
+        (["--lengths", "nan"], "--lengths takes numbers of finite size"),
+        (["--lengths", "0.64", "--input-seconds", "inf"], "must be above 0 and finite"),
+        (["--lengths", "0.64", "--set", "seed=5"], "'seed' is not set or searched for"),
+        (["--lengths", "0.64", "--set", "layout.step_s=0.32"], "--set layout.step_s is what"),
+        (
+            ["--lengths", "0.64", "--set", "stage2.batch=7", "--workers-per-trial", "2"],
+            "or another --workers-per-trial",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(
@@ -837,6 +941,18 @@ def test_a_file_is_checked_before_anything_starts(
         "space: {stage2.lr: {low: 1e-4, high: 1e-2}}": "a grid cannot try all of 'stage2.lr'",
         "space: {head.depth: [1, 2]}": "unknown key 'head.depth'",
         "space: {a: {low: 1, high: 900, step: 1}, b: {low: 1, high: 900, step: 1}}": "a grid of",
+        "space: {extractor: [1, 2]}": "'space.extractor': Input should be a valid string",
+        "space: {preset: [tiny, big]}": "'space.preset'",
+        "space: {seed: [1, 2]}": "'seed' is not set or searched for",
+        "space: {a: [[1]]}": "values are numbers, words, true, false or null, not [1]",
+        "space: {a: {low: x, high: 2}}": "must be a number, got 'x'",
+        "space: {a: {low: 1, high: .inf}}": "finite",
+        "base: {stage: 2}\nspace: {stage2.lr: [1.0e-4, 1.0e-3]}": "stage 2 needs towers",
+        "defaults: 3\nspace: {}": "'defaults' must be a kind or a list of them, got 3",
+        "defaults: tail\nspace: {}": "there is no 'tail'; there are audio",
+        "seeds: 0\nspace: {a: [1]}": f"{path}: 'seeds'",
+        "title: 3\nspace: {a: [1]}": f"{path}: 'title'",
+        "space: 3": "'space' must hold names and values, got 3",
     }
     for text, message in cases.items():
         path.write_text(text)
@@ -863,7 +979,7 @@ def test_a_dry_run_lists_the_points(
     words = [*typed, "--lengths", "0.32,0.64", "--seeds", "2", "--dry-run"]
     assert run(["tune", "segment-length", *words]) == 0
     told = capsys.readouterr().out
-    assert "4 points x 2 seeds = 8 trainings on 4 towers" in told
+    assert "4 points x 2 seeds = 8 trainings, stage I 4 times" in told
     assert run(["tune", "segment-length", *words, "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 4
     assert not (tmp_path / "o").exists()

@@ -7,11 +7,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from zoo.data.draws import DrawSource
 from zoo.data.source import Augment
+from zoo.evaluation.ranking import roc_auc, roc_curve
 from zoo.model import SyncModel, Tower
 from zoo.training.engine import Engine
 from zoo.training.recipe import Recipe
@@ -30,22 +33,46 @@ def examine(engine: Engine, recipe: Recipe, model: SyncModel, valid: DrawSource)
     Returns:
         ``confusion`` counts (row: true class, column: predicted one) and ``examples`` with the
         similarity of the audio and video segments, where they can be compared, and, where the head
-        has one, its curve.
+        has one, its curve.  Of a head that answers whether a crop can be synchronized: its ROC
+        curve.
     """
     model.to(engine.device).eval()
     tokenise = Tokeniser(engine, recipe, model, valid.store is not None)
-    k = recipe.model.grid.num_classes
-    confusion = torch.zeros(k, k, dtype=torch.long)
+    logits, targets = [], []
     for batch in islice(fixed_draws(valid, recipe), MAX_BATCHES):
-        audio, vision, targets = tokenise(batch)
-        flat = targets * k + model.classify(audio, vision).argmax(1)
-        confusion += torch.bincount(flat, minlength=k * k).view(k, k).cpu()
+        audio, vision, wanted = tokenise(batch)
+        logits.append(model.classify(audio, vision).float().cpu())
+        targets.append(wanted.cpu())
+    answers, truth = torch.cat(logits), torch.cat(targets)
+    k = answers.shape[1]
+    flat = torch.bincount(truth * k + answers.argmax(1), minlength=k * k)
+    confusion = flat.view(k, k)
+    if recipe.task == "synchronizability":
+        return {"confusion": confusion.tolist(), **_roc(answers, truth)}
     return {
         "offsets_s": list(recipe.model.grid.offsets_s),
         "segment_starts_s": recipe.model.layout.starts_s,
         "confusion": confusion.tolist(),
         "examples": [_example(tokenise, model, valid, clip) for clip in valid.usable[:EXAMPLES]],
     }
+
+
+def _roc(logits: Float[Tensor, "N 2"], targets: Int[Tensor, N]) -> dict[str, Any]:
+    """Return the ROC curve of the validation draws, and what it comes to."""
+    trust, truth = logits.softmax(1)[:, 1].double().numpy(), targets.bool().numpy()
+    false_rate, true_rate = roc_curve(trust, truth)
+    right = float((logits.argmax(1) == targets).double().mean())
+    return {
+        "pooled": {"num": len(truth), "accuracy": right, "roc_auc": roc_auc(trust, truth)},
+        "roc": {
+            "false_positive_rate": _listed(false_rate),
+            "true_positive_rate": _listed(true_rate),
+        },
+    }
+
+
+def _listed(values: np.ndarray) -> list[float]:
+    return [round(float(value), 5) for value in values]
 
 
 def _example(tokenise: Tokeniser, model: SyncModel, valid: DrawSource, clip: int) -> dict[str, Any]:

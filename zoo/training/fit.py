@@ -20,7 +20,13 @@ from zoo.hooks import registry
 from zoo.model import SyncModel, Tower, build_component
 from zoo.modules import SegmentBatch
 from zoo.plugin_files import reason_of
-from zoo.timeline import LATTICE_TOLERANCE, shortest_clip_s, to_frames, to_samples
+from zoo.timeline import (
+    LATTICE_TOLERANCE,
+    shortest_clip_s,
+    shortest_unsynchronizable_s,
+    to_frames,
+    to_samples,
+)
 from zoo.training.recipe import Recipe
 
 T = TypeVar("T")
@@ -68,11 +74,16 @@ def check_lengths(recipe: Recipe, stages: tuple[int, ...], split: str, clips: li
             "longer clips or fewer segments: --set stage1.num_segments=N"
         )
     needed_s = shortest_clip_s(layout, grid, recipe.vision_hop_s)
+    wanted = f"offsets up to {grid.reach_s:g} s"
+    if recipe.task == "synchronizability":
+        twice_s = shortest_unsynchronizable_s(layout, recipe.vision_hop_s)
+        if twice_s > needed_s:
+            needed_s, wanted = twice_s, "one as long beside it"
     if 2 in stages and longest_s < needed_s - LATTICE_TOLERANCE:
         raise TrainingError(
-            f"not one {split} clip is long enough: a crop of {layout.covered_s:g} s and offsets up "
-            f"to {grid.reach_s:g} s need {needed_s:g} s, the longest clip has {longest_s:.2f} s; "
-            "take longer clips or fewer segments: --set layout.num_segments=N"
+            f"not one {split} clip is long enough: a crop of {layout.covered_s:g} s and {wanted} "
+            f"need {needed_s:g} s, the longest clip has {longest_s:.2f} s; take longer clips or "
+            "fewer segments: --set layout.num_segments=N"
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
-from zoo.contracts import AggregatorSpec, ComponentConfig, PairSpec, Spec
+from zoo.contracts import AggregatorSpec, ComponentConfig, PairSpec, Spec, Task
 from zoo.errors import ConfigError, suggest
 from zoo.hooks import registry
 from zoo.model import Component, ModelConfig, TowerConfig, explain, feature_map_of
@@ -118,6 +118,12 @@ class Recipe(ComponentConfig):
                 f"{self.model.layout.step_s:g}"
             )
         return self
+
+    @property
+    def task(self) -> Task:
+        """What the head answers."""
+        assert self.model.head is not None
+        return registry().head(self.model.head.name).task
 
     @property
     def vision_hop_s(self) -> float:

@@ -70,6 +70,7 @@ def run_job(engine: Engine, job: Job) -> None:
     stage = meta["stage"]
     on_broken = partial(quarantine, job.run)
     sources = ClipSource(train, reader, on_broken), ClipSource(valid, reader, on_broken)
+    has_head = False
     if 1 in job.stages and not (job.run / STAGE1_FOLDER / "model.json").exists():
         if job.init is not None:
             towers_of(model).load_state_dict(towers_of(load_model(job.init)).state_dict())
@@ -81,14 +82,22 @@ def run_job(engine: Engine, job: Job) -> None:
         runlog.rewind(*((1, recipe.stage1.steps) if stage < 2 else (2, meta["step"])))
         start = job.run / STAGE1_FOLDER if 1 in job.stages else job.init
         if start is not None:
-            towers_of(model).load_state_dict(towers_of(load_model(start)).state_dict())
+            begun = load_model(start)
+            towers_of(model).load_state_dict(towers_of(begun).state_dict())
+            has_head = _start_head(model, begun)
     if 2 in job.stages:
         draws = _draw_sources(engine, job, model, sources, runlog, is_new=stage < 2)
         best = train_stage2(
-            engine, recipe, model, *draws, runlog, checkpoint if stage == 2 else None
+            engine,
+            recipe,
+            model,
+            *draws,
+            runlog,
+            checkpoint if stage == 2 else None,
+            is_fresh=not has_head,
         )
         if engine.rank == 0:
-            save_model(job.run, model, scores={"valid": best.as_dict()})
+            save_model(job.run, model, scores={"valid": best})
             write_findings(examine(engine, recipe, model, draws[1]), job.run)
     else:
         if recipe.data.features == "store":  # for every head that will start from here
@@ -100,6 +109,14 @@ def run_job(engine: Engine, job: Job) -> None:
         runlog.write(max(job.stages), 0, "done", quarantined=len(read_quarantine(job.run)))
     runlog.close()
     wait_for_all()
+
+
+def _start_head(model: SyncModel, start: SyncModel) -> bool:
+    """Start a head that tells whether there is an offset from one that finds it; say if so."""
+    if model.head is None or start.head is None or model.task != "synchronizability":
+        return False
+    model.head.start_from(start.head)
+    return True
 
 
 def make_reader(model: SyncModel, cache: Path | None = None) -> ClipReader:
@@ -160,7 +177,8 @@ def _draw_sources(
             job.recipe.seed,
             split,
             store,
-            hop_s=job.recipe.vision_hop_s,
+            model.task,
+            job.recipe.vision_hop_s,
         )
         if is_new:
             numbers = {"usable": len(made.usable), "short": made.num_short}

@@ -7,26 +7,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import log_softmax
 from torch.utils.data import Dataset
 
 from zoo.data.draws import DrawSource, Item
 from zoo.data.sampling import clips_of_step, share_of_rank
 from zoo.data.source import Augment
-from zoo.evaluation.metrics import OffsetScores, chance, scores_from, sums_of
 from zoo.model import SyncModel, enable_gradient_checkpointing
 from zoo.training.checkpoint import load_checkpoint
 from zoo.training.engine import Engine, mean_over_workers, sum_over_workers
+from zoo.training.goal import Goal, Scores, goal_of
 from zoo.training.loader import batches
 from zoo.training.optimise import autocast, build_optimizer, seed_step, take_step
 from zoo.training.recipe import Recipe
 from zoo.training.runlog import RunLog
 from zoo.training.stage1 import report
 
-PLATEAU_MARGIN = 0.05  # nats below ln K at which a run counts as having left the plateau
-MIN_DECISIONS = 10  # fewer validation draws than these say nothing
 Batch = tuple[Tensor, Tensor, Tensor]
 
 
@@ -89,7 +85,9 @@ def train_stage2(
     valid: DrawSource,
     log: RunLog,
     checkpoint: Path | None,
-) -> OffsetScores:
+    *,
+    is_fresh: bool = True,
+) -> dict[str, float]:
     """Train the head of a model in place, or all of it, and leave it with its best weights.
 
     Args:
@@ -101,22 +99,23 @@ def train_stage2(
         valid: draws to validate on.
         log: where metrics go.
         checkpoint: folder of a stage II checkpoint to go on from.
+        is_fresh: whether the head is as drawn, and may look at a batch before it begins.
 
     Returns:
         The best validation scores.
     """
-    config = recipe.stage2
+    config, goal = recipe.stage2, goal_of(model.task, recipe.model.grid)
     augment = Augment() if recipe.overfit else Augment(config.jitter_s, config.flip, 0.0, True)
     tokenise = Tokeniser(engine, recipe, model, train.store is not None)
     trained = _what_is_trained(engine, recipe, model)
-    if checkpoint is None:
+    if checkpoint is None and is_fresh:
         assert model.head is not None
         audio, vision, _ = tokenise(Stage2Batches(train, recipe, augment, 0, 1)[0])
         model.head.initialise(audio, vision)
     feed = tokenise if config.is_frozen else tokenise.move
     module = engine.prepare(trained)
     optimizer = build_optimizer(module, config)
-    first, best = 0, Best()
+    first, best = 0, Best(goal)
     if checkpoint is not None:
         meta, best.weights = load_checkpoint(checkpoint, module, optimizer)
         first, best.scores, best.waited = meta["step"], meta["best"], meta["waited"]
@@ -134,25 +133,25 @@ def train_stage2(
         module.train()
         with autocast(engine.device, recipe.precision):
             logits = module(audio, vision).float()
-        loss = ordinal_loss(logits, targets, _sigma(step, recipe))
+        loss = goal.loss(logits, targets, _sigma(step, recipe))
         norm = take_step(module, optimizer, loss, step, config)
         done, is_last = step + 1, step + 1 == config.steps
         if done % config.log_every == 0 or is_last:
-            scores = scores_from(sums_of(logits.detach(), targets, recipe.model.grid))
+            scores = goal.scores(goal.sums(logits.detach(), targets))
             own = {**scores.as_dict(), "loss": float(loss.detach())}
             values = mean_over_workers(own, engine.device)
             seconds = {"load_s": loaded - started, "step_s": time.perf_counter() - started}
             log.write(2, done, "train", **values, gradient_norm=float(norm), **seconds)
         if done % config.valid_every == 0 or is_last:
-            scores = validate(engine, recipe, trained, valid, feed)
-            is_left = has_left_plateau(scores, recipe)
+            scores = validate(engine, recipe, goal, trained, valid, feed)
+            is_left = goal.has_left_plateau(scores)
             best.update(scores, trained, is_left)
             log.write(2, done, "valid", **scores.as_dict(), on_plateau=float(not is_left))
         if done % config.checkpoint_every == 0 and not is_last:
             meta = {"stage": 2, "step": done, "best": best.scores, "waited": best.waited}
             report(engine, module, optimizer, meta, best.weights)
     trained.load_state_dict(best.weights)
-    return OffsetScores(**best.scores)  # type: ignore[arg-type]
+    return best.scores
 
 
 def _what_is_trained(engine: Engine, recipe: Recipe, model: SyncModel) -> nn.Module:
@@ -167,43 +166,23 @@ def _what_is_trained(engine: Engine, recipe: Recipe, model: SyncModel) -> nn.Mod
 
 
 class Best:
-    """The best validation so far: +-1 class accuracy, ties broken by exact accuracy."""
+    """The best validation so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, goal: Goal) -> None:
+        self.goal = goal
         self.scores: dict[str, float] = {}
         self.weights: dict[str, Tensor] = {}
         self.waited = 0
 
-    def update(self, scores: OffsetScores, module: nn.Module, has_left: bool) -> None:
+    def update(self, scores: Scores, module: nn.Module, has_left: bool) -> None:
         """Keep the weights if they are better; the plateau costs no patience."""
-        new = (scores.within_one, scores.accuracy)
-        if not self.scores or new > (self.scores["within_one"], self.scores["accuracy"]):
-            self.scores = scores.as_dict()
+        new = scores.as_dict()
+        if not self.scores or self.goal.rank(new) > self.goal.rank(self.scores):
+            self.scores = new
             self.weights = {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
             self.waited = 0
         elif has_left:
             self.waited += 1
-
-
-def has_left_plateau(scores: OffsetScores, recipe: Recipe) -> bool:
-    """Say whether the head does better than guessing: it stays at ln K for long, then drops."""
-    guessing = chance(recipe.model.grid)
-    return scores.num >= MIN_DECISIONS and (
-        scores.cross_entropy < guessing.cross_entropy - PLATEAU_MARGIN
-        or scores.within_one > 2 * guessing.within_one
-    )
-
-
-def ordinal_loss(
-    logits: Float[Tensor, "B K"], targets: Int[Tensor, B], sigma: float
-) -> Float[Tensor, ""]:
-    """Cross-entropy against a Gaussian around the true class; sigma (classes) 0 is one-hot."""
-    if sigma < 0.1:
-        return torch.nn.functional.cross_entropy(logits, targets)
-    classes = torch.arange(logits.shape[1], device=logits.device)
-    distance = classes - targets[:, None]  # (B, K)
-    soft = torch.softmax(-0.5 * (distance / sigma) ** 2, dim=1)
-    return -(soft * log_softmax(logits, dim=1)).sum(1).mean()
 
 
 def _sigma(step: int, recipe: Recipe) -> float:
@@ -215,18 +194,19 @@ def _sigma(step: int, recipe: Recipe) -> float:
 def validate(
     engine: Engine,
     recipe: Recipe,
+    goal: Goal,
     module: nn.Module,
     valid: DrawSource,
     feed: Callable[[Batch], Batch],
-) -> OffsetScores:
+) -> Scores:
     """Score fixed draws, the same at every validation, shared out between workers."""
     module.eval()
-    sums = [0.0] * 5
+    sums = [0.0] * goal.num_sums
     for batch in fixed_draws(valid, recipe, engine.rank, engine.world_size):
         audio, vision, targets = feed(batch)
-        partial = sums_of(module(audio, vision).float(), targets, recipe.model.grid)
+        partial = goal.sums(module(audio, vision).float(), targets)
         sums = [total + value for total, value in zip(sums, partial, strict=True)]
-    return scores_from(sum_over_workers(sums, engine.device))
+    return goal.scores(sum_over_workers(sums, engine.device))
 
 
 def fixed_draws(

@@ -124,16 +124,23 @@ def prepare_start(given: Sequence[str], positions: Positions, recipe: Recipe, fo
         ModelError: if a file cannot be read or does not fit.
     """
     torch.manual_seed(recipe.seed)
-    model = SyncModel(recipe.model.model_copy(update={"head": None}))
+    whole: SyncModel | None = None
     taken: list[dict[str, Any]] = []
     first = find_start(given[0])
     if first.is_dir():
-        towers_of(model).load_state_dict(towers_of(load_model(first)).state_dict())
+        whole = load_model(first)
         taken.append({"fills": "both towers", "folder": str(first)})
     elif config_of_start(given[:1]) is not None:
-        name, published = read_model(first)
-        towers_of(model).load_state_dict(towers_of(published).state_dict())
+        name, whole = read_model(first)
         taken.append({"fills": "both towers", **_origin(first, name)})
+    model = SyncModel(recipe.model.model_copy(update={"head": None}))
+    if whole is not None and recipe.task == "synchronizability":  # which starts from a head too
+        kept = {key: getattr(whole.config, key) for key in ("head", "layout", "grid")}
+        model = SyncModel(recipe.model.model_copy(update=kept))
+        if whole.head is not None and model.head is not None:
+            model.head.load_state_dict(whole.head.state_dict())
+    if whole is not None:
+        towers_of(model).load_state_dict(towers_of(whole).state_dict())
     for weights in _extractors_in(given, recipe):
         tower = getattr(model, weights.modality)
         tower.extractor.load_state_dict(_read(weights, positions, recipe))

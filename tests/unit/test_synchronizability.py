@@ -1,0 +1,206 @@
+"""Training a head to say whether a crop can be synchronized at all (paper section 4.2)."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from orchestration.request import Request, recipe_of
+from orchestration.watch import RunState, describe
+from plugins.correlation.model import CorrelationHead, CorrelationTrustHead
+from plugins.sync.model import SyncHead
+from zoo.contracts import HeadInput
+from zoo.data.manifest import Manifest
+from zoo.errors import ConfigError, TrainingError
+from zoo.evaluation.report import evaluate_manifest
+from zoo.evaluation.request import Request as EvaluationRequest
+from zoo.folder import load_model, save_model
+from zoo.hooks import registry
+from zoo.model import SyncModel
+from zoo.pictures import draw_pictures
+from zoo.training.engine import LocalEngine
+from zoo.training.fit import check_lengths
+from zoo.training.goal import OffsetGoal, SyncGoal, goal_of
+from zoo.training.recipe import Recipe, build_recipe
+from zoo.training.run import Job, run_job
+from zoo.training.runlog import read_metrics
+from zoo.training.start import START_FOLDER, prepare_start
+
+SMALL = (
+    "stage2.steps=4", "stage2.batch=4", "stage2.valid_every=2", "stage2.log_every=1",
+    "stage2.checkpoint_every=2", "stage2.valid_rounds=2",
+)  # fmt: skip
+
+
+def tuned(folder: Path, *settings: str, **changes: object) -> Recipe:
+    given = {"init": (str(folder),), "task": "synchronizability", "settings": (*SMALL, *settings)}
+    return recipe_of(Request(**{**given, **changes}), 0)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def sync_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model with the paper's head."""
+    folder = tmp_path_factory.mktemp("models") / "sync"
+    torch.manual_seed(1)
+    recipe = build_recipe(extractor="ast_motionformer", head="sync", preset="tiny")
+    save_model(folder, SyncModel(recipe.model))
+    return folder
+
+
+def test_right_answers_and_entropy_are_added_up() -> None:
+    goal = SyncGoal()
+    logits = torch.tensor([[0.0, 2.0], [1.0, 0.0], [0.0, 0.0]])
+    targets = torch.tensor([1, 1, 0])
+    sums = [
+        a + b
+        for a, b in zip(
+            goal.sums(logits[:1], targets[:1]), goal.sums(logits[1:], targets[1:]), strict=True
+        )
+    ]
+    scores = goal.scores(sums)
+    assert scores.accuracy == pytest.approx(2 / 3)
+    assert scores.cross_entropy == pytest.approx(
+        float(torch.nn.functional.cross_entropy(logits, targets))
+    )
+    assert goal.guess.cross_entropy == math.log(2)
+    assert not goal.has_left_plateau(goal.guess)
+    assert goal.rank({"accuracy": 0.7, "cross_entropy": 0.5}) > goal.rank(
+        {"accuracy": 0.7, "cross_entropy": 0.6}
+    )
+    assert len(goal.sums(logits, targets)) == goal.num_sums
+
+
+def test_the_task_of_the_head_decides_what_counts(recipe: Recipe) -> None:
+    assert isinstance(goal_of(recipe.task, recipe.model.grid), OffsetGoal)
+    assert len(OffsetGoal(recipe.model.grid).sums(torch.zeros(2, 21), torch.zeros(2).long())) == 5
+    assert describe({"accuracy": 0.75, "cross_entropy": 0.5}) == "right 75.0%, cross-entropy 0.500"
+
+
+def test_the_paper_s_head_starts_from_its_positions_modality_by_modality(
+    sync_folder: Path,
+) -> None:
+    recipe = tuned(sync_folder)
+    assert recipe.model.head is not None
+    assert recipe.model.head.name == "synchronizability"
+    assert recipe.model.layout.num_segments == 13
+    head, start = SyncModel(recipe.model).head, load_model(sync_folder).head
+    assert isinstance(head, SyncHead)
+    assert isinstance(start, SyncHead)
+    classes = head.transformer.classifier.weight.clone()
+    head.start_from(start)
+    mine, theirs = head.transformer.positions[0], start.transformer.positions[0]
+    assert torch.equal(mine[:14], theirs[:14])  # OFF and 13 of the video
+    assert torch.equal(mine[14:28], theirs[15:29])  # MOD and 13 of the audio
+    assert torch.equal(head.transformer.classifier.weight, classes)
+    assert torch.equal(head.audio_projection.weight, start.audio_projection.weight)
+
+
+def test_a_head_of_another_size_cannot_be_started_from(sync_folder: Path, recipe: Recipe) -> None:
+    other = load_model(sync_folder).head
+    assert other is not None
+    head = SyncModel(tuned(sync_folder, head="correlation_trust").model).head
+    assert head is not None
+    with pytest.raises(ConfigError, match="no weight of a SyncHead fits a CorrelationTrustHead"):
+        head.start_from(other)
+
+
+def test_a_peak_is_trusted_and_a_flat_curve_is_not(recipe: Recipe) -> None:
+    spec = registry().head("correlation_trust")
+    model = SyncModel(recipe.model)
+    layout, grid = recipe.model.layout, recipe.model.grid
+    given = HeadInput(
+        audio=model.audio.tokens, vision=model.vision.tokens, layout=layout, grid=grid
+    )
+    head = spec.build(spec.presets["tiny"], given)
+    assert isinstance(head, CorrelationTrustHead)
+    logits = torch.zeros(2, grid.num_classes)
+    logits[0, 4] = 9.0
+
+    def fixed(*_: object) -> torch.Tensor:
+        return logits
+
+    forward, CorrelationHead.forward = CorrelationHead.forward, fixed  # type: ignore[method-assign,assignment]
+    try:
+        none = torch.zeros(2, 1, 1)
+        peak, flat = head(none, none).softmax(1)[:, 1].detach()
+    finally:
+        CorrelationHead.forward = forward  # type: ignore[method-assign]
+    assert peak > 0.9
+    assert flat == pytest.approx(1 / (1 + math.exp(2.0)))
+
+
+@pytest.mark.parametrize("name", ["correlation", "sync"])
+def test_fine_tuning_leaves_a_model_that_can_be_evaluated(
+    clips: Manifest, model_folder: Path, sync_folder: Path, tmp_path: Path, name: str
+) -> None:
+    start = model_folder if name == "correlation" else sync_folder
+    recipe, manifest = tuned(start), clips.folder / "manifest.parquet"
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.json").write_text(recipe.model_dump_json())
+    run_job(LocalEngine(tmp_path / "checkpoints"), Job(recipe, manifest, run, (2,), init=start))
+    model, before = load_model(run), load_model(start)
+    assert model.task == "synchronizability"
+    towers = (before.audio.state_dict(), model.audio.state_dict())
+    assert all(torch.equal(towers[0][key], towers[1][key]) for key in towers[0])
+    valid = [r for r in read_metrics(run) if r["kind"] == "valid"]
+    assert {r["step"] for r in valid} == {2, 4}
+    assert "within_one" not in valid[0]
+    findings = json.loads((run / "findings.json").read_text())
+    assert sum(map(sum, findings["confusion"])) == findings["pooled"]["num"] > 0
+    assert {path.name for path in draw_pictures(run)} == {"curves.png", "roc.png"}
+    state = RunState(recipe, run, (2,))
+    assert state.plateau(2).startswith("; still on the plateau (loss ~ ln 2 = 0.69")
+    asked = EvaluationRequest(model=str(run), data=manifest, rounds=2, split="valid")
+    report = evaluate_manifest(asked)
+    assert 0 <= report["pooled"]["roc_auc"] <= 1
+
+
+def test_weights_are_taken_over_before_the_first_step(
+    clips: Manifest, sync_folder: Path, tmp_path: Path
+) -> None:
+    recipe = tuned(sync_folder, "stage2.lr=1e-12", "stage2.weight_decay=0")
+    job = Job(recipe, clips.folder / "manifest.parquet", tmp_path, (2,), init=sync_folder)
+    run_job(LocalEngine(tmp_path / "checkpoints"), job)
+    before, after = (load_model(folder).head for folder in (sync_folder, tmp_path))
+    assert isinstance(before, SyncHead)
+    assert isinstance(after, SyncHead)
+    for name in ("audio_projection.weight", "transformer.norm.weight", "transformer.off_token"):
+        assert torch.allclose(before.state_dict()[name], after.state_dict()[name], atol=1e-6), name
+
+
+def test_a_prepared_start_keeps_the_head(sync_folder: Path, tmp_path: Path) -> None:
+    prepare_start((str(sync_folder),), "interpolate", tuned(sync_folder), tmp_path / START_FOLDER)
+    kept, original = load_model(tmp_path / START_FOLDER), load_model(sync_folder)
+    assert kept.config.layout.num_segments == 14
+    assert kept.head is not None
+    assert original.head is not None
+    states = kept.head.state_dict(), original.head.state_dict()
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
+
+
+def test_a_model_fine_tuned_once_more_keeps_its_segments(sync_folder: Path, tmp_path: Path) -> None:
+    recipe = tuned(sync_folder)
+    save_model(tmp_path / "again", SyncModel(recipe.model))
+    assert tuned(tmp_path / "again").model == recipe.model
+    assert recipe.model_copy().task == "synchronizability"
+
+
+def test_clips_must_hold_two_crops(clips: Manifest, sync_folder: Path) -> None:
+    recipe = tuned(sync_folder, "layout.num_segments=14")
+    with pytest.raises(
+        TrainingError, match=r"a crop of 4\.8 s and one as long beside it need 9\.6"
+    ):
+        check_lengths(recipe, (2,), "train", list(clips.clips))
+    check_lengths(tuned(sync_folder), (2,), "train", list(clips.clips))
+
+
+def test_towers_without_a_head_need_one_from_scratch(model: SyncModel, tmp_path: Path) -> None:
+    bare = SyncModel(model.config.model_copy(update={"head": None}))
+    save_model(tmp_path / "towers", bare)
+    with pytest.raises(ConfigError, match="say which head to train from scratch"):
+        tuned(tmp_path / "towers")
+    recipe = tuned(tmp_path / "towers", head="correlation_trust")
+    assert recipe.task == "synchronizability"
