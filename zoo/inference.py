@@ -16,6 +16,7 @@ from zoo.estimate import combine
 from zoo.folder import load_model
 from zoo.model import SyncModel, require_offsets
 from zoo.modules import Head
+from zoo.search import Found, search
 from zoo.stretches import OverTime, follow
 from zoo.timeline import count_steps, describe_offset
 from zoo.windows import (
@@ -111,6 +112,7 @@ class Predictor:
         audio: str | Path | None = None,
         audio_track: int | None = None,
         every_s: float | None = None,
+        max_offset_s: float | None = None,
         progress: Progress | None = None,
     ) -> Prediction:
         """Predict the offset of a clip from crops along all of it, in bounded memory.
@@ -126,6 +128,8 @@ class Predictor:
             audio: take the sound from this file, whose time 0 is the clip's.
             audio_track: which audio track, from 1; by default the first.
             every_s: distance between crops, seconds; by default one starts with every segment.
+            max_offset_s: first search so far on either side for the offset, seconds; by default
+                the answer is one of the model's own offsets.
             progress: is told how many crops are done, and of how many.
 
         Raises:
@@ -134,48 +138,72 @@ class Predictor:
         """
         offsets_s = self._offsets(step_s)
         streams = find_streams(Path(path), Path(audio) if audio else None, audio_track)
-        plan = plan_windows(streams, self.model, self.name, every_s)
-        return self._predict(streams, plan, offsets_s, progress)
+        encoder = SegmentEncoder(self.model, streams, BLOCK_SEGMENTS)
+        found = None
+        if max_offset_s is not None and max_offset_s > self.model.config.grid.reach_s:
+            found = search(encoder, max_offset_s, progress)
+        shift_s = self._shift_to(found)
+        plan = plan_windows(streams, self.model, self.name, every_s, shift_s)
+        prediction = self._predict(encoder, plan, offsets_s, found, progress)
+        if max_offset_s is not None:
+            prediction.notes.extend(self._reach_notes(found, max_offset_s))
+        return prediction
+
+    def _reach_notes(self, found: Found | None, max_offset_s: float) -> list[str]:
+        reach_s = self.model.config.grid.reach_s if found is None else found.reach_s
+        if reach_s > max_offset_s - self.model.config.grid.step_s:
+            return []
+        return [f"the clip is too short for offsets beyond {reach_s:.1f} s either way"]
+
+    def _shift_to(self, found: Found | None) -> float:
+        """Return the shift that brings what was found to the middle of the grid; 0 if it is in."""
+        grid = self.model.config.grid
+        edge_s = 2 * grid.step_s
+        if found is None or grid.min_s + edge_s <= found.offset_s <= grid.max_s - edge_s:
+            return 0.0
+        return found.offset_s
 
     def _predict(
         self,
-        streams: Streams,
+        encoder: SegmentEncoder,
         plan: Plan,
         offsets_s: tuple[float, ...],
+        found: Found | None,
         progress: Progress | None,
     ) -> Prediction:
-        encoder = SegmentEncoder(self.model, streams, BLOCK_SEGMENTS)
         scored = list(score_windows(encoder, plan, offsets_s, progress))
         starts_s = [start_s for start_s, _ in scored]
         probabilities = torch.stack([distribution for _, distribution in scored])  # (W, O)
         class_step_s = self.model.config.grid.step_s
-        estimate = combine(probabilities, offsets_s, class_step_s)
+        total_s = tuple(round(offset_s + plan.shift_s, 6) for offset_s in offsets_s)
+        estimate = combine(probabilities, total_s, class_step_s)
         best, mean = estimate.best, estimate.distribution
         over_time = follow(
             np.asarray(starts_s),
             probabilities,
-            offsets_s,
+            total_s,
             window_s=self.model.config.layout.covered_s,
-            end_s=streams.common_s,
+            end_s=encoder.streams.common_s,
             class_step_s=class_step_s,
         )
+        trust = 1.0 if found is None else found.probability
         return Prediction(
-            path=str(streams.video),
+            path=str(encoder.streams.video),
             model=self.name,
-            offset_s=offsets_s[best],
-            meaning=describe_offset(offsets_s[best]),
+            offset_s=total_s[best],
+            meaning=describe_offset(total_s[best]),
             probability=float(mean[best]),
             refined_s=estimate.refined_s,
-            confidence=estimate.confidence,
-            distribution={o: float(p) for o, p in zip(offsets_s, mean, strict=True)},
-            duration_s=round(streams.common_s, 6),
+            confidence=estimate.confidence * trust,
+            distribution={o: float(p) for o, p in zip(total_s, mean, strict=True)},
+            duration_s=round(encoder.streams.common_s, 6),
             over_time=over_time,
             windows=[
-                WindowPrediction(start_s, offsets_s[int(p.argmax())], float(p.max()))
+                WindowPrediction(start_s, total_s[int(p.argmax())], float(p.max()))
                 for start_s, p in scored
             ],
-            low_confidence=streams.low_confidence,
-            notes=_notes(plan, streams),
+            low_confidence=encoder.streams.low_confidence,
+            notes=_notes(plan, encoder.streams),
         )
 
     def _offsets(self, step_s: float | None) -> tuple[float, ...]:

@@ -55,6 +55,8 @@ def repair(
     out: str | Path,
     *,
     min_confidence: float = MIN_CONFIDENCE,
+    max_offset_s: float | None = None,
+    audio_track: int | None = None,
     force: bool = False,
     overwrite: bool = False,
 ) -> Repair:
@@ -68,6 +70,8 @@ def repair(
         path: the clip, which is never touched.
         out: the copy to write; its suffix chooses the container.
         min_confidence: refuse a prediction that is less sure than this, 0 to 1.
+        max_offset_s: look for offsets so far either way, seconds; by default the model's own.
+        audio_track: which track to listen to, from 1; all audio tracks are shifted alike.
         force: repair although the model is not sure, or although the copy measures worse.
         overwrite: replace ``out`` if it exists.
 
@@ -77,14 +81,14 @@ def repair(
     """
     path, out = Path(path), Path(out)
     require_writable(path, out, overwrite=overwrite)
-    before = measure(predictor, path)
+    before = measure(predictor, path, audio_track, max_offset_s)
     warnings = doubts(before, min_confidence)
     if warnings and not force:
         raise RepairError(f"{path} is not repaired: {warnings[0]}; --force repairs it all the same")
     delay_s = before.refined_s
     with replacing(out) as temporary:
         shift_audio(path, temporary, delay_s)
-        after, problem = _measure_again(predictor, temporary)
+        after, problem = _measure_again(predictor, temporary, audio_track)
         if problem:
             warnings.append(problem)
         if after is not None and is_worse(before, after):
@@ -109,9 +113,15 @@ def repair(
     )
 
 
-def measure(predictor: Predictor, path: Path) -> Prediction:
+def measure(
+    predictor: Predictor,
+    path: Path,
+    audio_track: int | None = None,
+    max_offset_s: float | None = None,
+) -> Prediction:
     """Predict as finely as the model can."""
-    return predictor.predict(path, FINE_STEP_S if predictor.can_refine else None)
+    step_s = FINE_STEP_S if predictor.can_refine else None
+    return predictor.predict(path, step_s, audio_track=audio_track, max_offset_s=max_offset_s)
 
 
 def doubts(prediction: Prediction, min_confidence: float) -> list[str]:
@@ -134,9 +144,11 @@ def is_worse(before: Prediction, after: Prediction) -> bool:
     return abs(after.refined_s) > max(SMALL_S, abs(before.refined_s))
 
 
-def _measure_again(predictor: Predictor, copy: Path) -> tuple[Prediction | None, str]:
+def _measure_again(
+    predictor: Predictor, copy: Path, audio_track: int | None
+) -> tuple[Prediction | None, str]:
     try:
-        return measure(predictor, copy), ""
+        return measure(predictor, copy, audio_track), ""
     except MediaError as error:
         reason = str(error).replace(str(copy), "the copy")
         return None, f"the copy could not be measured: {reason}"

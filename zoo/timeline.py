@@ -85,21 +85,26 @@ class SegmentLayout(_Frozen):
 
 
 def shared_segments(
-    video_end_s: float, audio_end_s: float, layout: SegmentLayout, shift_s: float = 0.0
+    video_s: tuple[float, float],
+    audio_s: tuple[float, float],
+    layout: SegmentLayout,
+    shift_s: float = 0.0,
 ) -> range:
-    """Number the segments whose picture and sound both lie inside a clip.
+    """Number the segments that end before picture and sound do, and not before either starts.
 
     Segment i shows the picture from ``i * layout.step_s`` on, and its sound is read ``shift_s``
     earlier.
 
     Args:
-        video_end_s: end of the last whole frame, seconds.
-        audio_end_s: end of the sound, seconds.
+        video_s: start of the picture and end of its last whole frame, seconds.
+        audio_s: start and end of the sound, seconds.
         layout: length and step of the segments.
         shift_s: how much earlier the sound is read, seconds.
     """
-    end_s = min(video_end_s, audio_end_s + shift_s)
-    first = math.ceil(max(0.0, shift_s) / layout.step_s - LATTICE_TOLERANCE)
+    start_s = max(video_s[0], audio_s[0] + shift_s) - layout.segment_s
+    in_clip = math.ceil(max(0.0, shift_s) / layout.step_s - LATTICE_TOLERANCE)
+    first = max(in_clip, math.floor(start_s / layout.step_s + LATTICE_TOLERANCE) + 1)
+    end_s = min(video_s[1], audio_s[1] + shift_s)
     return range(first, max(first, count_steps(end_s, layout.segment_s, layout.step_s)))
 
 
@@ -319,6 +324,17 @@ def shortest_unsynchronizable_s(layout: SegmentLayout, hop_s: float) -> float:
     """
     steps = math.ceil(layout.covered_s / hop_s - LATTICE_TOLERANCE)
     return round(steps * hop_s + layout.covered_s, 6)
+
+
+def search_shifts(layout: SegmentLayout, grid: OffsetGrid, max_offset_s: float) -> list[int]:
+    """List shifts of the sound, in segment steps, from which the grid reaches a largest offset.
+
+    They are half the grid's reach apart, so that every offset is seen from at least two of them.
+    """
+    hop = max(1, math.floor(grid.reach_s / 2 / layout.step_s))
+    beyond_s = max(0.0, max_offset_s - grid.reach_s)
+    count = math.ceil(beyond_s / (hop * layout.step_s) - LATTICE_TOLERANCE)
+    return [hop * i for i in range(-count, count + 1)]
 
 
 def clock_time(seconds: float) -> str:

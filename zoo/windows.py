@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,22 +30,29 @@ class Streams:
         video: file of the picture.
         audio: file of the sound.
         audio_track: which of its tracks, from 1; None is the first.
-        video_end_s: end of the picture, seconds.
-        audio_end_s: end of the sound, seconds.
+        video_s: start and end of the picture, seconds.
+        audio_s: start and end of the sound, seconds.
         low_confidence: why a file's own clock cannot be trusted, or None.
     """
 
     video: Path
     audio: Path
     audio_track: int | None
-    video_end_s: float
-    audio_end_s: float
+    video_s: tuple[float, float]
+    audio_s: tuple[float, float]
     low_confidence: str | None
 
     @property
     def common_s(self) -> float:
-        """End of the stretch that both cover, seconds."""
-        return min(self.video_end_s, self.audio_end_s)
+        """End of the stretch, from time 0, that both cover, seconds."""
+        return min(self.video_s[1], self.audio_s[1])
+
+    def whole_frames(self, fps: float) -> Streams:
+        """Return the same streams, ending with a whole frame."""
+        video_s, audio_s = (
+            (start_s, whole_frames_s(end_s, fps)) for start_s, end_s in (self.video_s, self.audio_s)
+        )
+        return replace(self, video_s=video_s, audio_s=audio_s)
 
 
 def find_streams(video: Path, audio: Path | None = None, audio_track: int | None = None) -> Streams:
@@ -66,8 +73,8 @@ def find_streams(video: Path, audio: Path | None = None, audio_track: int | None
         video=video,
         audio=audio or video,
         audio_track=audio_track,
-        video_end_s=picture.end_s,
-        audio_end_s=sound.end_s,
+        video_s=(picture.start_s, picture.end_s),
+        audio_s=(sound.start_s, sound.end_s),
         low_confidence=infos[0].low_confidence or infos[1].low_confidence,
     )
 
@@ -95,16 +102,15 @@ def plan_windows(
     Raises:
         MediaError: if sound and picture share less than a crop, and less than 3 s.
     """
-    layout, fps = model.config.layout, model.vision_frontend.fps
-    video_end_s = whole_frames_s(streams.video_end_s, fps)
-    audio_end_s = whole_frames_s(streams.audio_end_s, fps)
-    segments = shared_segments(video_end_s, audio_end_s, layout, shift_s)
+    layout, whole = model.config.layout, streams.whole_frames(model.vision_frontend.fps)
+    segments = shared_segments(whole.video_s, whole.audio_s, layout, shift_s)
     stride = max(1, round((every_s or layout.step_s) / layout.step_s))
     firsts = range(segments.start, segments.stop - layout.num_segments + 1, stride)
     if firsts:
         return Plan(firsts, shift_s)
-    if shift_s or streams.common_s < min(SHORTEST_S, layout.covered_s):
-        shared_s = streams.common_s - abs(shift_s)
+    shared_s = streams.common_s - max(0.0, streams.video_s[0], streams.audio_s[0])
+    if shift_s or shared_s < min(SHORTEST_S, layout.covered_s):
+        shared_s = max(0.0, shared_s - abs(shift_s))
         raise MediaError(
             f"{streams.video} is too short: sound and picture share {shared_s:.2f} s, "
             f"and {name} looks at {layout.covered_s:g} s at a time"
@@ -124,7 +130,7 @@ class SegmentEncoder:
         """Encode the picture of segments ``first`` to ``last - 1``."""
         return self._encode(first, last, self._vision_block)
 
-    def audio(self, first: int, last: int, shift_s: float) -> Float[Tensor, "M Ta Da"]:
+    def audio(self, first: int, last: int, shift_s: float = 0.0) -> Float[Tensor, "M Ta Da"]:
         """Encode the sound ``shift_s`` before these segments."""
         return self._encode(first, last, lambda start, n: self._audio_block(start - shift_s, n))
 

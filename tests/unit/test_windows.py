@@ -14,7 +14,7 @@ from zoo.inference import Predictor
 from zoo.media import decode, encode
 from zoo.model import SyncModel
 from zoo.stretches import OverTime, follow
-from zoo.timeline import SegmentLayout, clock_time, shared_segments
+from zoo.timeline import OffsetGrid, SegmentLayout, clock_time, search_shifts, shared_segments
 
 OFFSETS_S = tuple(round(-2 + 0.2 * i, 6) for i in range(21))
 
@@ -48,13 +48,21 @@ def _over_time(true_s: np.ndarray, sure: float = 0.9, wrong: tuple[int, ...] = (
 
 def test_segments_are_those_whose_picture_and_shifted_sound_exist() -> None:
     layout = SegmentLayout()
-    assert shared_segments(9.0, 9.0, layout) == range(27)
-    assert shared_segments(9.0, 7.0, layout) == shared_segments(7.0, 9.0, layout)
-    late = shared_segments(9.0, 9.0, layout, shift_s=3.0)  # picture 3 to 9 s, sound 0 to 6 s
+    nine, seven = (0.0, 9.0), (0.0, 7.0)
+    assert shared_segments(nine, nine, layout) == range(27)
+    assert shared_segments(nine, seven, layout) == shared_segments(seven, nine, layout)
+    late = shared_segments(nine, nine, layout, shift_s=3.0)  # picture 3 to 9 s, sound 0 to 6 s
     assert (late.start, late.stop) == (10, 27)
-    early = shared_segments(9.0, 9.0, layout, shift_s=-3.0)
-    assert early == shared_segments(6.0, 6.0, layout)
-    assert not shared_segments(9.0, 9.0, layout, shift_s=20.0)
+    early = shared_segments(nine, nine, layout, shift_s=-3.0)
+    assert early == shared_segments((0.0, 6.0), nine, layout)
+    assert not shared_segments(nine, nine, layout, shift_s=20.0)
+
+
+def test_segments_before_a_late_stream_are_left_out() -> None:
+    layout = SegmentLayout()
+    assert shared_segments((0.0, 9.0), (0.021, 9.0), layout).start == 0
+    assert shared_segments((0.0, 9.0), (0.5, 9.0), layout).start == 0
+    assert shared_segments((0.0, 9.0), (3.2, 9.0), layout).start == 9  # its end is at 3.52 s
 
 
 def test_moments_are_written_as_players_do() -> None:
@@ -182,8 +190,35 @@ def test_a_cut_in_the_sound_is_reported(
     late = np.concatenate([samples[:288_000], np.zeros(8_000, np.float32), samples[288_000:]])
     encode(tmp_path / "cut.mp4", frames, late, gop=50)
     over_time = shipped.predict(tmp_path / "cut.mp4").over_time
-    assert [round(s.offset_s, 1) for s in over_time.stretches] == [
-        0.0,
-        pytest.approx(-0.5, abs=0.11),
-    ]
+    before, after = over_time.stretches
+    assert before.offset_s == pytest.approx(0.0, abs=0.05)
+    assert after.offset_s == pytest.approx(-0.5, abs=0.11)
     assert before.end_s == pytest.approx(18, abs=2.0)
+
+
+def test_offsets_far_beyond_the_grid_are_searched(
+    shipped: Predictor, clips: Manifest, tmp_path: Path
+) -> None:
+    windows = [decode(clip.path) for clip in clips.clips[:3]]
+    frames = np.concatenate([window.frames[:225] for window in windows])
+    samples = np.concatenate([window.samples[:144_000] for window in windows])
+    encode(tmp_path / "far.mp4", frames, samples, gop=50, audio_delay_s=7.5)
+    prediction = shipped.predict(tmp_path / "far.mp4", 0.04, max_offset_s=10.0)
+    assert prediction.refined_s == pytest.approx(-7.5, abs=0.05)
+    assert prediction.confidence > 0.8
+    assert prediction.notes == []
+    assert "the audio is 7.5" in prediction.meaning
+
+
+def test_a_search_says_how_far_the_clip_let_it_go(untrained: Predictor, clips: Manifest) -> None:
+    notes = untrained.predict(clips.clips[0].path, every_s=2.0, max_offset_s=30.0).notes
+    assert notes == ["the clip is too short for offsets beyond 5.8 s either way"]
+
+
+def test_shifts_reach_the_largest_offset() -> None:
+    layout, grid = SegmentLayout(), OffsetGrid()
+    assert search_shifts(layout, grid, 2.0) == [0]
+    shifts = search_shifts(layout, grid, 30.0)
+    assert shifts[0] == -shifts[-1]
+    assert shifts[-1] * 0.32 + 2 >= 30
+    assert max(np.diff(shifts)) * 0.32 <= 1.0

@@ -28,6 +28,14 @@ def fix(
         float,
         typer.Option(min=0.0, max=1.0, help="Refuse if the model is less sure than this."),
     ] = DEFAULT_CONFIDENCE,
+    max_offset: Annotated[
+        float | None,
+        typer.Option(help="Search so far either way, seconds; default: the model's own grid."),
+    ] = None,
+    audio_track: Annotated[
+        int | None,
+        typer.Option(min=1, help="Track to listen to, from 1; all tracks are shifted alike."),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Repair although something speaks against it.")
     ] = False,
@@ -53,6 +61,8 @@ def fix(
         clip,
         out,
         min_confidence=confidence,
+        max_offset_s=max_offset,
+        audio_track=audio_track,
         force=force,
         overwrite=overwrite,
     )

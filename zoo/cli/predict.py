@@ -37,6 +37,10 @@ def predict(
         float | None,
         typer.Option(help="Seconds between the crops of a clip; default: all, one per segment."),
     ] = None,
+    max_offset: Annotated[
+        float | None,
+        typer.Option(help="Search so far either way, seconds; default: the model's own grid."),
+    ] = None,
     picture: Annotated[
         Path | None, typer.Option(help="Draw the offset of the one clip over time.")
     ] = None,
@@ -51,7 +55,7 @@ def predict(
 
     Example: zoo predict tiny-synthetic clip.mp4 --json
     """
-    _check_options(clips, audio, every, picture, overwrite)
+    _check_options(clips, audio, every, max_offset, picture, overwrite)
     from zoo.inference import load
 
     predictor = load(model, device)
@@ -67,6 +71,7 @@ def predict(
                         audio=audio,
                         audio_track=audio_track,
                         every_s=every,
+                        max_offset_s=max_offset,
                         progress=progress,
                     )
                 )
@@ -91,14 +96,16 @@ def _check_options(
     clips: list[Path],
     audio: Path | None,
     every: float | None,
+    max_offset: float | None,
     picture: Path | None,
     overwrite: bool,
 ) -> None:
     for option, given in (("--audio", audio), ("--picture", picture)):
         if given is not None and len(clips) > 1:
             raise ConfigError(f"{option} is for one clip, and {len(clips)} are given")
-    if every is not None and every <= 0:
-        raise ConfigError(f"--every {every:g} is not above 0 seconds")
+    for option, seconds in (("--every", every), ("--max-offset", max_offset)):
+        if seconds is not None and seconds <= 0:
+            raise ConfigError(f"{option} {seconds:g} is not above 0 seconds")
     if picture is not None:
         from zoo.offset_picture import require_picture
 
