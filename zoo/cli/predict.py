@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from zoo.batch import Options
 from zoo.cli.output import print_json, progress_bar
 from zoo.errors import ConfigError, MediaError, ZooError
 
@@ -21,7 +22,9 @@ ROWS_AROUND = 20  # offsets shown on either side of the peak
 
 def predict(
     model: Annotated[str, typer.Argument(help="Catalog name or model folder.")],
-    clips: Annotated[list[Path], typer.Argument(help="Clips of any container, rate and size.")],
+    clips: Annotated[
+        list[Path], typer.Argument(help="Clips of any container, rate and size, or folders.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     step: Annotated[
         float | None,
@@ -44,18 +47,32 @@ def predict(
     picture: Annotated[
         Path | None, typer.Option(help="Draw the offset of the one clip over time.")
     ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write a table of thousands of clips, or go on with it.")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes for --csv; 0 is one per processor.")
+    ] = 0,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the picture if it exists.")
+        bool, typer.Option("--overwrite", help="Replace the picture or table if it exists.")
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
 ) -> None:
     """Predict how far the audio of each clip is off, in seconds and in words.
 
-    A clip that cannot be read is reported and the others go on; the exit code is then 2.
+    A clip that cannot be read is reported and the others go on; the exit code is then 2. With
+    --csv it is a row with the reason, and the exit code is 2 only if no clip can be read.
 
     Example: zoo predict tiny-synthetic clip.mp4 --json
     """
-    _check_options(clips, audio, every, max_offset, picture, overwrite)
+    _check_options(clips, audio, every, max_offset, picture, csv, overwrite)
+    from zoo.data.find import find_clips
+
+    clips = find_clips(clips)
+    if csv is not None:
+        options = Options(step, audio_track, every, max_offset)
+        _to_csv(model, clips, csv, options, device, workers, overwrite, as_json)
+        return
     from zoo.inference import load
 
     predictor = load(model, device)
@@ -98,11 +115,14 @@ def _check_options(
     every: float | None,
     max_offset: float | None,
     picture: Path | None,
+    csv: Path | None,
     overwrite: bool,
 ) -> None:
     for option, given in (("--audio", audio), ("--picture", picture)):
         if given is not None and len(clips) > 1:
             raise ConfigError(f"{option} is for one clip, and {len(clips)} are given")
+        if given is not None and csv is not None:
+            raise ConfigError(f"{option} is for one clip; leave it out with --csv")
     for option, seconds in (("--every", every), ("--max-offset", max_offset)):
         if seconds is not None and seconds <= 0:
             raise ConfigError(f"{option} {seconds:g} is not above 0 seconds")
@@ -110,6 +130,41 @@ def _check_options(
         from zoo.offset_picture import require_picture
 
         require_picture(picture, overwrite=overwrite)
+
+
+def _to_csv(
+    model: str,
+    clips: list[Path],
+    out: Path,
+    options: Options,
+    device: str,
+    workers: int,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    from zoo.batch import predict_to_csv
+
+    with progress_bar("clips", hidden=as_json or not sys.stderr.isatty()) as progress:
+        counts = predict_to_csv(
+            model,
+            clips,
+            out,
+            options,
+            device=device,
+            workers=workers or None,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if as_json:
+        print_json({"csv": str(out), **counts})
+    else:
+        there = f", {counts['there']} of them were there before" if counts["there"] else ""
+        typer.echo(
+            f"{out}: {counts['predicted']} of {counts['clips']} clips predicted, "
+            f"{counts['failed']} cannot be (see the column 'error'){there}"
+        )
+    if not counts["predicted"]:
+        raise ZooError(f"no clip can be predicted; see the column 'error' of {out}")
 
 
 def _show(predictions: list[Prediction], step_s: float) -> None:
