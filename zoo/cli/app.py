@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from zoo.cli import catalog, convert, data, desync, evaluate, features, fix, plugin, predict
+from zoo.cli import catalog, convert, data, desync, evaluate, export, features, fix, plugin, predict
 from zoo.errors import ZooError
 from zoo.hooks import PLUGIN_FILES_VARIABLE, add_plugin_file, registry
 
@@ -42,6 +42,7 @@ def build_app() -> typer.Typer:
     app.command("evaluate")(evaluate.evaluate)
     app.command("desync")(desync.desync)
     app.command("features")(features.features)
+    app.command("export")(export.export)
     groups["catalog"].command("add")(catalog.add)
     for name, function in data.COMMANDS.items():
         groups["data"].command(name)(function)
