@@ -27,6 +27,7 @@ FIELDS = (
     "confidence",
     "meaning",
     "over_time",
+    "synchronizability",
     "duration_s",
     "notes",
     "error",
@@ -44,11 +45,12 @@ class Options:
     audio_track: int | None = None
     every_s: float | None = None
     max_offset_s: float | None = None
+    trust: str | None = None
 
     def __str__(self) -> str:
         """Write what differs from the defaults: ``step_s=0.04 every_s=10``."""
         given = {name: value for name, value in vars(self).items() if value is not None}
-        return " ".join(f"{name}={value:g}" for name, value in given.items()) or "default"
+        return " ".join(f"{name}={value}" for name, value in given.items()) or "default"
 
 
 class Table:
@@ -159,7 +161,9 @@ def predict_to_csv(
     Raises:
         ZooError: if the model cannot be loaded or the table cannot be written.
     """
-    resolve(model)
+    for name in (model, options.trust):
+        if name is not None:
+            resolve(name)
     table = Table(out, model, options, overwrite=overwrite)
     paths = list(dict.fromkeys(str(clip) for clip in clips))
     missing = [path for path in paths if path not in table.rows]
@@ -262,7 +266,7 @@ def _work(connection: Connection, model: str, device: str, options: Options, thr
     torch.set_num_threads(threads)
     with suppress(EOFError, OSError):
         try:
-            predictor = load(model, device)
+            predictor = load(model, device, options.trust)
             connection.send(None)
             while True:
                 connection.send(_row(predictor, connection.recv(), options))
@@ -284,6 +288,7 @@ def _row(predictor: Any, path: str, options: Options) -> Row:
     except Exception as error:
         reason = str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
         return {"path": path, "error": " ".join(reason.split())}
+    trust = p.synchronizability
     return {
         "path": path,
         "offset_s": f"{p.offset_s:g}",
@@ -292,6 +297,7 @@ def _row(predictor: Any, path: str, options: Options) -> Row:
         "confidence": f"{p.confidence:.4f}",
         "meaning": p.meaning,
         "over_time": p.over_time.meaning,
+        "synchronizability": "" if trust is None else f"{trust:.4f}",
         "duration_s": f"{p.duration_s:.3f}",
         "notes": "; ".join([*p.notes, *([p.low_confidence] if p.low_confidence else [])]),
     }

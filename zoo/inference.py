@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from zoo.device import find_device
 from zoo.errors import ConfigError
 from zoo.estimate import combine
 from zoo.folder import load_model
+from zoo.judge import Judge, load_judge
 from zoo.model import SyncModel, require_offsets
 from zoo.modules import Head
 from zoo.search import Found, search
@@ -30,6 +31,7 @@ from zoo.windows import (
 )
 
 BLOCK_SEGMENTS = 32  # segments decoded and encoded at a time: memory stays flat on long clips
+SYNCHRONIZABLE = 0.5  # probability from which a clip counts as one that can be synchronized
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Prediction:
         refined_s: the offset between the points of the grid, seconds.
         confidence: probability that the offset is within one class of ``refined_s``.
         distribution: probability of every offset of the grid, by offset in seconds.
+        synchronizability: probability that sound and picture can be synchronized at all; None
+            without a model that says so.
         duration_s: the stretch that sound and picture share, seconds.
         over_time: how the offset changes along the clip.
         windows: the crops the answer is put together from.
@@ -75,11 +79,17 @@ class Prediction:
     refined_s: float
     confidence: float
     distribution: dict[float, float]
+    synchronizability: float | None
     duration_s: float
     over_time: OverTime
     windows: list[WindowPrediction]
     low_confidence: str | None
     notes: list[str]
+
+    @property
+    def can_be_synchronized(self) -> bool:
+        """False if a model says that this is rather not so."""
+        return self.synchronizability is None or self.synchronizability >= SYNCHRONIZABLE
 
     def as_dict(self) -> dict[str, Any]:
         """Return the prediction as JSON types."""
@@ -93,10 +103,16 @@ class Prediction:
 class Predictor:
     """A model with its front ends, ready for files."""
 
-    def __init__(self, model: SyncModel, name: str, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        model: SyncModel,
+        name: str,
+        device: torch.device | str = "cpu",
+        judge: Judge | None = None,
+    ) -> None:
         require_offsets(model, name)
         self.device = find_device(device)
-        self.model, self.name = model.to(self.device).eval(), name
+        self.model, self.name, self.judge = model.to(self.device).eval(), name, judge
 
     @property
     def can_refine(self) -> bool:
@@ -145,6 +161,11 @@ class Predictor:
         shift_s = self._shift_to(found)
         plan = plan_windows(streams, self.model, self.name, every_s, shift_s)
         prediction = self._predict(encoder, plan, offsets_s, found, progress)
+        if self.judge is not None:
+            trust = self.judge.probability(
+                streams, every_s=every_s, shift_s=shift_s, progress=progress
+            )
+            prediction = replace(prediction, synchronizability=trust)
         if max_offset_s is not None:
             prediction.notes.extend(self._reach_notes(found, max_offset_s))
         return prediction
@@ -196,6 +217,7 @@ class Predictor:
             refined_s=estimate.refined_s,
             confidence=estimate.confidence * trust,
             distribution={o: float(p) for o, p in zip(total_s, mean, strict=True)},
+            synchronizability=None,
             duration_s=round(encoder.streams.common_s, 6),
             over_time=over_time,
             windows=[
@@ -225,12 +247,20 @@ def _notes(plan: Plan, streams: Streams) -> list[str]:
     ]
 
 
-def load(name: str | Path, device: torch.device | str = "cpu") -> Predictor:
+def load(
+    name: str | Path, device: torch.device | str = "cpu", trust: str | Path | None = None
+) -> Predictor:
     """Load a model by catalog name or folder.
+
+    Args:
+        name: a model that predicts offsets.
+        device: where it computes.
+        trust: a second model, which says whether a clip can be synchronized at all.
 
     Raises:
         ModelError: if there is no such model or its files are damaged.
-        ConfigError: if it does not predict offsets.
+        ConfigError: if it does not predict offsets, or ``trust`` answers something else.
     """
     folder = resolve(name)
-    return Predictor(load_model(folder), str(name), device)
+    judge = None if trust is None else load_judge(trust, device)
+    return Predictor(load_model(folder), str(name), device, judge)

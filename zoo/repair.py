@@ -72,11 +72,13 @@ def repair(
         min_confidence: refuse a prediction that is less sure than this, 0 to 1.
         max_offset_s: look for offsets so far either way, seconds; by default the model's own.
         audio_track: which track to listen to, from 1; all audio tracks are shifted alike.
-        force: repair although the model is not sure, or although the copy measures worse.
+        force: repair although the model is not sure, or although the copy measures worse or cannot
+            be measured.
         overwrite: replace ``out`` if it exists.
 
     Raises:
-        RepairError: if the model is not sure enough, or the copy would be worse than the clip.
+        RepairError: if the model is not sure enough, or the copy is worse than the clip or cannot
+            be measured.
         MediaError: if the clip cannot be read, or ``out`` cannot be written.
     """
     path, out = Path(path), Path(out)
@@ -89,16 +91,14 @@ def repair(
     with replacing(out) as temporary:
         shift_audio(path, temporary, delay_s)
         after, problem = _measure_again(predictor, temporary, audio_track)
-        if problem:
-            warnings.append(problem)
         if after is not None and is_worse(before, after):
-            reason = (
+            problem = (
                 f"with the audio shifted by {delay_s:+.3f} s the model sees an offset of "
                 f"{after.refined_s:+.3f} s"
             )
-            if not force:
-                raise RepairError(f"{path} is not repaired: {reason}; --force keeps the copy")
-            warnings.append(reason)
+        if problem and not force:
+            raise RepairError(f"{path} is not repaired: {problem}; --force keeps the copy")
+        warnings += [problem] if problem else []
     return Repair(
         path=str(path),
         out=str(out),
@@ -131,6 +131,12 @@ def doubts(prediction: Prediction, min_confidence: float) -> list[str]:
         found.append(
             f"{prediction.model} is only {prediction.confidence:.0%} sure of an offset of "
             f"{prediction.refined_s:+.2f} s, and {min_confidence:.0%} are asked for"
+        )
+    if not prediction.can_be_synchronized:
+        found.insert(
+            0,
+            f"its sound and picture cannot be synchronized (probability that they can: "
+            f"{prediction.synchronizability:.2f})",
         )
     if len(prediction.over_time.stretches) > 1:
         found.insert(

@@ -108,7 +108,8 @@ def plan_windows(
     firsts = range(segments.start, segments.stop - layout.num_segments + 1, stride)
     if firsts:
         return Plan(firsts, shift_s)
-    shared_s = streams.common_s - max(0.0, streams.video_s[0], streams.audio_s[0])
+    late_s = max(streams.video_s[0], streams.audio_s[0])
+    shared_s = streams.common_s - (late_s if late_s > layout.segment_s else 0.0)
     if shift_s or shared_s < min(SHORTEST_S, layout.covered_s):
         shared_s = max(0.0, shared_s - abs(shift_s))
         raise MediaError(

@@ -107,6 +107,7 @@ def test_corrupt_clips_are_rows_and_a_run_goes_on(clips: Manifest, tmp_path: Pat
     assert float(rows[2]["confidence"]) > 0.5
 
 
+@pytest.mark.slow
 def test_options_that_the_model_cannot_take_end_the_run(clips: Manifest, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="own grid of offsets only"):
         predict_to_csv(

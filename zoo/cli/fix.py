@@ -36,6 +36,10 @@ def fix(
         int | None,
         typer.Option(min=1, help="Track to listen to, from 1; all tracks are shifted alike."),
     ] = None,
+    trust: Annotated[
+        str | None,
+        typer.Option(help="Model that says whether a clip can be synchronized at all."),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Repair although something speaks against it.")
     ] = False,
@@ -57,7 +61,7 @@ def fix(
 
     require_writable(clip, out, overwrite=overwrite)
     done = repair(
-        load(model, device),
+        load(model, device, trust),
         clip,
         out,
         min_confidence=confidence,

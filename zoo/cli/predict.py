@@ -44,6 +44,10 @@ def predict(
         float | None,
         typer.Option(help="Search so far either way, seconds; default: the model's own grid."),
     ] = None,
+    trust: Annotated[
+        str | None,
+        typer.Option(help="Model that says whether a clip can be synchronized at all."),
+    ] = None,
     picture: Annotated[
         Path | None, typer.Option(help="Draw the offset of the one clip over time.")
     ] = None,
@@ -70,12 +74,12 @@ def predict(
 
     clips = find_clips(clips)
     if csv is not None:
-        options = Options(step, audio_track, every, max_offset)
+        options = Options(step, audio_track, every, max_offset, trust)
         _to_csv(model, clips, csv, options, device, workers, overwrite, as_json)
         return
     from zoo.inference import load
 
-    predictor = load(model, device)
+    predictor = load(model, device, trust)
     predictions: list[Prediction] = []
     failures: list[tuple[Path, str]] = []
     for clip in clips:
@@ -177,6 +181,14 @@ def _show(predictions: list[Prediction], step_s: float) -> None:
             highlight=False,
             soft_wrap=True,
         )
+        if prediction.synchronizability is not None:
+            can = "can" if prediction.can_be_synchronized else "[yellow]cannot[/]"
+            console.print(
+                f"  sound and picture {can} be synchronized "
+                f"(probability that they can: {prediction.synchronizability:.2f})",
+                highlight=False,
+                soft_wrap=True,
+            )
         if len(prediction.over_time.stretches) > 1:
             meaning = prediction.over_time.meaning
             console.print(f"  over time: {meaning}", highlight=False, soft_wrap=True)
