@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -67,8 +66,8 @@ def search(
     spread = np.linspace(vision[0], vision[-1], MOST_WINDOWS)
     firsts = np.unique(spread.round().astype(int)).tolist()
     scores = np.full((len(shifts), grid.num_classes), -np.inf)
-    nearest = min((b - a for a, b in pairwise(firsts)), default=layout.num_segments)
-    weight = min(1.0, nearest / layout.num_segments)  # crops that overlap see the same events
+    hop = (firsts[-1] - firsts[0] + 1) / len(firsts)
+    weight = min(1.0, hop / layout.num_segments)  # crops that overlap see the same events
     sound = _SlidingSound(encoder)
     for done, first in enumerate(firsts):
         fits = [i for i, shift in enumerate(shifts) if first - shift in audio]

@@ -1,0 +1,65 @@
+"""`zoo predict` on any clip, as a user meets it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from zoo.cli.app import run
+from zoo.data.manifest import Manifest
+
+
+@pytest.fixture
+def clip(clips: Manifest) -> str:
+    return str(clips.clips[0].path)
+
+
+def test_a_picture_of_the_offset_over_time(
+    clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "over time.png"
+    command = ["predict", "tiny-synthetic", clip, "--json", "--picture", str(picture)]
+    assert run(command) == 0
+    [answer] = json.loads(capsys.readouterr().out)
+    assert answer["over_time"]["meaning"] == "0.0 s throughout"
+    assert answer["over_time"]["stretches"][0]["end_s"] == answer["duration_s"]
+    assert answer["synchronizability"] is None
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert list(tmp_path.iterdir()) == [picture]
+    assert run(command) == 2
+    assert "exists; choose another file" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--picture", "{folder}/a.txt"], "is no picture; end its name in .png"),
+        (["--picture", "{folder}/nowhere/a.png"], "there is no folder"),
+        (["--picture", "a.png", "--csv", "{folder}/a.csv"], "leave it out with --csv"),
+        (["--audio", "{folder}/missing.wav"], "there is no file"),
+        (["--audio-track", "2"], "has one audio track, so there is no track 2"),
+        (["--every", "0"], "--every 0 is not above 0 seconds"),
+        (["--max-offset", "-3"], "--max-offset -3 is not above 0 seconds"),
+        (["--trust", "tiny-synthetic-sync"], "does not say whether a clip can be synchronized"),
+        (["--csv", "{folder}/nowhere/a.csv"], "there is no folder"),
+    ],
+)
+def test_bad_options_are_one_sentence_and_leave_nothing(
+    clip: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    reason: str,
+) -> None:
+    options = [option.format(folder=tmp_path) for option in options]
+    assert run(["predict", "tiny-synthetic", clip, *options]) == 2
+    assert reason in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_sound_of_one_file_is_for_one_clip(
+    clips: Manifest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two = [str(clip.path) for clip in clips.clips[:2]]
+    assert run(["predict", "tiny-synthetic", *two, "--audio", two[0]]) == 2
+    assert "--audio is for one clip, and 2 are given" in capsys.readouterr().err
