@@ -6,7 +6,7 @@ import zoo
 from orchestration.ablation.cli import ablate
 from orchestration.cli import train
 from orchestration.quickstart import quickstart
-from orchestration.tune.cli import tune
+from orchestration.tune.cli import tune as run_tune
 
 
 @zoo.hookimpl
@@ -15,6 +15,6 @@ def register_commands() -> list[zoo.CommandSpec]:
     return [
         zoo.CommandSpec(name="train", function=train),
         zoo.CommandSpec(name="ablate", function=ablate),
-        zoo.CommandSpec(name="tune", function=tune),
+        zoo.CommandSpec(name="tune", function=run_tune),
         zoo.CommandSpec(name="quickstart", function=quickstart),
     ]

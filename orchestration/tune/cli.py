@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from orchestration.tune.run import Session
 
 LENGTHS, OVERLAPS, INPUT_S = "0.16,0.32,0.64,1.28", "0,0.5", 5.12
-NOT_ALL, INTERRUPTED, WIDE = 1, 130, 140
+NOT_ALL, INTERRUPTED, WIDE = 1, 130, 180
 
 
 def tune(

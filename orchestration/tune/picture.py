@@ -132,7 +132,7 @@ def _draw_cost(axis: Axes, search: Search, rows: list[Row]) -> None:
     axis.set_xlabel("GFLOP per clip")
     axis.margins(x=0.2)
     _tidy(axis, rows, search.metric)
-    axis.set_title("ringed: the best; joined: what no other beats in both", fontsize=8.5)
+    axis.set_title("ringed: best; joined: frontier; pale: stopped", fontsize=8.5)
 
 
 def _color(search: Search, row: Row) -> str:

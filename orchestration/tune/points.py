@@ -100,7 +100,7 @@ def name_of(params: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{name} {value:g} s"
         if name == LENGTH
-        else f"{name} {value:g}"
+        else f"{name} {value:.4g}"
         if isinstance(value, float)
         else f"{name} {value}"
         for name, value in params.items()

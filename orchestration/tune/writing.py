@@ -115,7 +115,7 @@ def cells_of(search: Search, rows: list[Row]) -> tuple[list[str], list[list[str]
     lines = []
     for row in _sorted(search, rows):
         line = [
-            f"{value:g}" if isinstance(value, float) else str(value)
+            f"{value:.4g}" if isinstance(value, float) else str(value)
             for value in (row.params[name] for name in names)
         ]
         line += model_cells(row)[:2]
