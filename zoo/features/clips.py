@@ -25,16 +25,16 @@ def list_clips(named: Iterable[str | Path], lists: Iterable[str | Path] = ()) ->
     Raises:
         ManifestError: if a list cannot be read, a pattern fits nothing, or there is no clip at all.
     """
-    found: dict[Path, str] = {}
+    found: dict[Path, NamedClip] = {}
     for path in named:
         for clip, name in _behind(Path(path)):
-            found.setdefault(clip, name)
+            found.setdefault(clip.resolve(), NamedClip(clip, name))
     for file in lists:
         for clip in _listed(Path(file)):
-            found.setdefault(clip, clip.stem)
+            found.setdefault(clip.resolve(), NamedClip(clip, clip.stem))
     if not found:
         raise ManifestError("no clips were named: give files, folders, or a list with --csv")
-    return [NamedClip(clip, name) for clip, name in found.items()]
+    return list(found.values())
 
 
 def _behind(path: Path) -> Iterator[tuple[Path, str]]:

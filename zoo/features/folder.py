@@ -61,7 +61,7 @@ class FeatureFolder:
                     f"{file} is not of zoo features, or damaged; choose another folder with -o"
                 ) from None
             difference = self.settings.difference(there)
-            if difference:
+            if difference and any(self.folder.rglob(f"*{SUFFIX}")):
                 raise ConfigError(
                     f"{self.folder} holds features of other settings ({difference}); "
                     "choose another folder with -o"
