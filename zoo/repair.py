@@ -10,6 +10,7 @@ from zoo.errors import MediaError, RepairError
 from zoo.inference import Prediction, Predictor
 from zoo.media import shift_audio
 from zoo.media.encode import replacing
+from zoo.windows import Progress
 
 MIN_CONFIDENCE = 0.8  # of a model that knows such clips; see docs/repair.md for what it costs
 FINE_STEP_S = 0.04
@@ -59,6 +60,7 @@ def repair(
     audio_track: int | None = None,
     force: bool = False,
     overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> Repair:
     """Write a copy of a clip whose audio is delayed by the predicted offset.
 
@@ -75,6 +77,7 @@ def repair(
         force: repair although the model is not sure, or although the copy measures worse or cannot
             be measured.
         overwrite: replace ``out`` if it exists.
+        progress: is told how many crops are done, and of how many; begins again for the copy.
 
     Raises:
         RepairError: if the model is not sure enough, or the copy is worse than the clip or cannot
@@ -83,14 +86,14 @@ def repair(
     """
     path, out = Path(path), Path(out)
     require_writable(path, out, overwrite=overwrite)
-    before = measure(predictor, path, audio_track, max_offset_s)
+    before = measure(predictor, path, audio_track, max_offset_s, progress)
     warnings = doubts(before, min_confidence)
     if warnings and not force:
         raise RepairError(f"{path} is not repaired: {warnings[0]}; --force repairs it all the same")
     delay_s = before.refined_s
     with replacing(out) as temporary:
         shift_audio(path, temporary, delay_s)
-        after, problem = _measure_again(predictor, temporary, audio_track)
+        after, problem = _measure_again(predictor, temporary, audio_track, progress)
         if after is not None and is_worse(before, after):
             problem = (
                 f"with the audio shifted by {delay_s:+.3f} s the model sees an offset of "
@@ -118,10 +121,13 @@ def measure(
     path: Path,
     audio_track: int | None = None,
     max_offset_s: float | None = None,
+    progress: Progress | None = None,
 ) -> Prediction:
     """Predict as finely as the model can."""
     step_s = FINE_STEP_S if predictor.can_refine else None
-    return predictor.predict(path, step_s, audio_track=audio_track, max_offset_s=max_offset_s)
+    return predictor.predict(
+        path, step_s, audio_track=audio_track, max_offset_s=max_offset_s, progress=progress
+    )
 
 
 def doubts(prediction: Prediction, min_confidence: float) -> list[str]:
@@ -151,10 +157,10 @@ def is_worse(before: Prediction, after: Prediction) -> bool:
 
 
 def _measure_again(
-    predictor: Predictor, copy: Path, audio_track: int | None
+    predictor: Predictor, copy: Path, audio_track: int | None, progress: Progress | None
 ) -> tuple[Prediction | None, str]:
     try:
-        return measure(predictor, copy, audio_track), ""
+        return measure(predictor, copy, audio_track, progress=progress), ""
     except MediaError as error:
         reason = str(error).replace(str(copy), "the copy")
         return None, f"the copy could not be measured: {reason}"

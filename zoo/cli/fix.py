@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from zoo.cli.output import print_json
+from zoo.cli.output import print_json, progress_bar
 
 if TYPE_CHECKING:
     from zoo.repair import Repair
@@ -60,16 +61,19 @@ def fix(
     from zoo.repair import repair, require_writable
 
     require_writable(clip, out, overwrite=overwrite)
-    done = repair(
-        load(model, device, trust),
-        clip,
-        out,
-        min_confidence=confidence,
-        max_offset_s=max_offset,
-        audio_track=audio_track,
-        force=force,
-        overwrite=overwrite,
-    )
+    predictor = load(model, device, trust)
+    with progress_bar("crops", hidden=as_json or not sys.stderr.isatty()) as progress:
+        done = repair(
+            predictor,
+            clip,
+            out,
+            min_confidence=confidence,
+            max_offset_s=max_offset,
+            audio_track=audio_track,
+            force=force,
+            overwrite=overwrite,
+            progress=progress,
+        )
     if as_json:
         print_json(done.as_dict())
     else:
