@@ -25,6 +25,7 @@ SETTINGS = {
 }
 # fmt: on
 GENEROUS_S = 400
+PLUGIN = Path(__file__).with_name("interruptible.py")
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +109,11 @@ def test_the_command_of_the_best_trains_the_same_model(
     manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert run(["tune", *lengths(manifest, out, "--max-concurrent", "1")]) == 0
+    own = ["--plugin", str(PLUGIN)]  # reaches the trials, and belongs to the command
+    more = ["--max-concurrent", "1", "--head", "interruptible"]
+    assert run([*own, "tune", *lengths(manifest, out, *more)]) == 0
     words = shlex.split((out / "best" / "command.txt").read_text())
+    assert words[1:3] == own
     alone = tmp_path / "alone"
     assert run([*words[1:-1], str(alone)]) == 0
     found, again = (
