@@ -86,7 +86,10 @@ class Table:
         """Yield the whole rows; a process that was killed may leave half a row."""
         if not file.exists():
             return
-        with file.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
+        text = file.read_bytes().decode("utf-8", errors="surrogateescape")
+        if file == self.part:
+            text = text[: text.rfind("\r\n") + 2]
+        with io.StringIO(text, newline="") as lines:
             reader = csv.DictReader(lines, strict=False)
             if tuple(reader.fieldnames or ()) != FIELDS:
                 raise ConfigError(
@@ -113,7 +116,8 @@ class Table:
 
     def finish(self, order: Sequence[str]) -> None:
         """Write all rows in the order of the clips, rows of other clips first."""
-        others = [row for path, row in self.rows.items() if path not in set(order)]
+        wanted = set(order)
+        others = [row for path, row in self.rows.items() if path not in wanted]
         self._write(self.part, [*others, *(self.rows[path] for path in order)])
         self.part.replace(self.path)
 

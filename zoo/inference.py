@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,9 @@ class Predictor:
             ConfigError: if the head cannot answer on a finer grid.
         """
         offsets_s = self._offsets(step_s)
+        for name, seconds in (("every_s", every_s), ("max_offset_s", max_offset_s)):
+            if seconds is not None and not 0 < seconds < math.inf:
+                raise ConfigError(f"{name}={seconds:g} is not above 0 seconds, or not finite")
         streams = find_streams(Path(path), Path(audio) if audio else None, audio_track)
         encoder = SegmentEncoder(self.model, streams, BLOCK_SEGMENTS)
         found = None
@@ -199,12 +203,14 @@ class Predictor:
         total_s = tuple(round(offset_s + plan.shift_s, 6) for offset_s in offsets_s)
         estimate = combine(probabilities, total_s, class_step_s)
         best, mean = estimate.best, estimate.distribution
+        start_s, end_s = encoder.streams.shared_s(plan.shift_s)
         over_time = follow(
             np.asarray(starts_s),
             probabilities,
             total_s,
             window_s=self.model.config.layout.covered_s,
-            end_s=encoder.streams.common_s,
+            end_s=end_s,
+            start_s=start_s if plan.shift_s else 0.0,
             class_step_s=class_step_s,
         )
         trust = 1.0 if found is None else found.probability
@@ -218,7 +224,7 @@ class Predictor:
             confidence=estimate.confidence * trust,
             distribution={o: float(p) for o, p in zip(total_s, mean, strict=True)},
             synchronizability=None,
-            duration_s=round(encoder.streams.common_s, 6),
+            duration_s=round(end_s, 6),
             over_time=over_time,
             windows=[
                 WindowPrediction(start_s, total_s[int(p.argmax())], float(p.max()))

@@ -49,7 +49,7 @@ def draw(prediction: Prediction, path: Path, window_s: float) -> Path:
     sureness = np.asarray([w.probability for w in prediction.windows])
     axis.axhline(0, color=CHANCE, linestyle="--", linewidth=1)
     axis.scatter(
-        times_s, offsets_s, s=14, color=VALID, alpha=0.1 + 0.9 * sureness, linewidths=0, zorder=2
+        times_s, offsets_s, s=14, color=VALID, alpha=0.1 + 0.9 * sureness, linewidths=0, zorder=3
     )
     axis.plot([], [], "o", color=VALID, markersize=4, label="one crop; pale: unsure")
     _draw_answer(axis, prediction)

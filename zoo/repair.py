@@ -10,6 +10,7 @@ from zoo.errors import MediaError, RepairError
 from zoo.inference import Prediction, Predictor
 from zoo.media import shift_audio
 from zoo.media.encode import replacing
+from zoo.timeline import describe_offset
 from zoo.windows import Progress
 
 MIN_CONFIDENCE = 0.8  # of a model that knows such clips; see docs/repair.md for what it costs
@@ -91,10 +92,16 @@ def repair(
     if warnings and not force:
         raise RepairError(f"{path} is not repaired: {warnings[0]}; --force repairs it all the same")
     delay_s = before.refined_s
+    warnings += [] if before.low_confidence is None else [before.low_confidence]
     with replacing(out) as temporary:
-        shift_audio(path, temporary, delay_s)
+        try:
+            shift_audio(path, temporary, delay_s)
+        except MediaError as error:
+            told = str(error).replace(temporary.name, out.name)
+            raise MediaError(f"{told}; another suffix, such as .mkv, may take it") from None
         after, problem = _measure_again(predictor, temporary, audio_track, progress)
-        if after is not None and is_worse(before, after):
+        class_step_s = predictor.model.config.grid.step_s
+        if after is not None and is_worse(before, after, class_step_s):
             problem = (
                 f"with the audio shifted by {delay_s:+.3f} s the model sees an offset of "
                 f"{after.refined_s:+.3f} s"
@@ -107,7 +114,7 @@ def repair(
         out=str(out),
         model=predictor.name,
         offset_s=before.refined_s,
-        meaning=before.meaning,
+        meaning=describe_offset(before.refined_s),
         confidence=before.confidence,
         delay_s=delay_s,
         residue_s=None if after is None else after.refined_s,
@@ -151,9 +158,9 @@ def doubts(prediction: Prediction, min_confidence: float) -> list[str]:
     return found
 
 
-def is_worse(before: Prediction, after: Prediction) -> bool:
-    """Say whether the copy is surely further off than the clip was."""
-    return abs(after.refined_s) > max(SMALL_S, abs(before.refined_s))
+def is_worse(before: Prediction, after: Prediction, class_step_s: float) -> bool:
+    """Say whether the copy is further off than the clip was, or than a class of the model."""
+    return abs(after.refined_s) > max(SMALL_S, min(abs(before.refined_s), class_step_s))
 
 
 def _measure_again(

@@ -62,7 +62,8 @@ def search(
     )  # the first segments of crops
     if not vision or not audio:
         return None
-    shifts = search_shifts(layout, grid, max_offset_s)
+    longest_s = max(streams.video_s[1], streams.audio_s[1])  # beyond it nothing is shared
+    shifts = search_shifts(layout, grid, min(max_offset_s, longest_s))
     spread = np.linspace(vision[0], vision[-1], MOST_WINDOWS)
     firsts = np.unique(spread.round().astype(int)).tolist()
     scores = np.full((len(shifts), grid.num_classes), -np.inf)

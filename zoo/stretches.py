@@ -16,7 +16,7 @@ Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 OUTLIERS = 0.1  # share of windows that are taken to say nothing, or something wrong
-JUMP_COST = 4.0  # log-likelihood that a jump must gain: more than one sure crop without overlap
+JUMP_CROPS = 1.5  # sure crops, without overlap, that a jump must bring together
 DRIFT_STEP = 1.25  # steps of a drift are smaller than this, in classes of the model
 SMALLEST_DRIFT_S = 0.1
 MIN_EVEN_STEPS = 3
@@ -58,6 +58,7 @@ def follow(
     window_s: float,
     end_s: float,
     class_step_s: float,
+    start_s: float = 0.0,
 ) -> OverTime:
     """Find where the offset of a clip changes.
 
@@ -70,8 +71,9 @@ def follow(
         probabilities: distribution of each window over the offsets ``(W, O)``.
         offsets_s: the offsets ``(O,)``.
         window_s: length of a window.
-        end_s: end of the clip.
+        end_s: end of what sound and picture share.
         class_step_s: distance of the model's own classes.
+        start_s: where that begins.
     """
     path = _likeliest_path(starts_s, probabilities, window_s)
     edges = [0, *(np.flatnonzero(np.diff(path)) + 1).tolist(), len(path)]
@@ -79,7 +81,7 @@ def follow(
     stretches = []
     for first, last in pairwise(edges):
         estimate = combine(probabilities[first:last], offsets_s, class_step_s)
-        begin = 0.0 if first == 0 else (centres_s[first - 1] + centres_s[first]) / 2
+        begin = start_s if first == 0 else (centres_s[first - 1] + centres_s[first]) / 2
         end = end_s if last == len(path) else (centres_s[last - 1] + centres_s[last]) / 2
         stretches.append(
             Stretch(
@@ -99,18 +101,21 @@ def _likeliest_path(starts_s: Array, probabilities: torch.Tensor, window_s: floa
     """Return the index of the offset of every window (Viterbi with one price for every jump)."""
     p = probabilities.double().numpy()
     num_windows, num_offsets = p.shape
-    hops_s = np.diff(starts_s, append=starts_s[-1] + window_s)
+    hops_s = np.diff(starts_s)
+    hops_s = np.append(hops_s, hops_s[-1:] if len(hops_s) else window_s)
     # Crops that overlap see the same events: together they weigh as much as one.
     weights = np.clip(hops_s / window_s, 0.0, 1.0)[:, None]
+    one_crop = np.log(OUTLIERS + (1 - OUTLIERS) * num_offsets) - np.log(OUTLIERS)
+    jump_cost = JUMP_CROPS * one_crop
     scores = weights * np.log(OUTLIERS + (1 - OUTLIERS) * num_offsets * p)  # (W, O)
     total = scores[0].copy()
     came_from = np.empty((num_windows, num_offsets), np.int32)
     stay = np.arange(num_offsets)
     for i in range(1, num_windows):
         best = int(total.argmax())
-        is_jump = total[best] - JUMP_COST > total
+        is_jump = total[best] - jump_cost > total
         came_from[i] = np.where(is_jump, best, stay)
-        total = np.where(is_jump, total[best] - JUMP_COST, total) + scores[i]
+        total = np.where(is_jump, total[best] - jump_cost, total) + scores[i]
     path = np.empty(num_windows, np.int64)
     path[-1] = int(total.argmax())
     for i in range(num_windows - 1, 0, -1):

@@ -47,6 +47,12 @@ class Streams:
         """End of the stretch, from time 0, that both cover, seconds."""
         return min(self.video_s[1], self.audio_s[1])
 
+    def shared_s(self, shift_s: float = 0.0) -> tuple[float, float]:
+        """Return start and end of what both cover when the sound is read ``shift_s`` earlier."""
+        start_s = max(0.0, self.video_s[0], self.audio_s[0] + shift_s)
+        end_s = min(self.video_s[1], self.audio_s[1] + shift_s)
+        return round(start_s, 6), round(max(start_s, end_s), 6)
+
     def whole_frames(self, fps: float) -> Streams:
         """Return the same streams, ending with a whole frame."""
         video_s, audio_s = (
@@ -116,7 +122,9 @@ def plan_windows(
             f"{streams.video} is too short: sound and picture share {shared_s:.2f} s, "
             f"and {name} looks at {layout.covered_s:g} s at a time"
         )
-    return Plan(range(1), padded_s=round(layout.covered_s - streams.common_s, 6))
+    first = segments.start
+    missing_s = first * layout.step_s + layout.covered_s - streams.common_s
+    return Plan(range(first, first + 1), padded_s=round(max(0.0, missing_s), 6))
 
 
 class SegmentEncoder:

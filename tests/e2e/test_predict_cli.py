@@ -39,6 +39,8 @@ def test_a_picture_of_the_offset_over_time(
         (["--audio", "{folder}/missing.wav"], "there is no file"),
         (["--audio-track", "2"], "has one audio track, so there is no track 2"),
         (["--every", "0"], "--every 0 is not above 0 seconds"),
+        (["--every", "nan"], "--every nan is not above 0 seconds, or not finite"),
+        (["--max-offset", "inf"], "--max-offset inf is not above 0 seconds, or not finite"),
         (["--max-offset", "-3"], "--max-offset -3 is not above 0 seconds"),
         (["--trust", "tiny-synthetic-sync"], "does not say whether a clip can be synchronized"),
         (["--csv", "{folder}/nowhere/a.csv"], "there is no folder"),
@@ -63,3 +65,23 @@ def test_the_sound_of_one_file_is_for_one_clip(
     two = [str(clip.path) for clip in clips.clips[:2]]
     assert run(["predict", "tiny-synthetic", *two, "--audio", two[0]]) == 2
     assert "--audio is for one clip, and 2 are given" in capsys.readouterr().err
+
+
+def test_a_folder_counts_as_the_clips_in_it(
+    clips: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(clips.clips[0].path.parent)
+    picture = tmp_path / "a.png"
+    assert run(["predict", "tiny-synthetic", folder, "--picture", str(picture)]) == 2
+    assert "--picture is for one clip, and 6 are given" in capsys.readouterr().err
+    assert not picture.exists()
+
+
+def test_brackets_in_names_are_names(
+    clips: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "[" / "b] Title [dQw4w9WgXcQ].mp4"  # [/b] closes what was never opened
+    path.parent.mkdir()
+    path.write_bytes(clips.clips[0].path.read_bytes())
+    assert run(["predict", "tiny-synthetic", str(path)]) == 0
+    assert path.name in capsys.readouterr().out

@@ -330,7 +330,7 @@ def test_what_does_not_heed_ctrl_c_is_killed(jobs: list[Job]) -> None:
 
 
 def test_only_one_ablation_works_in_a_folder(tmp_path: Path) -> None:
-    refused = pytest.raises(TrainingError, match="another zoo ablate is at work")
+    refused = pytest.raises(TrainingError, match="another zoo command is at work")
     with locked(tmp_path), refused, locked(tmp_path):
         pass
     with locked(tmp_path):

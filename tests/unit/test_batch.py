@@ -35,12 +35,13 @@ def test_a_table_appears_when_it_is_complete(tmp_path: Path) -> None:
     assert rows[1]["options"] == "step_s=0.04"
 
 
-def test_an_interrupted_table_goes_on_without_its_half_row(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cut", ["c.mp4,0.2,0.2", "c.mp4,0.2,0.2,0.9,0.9,ok,ok,,9,,,tiny,defau"])
+def test_an_interrupted_table_goes_on_without_its_half_row(tmp_path: Path, cut: str) -> None:
     table = _table(tmp_path / "t.csv")
     for name in ("a.mp4", "b.mp4"):
         table.add({"path": name, **ANSWER})
     with (tmp_path / "t.csv.part").open("a") as file:
-        file.write("c.mp4,0.2,0.2")
+        file.write(cut)
     again = _table(tmp_path / "t.csv")
     assert list(again.rows) == ["a.mp4", "b.mp4"]
     again.add({"path": "c.mp4", **ANSWER})

@@ -61,9 +61,11 @@ def test_every_doubt_is_named(prediction: Prediction) -> None:
 
 def test_worse_is_clearly_further_off(prediction: Prediction) -> None:
     before, after = replace(prediction, refined_s=0.01), replace(prediction, refined_s=0.03)
-    assert not is_worse(before, after)
-    assert is_worse(before, replace(prediction, refined_s=-0.4))
-    assert not is_worse(replace(prediction, refined_s=-1.0), replace(prediction, refined_s=0.4))
+    assert not is_worse(before, after, 0.2)
+    assert is_worse(before, replace(prediction, refined_s=-0.4), 0.2)
+    far = replace(prediction, refined_s=-1.65)
+    assert not is_worse(far, replace(prediction, refined_s=0.15), 0.2)
+    assert is_worse(far, replace(prediction, refined_s=1.6), 0.2)  # one of the two is wrong
 
 
 def test_a_copy_that_measures_worse_is_not_kept_unless_forced(

@@ -15,6 +15,7 @@ from zoo.media import decode, encode
 from zoo.model import SyncModel
 from zoo.stretches import OverTime, follow
 from zoo.timeline import OffsetGrid, SegmentLayout, clock_time, search_shifts, shared_segments
+from zoo.windows import Streams, plan_windows
 
 OFFSETS_S = tuple(round(-2 + 0.2 * i, 6) for i in range(21))
 
@@ -89,6 +90,38 @@ def test_a_drift_is_not_a_staircase() -> None:
     assert over_time.drift.start_offset_s == pytest.approx(-0.3, abs=0.05)
     assert over_time.drift.end_offset_s == pytest.approx(0.7, abs=0.05)
     assert "per minute" in over_time.meaning
+
+
+@pytest.mark.parametrize("wrong", [0, 59, 30])
+def test_one_wrong_crop_makes_no_jump(wrong: int) -> None:
+    offsets_s = tuple(round(-2 + 0.04 * i, 6) for i in range(101))
+    probabilities = torch.zeros(60, 101)
+    probabilities[:, 50] = 1.0
+    probabilities[wrong] = torch.eye(101)[75]
+    starts_s = np.arange(60) * 0.32
+    over_time = follow(
+        starts_s, probabilities, offsets_s, window_s=4.8, end_s=24.0, class_step_s=0.2
+    )
+    assert over_time.meaning == "0.0 s throughout"
+
+
+def test_the_only_crop_lies_where_there_is_sound(untrained: Predictor) -> None:
+    path = Path("late.mkv")
+    streams = Streams(path, path, None, (0.0, 8.5), (5.0, 8.5), None)
+    plan = plan_windows(streams, untrained.model, "m")
+    start_s = plan.firsts[0] * untrained.model.config.layout.step_s
+    assert 4.3 < start_s <= 5.0
+    assert plan.padded_s == pytest.approx(start_s + 4.8 - 8.5)
+    begun = Streams(path, path, None, (0.0, 5.0), (1.0, 5.0), None)
+    assert plan_windows(begun, untrained.model, "m").padded_s >= 0
+
+
+def test_what_is_shared_moves_with_the_sound() -> None:
+    path = Path("a.mp4")
+    streams = Streams(path, path, None, (0.0, 27.0), (0.0, 14.0), None)
+    assert streams.shared_s() == (0.0, 14.0)
+    assert streams.shared_s(13.0) == (13.0, 27.0)
+    assert streams.shared_s(-20.0) == (0.0, 0.0)
 
 
 def test_windows_that_say_nothing_make_no_jump() -> None:

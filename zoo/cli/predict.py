@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from zoo.batch import Options
@@ -69,10 +71,10 @@ def predict(
 
     Example: zoo predict tiny-synthetic clip.mp4 --json
     """
-    _check_options(clips, audio, every, max_offset, picture, csv, overwrite)
     from zoo.data.find import find_clips
 
     clips = find_clips(clips)
+    _check_options(clips, audio, every, max_offset, picture, csv, overwrite)
     if csv is not None:
         options = Options(step, audio_track, every, max_offset, trust)
         _to_csv(model, clips, csv, options, device, workers, overwrite, as_json)
@@ -128,8 +130,8 @@ def _check_options(
         if given is not None and csv is not None:
             raise ConfigError(f"{option} is for one clip; leave it out with --csv")
     for option, seconds in (("--every", every), ("--max-offset", max_offset)):
-        if seconds is not None and seconds <= 0:
-            raise ConfigError(f"{option} {seconds:g} is not above 0 seconds")
+        if seconds is not None and not 0 < seconds < math.inf:
+            raise ConfigError(f"{option} {seconds:g} is not above 0 seconds, or not finite")
     if picture is not None:
         from zoo.offset_picture import require_picture
 
@@ -174,7 +176,7 @@ def _to_csv(
 def _show(predictions: list[Prediction], step_s: float) -> None:
     console = Console()
     for prediction in predictions:
-        console.print(f"[bold]{prediction.path}[/]", highlight=False, soft_wrap=True)
+        console.print(f"[bold]{escape(prediction.path)}[/]", highlight=False, soft_wrap=True)
         console.print(
             f"  offset {prediction.offset_s:+.2f} s (probability {prediction.probability:.2f}): "
             f"{prediction.meaning}",
@@ -193,9 +195,9 @@ def _show(predictions: list[Prediction], step_s: float) -> None:
             meaning = prediction.over_time.meaning
             console.print(f"  over time: {meaning}", highlight=False, soft_wrap=True)
         for note in prediction.notes:
-            console.print(f"  [yellow]note:[/] {note}", highlight=False, soft_wrap=True)
+            console.print(f"  [yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
         if prediction.low_confidence:
-            console.print(f"  [yellow]low confidence:[/] {prediction.low_confidence}")
+            console.print(f"  [yellow]low confidence:[/] {escape(prediction.low_confidence)}")
     if len(predictions) == 1:
         console.print(_distribution(predictions[0], step_s))
 

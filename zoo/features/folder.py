@@ -43,7 +43,7 @@ class FeatureFolder:
     """
 
     def __init__(self, folder: Path, settings: Settings) -> None:
-        self.folder, self.settings = folder, settings
+        self.folder, self.settings, self.is_ours = folder, settings, not folder.exists()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._check_settings()
@@ -109,7 +109,8 @@ class FeatureFolder:
         with suppress(OSError):
             if [path.name for path in self.folder.iterdir()] == [SETTINGS]:
                 (self.folder / SETTINGS).unlink()
-                self.folder.rmdir()
+                if self.is_ours:
+                    self.folder.rmdir()
 
     def _entries(self) -> list[dict[str, Any]]:
         entries = []
