@@ -75,6 +75,7 @@ def at_work(out: Path) -> list[str]:
     return [line for line in listed.stdout.splitlines() if f"--out {out}/" in line]
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_and_repeats_nothing(manifest: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = start(*lengths(manifest, out, "--max-concurrent", "1"))
