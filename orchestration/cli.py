@@ -8,21 +8,28 @@ from typing import Annotated, Literal
 import typer
 
 from orchestration.cluster import RELEASE_S
+from orchestration.options import (
+    Address,
+    Aggregator,
+    CpusPerWorker,
+    Extractor,
+    Features,
+    GpusPerWorker,
+    Head,
+    Init,
+    Preset,
+    Resume,
+    Settings,
+)
 
 
 def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")],
     *,
-    extractor: Annotated[
-        str | None, typer.Option(help="Pair of extractors, or audio+vision: zoo list extractors.")
-    ] = None,
+    extractor: Extractor = None,
     data: Annotated[Path | None, typer.Option(help="Manifest of the clips (Parquet).")] = None,
-    head: Annotated[
-        str | None, typer.Option(help="zoo list heads.", show_default="correlation")
-    ] = None,
-    aggregator: Annotated[
-        str | None, typer.Option(help="zoo list aggregators.", show_default="transformer")
-    ] = None,
+    head: Head = None,
+    aggregator: Aggregator = None,
     objective: Annotated[
         str | None, typer.Option(help="zoo list objectives.", show_default="segment_avclip")
     ] = None,
@@ -33,14 +40,7 @@ def train(
     stage: Annotated[
         Literal["1", "2", "all"] | None, typer.Option(help="What to train.", show_default="all")
     ] = None,
-    init: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME|PATH",
-            help="Start from the towers of a model, a folder or a published checkpoint, or from "
-            "published weights of an extractor; may be repeated.",
-        ),
-    ] = None,
+    init: Init = None,
     init_positions: Annotated[
         Literal["interpolate", "prefix"] | None,
         typer.Option(
@@ -48,32 +48,21 @@ def train(
             show_default="interpolate",
         ),
     ] = None,
-    preset: Annotated[
-        Literal["tiny", "paper"] | None, typer.Option(help="Sizes.", show_default="tiny")
-    ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Change one number: stage2.lr=3e-4.")
-    ] = None,
-    features: Annotated[
-        Literal["store", "online"] | None,
-        typer.Option(help="Stage 2 tokens: computed once, or at every step."),
-    ] = None,
+    preset: Preset = None,
+    settings: Settings = None,
+    features: Features = None,
     overfit: Annotated[
         int | None, typer.Option(min=1, help="Train on so many clips with fixed offsets.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that train together.")] = 1,
-    gpus_per_worker: Annotated[float, typer.Option(min=0, help="0 trains on CPUs.")] = 0,
-    cpus_per_worker: Annotated[
-        int, typer.Option(min=0, help="0 shares out this machine, or is 1 on a cluster.")
-    ] = 0,
-    address: Annotated[
-        str, typer.Option(help="Ray cluster: local starts one here, auto finds a running one.")
-    ] = "local",
+    gpus_per_worker: GpusPerWorker = 0,
+    cpus_per_worker: CpusPerWorker = 0,
+    address: Address = "local",
     wait: Annotated[
         float, typer.Option(min=0, help="Seconds to wait for processors that others use.")
     ] = RELEASE_S,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where RUN stopped.")] = False,
+    resume: Resume = False,
 ) -> None:
     """Train both stages of a model on the clips of a manifest.
 

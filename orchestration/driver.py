@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from orchestration.cluster import Resources, check_machine, connected
+from orchestration.jobs.process import BROKE_OFF
 from orchestration.progress import display, summary
 from orchestration.request import Request, check_shares
 from orchestration.run_folder import open_run, write_environment
@@ -145,4 +146,4 @@ def fit(job: Job, resources: Resources, refresh: Callable[[], None]) -> None:
         log = job.run / ERROR_LOG
         log.write_text(details + "\n")
         logger.debug("%s", details)
-        raise TrainingError(f"training broke off: {reason}; details: {log}")
+        raise TrainingError(f"{BROKE_OFF}: {reason}; details: {log}")

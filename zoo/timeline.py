@@ -84,6 +84,49 @@ class SegmentLayout(_Frozen):
         return [round(i * self.step_s, 6) for i in range(self.num_segments)]
 
 
+def overlapping_segments(
+    input_s: float, segment_s: float, overlap: float, fps: float
+) -> SegmentLayout | None:
+    """Lay segments that overlap by a share of their length into an input (paper table 3).
+
+    The step is rounded to whole video frames.
+
+    Args:
+        input_s: length of the input, seconds.
+        segment_s: length of a segment, seconds.
+        overlap: share of a segment that the next one repeats, below 1.
+        fps: video frames per second.
+
+    Returns:
+        As many segments as fit; None if not one does.
+
+    Raises:
+        ConfigError: if a segment is not a whole number of frames.
+    """
+    frames = to_frames(segment_s, fps)
+    step_s = round(max(1, round(frames * (1 - overlap))) / fps, 9)
+    num = count_steps(input_s, segment_s, step_s)
+    return SegmentLayout(num_segments=num, segment_s=segment_s, step_s=step_s) if num else None
+
+
+def common_hop_s(steps_s: list[float], fps: float) -> float:
+    """Return the coarsest lattice of whole frames that serves all of these steps, seconds."""
+    return round(math.gcd(*(to_frames(step_s, fps) for step_s in steps_s)) / fps, 9)
+
+
+def nearby_lengths_s(length_s: float, fps: float, furthest: int) -> list[float]:
+    """Return other lengths of whole frames, the nearest first, seconds.
+
+    Args:
+        length_s: where to look around.
+        fps: video frames per second.
+        furthest: frames to go beyond it.
+    """
+    lengths_s = [round(frames / fps, 9) for frames in range(1, round(length_s * fps) + furthest)]
+    others = [other for other in lengths_s if abs(other - length_s) > LATTICE_TOLERANCE]
+    return sorted(others, key=lambda other: abs(other - length_s))
+
+
 def shared_segments(
     video_s: tuple[float, float],
     audio_s: tuple[float, float],

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from orchestration.options import Address, AsJson, CpusPerWorker, GpusPerWorker, Resume
 
+if TYPE_CHECKING:
     from orchestration.ablation.run import Ablation, Options
 
 NOT_ALL = 1
-WIDE = 140  # letters
 
 
 def ablate(
@@ -32,15 +31,11 @@ def ablate(
         bool, typer.Option("--dry-run", help="Check the table and list its jobs.")
     ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes of a training.")] = 1,
-    gpus_per_worker: Annotated[float, typer.Option(min=0, help="0 trains on CPUs.")] = 0,
-    cpus_per_worker: Annotated[
-        int, typer.Option(min=0, help="0 shares out this machine, or is 1 on a cluster.")
-    ] = 0,
-    address: Annotated[
-        str, typer.Option(help="Ray cluster: local starts one per job, auto finds a running one.")
-    ] = "local",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where OUT stopped.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
+    gpus_per_worker: GpusPerWorker = 0,
+    cpus_per_worker: CpusPerWorker = 0,
+    address: Address = "local",
+    resume: Resume = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train and evaluate the variants of a table with several seeds, and write the table.
 
@@ -71,9 +66,10 @@ def _is_begun(out: Path) -> bool:
 def _run(ablation: Ablation, options: Options, *, as_json: bool) -> int:
     from orchestration.ablation.overview import closing, overview, resume_command
     from orchestration.ablation.run import run_ablation
+    from orchestration.jobs.showing import wide_console
     from zoo.cli.output import print_json
 
-    console = _console(stderr=as_json)
+    console = wide_console(stderr=as_json)
     try:
         with overview(ablation, console) as watcher:
             run_ablation(ablation, watcher)
@@ -91,23 +87,16 @@ def _run(ablation: Ablation, options: Options, *, as_json: bool) -> int:
     return NOT_ALL if ablation.failures else 0
 
 
-def _console(*, stderr: bool = False) -> Console:
-    """Return a console that is wide where there is no terminal to ask."""
-    from rich.console import Console
-
-    found = Console(stderr=stderr)
-    return found if found.is_terminal else Console(stderr=stderr, width=WIDE)
-
-
 def _show_plan(ablation: Ablation, *, as_json: bool) -> None:
     from orchestration.ablation.overview import plan_rows, plan_table
+    from orchestration.jobs.showing import wide_console
     from zoo.cli.output import print_json
 
     rows: list[dict[str, Any]] = plan_rows(ablation)
     if as_json:
         print_json(rows)
         return
-    console = _console()
+    console = wide_console()
     console.print(plan_table(rows, ablation.table.title))
     left = sum(row["state"] != "done" for row in rows)
     console.print(f"{len(rows)} jobs, {left} to do", highlight=False)

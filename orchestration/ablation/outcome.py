@@ -11,6 +11,7 @@ from orchestration.ablation.plan import Job, Key
 from orchestration.jobs.cost import Cost, costs_of
 from zoo.contracts import ComponentConfig
 from zoo.errors import TrainingError
+from zoo.files import write_whole
 from zoo.training.runlog import read_metrics
 
 RESULT, REPORT, LOG = "result.json", "report.json", "log.txt"
@@ -65,9 +66,7 @@ def read_result(job: Job) -> Result | None:
 def write_result(job: Job, result: Result) -> None:
     """Write a result whole or not at all."""
     job.folder.mkdir(parents=True, exist_ok=True)
-    part = job.folder / f".{RESULT}.part"
-    part.write_text(result.model_dump_json(indent=2) + "\n")
-    part.replace(job.folder / RESULT)
+    write_whole(job.folder / RESULT, result.model_dump_json(indent=2) + "\n")
 
 
 def failed(job: Job, reason: str) -> Result:
@@ -121,9 +120,3 @@ def _cost_of_towers(source: Result) -> Cost:
 
 def _steps(records: list[dict[str, Any]], stage: int) -> int:
     return max((r["step"] for r in records if r["stage"] == stage), default=0)
-
-
-def is_trained(job: Job) -> bool:
-    """Whether the run of a job has ended."""
-    last = max(job.stages)
-    return any(r["kind"] == "done" and r["stage"] >= last for r in read_metrics(job.run))

@@ -25,8 +25,8 @@ from orchestration.ablation.schedule import Schedule
 from orchestration.ablation.summary import planned_steps, summarise
 from orchestration.ablation.writing import cells_of, write_table
 from orchestration.cluster import Resources
+from orchestration.jobs.process import program_words
 from orchestration.watch import MetricsTail, RunState, count
-from zoo.plugin_files import plugin_files
 
 
 @dataclass
@@ -163,8 +163,7 @@ def closing(ablation: Ablation) -> Group:
 
 def resume_command(out: Path, options: Options) -> str:
     """Return the command that goes on with an ablation in the same way."""
-    words = ["zoo", *(word for file in plugin_files() for word in ("--plugin", str(file)))]
-    words += ["ablate", "--out", str(out), "--resume"]
+    words = [*program_words(), "ablate", "--out", str(out), "--resume"]
     given, usual = options.resources, Resources()
     pairs = {
         "--jobs": (options.jobs, 1),

@@ -11,14 +11,14 @@ from typing import Any
 from orchestration.ablation.changes import refuse_difference
 from orchestration.ablation.outcome import Result, read_result
 from orchestration.ablation.plan import Job, Key, check_manifests, choose, plan, share_out
-from orchestration.ablation.schedule import Schedule, stop
+from orchestration.ablation.schedule import Schedule
 from orchestration.ablation.summary import as_json
 from orchestration.ablation.table import Table, read_table
 from orchestration.ablation.work import Workshop, remove_features
 from orchestration.ablation.writing import write_table
 from orchestration.cluster import Resources
 from orchestration.jobs.lock import interruptible, locked
-from orchestration.jobs.process import spawn
+from orchestration.jobs.process import spawn, stop
 from orchestration.run_folder import make_writable
 from zoo.errors import ConfigError, TrainingError
 

@@ -4,28 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from orchestration.ablation.outcome import Result, failed
 from orchestration.ablation.plan import Job, Key
-
-PATIENCE_S = 60.0  # for a run to end after Ctrl-C
-
-
-class Stoppable(Protocol):
-    """Something that can be asked to end."""
-
-    def interrupt(self) -> None:
-        """Ask it to end."""
-
-    def kill(self) -> None:
-        """End it."""
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it has not ended."""
+from orchestration.jobs.process import Stoppable
 
 
 class AtWork(Stoppable, Protocol):
@@ -100,17 +85,3 @@ class Schedule:
     def is_needed(self, key: Key) -> bool:
         """Whether a job that has not ended starts from this one."""
         return any(job.source == key and job.key not in self.results for job in self.jobs)
-
-
-def stop(working: Iterable[Stoppable], patience_s: float = PATIENCE_S) -> None:
-    """Ask all to end, and end those that do not; a second Ctrl-C ends them at once."""
-    working = list(working)
-    waited_until = time.monotonic() + patience_s
-    try:
-        for one in working:
-            one.interrupt()
-        while any(one.is_alive for one in working) and time.monotonic() < waited_until:
-            time.sleep(0.1)
-    finally:
-        for one in working:
-            one.kill()

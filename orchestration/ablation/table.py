@@ -16,6 +16,7 @@ from orchestration.jobs.yaml_file import read_yaml
 from zoo.catalog import read_catalog
 from zoo.contracts import ComponentConfig
 from zoo.errors import ConfigError, suggest
+from zoo.files import write_whole
 from zoo.model import explain
 
 Config = TypeVar("Config", bound=ComponentConfig)
@@ -133,9 +134,7 @@ class Table:
 
     def write(self, path: Path) -> None:
         """Keep the table beside its runs."""
-        part = path.with_name(f".{path.name}.part")
-        part.write_text(yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True))
-        part.replace(path)
+        write_whole(path, yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True))
 
 
 def _dump(config: ComponentConfig) -> dict[str, Any]:

@@ -11,19 +11,16 @@ from orchestration.ablation.outcome import (
     Result,
     collect,
     failed,
-    is_trained,
     write_result,
 )
 from orchestration.ablation.plan import Job
 from orchestration.ablation.table import EvaluateOptions
 from orchestration.cluster import Resources, count_cpus
-from orchestration.driver import RAY_FOLDER
 from orchestration.jobs.options import option_words, training_words
 from orchestration.jobs.process import Process, spawn
+from orchestration.jobs.runs import is_trained, tidy
 from zoo.errors import TrainingError
-from zoo.training.run import CACHE_FOLDER, FEATURES_FOLDER
-
-BROKE_OFF = "training broke off"  # what orchestration.driver says when it was not the input
+from zoo.training.run import FEATURES_FOLDER
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Workshop:
     def next_of(self, job: Job) -> Process:
         """Start what is next: training, or the evaluation of a run that has ended."""
         log = job.folder / LOG
-        if not is_trained(job):
+        if not is_trained(job.run, max(job.stages)):
             return spawn(train_words(job, self.resources), log, self.lock)
         threads = max(1, count_cpus() // self.jobs) if self.jobs > 1 else 0
         return spawn(evaluate_words(job, self), log, self.lock, threads=threads)
@@ -71,7 +68,7 @@ class Working:
         code = self.process.code
         if code is None:
             return None
-        if code and self._may_go_on(code):
+        if self._may_go_on():
             self.has_broken_off = True
             self.process = self.shop.next_of(self.job)
             return None
@@ -84,7 +81,7 @@ class Working:
             result = collect(self.job, self.source)
         except TrainingError as error:
             return self._end(failed(self.job, str(error)))
-        self._tidy()
+        tidy(self.job.run)
         return self._end(result)
 
     def interrupt(self) -> None:
@@ -100,20 +97,14 @@ class Working:
         """Whether the process has not ended."""
         return self.process.is_alive
 
-    def _may_go_on(self, code: int) -> bool:
-        """Whether a training broke off, for the first time, for another reason than its input."""
-        if self.has_broken_off or self.process.command != "train":
-            return False
-        return code < 0 or self.process.reason().startswith(BROKE_OFF)
+    def _may_go_on(self) -> bool:
+        """Whether a training broke off, for the first time."""
+        is_training = self.process.command == "train"
+        return is_training and not self.has_broken_off and self.process.broke_off
 
     def _end(self, result: Result) -> Result:
         write_result(self.job, result)
         return result
-
-    def _tidy(self) -> None:
-        """Remove what only a run that goes on needs."""
-        for name in (CACHE_FOLDER, RAY_FOLDER):
-            shutil.rmtree(self.job.run / name, ignore_errors=True)
 
 
 def remove_features(job: Job) -> None:

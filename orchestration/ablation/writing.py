@@ -12,6 +12,8 @@ from orchestration.ablation.outcome import Result
 from orchestration.ablation.plan import Job, Key
 from orchestration.ablation.summary import Cell, Row, as_json, guesses, planned_steps, summarise
 from orchestration.ablation.table import PaperScores, Table
+from orchestration.jobs.showing import markdown_table
+from zoo.files import write_whole
 
 MARKDOWN, CSV, JSON, PICTURE = "table.md", "table.csv", "table.json", "table.png"
 MISSING, FAILED, NONE = "..", "failed", "–"
@@ -31,18 +33,12 @@ def write_table(
     from orchestration.ablation.picture import draw_table
 
     files = [out / name for name in (MARKDOWN, CSV, JSON)]
-    _replace(files[0], markdown(table, jobs, results))
-    _replace(files[1], as_csv(jobs, results))
-    _replace(files[2], json.dumps(as_json(table, jobs, results), indent=2) + "\n")
+    write_whole(files[0], markdown(table, jobs, results))
+    write_whole(files[1], as_csv(jobs, results))
+    write_whole(files[2], json.dumps(as_json(table, jobs, results), indent=2) + "\n")
     if any(result.is_done for result in results.values()):
         files.append(draw_table(table, jobs, results, out / PICTURE))
     return files
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
-    part.replace(path)
 
 
 def as_csv(jobs: list[Job], results: Mapping[Key, Result]) -> str:
@@ -186,11 +182,3 @@ def _footnotes(table: Table, rows: list[Row]) -> list[str]:
         "training, means over jobs."
     )
     return lines
-
-
-def markdown_table(header: list[str], rows: list[list[str]]) -> str:
-    """Return rows as a Markdown table."""
-    ruler = ["---", *["---:"] * (len(header) - 1)]
-    lines = [[cell.replace("|", "\\|") for cell in line] for line in (header, *rows)]
-    lines.insert(1, ruler)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

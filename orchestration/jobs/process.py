@@ -8,12 +8,31 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from zoo.plugin_files import PLUGIN_FILES_VARIABLE, plugin_files
 
+BROKE_OFF = "training broke off"  # how the sentence begins when it was not the input
+PATIENCE_S = 60.0  # for a command to end after Ctrl-C
 _ERROR = re.compile(r"^(error: |[\w.]*(?:Error|Exception): )")
+
+
+class Stoppable(Protocol):
+    """Something that can be asked to end."""
+
+    def interrupt(self) -> None:
+        """Ask it to end."""
+
+    def kill(self) -> None:
+        """End it."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not ended."""
 
 
 @dataclass
@@ -52,6 +71,14 @@ class Process:
         if self.is_alive:
             os.killpg(self.popen.pid, signal.SIGKILL)
             self.popen.wait()
+
+    @property
+    def broke_off(self) -> bool:
+        """Whether a training ended for another reason than its input, and may be resumed."""
+        code = self.code
+        if not code:
+            return False
+        return code < 0 or self.reason().startswith(BROKE_OFF)
 
     def reason(self) -> str:
         """Say why it failed: its last error, or how it ended."""
@@ -108,3 +135,22 @@ def reason_in(log: Path, start: int) -> str:
         lines = [line.strip() for line in stream.read().decode(errors="replace").splitlines()]
     told = [line.removeprefix("error: ") for line in lines if _ERROR.match(line)]
     return told[-1] if told else ""
+
+
+def stop(working: Iterable[Stoppable], patience_s: float = PATIENCE_S) -> None:
+    """Ask all to end, and end those that do not; a second Ctrl-C ends them at once."""
+    working = list(working)
+    waited_until = time.monotonic() + patience_s
+    try:
+        for one in working:
+            one.interrupt()
+        while any(one.is_alive for one in working) and time.monotonic() < waited_until:
+            time.sleep(0.1)
+    finally:
+        for one in working:
+            one.kill()
+
+
+def program_words() -> list[str]:
+    """Return how a command line begins, plugins that are not installed included."""
+    return ["zoo", *(word for file in plugin_files() for word in ("--plugin", str(file)))]

@@ -7,13 +7,26 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from orchestration.options import (
+    Address,
+    Aggregator,
+    AsJson,
+    CpusPerWorker,
+    Extractor,
+    Features,
+    GpusPerWorker,
+    Head,
+    Init,
+    Preset,
+    Resume,
+    Settings,
+)
 
+if TYPE_CHECKING:
     from orchestration.tune.run import Session
 
 LENGTHS, OVERLAPS, INPUT_S = "0.16,0.32,0.64,1.28", "0,0.5", 5.12
-NOT_ALL, INTERRUPTED, WIDE = 1, 130, 180
+NOT_ALL, INTERRUPTED = 1, 130
 
 
 def tune(
@@ -24,21 +37,13 @@ def tune(
     *,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for trials and results.")],
     data: Annotated[Path | None, typer.Option(help="Manifest of the clips (Parquet).")] = None,
-    extractor: Annotated[
-        str | None, typer.Option(help="Pair of extractors, or audio+vision.")
-    ] = None,
-    head: Annotated[str | None, typer.Option(help="zoo list heads.")] = None,
-    aggregator: Annotated[str | None, typer.Option(help="zoo list aggregators.")] = None,
-    preset: Annotated[Literal["tiny", "paper"] | None, typer.Option(help="Sizes.")] = None,
-    init: Annotated[
-        list[str] | None, typer.Option(metavar="NAME|PATH", help="As in zoo train; repeatable.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Fix one number: stage1.steps=300.")
-    ] = None,
-    features: Annotated[
-        Literal["store", "online"] | None, typer.Option(help="As in zoo train.")
-    ] = None,
+    extractor: Extractor = None,
+    head: Head = None,
+    aggregator: Aggregator = None,
+    preset: Preset = None,
+    init: Init = None,
+    settings: Settings = None,
+    features: Features = None,
     lengths: Annotated[
         str | None, typer.Option(help="Segment lengths, s.", show_default=LENGTHS)
     ] = None,
@@ -72,21 +77,17 @@ def tune(
         int | None, typer.Option(min=0, help="First seed of the trainings.", show_default="1")
     ] = None,
     workers_per_trial: Annotated[int, typer.Option(min=1, help="Processes of a training.")] = 1,
-    gpus_per_worker: Annotated[float, typer.Option(min=0, help="0 trains on CPUs.")] = 0,
-    cpus_per_worker: Annotated[
-        int, typer.Option(min=0, help="0 shares out this machine, or is 1 on a cluster.")
-    ] = 0,
+    gpus_per_worker: GpusPerWorker = 0,
+    cpus_per_worker: CpusPerWorker = 0,
     max_concurrent: Annotated[
         int, typer.Option(min=0, help="Points at a time; 0 is as many as there is room for.")
     ] = 0,
-    address: Annotated[
-        str, typer.Option(help="Ray cluster: local starts one here, auto finds a running one.")
-    ] = "local",
+    address: Address = "local",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the search and list its points.")
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where OUT stopped.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
+    resume: Resume = False,
+    as_json: AsJson = False,
 ) -> None:
     """Search for the best segment length and overlap, or for any other settings.
 
@@ -144,12 +145,13 @@ def tune(
 
 
 def _run(session: Session, *, as_json: bool) -> int:
+    from orchestration.jobs.showing import wide_console
     from orchestration.tune.overview import closing, overview, resume_command
     from orchestration.tune.points import name_of
     from orchestration.tune.run import run_session
     from zoo.cli.output import print_json
 
-    console = _console(stderr=as_json)
+    console = wide_console(stderr=as_json)
     try:
         with overview(session, console) as watcher:
             is_over = run_session(session, watcher)
@@ -169,15 +171,8 @@ def _run(session: Session, *, as_json: bool) -> int:
     return NOT_ALL if session.failures else 0
 
 
-def _console(*, stderr: bool = False) -> Console:
-    """Return a console that is wide where there is no terminal to ask."""
-    from rich.console import Console
-
-    found = Console(stderr=stderr)
-    return found if found.is_terminal else Console(stderr=stderr, width=WIDE)
-
-
 def _show_plan(session: Session, *, as_json: bool) -> None:
+    from orchestration.jobs.showing import wide_console
     from orchestration.tune.overview import plan_table
     from orchestration.tune.summary import as_dict
     from orchestration.watch import count
@@ -186,7 +181,7 @@ def _show_plan(session: Session, *, as_json: bool) -> None:
     if as_json:
         print_json([as_dict(session.rows.row_of(point.params)) for point in session.points])
         return
-    console = _console()
+    console = wide_console()
     console.print(plan_table(session))
     search = session.search
     if search.search == "optuna":

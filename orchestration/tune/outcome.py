@@ -12,6 +12,7 @@ from orchestration.tune.points import Point
 from zoo.catalog import read_description
 from zoo.contracts import ComponentConfig
 from zoo.errors import TrainingError, ZooError
+from zoo.files import write_whole
 
 SCORES = ("exact", "within_one", "mean_abs_error_s")
 RESULT, RUN, LOG = "result.json", "run", "log.txt"
@@ -54,9 +55,7 @@ def read_result(folder: Path) -> Result | None:
 def write_result(folder: Path, result: Result) -> Result:
     """Write a result whole or not at all, and return it."""
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{RESULT}.part"
-    part.write_text(result.model_dump_json(indent=2) + "\n")
-    part.replace(folder / RESULT)
+    write_whole(folder / RESULT, result.model_dump_json(indent=2) + "\n")
     return result
 
 

@@ -19,15 +19,15 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from orchestration.cluster import Resources
+from orchestration.jobs.process import program_words
+from orchestration.jobs.runs import is_trained
 from orchestration.tune.outcome import RUN, read_result
 from orchestration.tune.points import Point, name_of
 from orchestration.tune.run import BEST, COMMAND, Session, Watcher
 from orchestration.tune.search import Params
 from orchestration.tune.summary import Row
-from orchestration.tune.work import is_trained
 from orchestration.tune.writing import cells_of, model_cells
 from orchestration.watch import MetricsTail, RunState, count
-from zoo.plugin_files import plugin_files
 
 REFRESH_S = 0.5
 
@@ -180,8 +180,7 @@ def closing(session: Session) -> Group:
 def resume_command(session: Session) -> str:
     """Return the command that goes on with a search in the same way."""
     given, usual = session.options.resources, Resources()
-    words = ["zoo", *(word for file in plugin_files() for word in ("--plugin", str(file)))]
-    words += ["tune", "--out", str(session.out), "--resume"]
+    words = [*program_words(), "tune", "--out", str(session.out), "--resume"]
     pairs: dict[str, tuple[Any, Any]] = {
         "--max-concurrent": (session.options.max_concurrent, 0),
         "--workers-per-trial": (given.workers, usual.workers),

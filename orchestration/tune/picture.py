@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestration.tune.search import LENGTH, OVERLAP, Search
 from orchestration.tune.summary import Row, best_of, frontier
@@ -101,17 +101,7 @@ def _draw_cost(axis: Axes, search: Search, rows: list[Row]) -> None:
         mean = row.mean(search.metric)
         if mean is None or row.cost is None:
             continue
-        axis.plot(
-            row.cost.flops / 1e9,
-            100 * mean,
-            "o",
-            color=_color(search, row),
-            markersize=7,
-            markeredgecolor="black" if row is best else "white",
-            markeredgewidth=1.5 if row is best else 0.5,
-            alpha=1.0 if row.status == "done" else 0.35,
-            zorder=3,
-        )
+        _draw_point(axis, row.cost.flops / 1e9, row, mean, _color(search, row), best)
         if search.is_segment_length:
             axis.annotate(
                 f"{row.params[LENGTH]:g} s",
@@ -133,6 +123,23 @@ def _draw_cost(axis: Axes, search: Search, rows: list[Row]) -> None:
     axis.margins(x=0.2)
     _tidy(axis, rows, search.metric)
     axis.set_title("ringed: best; joined: frontier; pale: stopped", fontsize=8.5)
+
+
+def _draw_point(
+    axis: Axes, place: Any, row: Row, mean: float, color: str, best: Row | None
+) -> None:
+    """Draw a point: the best ringed, one that was stopped pale."""
+    axis.plot(
+        place,
+        100 * mean,
+        "o",
+        color=color,
+        markersize=7,
+        markeredgecolor="black" if row is best else "white",
+        markeredgewidth=1.5 if row is best else 0.5,
+        alpha=1.0 if row.status == "done" else 0.35,
+        zorder=3,
+    )
 
 
 def _color(search: Search, row: Row) -> str:
@@ -157,17 +164,7 @@ def _draw_settings(search: Search, rows: list[Row], path: Path) -> Path:
                 continue
             value = row.params[name]
             place = value if is_range else values.index(value)
-            axis.plot(
-                place,
-                100 * mean,
-                "o",
-                color=VALID,
-                markersize=7,
-                markeredgecolor="black" if row is best else "white",
-                markeredgewidth=1.5 if row is best else 0.5,
-                zorder=3,
-                alpha=1.0 if row.status == "done" else 0.35,
-            )
+            _draw_point(axis, place, row, mean, VALID, best)
         if is_range:
             axis.set_xscale("log" if dimension.log else "linear")  # type: ignore[union-attr]
         else:

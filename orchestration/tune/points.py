@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,8 +19,8 @@ from zoo.cost import ModelCost, model_cost
 from zoo.errors import ConfigError, ZooError
 from zoo.hooks import registry
 from zoo.model import explain
-from zoo.timeline import LATTICE_TOLERANCE, count_steps, to_frames
-from zoo.training.recipe import Recipe, Stage1Config
+from zoo.timeline import common_hop_s, count_steps, nearby_lengths_s, overlapping_segments
+from zoo.training.recipe import Recipe
 
 TOWERS, TRIALS = "towers", "trials"
 PARTS = ("extractor", "head", "aggregator", "objective", "preset")
@@ -126,8 +125,7 @@ def resolve(search: Search, params: Params, gpus_per_worker: float, workers: int
         ZooError: naming the point and what does not fit.
     """
     try:
-        base = request_of(search.base)
-        base = replace(base, data=search.data)
+        base = _base_of(search)
         parts = _parts(params)
         settings = [
             assignment
@@ -146,6 +144,11 @@ def resolve(search: Search, params: Params, gpus_per_worker: float, workers: int
         return Point(params, request, recipe, stages, _cost_of(recipe))
     except ZooError as error:
         raise type(error)(f"{name_of(params)}: {error}") from error
+
+
+def _base_of(search: Search) -> Request:
+    """Return the options of ``zoo train`` that all points share."""
+    return replace(request_of(search.base), data=search.data)
 
 
 def _parts(params: Params) -> dict[str, Any]:
@@ -184,46 +187,33 @@ def settings_of(
         return dict(params)
     assert search.input_s is not None
     length_s, overlap = float(params[LENGTH]), float(params[OVERLAP])  # type: ignore[arg-type]
-    start = draft_recipe(replace(base, settings=_without_layout(base)), gpus_per_worker)
+    start = draft_recipe(base, gpus_per_worker)
     fps = _fps(start)
-    frames = to_frames(length_s, fps)
-    step_s = round(_step(frames, overlap) / fps, 9)
-    num = count_steps(search.input_s, length_s, step_s)
-    if num == 0:
+    layouts = {
+        other: overlapping_segments(search.input_s, length_s, other, fps)
+        for other in search.overlaps()
+    }
+    layout = layouts[overlap]
+    if layout is None:
         raise ConfigError(f"--input-seconds {search.input_s:g} is shorter than one segment")
-    hops = [_step(frames, other) for other in search.overlaps()]
-    if num == 1:  # of a single segment the step says nothing
-        hops.append(to_frames(start.vision_hop_s, fps))
+    steps_s = [other.step_s for other in layouts.values() if other is not None]
+    if layout.num_segments == 1:  # of a single segment the step says nothing
+        steps_s.append(start.vision_hop_s)
     settings: dict[str, Any] = {
         "layout.segment_s": length_s,
-        "layout.step_s": step_s,
-        "layout.num_segments": num,
-        "data.vision_hop_s": round(math.gcd(*hops) / fps, 9),
+        "layout.step_s": layout.step_s,
+        "layout.num_segments": layout.num_segments,
+        "data.vision_hop_s": common_hop_s(steps_s, fps),
     }
-    if "stage1.num_segments" not in search.base.set:
-        settings["stage1.num_segments"] = _contiguous(start.stage1, start, length_s)
+    if "stage1.num_segments" not in search.base.set:  # as many seconds of a clip as the base
+        seconds = start.stage1_layout.covered_s
+        settings["stage1.num_segments"] = max(1, count_steps(seconds, length_s, length_s))
     return settings
-
-
-def _without_layout(base: Request) -> tuple[str, ...]:
-    """Leave out settings that only make sense with the segment length of a point."""
-    return tuple(s for s in base.settings if not s.startswith(("layout.", "model.layout.")))
-
-
-def _contiguous(stage1: Stage1Config, start: Recipe, length_s: float) -> int:
-    """Return segments per clip of stage I that last as long as those of the base."""
-    seconds = stage1.num_segments * start.model.layout.segment_s
-    return max(1, int(seconds / length_s + 1e-6))
 
 
 def _fps(recipe: Recipe) -> float:
     vision = recipe.model.vision.extractor
     return float(vision.parse(registry().extractor(vision.name)).frontend.fps)
-
-
-def _step(frames: int, overlap: float) -> int:
-    """Return the step of segments that overlap by a share, frames."""
-    return max(1, round(frames * (1 - overlap)))
 
 
 def check_space(search: Search, gpus_per_worker: float, workers: int = 1) -> list[Point]:
@@ -272,19 +262,15 @@ def _corners(search: Search) -> list[Params]:
 def _with_nearest(search: Search, params: Params, gpus_per_worker: float, told: str) -> str:
     """Add the nearest segment length that can be trained, if it is the length that cannot."""
     assert search.input_s is not None
-    base = replace(request_of(search.base), data=search.data)
     try:
-        start = draft_recipe(replace(base, settings=_without_layout(base)), gpus_per_worker)
+        start = draft_recipe(_base_of(search), gpus_per_worker)
     except ZooError:
         return told
-    fps, length_s = _fps(start), float(params[LENGTH])  # type: ignore[arg-type]
-    is_whole = abs(length_s * fps - round(length_s * fps)) < LATTICE_TOLERANCE * fps
-    if is_whole and length_s <= search.input_s and _can_take(start, length_s):
+    length_s = float(params[LENGTH])  # type: ignore[arg-type]
+    if length_s <= search.input_s and _can_take(start, length_s):
         return told
-    middle = round(length_s * fps)
-    for frames in sorted(range(1, middle + _FURTHEST), key=lambda n: abs(n / fps - length_s)):
-        other_s = round(frames / fps, 9)
-        if abs(other_s - length_s) < LATTICE_TOLERANCE or not _can_take(start, other_s):
+    for other_s in nearby_lengths_s(length_s, _fps(start), _FURTHEST):
+        if not _can_take(start, other_s):
             continue
         try:
             resolve(search, {**params, LENGTH: other_s}, gpus_per_worker)

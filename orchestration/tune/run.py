@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -26,6 +25,7 @@ from orchestration.cluster import (
 )
 from orchestration.jobs.lock import interruptible, locked, wait_for_trainings
 from orchestration.jobs.options import request_words
+from orchestration.jobs.process import program_words
 from orchestration.run_folder import RECIPE, make_writable
 from orchestration.tune.outcome import SCORES, Result, failed, read_result, write_result
 from orchestration.tune.points import Point, check_space, folder_of
@@ -42,7 +42,7 @@ from orchestration.tune.writing import as_json, write_files
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError
 from zoo.folder import CONFIG, WEIGHTS
-from zoo.plugin_files import copy_plugins, plugin_files
+from zoo.plugin_files import copy_plugins
 from zoo.training.fit import check_lengths
 
 BEST, COMMAND, RAY_FOLDER = "best", "command.txt", "ray"
@@ -365,8 +365,6 @@ def keep_best(session: Session) -> Path | None:
         shutil.copy2(run / name, part / name)
     command = shlex.join(train_command(best.point, seed, session.options.resources))
     (part / COMMAND).write_text(command + "\n")
-    facts = {"params": best.params, "seed": seed, "run": str(run), "command": command}
-    (part / "best.json").write_text(json.dumps(facts, indent=2) + "\n")
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
     return target
@@ -374,8 +372,7 @@ def keep_best(session: Session) -> Path | None:
 
 def train_command(point: Point, seed: int, resources: Resources) -> list[str]:
     """Return the command that trains a point alone."""
-    words = ["zoo", *(word for file in plugin_files() for word in ("--plugin", str(file)))]
-    words += ["train", *request_words(point.for_seed(seed))]
+    words = [*program_words(), "train", *request_words(point.for_seed(seed))]
     words += ["--workers", str(resources.workers), "--cpus-per-worker", str(resources.cpus)]
     if resources.gpus_per_worker:
         words += ["--gpus-per-worker", f"{resources.gpus_per_worker:g}"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from orchestration.jobs.yaml_file import read_yaml
 from orchestration.request import first_difference
 from zoo.contracts import ComponentConfig
 from zoo.errors import ConfigError, TrainingError, suggest
+from zoo.files import write_whole
 from zoo.model import explain
 from zoo.space import Choice, Dimension, Range, Value
 
@@ -103,9 +104,7 @@ class Search(ComponentConfig):
             ConfigError: if there are too many.
         """
         axes = [dimension.grid or () for dimension in self.space.values()]
-        count = 1
-        for axis in axes:
-            count *= len(axis)
+        count = math.prod(map(len, axes))
         if count > MAX_POINTS:
             raise ConfigError(
                 f"a grid of {count:,} points is more than anyone can train; take --search optuna "
@@ -122,9 +121,7 @@ class Search(ComponentConfig):
 
     def write(self, out: Path) -> None:
         """Keep the search beside its trials."""
-        part = out / f".{SEARCH}.part"
-        part.write_text(self.model_dump_json(indent=2) + "\n")
-        part.replace(out / SEARCH)
+        write_whole(out / SEARCH, self.model_dump_json(indent=2) + "\n")
 
 
 def read_search(out: Path) -> Search:
@@ -248,11 +245,9 @@ def _decisive(search: Search) -> dict[str, Any]:
     free = {"title", "space", "trials", "seeds", "scheduler"}
     chosen = search.model_dump(mode="json", exclude=free)
     chosen["space"] = {name: type(found).__name__ for name, found in search.space.items()}
-    if (
-        search.is_segment_length and OVERLAP in search.space
-    ):  # they decide the lattice that all overlaps of a length share
-        chosen["overlaps"] = list(search.overlaps())
-    return json.loads(json.dumps(chosen))
+    if search.is_segment_length and OVERLAP in search.space:
+        chosen["overlaps"] = list(search.overlaps())  # one more changes the lattice of all
+    return chosen
 
 
 def _narrowed(old: Search, new: Search) -> str | None:

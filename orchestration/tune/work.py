@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -11,10 +10,10 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from orchestration.cluster import Resources
-from orchestration.driver import RAY_FOLDER
 from orchestration.jobs.lock import share_lock
 from orchestration.jobs.options import training_words
-from orchestration.jobs.process import Process, spawn
+from orchestration.jobs.process import Process, spawn, stop
+from orchestration.jobs.runs import is_trained, tidy
 from orchestration.request import Request
 from orchestration.tune.outcome import (
     LOG,
@@ -31,12 +30,9 @@ from orchestration.tune.points import Point, folder_of, resolve, slug_of
 from orchestration.tune.search import Params, Search
 from orchestration.watch import MetricsTail
 from zoo.errors import TrainingError, ZooError
-from zoo.training.run import CACHE_FOLDER
-from zoo.training.runlog import read_metrics
 
 LOOK_S, RENEW_S, PATIENCE_S = 0.25, 5.0, 30.0
 FAILURE = "failure.txt"
-BROKE_OFF = "training broke off"  # what orchestration.driver says when it was not the input
 Report = dict[str, Any]
 """What Ray Tune is told: ``progress`` in percent of a training, scores, ``gflops``; ``is_last``
 says that the point has ended, which ``done`` does not: Ray Tune sets it when it stops a trial."""
@@ -166,7 +162,7 @@ class PointWork:
                     so_far = _as_result(point, seed, record)
                     yield self._report(point, [so_far], 99 * step / steps)
             result = write_result(folder, collect(point, seed, folder / RUN, towers))
-            _tidy(folder / RUN)
+            tidy(folder / RUN)
             return result
         except TrainingError as error:
             return write_result(folder, failed(point.params, seed, str(error)))
@@ -188,7 +184,7 @@ class PointWork:
             except TrainingError as error:
                 told.write_text(f"{self.session}\n{error}")
                 raise
-            _tidy(run)
+            tidy(run)
 
     def _follow(self, request: Request, run: Path, log: Path) -> Iterator[dict[str, Any]]:
         """Train a request, and yield the best validation of stage 2 so far at every validation.
@@ -206,14 +202,11 @@ class PointWork:
                 if not best or _rank(record) > _rank(best):
                     best = record
                 yield {**best, "step": record["step"]}
-            code, reason = self.process.code, ""
-            if code:
-                reason = self.process.reason()
-            if not code:
+            if not self.process.code:
                 self.process = None
                 return
-            if attempt == 2 or not (code < 0 or reason.startswith(BROKE_OFF)):
-                raise TrainingError(reason)
+            if attempt == 2 or not self.process.broke_off:
+                raise TrainingError(self.process.reason())
 
     def _watch(self, tail: MetricsTail) -> Iterator[dict[str, Any]]:
         """Yield the validations of stage 2 until the process ends."""
@@ -236,24 +229,8 @@ class PointWork:
     def stop(self) -> None:
         """End the process, if there is one: it keeps what it has done so far."""
         process, self.process = self.process, None
-        if process is None or not process.is_alive:
-            return
-        process.interrupt()
-        until = time.monotonic() + PATIENCE_S
-        while process.is_alive and time.monotonic() < until:
-            time.sleep(0.1)
-        process.kill()
-
-
-def _tidy(run: Path) -> None:
-    """Remove what only a run that goes on needs."""
-    for name in (CACHE_FOLDER, RAY_FOLDER):
-        shutil.rmtree(run / name, ignore_errors=True)
-
-
-def is_trained(run: Path, stage: int) -> bool:
-    """Whether a run has ended with a stage."""
-    return any(r["kind"] == "done" and r["stage"] >= stage for r in read_metrics(run))
+        if process is not None and process.is_alive:
+            stop([process], PATIENCE_S)
 
 
 def _failure(result: Result) -> Report:

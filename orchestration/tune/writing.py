@@ -8,12 +8,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from orchestration.ablation.writing import markdown_table
+from orchestration.jobs.showing import markdown_table
 from orchestration.tune.outcome import SCORES
 from orchestration.tune.points import name_of
 from orchestration.tune.search import LENGTH, OVERLAP, Search
 from orchestration.tune.summary import Row, as_dict, best_of, frontier
 from zoo.evaluation.metrics import chance
+from zoo.files import write_whole
 
 MARKDOWN, CSV, JSON, PICTURE = "table.md", "table.csv", "table.json", "table.png"
 OPEN, BEST, FRONT = "..", "**best**", "frontier"
@@ -24,18 +25,12 @@ def write_files(search: Search, rows: list[Row], out: Path) -> list[Path]:
     from orchestration.tune.picture import draw_search
 
     files = [out / name for name in (MARKDOWN, CSV, JSON)]
-    _replace(files[0], markdown(search, rows))
-    _replace(files[1], as_csv(rows))
-    _replace(files[2], json.dumps(as_json(search, rows), indent=2) + "\n")
+    write_whole(files[0], markdown(search, rows))
+    write_whole(files[1], as_csv(rows))
+    write_whole(files[2], json.dumps(as_json(search, rows), indent=2) + "\n")
     if any(row.scored for row in rows):
         files.append(draw_search(search, rows, out / PICTURE))
     return files
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
-    part.replace(path)
 
 
 def as_json(search: Search, rows: list[Row]) -> dict[str, Any]:

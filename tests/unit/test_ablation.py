@@ -14,7 +14,7 @@ from orchestration.ablation.changes import refuse_difference
 from orchestration.ablation.outcome import Result, failed, write_result
 from orchestration.ablation.plan import Job, Key, choose, plan, share_out
 from orchestration.ablation.run import Options, Watcher, open_ablation, run_ablation
-from orchestration.ablation.schedule import Schedule, stop
+from orchestration.ablation.schedule import Schedule
 from orchestration.ablation.summary import summarise
 from orchestration.ablation.table import Table, read_table
 from orchestration.ablation.work import train_words
@@ -22,7 +22,7 @@ from orchestration.ablation.writing import markdown, write_table
 from orchestration.cluster import Resources
 from orchestration.jobs.cost import Cost, Start, count_costs
 from orchestration.jobs.lock import locked
-from orchestration.jobs.process import reason_in, spawn
+from orchestration.jobs.process import reason_in, spawn, stop
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError, ZooError

@@ -381,6 +381,10 @@ class FakeProcess:
     def code(self) -> int | None:
         return self.code_at_end
 
+    @property
+    def broke_off(self) -> bool:
+        return self.code_at_end < 0 or self.told.startswith("training broke off")
+
     def reason(self) -> str:
         return self.told
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from zoo.desync.results import ClipScore, to_csv
 from zoo.desync.settings import Settings
 from zoo.errors import ConfigError
+from zoo.files import write_whole
 
 SETTINGS, CLIPS, SUMMARY, PICTURE = "settings.json", "clips.csv", "summary.json", "offsets.png"
 
@@ -54,7 +55,7 @@ class ResultFolder:
                 "choose another folder with -o"
             )
         else:
-            _replace(file, settings.model_dump_json(indent=2) + "\n")
+            write_whole(file, settings.model_dump_json(indent=2) + "\n")
 
     def _read_rows(self) -> list[ClipScore]:
         """Read the rows that are whole; a process that was killed may leave half a row."""
@@ -70,7 +71,7 @@ class ResultFolder:
 
     def start(self, clips: Sequence[ClipScore]) -> None:
         """Keep these rows and forget all others."""
-        _replace(self.folder / CLIPS, to_csv(clips, header=True))
+        write_whole(self.folder / CLIPS, to_csv(clips, header=True))
 
     def append(self, clips: Sequence[ClipScore]) -> None:
         """Add rows."""
@@ -82,12 +83,5 @@ class ResultFolder:
         from zoo.desync.picture import draw
 
         self.start(clips)
-        _replace(self.folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
+        write_whole(self.folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
         draw(summary, self.folder / PICTURE)
-
-
-def _replace(file: Path, text: str) -> None:
-    """Write a file so that it is whole or not there."""
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(text, newline="")
-    part.replace(file)

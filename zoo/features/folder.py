@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from zoo.errors import ConfigError, ManifestError
 from zoo.features.settings import Settings
 from zoo.features.tensorfile import read_header
+from zoo.files import write_whole
 
 SETTINGS, INDEX, QUARANTINE, SUFFIX = (
     "settings.json",
@@ -47,7 +48,7 @@ class FeatureFolder:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._check_settings()
-            _replace(folder / SETTINGS, settings.model_dump_json(indent=2) + "\n")
+            write_whole(folder / SETTINGS, settings.model_dump_json(indent=2) + "\n")
         except OSError as error:
             raise ConfigError(f"cannot write {folder}: {error.strerror}") from None
 
@@ -99,7 +100,9 @@ class FeatureFolder:
         try:
             clips = ",\n".join(json.dumps(entry) for entry in self._entries())  # a line each
             settings = self.settings.model_dump_json()
-            _replace(self.folder / INDEX, f'{{"settings": {settings},\n"clips": [\n{clips}\n]}}\n')
+            write_whole(
+                self.folder / INDEX, f'{{"settings": {settings},\n"clips": [\n{clips}\n]}}\n'
+            )
             return self._write_quarantine(failed, tried)
         except OSError as error:
             raise ManifestError(f"cannot write {self.folder}: {error.strerror}") from None
@@ -147,7 +150,7 @@ class FeatureFolder:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("path", "reason"))
         writer.writerows(sorted(reasons.items()))
-        _replace(file, text.getvalue())
+        write_whole(file, text.getvalue())
         return len(reasons)
 
 
@@ -162,10 +165,3 @@ def identity_of(clip: Path) -> dict[str, str]:
         "clip_bytes": str(stat.st_size),
         "clip_mtime_ns": str(stat.st_mtime_ns),
     }
-
-
-def _replace(file: Path, text: str) -> None:
-    """Write a file so that it is whole or not there."""
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(text, newline="", encoding="utf-8")
-    part.replace(file)

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from zoo.files import write_whole
+
 METRICS = "metrics.jsonl"
 QUARANTINE = "quarantine.jsonl"
 
@@ -49,9 +51,7 @@ class RunLog:
             for record in read_metrics(self.run)
             if (record["stage"], record["step"]) <= (stage, step) and record["kind"] != "done"
         ]
-        part = file.with_name(f".{METRICS}.part")
-        part.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        part.replace(file)
+        write_whole(file, "".join(json.dumps(record) + "\n" for record in kept))
 
     def close(self) -> None:
         """Flush TensorBoard's file."""
