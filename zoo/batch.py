@@ -32,6 +32,7 @@ FIELDS = (
     "notes",
     "error",
     "model",
+    "sha256",
     "options",
 )
 Row = dict[str, str]
@@ -59,6 +60,7 @@ class Table:
     Args:
         path: the file.
         model: the model's name.
+        sha256: of its weights.
         options: with which all rows are made.
         overwrite: begin anew, whatever is there.
 
@@ -66,14 +68,17 @@ class Table:
         ConfigError: if there is another file, or rows of another model or other options.
     """
 
-    def __init__(self, path: Path, model: str, options: Options, *, overwrite: bool) -> None:
+    def __init__(
+        self, path: Path, model: str, sha256: str, options: Options, *, overwrite: bool
+    ) -> None:
         if not path.parent.is_dir():
             raise ConfigError(f"there is no folder {path.parent} to write {path.name} to")
         if path.is_dir():
             raise ConfigError(f"{path} is a folder; give a file for the table")
         self.path, self.part = path, path.with_name(f"{path.name}.part")
-        self._made_with = {"model": model, "options": str(options)}
+        self._made_with = {"model": model, "sha256": sha256, "options": str(options)}
         self.rows: dict[str, Row] = {}
+        self._has_more = False
         if not overwrite:
             for file in (self.path, self.part):
                 self.rows |= {row["path"]: row for row in self._read(file)}
@@ -110,7 +115,7 @@ class Table:
     def add(self, row: Row) -> None:
         """Append a row, at once on disk."""
         row = {**dict.fromkeys(FIELDS, ""), **row, **self._made_with}
-        self.rows[row["path"]] = row
+        self.rows[row["path"]], self._has_more = row, True
         with self.part.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
             file.write(_to_csv([row]))
 
@@ -120,6 +125,11 @@ class Table:
         others = [row for path, row in self.rows.items() if path not in wanted]
         self._write(self.part, [*others, *(self.rows[path] for path in order)])
         self.part.replace(self.path)
+
+    def give_up(self) -> None:
+        """Leave nothing behind if no row came."""
+        if not self._has_more:
+            self.part.unlink(missing_ok=True)
 
     def _write(self, file: Path, rows: Any) -> None:
         temporary = file.with_name(f".{file.name}.{os.getpid()}")
@@ -165,10 +175,12 @@ def predict_to_csv(
     Raises:
         ZooError: if the model cannot be loaded or the table cannot be written.
     """
-    for name in (model, options.trust):
-        if name is not None:
-            resolve(name)
-    table = Table(out, model, options, overwrite=overwrite)
+    from zoo.folder import read_description  # slow to import
+
+    if options.trust is not None:
+        resolve(options.trust)
+    sha256 = read_description(resolve(model))["sha256"]
+    table = Table(out, model, sha256, options, overwrite=overwrite)
     paths = list(dict.fromkeys(str(clip) for clip in clips))
     missing = [path for path in paths if path not in table.rows]
     there = len(paths) - len(missing)
@@ -176,10 +188,14 @@ def predict_to_csv(
         workers = (os.cpu_count() or 1) if device == "cpu" else 1
     if missing:
         pool = _Pool(model, device, options, min(workers, len(missing)))
-        for done, row in enumerate(pool.run(missing)):
-            table.add(row)
-            if progress is not None:
-                progress(there + done + 1, len(paths))
+        try:
+            for done, row in enumerate(pool.run(missing)):
+                table.add(row)
+                if progress is not None:
+                    progress(there + done + 1, len(paths))
+        except ZooError:
+            table.give_up()
+            raise
     table.finish(paths)
     failed = sum(bool(table.rows[path]["error"]) for path in paths)
     return {
@@ -230,7 +246,8 @@ class _Pool:
                         self._workers += [self._start()] if waiting else []
                     elif waiting:
                         worker.clip = waiting.popleft()
-                        worker.connection.send(worker.clip)
+                        with suppress(OSError):  # if it died meanwhile, the next read says so
+                            worker.connection.send(worker.clip)
         finally:
             for worker in self._workers:
                 worker.process.terminate()

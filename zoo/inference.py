@@ -20,7 +20,7 @@ from zoo.model import SyncModel, require_offsets
 from zoo.modules import Head
 from zoo.search import Found, search
 from zoo.stretches import OverTime, follow
-from zoo.timeline import count_steps, describe_offset
+from zoo.timeline import LATTICE_TOLERANCE, count_steps, describe_offset
 from zoo.windows import (
     Plan,
     Progress,
@@ -31,7 +31,6 @@ from zoo.windows import (
     score_windows,
 )
 
-BLOCK_SEGMENTS = 32  # segments decoded and encoded at a time: memory stays flat on long clips
 SYNCHRONIZABLE = 0.5  # probability from which a clip counts as one that can be synchronized
 
 
@@ -158,7 +157,7 @@ class Predictor:
             if seconds is not None and not 0 < seconds < math.inf:
                 raise ConfigError(f"{name}={seconds:g} is not above 0 seconds, or not finite")
         streams = find_streams(Path(path), Path(audio) if audio else None, audio_track)
-        encoder = SegmentEncoder(self.model, streams, BLOCK_SEGMENTS)
+        encoder = SegmentEncoder(self.model, streams)
         found = None
         if max_offset_s is not None and max_offset_s > self.model.config.grid.reach_s:
             found = search(encoder, max_offset_s, progress)
@@ -176,6 +175,8 @@ class Predictor:
 
     def _reach_notes(self, found: Found | None, max_offset_s: float) -> list[str]:
         reach_s = self.model.config.grid.reach_s if found is None else found.reach_s
+        if reach_s > max_offset_s + LATTICE_TOLERANCE and found is None:
+            return [f"the model looks at all offsets up to {reach_s:g} s either way in any case"]
         if reach_s > max_offset_s - self.model.config.grid.step_s:
             return []
         return [f"the clip is too short for offsets beyond {reach_s:.1f} s either way"]

@@ -14,7 +14,6 @@ from zoo.folder import load_model
 from zoo.model import SyncModel
 from zoo.windows import Progress, SegmentEncoder, Streams, plan_windows, score_windows
 
-BLOCK_SEGMENTS = 32
 YES = 1  # the logits are (no, yes)
 
 
@@ -55,7 +54,7 @@ class Judge:
             MediaError: if the clip is damaged or too short.
         """
         plan = plan_windows(streams, self.model, self.name, every_s, shift_s)
-        encoder = SegmentEncoder(self.model, streams, BLOCK_SEGMENTS)
+        encoder = SegmentEncoder(self.model, streams)
         own = self.model.config.grid.offsets_s
         crops = torch.stack([p for _, p in score_windows(encoder, plan, own, progress)])  # (W, 2)
         weights = certainty(crops)

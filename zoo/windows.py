@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from zoo.data.clips import whole_frames_s
-from zoo.data.frontend import crop_square, cut_audio, cut_frames, segments_at_once
+from zoo.data.clips import ClipReader, whole_frames_s
+from zoo.data.frontend import block_segments
 from zoo.errors import MediaError
-from zoo.media import decode, probe
-from zoo.model import SyncModel
+from zoo.media import probe
+from zoo.model import SyncModel, Tower
 from zoo.timeline import shared_segments
 
 SHORTEST_S = 3.0  # a clip from here up to a crop's length is filled up with a still and silence
@@ -128,64 +128,36 @@ def plan_windows(
 
 
 class SegmentEncoder:
-    """Reads segments of a clip and encodes them to tokens, ``block`` at a time."""
+    """Reads segments of a clip and encodes them to tokens, a block of them at a time."""
 
-    def __init__(self, model: SyncModel, streams: Streams, block: int) -> None:
+    def __init__(self, model: SyncModel, streams: Streams) -> None:
         self.model, self.streams = model, streams
         self.layout = model.config.layout
-        self.block = min(block, segments_at_once(model.vision_frontend, self.layout.segment_s))
+        self.reader = ClipReader(
+            model.vision_frontend, model.audio_frontend, audio_track=streams.audio_track
+        )
+        self.block = block_segments(model.vision_frontend, self.layout.segment_s)
 
     def vision(self, first: int, last: int) -> Float[Tensor, "M Tv Dv"]:
         """Encode the picture of segments ``first`` to ``last - 1``."""
-        return self._encode(first, last, self._vision_block)
+        return self._encode(self.model.vision, self.streams.video, first, last)
 
     def audio(self, first: int, last: int, shift_s: float = 0.0) -> Float[Tensor, "M Ta Da"]:
         """Encode the sound ``shift_s`` before these segments."""
-        return self._encode(first, last, lambda start, n: self._audio_block(start - shift_s, n))
+        return self._encode(self.model.audio, self.streams.audio, first, last, shift_s)
 
     def _encode(
-        self, first: int, last: int, encode_block: Callable[[float, int], Tensor]
+        self, tower: Tower, path: Path, first: int, last: int, shift_s: float = 0.0
     ) -> Tensor:
-        parts = [
-            encode_block(round(i * self.layout.step_s, 6), min(self.block, last - i))
-            for i in range(first, last, self.block)
-        ]
+        starts_s = [round(i * self.layout.step_s - shift_s, 6) for i in range(first, last)]
+        parts = []
+        for i in range(0, len(starts_s), self.block):
+            block_s = starts_s[i : i + self.block]
+            segments = self.reader.read_segments(
+                tower.modality, path, block_s, self.layout.segment_s
+            )
+            parts.append(tower.encode(segments.to(self.model.device)).cpu())
         return torch.cat(parts)
-
-    def _starts(self, count: int) -> tuple[list[float], float]:
-        starts_s = [i * self.layout.step_s for i in range(count)]
-        return starts_s, round(starts_s[-1] + self.layout.segment_s, 6)
-
-    def _vision_block(self, start_s: float, count: int) -> Tensor:
-        starts_s, length_s = self._starts(count)
-        frontend = self.model.vision_frontend
-        window = decode(
-            self.streams.video,
-            start_s=start_s,
-            duration_s=length_s,
-            fps=frontend.fps,
-            short_side=frontend.short_side,
-            audio=False,
-        )
-        assert window.frames is not None
-        frames = crop_square(window.frames, frontend.size, None)
-        segments = cut_frames(frames, starts_s, self.layout.segment_s, frontend)
-        return self.model.vision.encode(segments.to(self.model.device)).cpu()
-
-    def _audio_block(self, start_s: float, count: int) -> Tensor:
-        starts_s, length_s = self._starts(count)
-        frontend = self.model.audio_frontend
-        window = decode(
-            self.streams.audio,
-            start_s=round(start_s, 6),
-            duration_s=length_s,
-            sample_rate_hz=frontend.sample_rate_hz,
-            video=False,
-            audio_track=self.streams.audio_track,
-        )
-        assert window.samples is not None
-        segments = cut_audio(window.samples, starts_s, self.layout.segment_s, frontend)
-        return self.model.audio.encode(segments.to(self.model.device)).cpu()
 
 
 @torch.no_grad()

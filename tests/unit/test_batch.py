@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from zoo.batch import FIELDS, Options, Table, predict_to_csv
+from zoo.catalog import resolve
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, ModelError
+from zoo.folder import read_description
 
 ANSWER = {"offset_s": "0.4", "meaning": "early, a bit"}
 
@@ -17,8 +19,8 @@ def _rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
-def _table(file: Path, model: str = "m", overwrite: bool = False) -> Table:
-    return Table(file, model, Options(step_s=0.04), overwrite=overwrite)
+def _table(file: Path, model: str = "m", sha256: str = "0a", overwrite: bool = False) -> Table:
+    return Table(file, model, sha256, Options(step_s=0.04), overwrite=overwrite)
 
 
 def test_a_table_appears_when_it_is_complete(tmp_path: Path) -> None:
@@ -35,7 +37,7 @@ def test_a_table_appears_when_it_is_complete(tmp_path: Path) -> None:
     assert rows[1]["options"] == "step_s=0.04"
 
 
-@pytest.mark.parametrize("cut", ["c.mp4,0.2,0.2", "c.mp4,0.2,0.2,0.9,0.9,ok,ok,,9,,,tiny,defau"])
+@pytest.mark.parametrize("cut", ["c.mp4,0.2,0.2", "c.mp4,0.2,0.2,0.9,0.9,ok,ok,,9,,,tiny,0a,defau"])
 def test_an_interrupted_table_goes_on_without_its_half_row(tmp_path: Path, cut: str) -> None:
     table = _table(tmp_path / "t.csv")
     for name in ("a.mp4", "b.mp4"):
@@ -65,7 +67,9 @@ def test_rows_of_another_model_or_file_are_never_mixed_in(tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match="holds rows of model 'm', not 'n'"):
         _table(tmp_path / "t.csv", model="n")
     with pytest.raises(ConfigError, match=r"rows of options 'step_s=0\.04', not 'default'"):
-        Table(tmp_path / "t.csv", "m", Options(), overwrite=False)
+        Table(tmp_path / "t.csv", "m", "0a", Options(), overwrite=False)
+    with pytest.raises(ConfigError, match="holds rows of sha256 '0a', not '1b'"):
+        _table(tmp_path / "t.csv", sha256="1b")
     (tmp_path / "other.csv").write_text("precious,numbers\n1,2\n")
     with pytest.raises(ConfigError, match="is no table of zoo predict"):
         _table(tmp_path / "other.csv")
@@ -88,7 +92,8 @@ def test_corrupt_clips_are_rows_and_a_run_goes_on(clips: Manifest, tmp_path: Pat
     bad.write_text("not a clip")
     good = [clip.path for clip in clips.clips[:2]]
     out = tmp_path / "t.csv"
-    table = Table(out, "tiny-synthetic", Options(), overwrite=False)
+    sha256 = read_description(resolve("tiny-synthetic"))["sha256"]
+    table = Table(out, "tiny-synthetic", sha256, Options(), overwrite=False)
     table.add({"path": str(good[0]), **ANSWER})
     calls: list[tuple[int, int]] = []
     counts = predict_to_csv(
@@ -118,3 +123,4 @@ def test_options_that_the_model_cannot_take_end_the_run(clips: Manifest, tmp_pat
             Options(step_s=0.04),
             workers=1,
         )
+    assert not list(tmp_path.glob("t.csv*"))

@@ -23,8 +23,6 @@ from zoo.data.frontend import crop_square, cut_audio, cut_frames
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, ManifestError, MediaError
 from zoo.features import Result, extract
-from zoo.features import extractor as extractor_module
-from zoo.features.extractor import FeatureExtractor
 from zoo.features.settings import build_settings, parse_which
 from zoo.folder import save_model
 from zoo.inference import Predictor
@@ -98,7 +96,7 @@ def test_blocks_change_nothing(
     (file,) = features(clip, which="all").files.values()
     whole = load_file(file)
     shutil.rmtree(tmp_path / "out")
-    monkeypatch.setattr(extractor_module, "BLOCK_SEGMENTS", 5)
+    monkeypatch.setattr("zoo.data.frontend.BLOCK_SEGMENTS", 5)
     told: list[tuple[int, int]] = []
     (file,) = features(clip, which="all", progress=lambda *done: told.append(done)).files.values()
     for name, tensor in load_file(file).items():
@@ -245,15 +243,15 @@ def test_broken_clips_are_listed_and_the_others_go_on(
 def test_a_clip_that_breaks_midway_leaves_no_file(
     clip: Path, features: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extractor_module, "BLOCK_SEGMENTS", 5)
-    read = FeatureExtractor._read
+    monkeypatch.setattr("zoo.data.frontend.BLOCK_SEGMENTS", 5)
+    read = ClipReader.read_audio
 
-    def fail(self: FeatureExtractor, path: Path, modality: str, starts: list[float]) -> object:
-        if starts[0] > 3:
+    def fail(self: ClipReader, path: Path, start_s: float, length_s: float) -> object:
+        if start_s > 3:
             raise MediaError(f"{path.name} is damaged")
-        return read(self, path, modality, starts)
+        return read(self, path, start_s, length_s)
 
-    monkeypatch.setattr(FeatureExtractor, "_read", fail)
+    monkeypatch.setattr(ClipReader, "read_audio", fail)
     with pytest.raises(ManifestError, match="is damaged"):
         features(clip)
     assert not (tmp_path / "out").exists()

@@ -41,7 +41,7 @@ def test_long_clips_are_read_in_blocks_without_a_seam(
     predictor: Predictor, clips: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = predictor.predict(clips.clips[1].path)
-    monkeypatch.setattr("zoo.inference.BLOCK_SEGMENTS", 5)
+    monkeypatch.setattr("zoo.data.frontend.BLOCK_SEGMENTS", 5)
     blocks = predictor.predict(clips.clips[1].path)
     assert list(blocks.distribution.values()) == pytest.approx(
         list(whole.distribution.values()), abs=1e-4

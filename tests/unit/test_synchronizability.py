@@ -106,7 +106,9 @@ def test_a_head_of_another_size_cannot_be_started_from(sync_folder: Path, recipe
         head.start_from(other)
 
 
-def test_a_peak_is_trusted_and_a_flat_curve_is_not(recipe: Recipe) -> None:
+def test_a_peak_is_trusted_and_a_flat_curve_is_not(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = registry().head("correlation_trust")
     model = SyncModel(recipe.model)
     layout, grid = recipe.model.layout, recipe.model.grid
@@ -118,15 +120,9 @@ def test_a_peak_is_trusted_and_a_flat_curve_is_not(recipe: Recipe) -> None:
     logits = torch.zeros(2, grid.num_classes)
     logits[0, 4] = 9.0
 
-    def fixed(*_: object) -> torch.Tensor:
-        return logits
-
-    forward, CorrelationHead.forward = CorrelationHead.forward, fixed  # type: ignore[method-assign,assignment]
-    try:
-        none = torch.zeros(2, 1, 1)
-        peak, flat = head(none, none).softmax(1)[:, 1].detach()
-    finally:
-        CorrelationHead.forward = forward  # type: ignore[method-assign]
+    monkeypatch.setattr(CorrelationHead, "forward", lambda *_: logits)
+    none = torch.zeros(2, 1, 1)
+    peak, flat = head(none, none).softmax(1)[:, 1].detach()
     assert peak > 0.9
     assert flat == pytest.approx(1 / (1 + math.exp(2.0)))
 

@@ -246,6 +246,8 @@ def test_offsets_far_beyond_the_grid_are_searched(
 def test_a_search_says_how_far_the_clip_let_it_go(untrained: Predictor, clips: Manifest) -> None:
     notes = untrained.predict(clips.clips[0].path, every_s=2.0, max_offset_s=30.0).notes
     assert notes == ["the clip is too short for offsets beyond 5.8 s either way"]
+    notes = untrained.predict(clips.clips[0].path, every_s=2.0, max_offset_s=1.0).notes
+    assert notes == ["the model looks at all offsets up to 2 s either way in any case"]
 
 
 def test_shifts_reach_the_largest_offset() -> None:

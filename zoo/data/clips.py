@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
-from zoo.contracts import AudioFrontend, Frames
+from zoo.contracts import AudioFrontend, Frames, Modality
+from zoo.data.frontend import crop_square, cut_audio, cut_frames
 from zoo.errors import MediaError
 from zoo.media import decode
 from zoo.timeline import LATTICE_TOLERANCE, to_frames, to_samples
@@ -22,11 +24,18 @@ class ClipReader:
 
     With a cache folder every clip is decoded whole once, and stretches are slices of memory-mapped
     arrays; worth it for small pictures that are read over and over.
+
+    Attributes:
+        vision: rate and size of the pictures.
+        audio: rate of the sound.
+        cache: folder of decoded clips.
+        audio_track: which track is read, from 1; None is the first, which alone is cached.
     """
 
     vision: Frames
     audio: AudioFrontend
     cache: Path | None = None
+    audio_track: int | None = None
 
     def read_vision(self, path: Path, start_s: float, length_s: float) -> np.ndarray:
         """Return uint8 frames ``(Tv, H, W, 3)``, short side ``vision.short_side``."""
@@ -57,9 +66,33 @@ class ClipReader:
             duration_s=length_s,
             sample_rate_hz=self.audio.sample_rate_hz,
             video=False,
+            audio_track=self.audio_track,
         )
         assert window.samples is not None
         return window.samples
+
+    def read_segments(
+        self, modality: Modality, path: Path, starts_s: list[float], segment_s: float
+    ) -> Tensor:
+        """Read segments of one modality as its extractor wants them.
+
+        Args:
+            modality: of the extractor.
+            path: the clip.
+            starts_s: start of each segment, the first one first, seconds.
+            segment_s: length of a segment, seconds.
+
+        Returns:
+            Pictures cropped to the middle ``(S, C, Tv, H, W)``, or spectrograms ``(S, F, Ta)``.
+        """
+        first_s = round(starts_s[0], 6)
+        relative_s = [round(start_s - first_s, 6) for start_s in starts_s]
+        length_s = round(relative_s[-1] + segment_s, 6)
+        if modality == "audio":
+            samples = self.read_audio(path, first_s, length_s)
+            return cut_audio(samples, relative_s, segment_s, self.audio)
+        frames = crop_square(self.read_vision(path, first_s, length_s), self.vision.size, None)
+        return cut_frames(frames, relative_s, segment_s, self.vision)
 
     def read_whole(self, path: Path, duration_s: float) -> tuple[np.ndarray, np.ndarray]:
         """Return all whole frames of the common stretch, and the samples beside them."""

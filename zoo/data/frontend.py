@@ -17,11 +17,17 @@ from zoo.timeline import to_frames, to_samples
 
 LOG_FLOOR = 1e-6
 MOST_NUMBERS = 1 << 27  # of the segments held at a time: 0.5 GB
+BLOCK_SEGMENTS = 32  # of a clip, decoded and encoded at a time: memory stays flat on long ones
 
 
 def segments_at_once(frontend: AudioFrontend | Frames, segment_s: float) -> int:
     """Return how many segments to hold at a time: 55 of 0.64 s and 224 pixels, 7 of 5 s."""
     return max(1, MOST_NUMBERS // math.prod(frontend.segment_shape(segment_s)))
+
+
+def block_segments(frontend: Frames, segment_s: float) -> int:
+    """Return how many segments of a clip to decode and encode at a time."""
+    return min(BLOCK_SEGMENTS, segments_at_once(frontend, segment_s))
 
 
 def cut_audio(

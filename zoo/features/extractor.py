@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from zoo.data.clips import ClipReader, whole_frames_s
-from zoo.data.frontend import crop_square, cut_audio, cut_frames, segments_at_once
+from zoo.data.frontend import block_segments
 from zoo.errors import ManifestError, MediaError
 from zoo.features.folder import identity_of
 from zoo.features.settings import Settings, tower_of
@@ -25,7 +25,6 @@ from zoo.media import ClipInfo, probe
 from zoo.model import ENCODED_AT_ONCE, MOST_SEGMENTS, SyncModel, Tower
 from zoo.timeline import count_steps
 
-BLOCK_SEGMENTS = 32  # segments decoded and encoded at a time: memory stays flat on long clips
 FORMAT = "avsync-zoo features 1"
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 Progress = Callable[[int, int], None]
@@ -132,14 +131,15 @@ class FeatureExtractor:
 
     def _blocks(self, clip: Path, starts_s: list[float]) -> Iterator[tuple[int, dict[str, Tensor]]]:
         """Yield how many segments are done, and the tensors of the last few of them."""
-        at_once = min(BLOCK_SEGMENTS, segments_at_once(self.reader.vision, self.settings.segment_s))
+        at_once = block_segments(self.reader.vision, self.settings.segment_s)
         for first in range(0, len(starts_s), at_once):
             if self.stop.is_set():
                 raise KeyboardInterrupt
             starts = starts_s[first : first + at_once]
             block: dict[str, Tensor] = {}
             for modality in self.settings.modalities:
-                segments = _readable(partial(self._read, clip, modality, starts), clip)
+                read = partial(self.reader.read_segments, modality, clip, starts)
+                segments = _readable(partial(read, self.settings.segment_s), clip)
                 block |= self._encode(modality, segments)
             for name, rows in block.items():
                 if not rows.isfinite().all():
@@ -147,18 +147,6 @@ class FeatureExtractor:
                         f"{clip.name} gives {name} that do not fit into {self.settings.dtype}"
                     )
             yield first + len(starts), block
-
-    def _read(self, clip: Path, modality: str, starts_s: list[float]) -> Tensor:
-        """Read some segments of one modality, as the extractor wants them."""
-        first_s, segment_s = starts_s[0], self.settings.segment_s
-        relative_s = [round(start_s - first_s, 6) for start_s in starts_s]
-        length_s = round(relative_s[-1] + segment_s, 6)
-        if modality == "audio":
-            samples = self.reader.read_audio(clip, first_s, length_s)
-            return cut_audio(samples, relative_s, segment_s, self.reader.audio)
-        frames = self.reader.read_vision(clip, first_s, length_s)
-        frames = crop_square(frames, self.reader.vision.size, None)
-        return cut_frames(frames, relative_s, segment_s, self.reader.vision)
 
     def _encode(self, modality: str, segments: Tensor) -> dict[str, Tensor]:
         given = encode(tower_of(self.model, modality), segments.to(self.device))

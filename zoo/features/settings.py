@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationError
 
-from zoo.contracts import ComponentConfig, Frames
+from zoo.contracts import ComponentConfig, Frames, Modality
 from zoo.errors import ConfigError, suggest
 from zoo.model import SyncModel, Tower, explain
 from zoo.timeline import SegmentLayout, to_frames, to_samples
@@ -39,9 +39,10 @@ class Settings(ComponentConfig):
     method: int = Field(METHOD, description="version of this code's definition of the features")
 
     @property
-    def modalities(self) -> list[str]:
+    def modalities(self) -> list[Modality]:
         """Which streams of a clip are read: ``audio``, ``vision``."""
-        return sorted({kind.partition("_")[0] for kind in self.which})
+        read = {kind.partition("_")[0] for kind in self.which}
+        return [modality for modality in get_args(Modality) if modality in read]
 
     def layout(self, num_segments: int) -> SegmentLayout:
         """Return where so many segments lie, from time 0 of the clip."""
