@@ -1,0 +1,1 @@
+"""A web page around `zoo`: upload a clip, see the offset, take the repaired file home."""
