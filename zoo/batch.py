@@ -46,11 +46,11 @@ class Options:
     audio_track: int | None = None
     every_s: float | None = None
     max_offset_s: float | None = None
-    trust: str | None = None
+    trust: str = "catalog"
 
     def __str__(self) -> str:
         """Write what differs from the defaults: ``step_s=0.04 every_s=10``."""
-        given = {name: value for name, value in vars(self).items() if value is not None}
+        given = {n: v for n, v in vars(self).items() if v not in (None, "catalog")}
         return " ".join(f"{name}={value}" for name, value in given.items()) or "default"
 
 
@@ -177,7 +177,7 @@ def predict_to_csv(
     """
     from zoo.folder import read_description  # slow to import
 
-    if options.trust is not None:
+    if options.trust not in ("catalog", "none"):
         resolve(options.trust)
     sha256 = read_description(resolve(model))["sha256"]
     table = Table(out, model, sha256, options, overwrite=overwrite)

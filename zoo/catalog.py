@@ -41,6 +41,7 @@ class CatalogEntry(ComponentConfig):
     kind: Literal["model", "extractor"] = Field("model", description="what the weights are of")
     folder: str = Field("", description="model folder, relative to the catalog's own folder")
     download: Download | None = Field(None, description="weights to pull; None: they are here")
+    trust: str = Field("", description="model that says whether a clip can be synchronized")
     preset: str = Field("", description="size of its components")
     trained_on: str = Field("", description="data it has seen")
     recipe: str = Field("", description="command, hardware and time that made it")
@@ -151,6 +152,15 @@ def resolve(name: str | Path) -> Path:
     )
 
 
+def trust_of(name: str | Path) -> str | None:
+    """Return the model that the catalog names to judge clips for another, if it is here."""
+    catalog = read_catalog()
+    entry = catalog[str(name)][0] if str(name) in catalog else None
+    if entry is None or entry.trust not in catalog or not catalog[entry.trust][1].exists():
+        return None
+    return entry.trust
+
+
 def read_description(folder: Path) -> dict[str, Any]:
     """Read ``model.json``.
 
@@ -168,11 +178,12 @@ def read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
-def add_model(folder: Path, name: str, summary: str) -> Path:
+def add_model(folder: Path, name: str, summary: str, trust: str = "") -> Path:
     """Copy a model folder into the user's catalog under a name; return the copy.
 
     Raises:
-        ModelError: if the folder is damaged, or the name is taken or not a plain word.
+        ModelError: if the folder is damaged, the name is taken or not a plain word, or the catalog
+            has no model ``trust``, which says whether a clip can be synchronized.
     """
     from zoo.folder import load_model
 
@@ -180,6 +191,8 @@ def add_model(folder: Path, name: str, summary: str) -> Path:
         raise ModelError(f"'{name}' cannot be a name: use letters, digits, '-', '_' and '.'")
     if name in read_catalog():
         raise ModelError(f"the catalog already has a model '{name}'; choose another --name")
+    if trust:
+        find(trust)
     load_model(folder)
     description = read_description(folder)
     file = user_catalog()
@@ -188,7 +201,10 @@ def add_model(folder: Path, name: str, summary: str) -> Path:
     for part in (WEIGHTS, CONFIG):
         shutil.copy2(folder / part, target / part)
     entry = CatalogEntry(
-        summary=summary, folder=f"models/{name}", scores=description.get("scores", {})
+        summary=summary,
+        folder=f"models/{name}",
+        trust=trust,
+        scores=description.get("scores", {}),
     )
     models: dict[str, Any] = {n: e.model_dump() for n, e in _read_file(file).items()}
     models[name] = entry.model_dump(exclude_defaults=True)

@@ -141,6 +141,11 @@ class FeatureMap(ComponentConfig):
         """T, time steps per segment."""
         return len(self.times_s)
 
+    @property
+    def num_tokens(self) -> int:
+        """T*P, tokens per segment."""
+        return self.steps * self.positions
+
 
 class ExtractorConfig(ComponentConfig, ABC):
     """Configuration of an extractor: its physics follow from it.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from zoo.catalog import resolve
+from zoo.catalog import resolve, trust_of
 from zoo.device import find_device
 from zoo.errors import ConfigError
 from zoo.estimate import combine
@@ -26,11 +26,13 @@ from zoo.windows import (
     Progress,
     SegmentEncoder,
     Streams,
+    classify,
+    encode_crops,
     find_streams,
     plan_windows,
-    score_windows,
 )
 
+CATALOG, NONE = "catalog", "none"  # instead of a name: the judge of the catalog, or no judge
 SYNCHRONIZABLE = 0.5  # probability from which a clip counts as one that can be synchronized
 
 
@@ -113,6 +115,7 @@ class Predictor:
         require_offsets(model, name)
         self.device = find_device(device)
         self.model, self.name, self.judge = model.to(self.device).eval(), name, judge
+        self._judge_is_twin = judge is not None and judge.reads_tokens_of(self.model)
 
     @property
     def can_refine(self) -> bool:
@@ -164,7 +167,7 @@ class Predictor:
         shift_s = self._shift_to(found)
         plan = plan_windows(streams, self.model, self.name, every_s, shift_s)
         prediction = self._predict(encoder, plan, offsets_s, found, progress)
-        if self.judge is not None:
+        if self.judge is not None and not self._judge_is_twin:
             trust = self.judge.probability(
                 streams, every_s=every_s, shift_s=shift_s, progress=progress
             )
@@ -197,9 +200,14 @@ class Predictor:
         found: Found | None,
         progress: Progress | None,
     ) -> Prediction:
-        scored = list(score_windows(encoder, plan, offsets_s, progress))
-        starts_s = [start_s for start_s, _ in scored]
-        probabilities = torch.stack([distribution for _, distribution in scored])  # (W, O)
+        starts_s: list[float] = []
+        scored, judged = [], []
+        for crops in encode_crops(encoder, plan, progress):
+            starts_s += crops.starts_s
+            scored.append(classify(self.model, crops.audio, crops.vision, offsets_s))
+            if self.judge is not None and self._judge_is_twin:
+                judged.append(self.judge.classify(crops))
+        probabilities = torch.cat(scored)  # (W, O)
         class_step_s = self.model.config.grid.step_s
         total_s = tuple(round(offset_s + plan.shift_s, 6) for offset_s in offsets_s)
         estimate = combine(probabilities, total_s, class_step_s)
@@ -224,12 +232,12 @@ class Predictor:
             refined_s=estimate.refined_s,
             confidence=estimate.confidence * trust,
             distribution={o: float(p) for o, p in zip(total_s, mean, strict=True)},
-            synchronizability=None,
+            synchronizability=self.judge.combine(judged) if self.judge and judged else None,
             duration_s=round(end_s, 6),
             over_time=over_time,
             windows=[
                 WindowPrediction(start_s, total_s[int(p.argmax())], float(p.max()))
-                for start_s, p in scored
+                for start_s, p in zip(starts_s, probabilities, strict=True)
             ],
             low_confidence=encoder.streams.low_confidence,
             notes=_notes(plan, encoder.streams),
@@ -255,19 +263,21 @@ def _notes(plan: Plan, streams: Streams) -> list[str]:
 
 
 def load(
-    name: str | Path, device: torch.device | str = "cpu", trust: str | Path | None = None
+    name: str | Path, device: torch.device | str = "cpu", trust: str | Path | None = CATALOG
 ) -> Predictor:
     """Load a model by catalog name or folder.
 
     Args:
         name: a model that predicts offsets.
         device: where it computes.
-        trust: a second model, which says whether a clip can be synchronized at all.
+        trust: a second model, which says whether a clip can be synchronized at all; by default the
+            one that the catalog names for this model, if any; None or ``"none"`` leaves it out.
 
     Raises:
         ModelError: if there is no such model or its files are damaged.
         ConfigError: if it does not predict offsets, or ``trust`` answers something else.
     """
     folder = resolve(name)
-    judge = None if trust is None else load_judge(trust, device)
+    trust = trust_of(name) if trust == CATALOG else trust
+    judge = None if trust in (None, NONE) else load_judge(str(trust), device)
     return Predictor(load_model(folder), str(name), device, judge)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from zoo.catalog import resolve
 from zoo.device import find_device
@@ -12,7 +15,15 @@ from zoo.errors import ConfigError
 from zoo.estimate import certainty
 from zoo.folder import load_model
 from zoo.model import SyncModel
-from zoo.windows import Progress, SegmentEncoder, Streams, plan_windows, score_windows
+from zoo.windows import (
+    Crops,
+    Progress,
+    SegmentEncoder,
+    Streams,
+    classify,
+    encode_crops,
+    plan_windows,
+)
 
 YES = 1  # the logits are (no, yes)
 
@@ -40,9 +51,7 @@ class Judge:
         shift_s: float = 0.0,
         progress: Progress | None = None,
     ) -> float:
-        """Return the probability that a clip can be synchronized.
-
-        It is the mean over crops along the clip, each weighted by how far it is from undecided.
+        """Return the probability that a clip can be synchronized; see `combine`.
 
         Args:
             streams: of the clip.
@@ -55,10 +64,30 @@ class Judge:
         """
         plan = plan_windows(streams, self.model, self.name, every_s, shift_s)
         encoder = SegmentEncoder(self.model, streams)
-        own = self.model.config.grid.offsets_s
-        crops = torch.stack([p for _, p in score_windows(encoder, plan, own, progress)])  # (W, 2)
-        weights = certainty(crops)
-        return float((weights * crops[:, YES]).sum() / weights.sum())
+        return self.combine(list(map(self.classify, encode_crops(encoder, plan, progress))))
+
+    def reads_tokens_of(self, model: SyncModel) -> bool:
+        """Say whether the crops of another model, once encoded, will do."""
+        own, other = self.model.config.layout, model.config.layout
+        same = own.model_copy(update={"num_segments": other.num_segments}) == other
+        return same and own.num_segments <= other.num_segments and self.model.has_same_towers(model)
+
+    def classify(self, crops: Crops) -> Float[Tensor, "W 2"]:
+        """Return the probabilities of no and yes of the beginning of some crops."""
+        audio, vision = (
+            given[:, : self.model.config.layout.num_segments * tower.tokens.num_tokens]
+            for given, tower in (
+                (crops.audio, self.model.audio),
+                (crops.vision, self.model.vision),
+            )
+        )
+        return classify(self.model, audio, vision, self.model.config.grid.offsets_s)
+
+    def combine(self, crops: Sequence[Float[Tensor, "W 2"]]) -> float:
+        """Average yes over all crops, each weighted by how far it is from undecided."""
+        probabilities = torch.cat(list(crops))
+        weights = certainty(probabilities)
+        return float((weights * probabilities[:, YES]).sum() / weights.sum())
 
 
 def load_judge(name: str | Path, device: torch.device | str = "cpu") -> Judge:

@@ -168,8 +168,8 @@ class Tower(nn.Module):
         """Aggregate what the extractor gives."""
         self._check("extractor", features, self.declared)
         tokens = self.aggregator(features)  # (N, T*P, D), P mostly 1
-        steps, _, dim = self.declared
-        self._check("aggregator", tokens, (steps * self.tokens.positions, dim))
+        dim = self.declared[2]
+        self._check("aggregator", tokens, (self.tokens.num_tokens, dim))
         return self.projection(tokens)
 
     def _check(self, kind: str, given: Tensor, declared: tuple[int, ...]) -> None:
@@ -228,6 +228,14 @@ class SyncModel(nn.Module):
     def can_compare(self) -> bool:
         """Whether segments of both modalities lie in one space, as stage I needs them."""
         return self.audio.tokens.dim == self.vision.tokens.dim
+
+    def has_same_towers(self, other: SyncModel) -> bool:
+        """Say whether another model gives the same tokens for the same segments."""
+        if (self.config.audio, self.config.vision) != (other.config.audio, other.config.vision):
+            return False
+        pairs = ((self.audio, other.audio), (self.vision, other.vision))
+        states = [(x.state_dict(), y.state_dict()) for x, y in pairs]
+        return all(torch.equal(x[name], y[name]) for x, y in states for name in x)
 
     @property
     def device(self) -> torch.device:

@@ -160,20 +160,31 @@ class SegmentEncoder:
         return torch.cat(parts)
 
 
+@dataclass(frozen=True)
+class Crops:
+    """Some crops of a clip.
+
+    Attributes:
+        starts_s: where they begin, seconds.
+        audio: tokens of their sound, on the CPU.
+        vision: tokens of their picture, on the CPU.
+    """
+
+    starts_s: list[float]
+    audio: Float[Tensor, "W La Da"]
+    vision: Float[Tensor, "W Lv Dv"]
+
+
 @torch.no_grad()
-def score_windows(
-    encoder: SegmentEncoder,
-    plan: Plan,
-    offsets_s: tuple[float, ...],
-    progress: Progress | None = None,
-) -> Iterator[tuple[float, Tensor]]:
-    """Yield the start of every crop, seconds, and its distribution over the offsets ``(O,)``.
+def encode_crops(
+    encoder: SegmentEncoder, plan: Plan, progress: Progress | None = None
+) -> Iterator[Crops]:
+    """Yield all crops, a block at a time.
 
     Segments that neighbouring crops share are encoded once; only a block of them is held.
 
     Raises:
         MediaError: if the clip is damaged.
-        ConfigError: if the head cannot score these offsets.
     """
     num_segments, step_s = encoder.layout.num_segments, encoder.layout.step_s
     per_block = max(1, encoder.block // plan.firsts.step)
@@ -182,11 +193,11 @@ def score_windows(
         firsts = plan.firsts[done : done + per_block]
         held = _advance(encoder, plan, held, firsts[0], firsts[-1] + num_segments)
         runs = np.asarray(firsts)[:, None] - held[0] + np.arange(num_segments)  # (W, S)
-        probabilities = classify(
-            encoder.model, held[1][runs].flatten(1, 2), held[2][runs].flatten(1, 2), offsets_s
+        yield Crops(
+            starts_s=[round(first * step_s, 6) for first in firsts],
+            audio=held[1][runs].flatten(1, 2),
+            vision=held[2][runs].flatten(1, 2),
         )
-        for first, distribution in zip(firsts, probabilities, strict=True):
-            yield round(first * step_s, 6), distribution
         if progress is not None:
             progress(done + len(firsts), len(plan.firsts))
 
@@ -208,6 +219,7 @@ def _advance(
     return first, torch.cat([held[1][kept:], audio]), torch.cat([held[2][kept:], vision])
 
 
+@torch.no_grad()
 def classify(
     model: SyncModel,
     audio: Float[Tensor, "W La Da"],

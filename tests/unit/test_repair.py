@@ -114,9 +114,20 @@ def test_a_second_model_says_whether_a_clip_can_be_synchronized(
 ) -> None:
     probability = judge.probability(find_streams(late))
     assert 0 < probability < 1
+    alone = Predictor(shipped.model, "alone").predict(late, every_s=2.0)
+    assert alone.synchronizability is None
     both = Predictor(shipped.model, "both", judge=judge).predict(late, every_s=2.0)
     assert both.synchronizability is not None
     assert both.can_be_synchronized == (both.synchronizability >= 0.5)
-    assert shipped.predict(late, every_s=2.0).synchronizability is None
     with pytest.raises(ConfigError, match="--trust offsets does not say whether"):
         Judge(shipped.model, "offsets")
+
+
+def test_the_catalog_names_the_model_that_judges(shipped: Predictor, late: Path) -> None:
+    assert shipped.judge is not None
+    assert shipped.judge.name == "tiny-synthetic-trust"
+    both = shipped.predict(late)
+    alone = zoo.load("tiny-synthetic", trust="none").predict(late)
+    assert replace(both, synchronizability=None) == alone
+    judged = shipped.judge.probability(find_streams(late))  # encodes the segments once more
+    assert both.synchronizability == pytest.approx(judged, abs=0.02)

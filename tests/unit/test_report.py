@@ -223,5 +223,5 @@ def test_models_with_the_same_towers_share_what_is_encoded(
     request = _request(model, clips, trust=str(judge), features="online", with_controls=False)
     request = dataclasses.replace(request, rounds=2)
     shared = evaluate_manifest(request)
-    monkeypatch.setattr("zoo.evaluation.report._has_same_towers", lambda *_: False)
+    monkeypatch.setattr("zoo.model.SyncModel.has_same_towers", lambda *_: False)
     assert evaluate_manifest(request) == shared

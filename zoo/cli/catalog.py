@@ -109,6 +109,7 @@ def info(
         "folder": str(path) if path.exists() else f"not here yet: zoo pull {model}",
         **_parts(description),
         **_origin(card.get("download")),
+        "trust": card.get("trust", ""),
         "trained on": card.get("trained_on", ""),
         "recipe": card.get("recipe", ""),
         "license": card.get("license", ""),
@@ -164,6 +165,9 @@ def add(
     folder: Annotated[Path, typer.Argument(help="Model folder, the outcome of zoo train.")],
     name: Annotated[str, typer.Option(help="Name in the catalog.")],
     summary: Annotated[str, typer.Option(help="What the model is, in one sentence.")] = "",
+    trust: Annotated[
+        str, typer.Option(help="Model of the catalog that says whether a clip can be synchronized.")
+    ] = "",
 ) -> None:
     """Copy a trained model into your own catalog, so that every command knows it by name.
 
@@ -171,7 +175,7 @@ def add(
     """
     from zoo.catalog import add_model, user_catalog
 
-    target = add_model(folder, name, summary or f"added from {folder}")
+    target = add_model(folder, name, summary or f"added from {folder}", trust)
     Console().print(
         f"'{name}' is in {user_catalog()} ({target}); try: zoo predict {name} CLIP",
         soft_wrap=True,

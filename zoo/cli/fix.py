@@ -38,9 +38,12 @@ def fix(
         typer.Option(min=1, help="Track to listen to, from 1; all tracks are shifted alike."),
     ] = None,
     trust: Annotated[
-        str | None,
-        typer.Option(help="Model that says whether a clip can be synchronized at all."),
-    ] = None,
+        str,
+        typer.Option(
+            help="Model that says whether a clip can be synchronized at all; by default the one "
+            "that the catalog names, 'none' leaves it out."
+        ),
+    ] = "catalog",
     force: Annotated[
         bool, typer.Option("--force", help="Repair although something speaks against it.")
     ] = False,

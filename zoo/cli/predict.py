@@ -47,9 +47,12 @@ def predict(
         typer.Option(help="Search so far either way, seconds; default: the model's own grid."),
     ] = None,
     trust: Annotated[
-        str | None,
-        typer.Option(help="Model that says whether a clip can be synchronized at all."),
-    ] = None,
+        str,
+        typer.Option(
+            help="Model that says whether a clip can be synchronized at all; by default the one "
+            "that the catalog names, 'none' leaves it out."
+        ),
+    ] = "catalog",
     picture: Annotated[
         Path | None, typer.Option(help="Draw the offset of the one clip over time.")
     ] = None,

@@ -66,7 +66,7 @@ def evaluate_manifest(request: Request, progress: Progress | None = None) -> dic
         member = Member(model, is_half=request.as_published)
         judge = None
         if trusted is not None:
-            is_twin = _has_same_towers(model, trusted)
+            is_twin = model.has_same_towers(trusted)
             judge = Member(trusted, is_half=request.as_published, is_twin=is_twin)
         if features == "store":
             _build_stores(Path(temporary), clips, member, judge, progress)
@@ -151,14 +151,6 @@ def _build_store(
         if progress is not None:
             progress(done, len(clips))
     return FeatureStore(folder, clips, config)
-
-
-def _has_same_towers(a: SyncModel, b: SyncModel) -> bool:
-    if (a.config.audio, a.config.vision) != (b.config.audio, b.config.vision):
-        return False
-    pairs = ((a.audio, b.audio), (a.vision, b.vision))
-    states = [(x.state_dict(), y.state_dict()) for x, y in pairs]
-    return all(torch.equal(x[name], y[name]) for x, y in states for name in x)
 
 
 def _open_draws(

@@ -142,7 +142,7 @@ def _check_head_on(spec: HeadSpec, given: HeadInput) -> None:
     check_type(build(), Head)
     num = given.layout.num_segments
     audio, vision = (
-        torch.randn(3, num * tokens.steps * tokens.positions, tokens.dim)
+        torch.randn(3, num * tokens.num_tokens, tokens.dim)
         for tokens in (given.audio, given.vision)
     )
     classes = given.grid.num_classes if spec.task == "offset" else 2

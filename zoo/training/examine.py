@@ -95,7 +95,7 @@ def _example(tokenise: Tokeniser, model: SyncModel, valid: DrawSource, clip: int
 
 
 def _segments(tower: Tower, tokens: Tensor) -> Tensor:
-    per_segment = tower.tokens.steps * tower.tokens.positions
+    per_segment = tower.tokens.num_tokens
     return tower.embed(tokens[0].unflatten(0, (-1, per_segment)))  # (S, E)
 
 
