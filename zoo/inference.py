@@ -33,7 +33,9 @@ from zoo.windows import (
 )
 
 CATALOG, NONE = "catalog", "none"  # instead of a name: the judge of the catalog, or no judge
-SYNCHRONIZABLE = 0.5  # probability from which a clip counts as one that can be synchronized
+# A clip can be synchronized from the first probability on, and cannot below the second: there the
+# shipped models err on 2 of 100 clips that can (docs/repair.md).
+SYNCHRONIZABLE, HOPELESS = 0.5, 0.25
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,19 @@ class Prediction:
 
     @property
     def can_be_synchronized(self) -> bool:
-        """False if a model says that this is rather not so."""
-        return self.synchronizability is None or self.synchronizability >= SYNCHRONIZABLE
+        """False if a model says clearly that this is not so."""
+        return self.synchronizability is None or self.synchronizability >= HOPELESS
+
+    @property
+    def verdict(self) -> str:
+        """Say in words whether sound and picture can be synchronized; empty if nobody knows."""
+        if self.synchronizability is None:
+            return ""
+        if not self.can_be_synchronized:
+            return "sound and picture cannot be synchronized"
+        if self.synchronizability < SYNCHRONIZABLE:
+            return "it is not clear whether sound and picture can be synchronized"
+        return "sound and picture can be synchronized"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the prediction as JSON types."""

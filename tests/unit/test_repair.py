@@ -118,7 +118,7 @@ def test_a_second_model_says_whether_a_clip_can_be_synchronized(
     assert alone.synchronizability is None
     both = Predictor(shipped.model, "both", judge=judge).predict(late, every_s=2.0)
     assert both.synchronizability is not None
-    assert both.can_be_synchronized == (both.synchronizability >= 0.5)
+    assert both.can_be_synchronized == (both.synchronizability >= 0.25)
     with pytest.raises(ConfigError, match="--trust offsets does not say whether"):
         Judge(shipped.model, "offsets")
 
@@ -131,3 +131,19 @@ def test_the_catalog_names_the_model_that_judges(shipped: Predictor, late: Path)
     assert replace(both, synchronizability=None) == alone
     judged = shipped.judge.probability(find_streams(late))  # encodes the segments once more
     assert both.synchronizability == pytest.approx(judged, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("probability", "verdict"),
+    [
+        (0.9, "sound and picture can be synchronized"),
+        (0.4, "it is not clear whether sound and picture can be synchronized"),
+        (0.1, "sound and picture cannot be synchronized"),
+        (None, ""),
+    ],
+)
+def test_a_verdict_has_words(
+    shipped: Predictor, late: Path, probability: float | None, verdict: str
+) -> None:
+    prediction = shipped.predict(late, every_s=4.0)
+    assert replace(prediction, synchronizability=probability).verdict == verdict

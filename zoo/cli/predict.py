@@ -187,9 +187,8 @@ def _show(predictions: list[Prediction], step_s: float) -> None:
             soft_wrap=True,
         )
         if prediction.synchronizability is not None:
-            can = "can" if prediction.can_be_synchronized else "[yellow]cannot[/]"
             console.print(
-                f"  sound and picture {can} be synchronized "
+                f"  {prediction.verdict} "
                 f"(probability that they can: {prediction.synchronizability:.2f})",
                 highlight=False,
                 soft_wrap=True,
