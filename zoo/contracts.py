@@ -302,6 +302,8 @@ class FormatSpec:
     """Says from the names of its tensors whether a checkpoint is of this layout."""
     read: Callable[[Mapping[str, Tensor]], tuple[ModelConfig, dict[str, Tensor]]]
     write: Callable[[SyncModel], dict[str, Any]]
+    task: Task | None = "offset"
+    """What these models answer; None without a head."""
     source: str = ""
     license: str = ""
 

@@ -126,7 +126,7 @@ def register_pairs() -> list[zoo.PairSpec]:
 @zoo.hookimpl
 def register_formats() -> list[zoo.FormatSpec]:
     """Register ``sparsesync`` and ``avst``."""
-    facts = {"source": "arXiv:2210.07055; github.com/v-iashin/SparseSync", "license": "MIT"}
+    source = "arXiv:2210.07055; github.com/v-iashin/SparseSync"
     return [
         zoo.FormatSpec(
             name="sparsesync",
@@ -134,7 +134,8 @@ def register_formats() -> list[zoo.FormatSpec]:
             recognises=_is_sparsesync,
             read=partial(_read, "sparsesync"),
             write=partial(_write, "sparsesync"),
-            **facts,
+            source=source,
+            license="MIT",
         ),
         zoo.FormatSpec(
             name="avst",
@@ -142,6 +143,7 @@ def register_formats() -> list[zoo.FormatSpec]:
             recognises=_is_avst,
             read=partial(_read, "avst"),
             write=partial(_write, "avst"),
-            **facts,
+            source=source,
+            license="MIT",
         ),
     ]

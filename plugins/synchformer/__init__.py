@@ -50,7 +50,7 @@ def _write(kind: Kind, model: SyncModel) -> dict[str, Any]:
 @zoo.hookimpl
 def register_formats() -> list[zoo.FormatSpec]:
     """Register ``synchformer``, ``synchformer-synchronizability`` and ``synchformer-avclip``."""
-    facts = {"source": "arXiv:2401.16423; github.com/v-iashin/Synchformer", "license": "MIT"}
+    source = "arXiv:2401.16423; github.com/v-iashin/Synchformer"
     return [
         zoo.FormatSpec(
             name="synchformer",
@@ -58,7 +58,8 @@ def register_formats() -> list[zoo.FormatSpec]:
             recognises=_is_sync,
             read=partial(_read, "sync"),
             write=partial(_write, "sync"),
-            **facts,
+            source=source,
+            license="MIT",
         ),
         zoo.FormatSpec(
             name="synchformer-synchronizability",
@@ -66,7 +67,9 @@ def register_formats() -> list[zoo.FormatSpec]:
             recognises=_is_synchronizability,
             read=partial(_read, "synchronizability"),
             write=partial(_write, "synchronizability"),
-            **facts,
+            task="synchronizability",
+            source=source,
+            license="MIT",
         ),
         zoo.FormatSpec(
             name="synchformer-avclip",
@@ -74,6 +77,8 @@ def register_formats() -> list[zoo.FormatSpec]:
             recognises=_is_avclip,
             read=partial(_read, "avclip"),
             write=partial(_write, "avclip"),
-            **facts,
+            task=None,
+            source=source,
+            license="MIT",
         ),
     ]
