@@ -1,0 +1,235 @@
+"""What the page and the API can do with a clip; everything that computes lives in `zoo`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from demo.folder import results
+from demo.guard import require_clip
+from demo.jobs import Steps
+from demo.offers import find_offer
+from demo.settings import Settings
+from demo.shelf import Shelf
+from zoo.errors import ConfigError, MediaError, RepairError
+from zoo.inference import Prediction, Predictor
+from zoo.media import probe, shift_audio
+from zoo.model import count_parameters
+from zoo.pull import pull_model
+from zoo.repair import FINE_STEP_S, Repair, repair
+
+LARGE = 20_000_000  # weights from which a model on a CPU looks at some crops of a clip only
+SOME_CROPS = 12
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A prediction, and the length of the crops that it is made of, seconds."""
+
+    prediction: Prediction
+    window_s: float
+    step_s: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the prediction as JSON types, without the folders of this server."""
+        return _named(self.prediction.as_dict(), self.prediction.path)
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """A repaired copy and what was done to make it."""
+
+    repair: Repair
+    file: Path
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the repair as JSON types, without the folders of this server."""
+        return {**_named(self.repair.as_dict(), self.repair.path), "out": self.file.name}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A picture of what a prediction rests on, and the same as JSON types."""
+
+    picture: Path
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Desynchronized:
+    """A copy whose audio was made earlier on purpose, and what the model says to that."""
+
+    file: Path
+    shift_s: float
+    before: Measured
+    after: Measured
+    reach_s: float
+
+    @property
+    def seen_s(self) -> float:
+        """How much earlier the model finds the audio in the copy than in the clip, seconds."""
+        return self.after.prediction.refined_s - self.before.prediction.refined_s
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the test as JSON types."""
+        return {
+            "shift_s": self.shift_s,
+            "seen_s": self.seen_s,
+            "before": self.before.as_dict(),
+            "after": self.after.as_dict(),
+        }
+
+
+class Actions:
+    """The verbs of the demo, for one server."""
+
+    def __init__(self, settings: Settings, shelf: Shelf) -> None:
+        self.settings, self.shelf = settings, shelf
+
+    def predict(self, clip: str | None, model: str, steps: Steps) -> Measured:
+        """Predict the offset of a clip.
+
+        Raises:
+            ZooError: if the clip or the model cannot be used.
+        """
+        path = require_clip(clip, self.settings)
+        return self._work(model, steps, lambda predictor: measure(predictor, path, steps))
+
+    def compare(self, clip: str | None, models: list[str], steps: Steps) -> list[Measured]:
+        """Ask several models about the same clip."""
+        if len(set(models)) < len(models):
+            raise ConfigError("choose two different models to compare")
+        for model in models:
+            find_offer(model)
+        return [self.predict(clip, model, steps) for model in models]
+
+    def fix(self, clip: str | None, model: str, steps: Steps, *, force: bool = False) -> Repaired:
+        """Write a repaired copy of a clip.
+
+        Raises:
+            ZooError: if the clip or the model cannot be used, or something speaks against it.
+        """
+        path = require_clip(clip, self.settings)
+        with results() as folder:
+            out = folder / f"{path.stem}.repaired{path.suffix}"
+
+            def work(predictor: Predictor) -> Repaired:
+                steps.phase("measuring, shifting, measuring again")
+                try:
+                    done = repair(predictor, path, out, force=force, progress=steps)
+                except RepairError as error:
+                    reason = str(error).replace(str(path), path.name).partition("; --force")[0]
+                    raise RepairError(reason) from None
+                return Repaired(done, out)
+
+            return self._work(model, steps, work)
+
+    def evidence(self, clip: str | None, model: str, steps: Steps) -> Evidence:
+        """Show which moments of picture and sound a prediction rests on."""
+        from zoo.attribution.picture import draw
+
+        from zoo.attribution import attribute
+
+        path = require_clip(clip, self.settings)
+        with results() as folder:
+
+            def work(predictor: Predictor) -> Evidence:
+                steps.phase("hiding parts of the clip, one after another")
+                found = attribute(predictor, path, progress=steps)
+                picture = draw(found, folder / f"{path.stem}.evidence.png")
+                return Evidence(picture, _named(found.as_dict(), path))
+
+            return self._work(model, steps, work)
+
+    def desynchronize(
+        self, clip: str | None, model: str, shift_s: float, steps: Steps
+    ) -> Desynchronized:
+        """Make the audio of a clip earlier, without re-encoding, and see whether a model notices.
+
+        Args:
+            clip: the clip.
+            model: asked about the clip and about the copy.
+            shift_s: how much earlier, seconds; negative is later.
+            steps: told how far the work is.
+
+        Raises:
+            ZooError: if the clip or the model cannot be used.
+        """
+        path = require_clip(clip, self.settings)
+        with results() as folder:
+            copy = folder / f"{path.stem}.shifted{path.suffix}"
+
+            def work(predictor: Predictor) -> Desynchronized:
+                reach_s = predictor.model.config.grid.reach_s
+                if not -reach_s <= shift_s <= reach_s:
+                    raise ConfigError(f"{model} knows offsets of up to {reach_s:g} s either way")
+                shift_audio(path, copy, -shift_s)
+                before = measure(predictor, path, steps, "the clip as it is")
+                after = measure(predictor, copy, steps, "the shifted copy")
+                return Desynchronized(copy, shift_s, before, after, reach_s)
+
+            return self._work(model, steps, work)
+
+    def pull(self, model: str, steps: Steps) -> None:
+        """Download a published model.
+
+        Raises:
+            ModelError: if this server does not allow that, or it cannot be had.
+        """
+        if not self.settings.allows_pull:
+            raise MediaError("whoever runs this server does not allow downloads of models")
+        steps.phase(f"downloading {model}")
+        pull_model(model, progress=steps)
+
+    def _work(self, model: str, steps: Steps, work: Callable[[Predictor], Answer]) -> Answer:
+        find_offer(model)
+        steps.phase(f"loading {model}")
+        try:
+            return work(self.shelf.take(model))
+        finally:
+            self.shelf.relieve()
+
+
+def measure(
+    predictor: Predictor, path: Path, steps: Steps, phase: str = "looking and listening"
+) -> Measured:
+    """Predict as finely as the model can; a large one on a CPU looks at some crops only.
+
+    Raises:
+        MediaError: if the clip cannot be read, lacks a stream, or is too short.
+    """
+    steps.phase(phase)
+    config = predictor.model.config
+    is_slow = predictor.device.type == "cpu" and count_parameters(predictor.model) > LARGE
+    every_s = None
+    if is_slow:
+        every_s = max(config.layout.step_s, probe(path).duration_s / SOME_CROPS)
+    prediction = predictor.predict(
+        path,
+        FINE_STEP_S if predictor.can_refine else None,
+        every_s=every_s,
+        progress=steps,
+    )
+    if is_slow and len(prediction.windows) > 1:
+        prediction.notes.append(
+            f"a model of this size looks at {len(prediction.windows)} crops here, not at all"
+        )
+    return Measured(prediction, config.layout.covered_s, config.grid.step_s)
+
+
+def _named(answer: dict[str, Any], path: str | Path) -> dict[str, Any]:
+    """Name a clip by its file, without folders; what has a "path" is a file to Gradio's client."""
+    rest = {name: value for name, value in answer.items() if name != "path"}
+    return {"clip": Path(path).name, **rest}
+
+
+def save_json(answer: dict[str, Any], name: str) -> Path:
+    """Write an answer as JSON to a file for download."""
+    with results() as folder:
+        file = folder / name
+        file.write_text(json.dumps(answer, indent=2) + "\n")
+        return file

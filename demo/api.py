@@ -1,0 +1,104 @@
+"""The API: what the page does, for programs (docs/demo.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from demo.actions import Actions
+from demo.clip_input import Clip
+from demo.jobs import SHOWN, Jobs, Steps
+from demo.offers import read_offers
+from demo.wiring import COMPUTE
+
+Answer = dict[str, Any]
+
+
+def offer_api(actions: Actions, jobs: Jobs) -> None:
+    """Register the endpoints on the current Blocks; their components are not shown."""
+    limit: dict[str, Any] = {
+        "concurrency_limit": actions.settings.parallel,
+        "concurrency_id": COMPUTE,
+    }
+    with gr.Column(visible=False):
+        clip = Clip(label="clip")
+        model = gr.Textbox(actions.settings.model, label="model")
+        other = gr.Textbox("tiny-synthetic-sync", label="other")
+        force = gr.Checkbox(False, label="force")
+        shift_s = gr.Number(0.8, label="shift_s")
+        file, answer = gr.File(label="file"), gr.JSON(label="answer")
+        button = gr.Button()
+
+    def models() -> list[Answer]:
+        """List the models that predict offsets, with their cards."""
+        return [offer.card() for offer in read_offers().values()]
+
+    async def predict(
+        clip: str, model: str, request: gr.Request, progress: gr.Progress = SHOWN
+    ) -> Answer:
+        """Predict how early the audio of a clip is, in seconds: zoo predict --json."""
+        done = await jobs.run(lambda s: actions.predict(clip, model, s), progress, request)
+        return done.as_dict()
+
+    async def compare(
+        clip: str,
+        model: str,
+        other: str,
+        request: gr.Request,
+        progress: gr.Progress = SHOWN,
+    ) -> list[Answer]:
+        """Predict with two models."""
+        names = [model, other]
+        done = await jobs.run(lambda s: actions.compare(clip, names, s), progress, request)
+        return [measured.as_dict() for measured in done]
+
+    async def fix(
+        clip: str,
+        model: str,
+        force: bool,
+        request: gr.Request,
+        progress: gr.Progress = SHOWN,
+    ) -> tuple[str, Answer]:
+        """Write a repaired copy of a clip; force repairs although something speaks against it."""
+
+        def work(steps: Steps) -> Any:
+            return actions.fix(clip, model, steps, force=force)
+
+        done = await jobs.run(work, progress, request)
+        return str(done.file), done.as_dict()
+
+    async def evidence(
+        clip: str, model: str, request: gr.Request, progress: gr.Progress = SHOWN
+    ) -> tuple[str, Answer]:
+        """Draw which moments of picture and sound a prediction rests on."""
+        done = await jobs.run(lambda s: actions.evidence(clip, model, s), progress, request)
+        return str(done.picture), done.facts
+
+    async def desynchronize(
+        clip: str,
+        model: str,
+        shift_s: float,
+        request: gr.Request,
+        progress: gr.Progress = SHOWN,
+    ) -> tuple[str, Answer]:
+        """Make the audio of a clip earlier by shift_s seconds, and see whether a model notices."""
+
+        def work(steps: Steps) -> Any:
+            return actions.desynchronize(clip, model, shift_s, steps)
+
+        done = await jobs.run(work, progress, request)
+        return str(done.file), done.as_dict()
+
+    button.click(models, None, answer, api_name="models", queue=False)
+    button.click(predict, [clip, model], answer, api_name="predict", **limit)
+    button.click(compare, [clip, model, other], answer, api_name="compare", **limit)
+    button.click(fix, [clip, model, force], [file, answer], api_name="fix", **limit)
+    button.click(evidence, [clip, model], [file, answer], api_name="evidence", **limit)
+    button.click(
+        desynchronize,
+        [clip, model, shift_s],
+        [file, answer],
+        api_name="desynchronize",
+        **limit,
+    )

@@ -1,0 +1,12 @@
+"""The page as ``gradio demo/app.py`` and ``python demo/app.py`` start it."""
+
+from __future__ import annotations
+
+from demo.server import build, launch_options
+from demo.settings import Settings
+
+settings = Settings()
+demo = build(settings)
+
+if __name__ == "__main__":
+    demo.launch(**launch_options(settings))

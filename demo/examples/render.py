@@ -1,0 +1,41 @@
+"""Renders the bundled clips again: ``python -m demo.examples.render``."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from demo.examples import EXAMPLES
+from plugins.synthetic.config import FPS, SAMPLE_RATE_HZ, SyntheticConfig
+from plugins.synthetic.folder import render_folder
+from zoo.media import decode, encode, shift_audio
+
+SEED, SIZE, SECONDS, CRF = 2027, 192, 9.0, 30  # small files of clips that no model was trained on
+PICTURE = {"in-sync.mp4": 0, "early.mp4": 4, "foreign-sound.mp4": 5}
+FOREIGN_SOUND = 1
+
+
+def main() -> None:
+    """Render, encode small, move or replace the sound."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = SyntheticConfig(seed=SEED, size=SIZE, seconds=SECONDS)
+        clips = render_folder(Path(folder, "clips"), config, 6, {"test": 1.0}).clips
+        small = Path(folder, "small.mp4")
+        for example in EXAMPLES:
+            picture = PICTURE[example.file]
+            sound = picture if example.early_s is not None else FOREIGN_SOUND
+            encode(
+                small,
+                decode(clips[picture].path, audio=False).frames,
+                decode(clips[sound].path, video=False).samples,
+                fps=FPS,
+                sample_rate_hz=SAMPLE_RATE_HZ,
+                crf=CRF,
+                video_options={"preset": "slow"},
+                audio_options={"b": "32k"},
+            )
+            shift_audio(small, example.path, -(example.early_s or 0.0))
+
+
+if __name__ == "__main__":
+    main()

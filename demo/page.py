@@ -1,0 +1,216 @@
+"""The page: what stands where. What happens on it is in `demo.wiring`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from demo.clip_input import Clip
+from demo.examples import EXAMPLES
+from demo.pieces import EMPTY, HEADER
+
+MOST_SHIFT_S = 2.0
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the visitor gives: a clip and a model."""
+
+    clip: gr.Video
+    examples: list[gr.Button]
+    model: gr.Dropdown
+    card: gr.HTML
+    pull: gr.Button
+    pull_cancel: gr.Button
+    pull_state: gr.HTML
+
+
+@dataclass(frozen=True)
+class Task:
+    """A button that starts work, one that ends it, and where the answer appears."""
+
+    start: gr.Button
+    cancel: gr.Button
+    answer: gr.HTML
+
+
+@dataclass(frozen=True)
+class Offset:
+    """The offset of the clip, and what follows from it."""
+
+    find: Task
+    more: gr.Column
+    fix: Task
+    force: gr.Button
+    pair: gr.Row
+    before: gr.Video
+    after: gr.Video
+    download: gr.DownloadButton
+    evidence: Task
+    picture: gr.Image
+    json: gr.JSON
+    json_file: gr.DownloadButton
+    evidence_file: gr.DownloadButton
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Two models on the clip."""
+
+    other: gr.Dropdown
+    task: Task
+
+
+@dataclass(frozen=True)
+class Test:
+    """A copy of the clip that is out of sync on purpose."""
+
+    shift_s: gr.Slider
+    task: Task
+    copy: gr.Video
+
+
+@dataclass(frozen=True)
+class Page:
+    """All components of the page."""
+
+    given: Given
+    offset: Offset
+    compare: Compare
+    test: Test
+
+
+def lay_out() -> Page:
+    """Put the components on the page of the current Blocks."""
+    gr.HTML(HEADER)
+    with gr.Row():
+        with gr.Column(scale=4, min_width=260, elem_id="given"):
+            given = _given()
+        with gr.Column(scale=7, min_width=260), gr.Tabs():
+            with gr.Tab("Offset"):
+                offset = _offset()
+            with gr.Tab("Compare"):
+                compare = _compare()
+            with gr.Tab("Test"):
+                test = _test()
+    return Page(given, offset, compare, test)
+
+
+def _given() -> Given:
+    clip = Clip(label="Clip", sources=["upload", "webcam"], height=300, elem_id="clip")
+    _text("No clip at hand? Take one of these.", "lead")
+    with gr.Row():
+        examples = [
+            gr.Button(example.label, size="sm", min_width=60, elem_id=f"example-{number}")
+            for number, example in enumerate(EXAMPLES)
+        ]
+    model = gr.Dropdown([], label="Model", filterable=False, elem_id="model")
+    card = gr.HTML(elem_id="card")
+    pull = gr.Button("Download this model", visible=False, elem_id="pull")
+    pull_cancel = gr.Button("Cancel", variant="stop", visible=False)
+    pull_state = gr.HTML(visible=False, min_height=80, elem_id="pull-state")
+    return Given(clip, examples, model, card, pull, pull_cancel, pull_state)
+
+
+def _task(label: str, name: str, *, primary: bool = False, empty: str = "") -> Task:
+    """Lay out a button that starts work, with the one that ends it in the same place."""
+    start = gr.Button(label, variant="primary" if primary else "secondary", elem_id=name, size="lg")
+    cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id=f"{name}-cancel")
+    answer = gr.HTML(empty, elem_id=f"{name}-answer", min_height=90 if empty else None)
+    return Task(start, cancel, answer)
+
+
+def _offset() -> Offset:
+    find = _task("Find the offset", "find", primary=True, empty=EMPTY)
+    with gr.Column(visible=False, elem_id="more") as more:
+        _text(
+            "<h3>Take it home</h3><p>A copy with the audio moved; nothing is re-encoded.</p>",
+            "section",
+        )
+        fix = _task("Make the repaired copy", "fix")
+        force = gr.Button("Repair it all the same", visible=False, elem_id="force")
+        with gr.Row(visible=False) as pair:
+            before = Clip(
+                label="As it was", interactive=False, height=260, elem_id="before", min_width=240
+            )
+            after = Clip(
+                label="Repaired", interactive=False, height=260, elem_id="after", min_width=240
+            )
+        download = gr.DownloadButton(
+            "Download the repaired copy", visible=False, variant="primary", elem_id="download"
+        )
+        _text(
+            "<h3>Evidence</h3><p>Which moments of picture and sound the answer rests on.</p>",
+            "section",
+        )
+        evidence = _task("Show the evidence", "evidence")
+        picture = gr.Image(
+            label="Pictures, sound, and how much each moment matters",
+            visible=False,
+            interactive=False,
+            buttons=["fullscreen", "download"],
+            elem_id="picture",
+            elem_classes="picture",
+        )
+        evidence_file = gr.DownloadButton("Download as JSON", visible=False, size="sm")
+        with gr.Accordion("All numbers", open=False, elem_id="numbers"):
+            json_file = gr.DownloadButton("Download as JSON", size="sm", elem_id="json-file")
+            json = gr.JSON(show_label=False, max_height=320)
+    return Offset(
+        find,
+        more,
+        fix,
+        force,
+        pair,
+        before,
+        after,
+        download,
+        evidence,
+        picture,
+        json,
+        json_file,
+        evidence_file,
+    )
+
+
+def _compare() -> Compare:
+    _text("<p>Ask the model on the left and another one about the same clip.</p>", "section")
+    other = gr.Dropdown([], label="The other model", filterable=False, elem_id="other")
+    return Compare(other, _task("Compare", "compare", primary=True))
+
+
+def _test() -> Test:
+    _text(
+        "<p>Move the audio of the clip on purpose, and see whether the model notices.</p>",
+        "section",
+    )
+    shift_s = gr.Slider(
+        -MOST_SHIFT_S,
+        MOST_SHIFT_S,
+        value=0.8,
+        step=0.05,
+        label="Make the audio earlier by so many seconds (below zero: later)",
+        elem_id="shift",
+    )
+    task = _task("Move it and measure", "test", primary=True)
+    copy = Clip(
+        label="The moved copy", visible=False, interactive=False, height=260, elem_id="copy"
+    )
+    return Test(shift_s, task, copy)
+
+
+def _player(label: str, name: str, *, visible: bool = True) -> gr.Video:
+    return Clip(
+        label=label,
+        interactive=False,
+        height=260,
+        min_width=240,
+        elem_id=name,
+        visible=visible,
+    )
+
+
+def _text(html: str, name: str) -> Any:
+    return gr.HTML(html if html.startswith("<") else f"<p>{html}</p>", elem_classes=name)

@@ -1,0 +1,101 @@
+"""A server of the demo: the page, the API, the models, the folder of uploads."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+# Before Gradio is imported: no news from, and none to, anywhere.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from demo.actions import Actions
+from demo.api import offer_api
+from demo.examples import EXAMPLES as EXAMPLE_CLIPS
+from demo.fence import Fence
+from demo.folder import EXAMPLES, keep_sweeping, make_folder
+from demo.jobs import Jobs
+from demo.page import lay_out
+from demo.settings import SWEEP_S, Settings
+from demo.shelf import Shelf
+from demo.style import CSS, HEAD, theme
+from demo.wiring import wire
+
+
+def build(settings: Settings) -> gr.Blocks:
+    """Build the page and the API."""
+    folder = make_folder()
+    examples = [Path(shutil.copy2(example.path, folder / EXAMPLES)) for example in EXAMPLE_CLIPS]
+    gr.set_static_paths(examples)
+    keep_s = settings.keep_minutes * 60
+    every_s = min(SWEEP_S, keep_s)
+    jobs, actions = Jobs(), Actions(settings, Shelf(settings.device))
+    with gr.Blocks(
+        title="avsync-zoo",
+        analytics_enabled=False,
+        delete_cache=(max(1, int(every_s)), max(1, int(keep_s))),
+    ) as blocks:
+        offer_api(actions, jobs)  # first, so that its names are not taken by functions of the page
+        wire(lay_out(), actions, jobs, blocks, examples)
+        blocks.unload(jobs.leave)
+    blocks.queue(max_size=settings.max_waiting)
+    # Gradio removes the files that it knows; this also removes their folders, and what is left.
+    keep_sweeping(folder, keep_s + 2 * every_s, every_s)
+    return blocks
+
+
+def launch_options(settings: Settings) -> dict[str, Any]:
+    """Return what every way to launch the page has in common."""
+    return {
+        "theme": theme(),
+        "css": CSS,
+        "head": HEAD,
+        "max_file_size": settings.max_mb * 1_000_000,
+        "show_error": True,
+        "footer_links": ["api"],
+        "run_history": False,
+        "enable_monitoring": False,
+        "ssr_mode": False,
+        "quiet": True,
+        "app_kwargs": {"middleware": [Middleware(Fence)]},
+    }
+
+
+def serve(
+    settings: Settings,
+    *,
+    host: str,
+    port: int,
+    share: bool = False,
+    auth: tuple[str, str] | None = None,
+    opens_browser: bool = False,
+) -> None:
+    """Serve until Ctrl-C.
+
+    Args:
+        settings: bounds of the server.
+        host: address to listen on.
+        port: a free one.
+        share: ask Gradio's servers for a public address.
+        auth: user and password.
+        opens_browser: open the page here.
+    """
+    blocks = build(settings)
+    _, local, public = blocks.launch(
+        server_name=host,
+        server_port=port,
+        share=share,
+        auth=auth,
+        inbrowser=opens_browser,
+        prevent_thread_lock=True,
+        **launch_options(settings),
+    )
+    from rich.console import Console
+
+    Console().print(f"{public or local}  (Ctrl-C ends it)", soft_wrap=True, highlight=False)
+    blocks.block_thread()
