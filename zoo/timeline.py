@@ -14,6 +14,7 @@ import math
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from zoo.errors import ConfigError
@@ -385,6 +386,17 @@ def clock_time(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def count_chunks(length_s: float, chunk_s: float) -> int:
+    """Count the chunks of ``chunk_s`` that cover ``length_s``; the last may be shorter."""
+    return max(1, math.ceil(length_s / chunk_s - LATTICE_TOLERANCE))
+
+
+def chunk_at(times_s: npt.ArrayLike, chunk_s: float, num_chunks: int) -> npt.NDArray[np.int64]:
+    """Return which chunk each time lies in; what lies beyond the last one belongs to it."""
+    chunks = np.floor(np.asarray(times_s) / chunk_s + LATTICE_TOLERANCE).astype(np.int64)
+    return np.minimum(chunks, num_chunks - 1)
 
 
 def describe_offset(offset_s: float) -> str:

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,6 +37,40 @@ def test_shipped_model_predicts_real_clips_sanely(capsys: pytest.CaptureFixture[
         assert abs(prediction["offset_s"]) <= 2
         assert 0 < prediction["probability"] <= 1
         assert prediction["windows"]
+
+
+@needs_clips
+def test_real_clips_go_through_every_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The shipped models know no real film, so that this is about files, not about offsets."""
+    clips = sorted(str(path) for path in CLIPS.rglob("*.mp4"))
+    before = [Path(clip).read_bytes() for clip in clips]
+
+    def answer_of(*words: str) -> Any:
+        assert run([*words, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    assert answer_of("predict", "tiny-synthetic", *clips, "--csv", str(tmp_path / "t.csv")) == {
+        "csv": str(tmp_path / "t.csv"),
+        "clips": 3,
+        "predicted": 3,
+        "failed": 0,
+        "there": 0,
+    }
+    extracted = answer_of("features", "tiny-synthetic", *clips, "-o", str(tmp_path / "features"))
+    assert extracted["clips"] == 3
+    scored = answer_of("desync", "tiny-synthetic", "--videos", str(CLIPS))
+    assert scored["clips"] == 3
+    for i, clip in enumerate(clips):
+        shifted, fixed, picture = (tmp_path / f"{i}{end}" for end in ("s.mp4", "f.mp4", ".png"))
+        assert answer_of("data", "shift", clip, "--delay", "0.3", "-o", str(shifted))
+        repaired = answer_of("fix", "tiny-synthetic", str(shifted), "-o", str(fixed), "--force")
+        assert repaired["delay_s"] == repaired["offset_s"]
+        found = answer_of("attribute", "tiny-synthetic", clip, "--masks", "50", "-o", str(picture))
+        assert len(found["vision"]["recorded"]) == 48
+        assert picture.stat().st_size > 10_000
+    assert [Path(clip).read_bytes() for clip in clips] == before
 
 
 @needs_clips

@@ -11,7 +11,19 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from zoo.cli import catalog, convert, data, desync, evaluate, export, features, fix, plugin, predict
+from zoo.cli import (
+    attribute,
+    catalog,
+    convert,
+    data,
+    desync,
+    evaluate,
+    export,
+    features,
+    fix,
+    plugin,
+    predict,
+)
 from zoo.errors import ZooError
 from zoo.hooks import PLUGIN_FILES_VARIABLE, add_plugin_file, registry
 
@@ -39,6 +51,7 @@ def build_app() -> typer.Typer:
     app.command("convert")(convert.convert)
     app.command("predict")(predict.predict)
     app.command("fix")(fix.fix)
+    app.command("attribute")(attribute.attribute)
     app.command("evaluate")(evaluate.evaluate)
     app.command("desync")(desync.desync)
     app.command("features")(features.features)

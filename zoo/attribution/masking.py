@@ -1,0 +1,156 @@
+"""Two ways to take chunks out of one modality: before the extractor, or after it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from zoo.attribution.crops import Crop
+from zoo.contracts import Frames, Modality
+from zoo.data.frontend import cut_audio, cut_frames, segments_at_once
+from zoo.model import SyncModel, Tower
+from zoo.timeline import chunk_at, to_frames, to_samples
+
+Masks = Bool[np.ndarray, "B C"]  # which chunks each mask keeps
+
+
+class Masked(ABC):
+    """The tokens of one modality of a crop, under any masks."""
+
+    @abstractmethod
+    def tokens(self, masks: Masks) -> Float[Tensor, "B L D"]:
+        """Return the tokens of the crop under each mask."""
+
+
+def encode_crop(model: SyncModel, modality: Modality, crop: Crop) -> Float[Tensor, "1 L D"]:
+    """Encode a crop without a mask."""
+    layout = model.config.layout
+    if modality == "audio":
+        cut = cut_audio(crop.samples, layout.starts_s, layout.segment_s, model.audio_frontend)
+    else:
+        cut = cut_frames(crop.frames, layout.starts_s, layout.segment_s, model.vision_frontend)
+    tower: Tower = getattr(model, modality)
+    return tower.encode(cut.to(model.device)).flatten(0, 1)[None]
+
+
+class MaskedTokens(Masked):
+    """Replaces the tokens whose times lie in masked chunks: the extractor runs once.
+
+    Masked tokens leave no cuts in picture or sound that look like events. An extractor whose
+    tokens know of their whole segment blurs the result by as much.
+
+    Args:
+        model: its towers encode.
+        modality: which is masked.
+        crop: what is looked at.
+        other: its tokens stand in for those masked; None is the mean token of the crop.
+        chunk_s: length of a chunk, seconds.
+        num_chunks: C.
+    """
+
+    def __init__(
+        self,
+        model: SyncModel,
+        modality: Modality,
+        crop: Crop,
+        other: Crop | None,
+        chunk_s: float,
+        num_chunks: int,
+    ) -> None:
+        tokens: Tower = getattr(model, modality)
+        own = encode_crop(model, modality, crop)
+        stand_in = (
+            own.mean(1, keepdim=True) if other is None else encode_crop(model, modality, other)
+        )
+        self._own, self._stand_in = own, stand_in
+        times_s = np.add.outer(model.config.layout.starts_s, tokens.tokens.times_s)  # (S, T)
+        chunks = chunk_at(times_s, chunk_s, num_chunks)
+        self._chunks = chunks.reshape(-1).repeat(tokens.tokens.positions)  # (L,)
+
+    def tokens(self, masks: Masks) -> Float[Tensor, "B L D"]:
+        """Return the tokens of the crop under each mask."""
+        kept = torch.from_numpy(masks[:, self._chunks])[..., None]  # (B, L, 1)
+        return torch.where(kept.to(self._own.device), self._own, self._stand_in)
+
+
+class MaskedContent(Masked):
+    """Replaces pictures and samples of masked chunks, as the paper does.
+
+    A segment sees only the few chunks that it overlaps, so most masks look alike to it: each of its
+    distinct contents is encoded once, however many masks there are.
+
+    Args:
+        model: its towers encode.
+        modality: which is masked.
+        crop: what is looked at.
+        other: its content stands in for what is masked.
+        chunk_s: length of a chunk, seconds.
+        num_chunks: C.
+    """
+
+    def __init__(
+        self,
+        model: SyncModel,
+        modality: Modality,
+        crop: Crop,
+        other: Crop,
+        chunk_s: float,
+        num_chunks: int,
+    ) -> None:
+        self._model, self._modality = model, modality
+        self._tower: Tower = getattr(model, modality)
+        layout, frontend = model.config.layout, self._tower.frontend
+        if isinstance(frontend, Frames):
+            self._own, self._other, rate = crop.frames, other.frames, frontend.fps
+            self._firsts = [to_frames(t, frontend.fps) for t in layout.starts_s]
+            self._length = to_frames(layout.segment_s, frontend.fps)
+        else:
+            self._own, self._other, rate = crop.samples, other.samples, frontend.sample_rate_hz
+            self._firsts = [to_samples(t, frontend.sample_rate_hz) for t in layout.starts_s]
+            self._length = to_samples(layout.segment_s, frontend.sample_rate_hz)
+        middles_s = (np.arange(len(self._own)) + 0.5) / rate
+        self._chunks = chunk_at(middles_s, chunk_s, num_chunks)  # of every frame or sample
+        self._known: dict[tuple[int, bytes], Tensor] = {}  # of a segment and what is left of it
+
+    @property
+    def num_encoded(self) -> int:
+        """Distinct contents that went through the extractor so far."""
+        return len(self._known)
+
+    def tokens(self, masks: Masks) -> Float[Tensor, "B L D"]:
+        """Return the tokens of the crop under each mask."""
+        wanted = [
+            [(segment, self._seen(segment, mask).tobytes()) for segment in range(len(self._firsts))]
+            for mask in masks
+        ]
+        missing = sorted({key for row in wanted for key in row} - self._known.keys())
+        block = segments_at_once(self._tower.frontend, self._tower.segment_s)
+        for i in range(0, len(missing), block):
+            keys = missing[i : i + block]
+            contents = self._contents(keys).to(self._model.device)
+            self._known.update(zip(keys, self._tower.encode(contents), strict=True))
+        return torch.stack([torch.cat([self._known[key] for key in row]) for row in wanted])
+
+    def _seen(self, segment: int, mask: Bool[np.ndarray, " C"]) -> Bool[np.ndarray, " c"]:
+        """Return what a mask does to the chunks that a segment overlaps."""
+        first = self._firsts[segment]
+        return mask[self._chunks[first] : self._chunks[first + self._length - 1] + 1]
+
+    def _contents(self, keys: list[tuple[int, bytes]]) -> Tensor:
+        """Return front-end segments with what is left of each."""
+        mixed = []
+        for segment, seen in keys:
+            part = slice(self._firsts[segment], self._firsts[segment] + self._length)
+            chunks = self._chunks[part]
+            kept = np.frombuffer(seen, dtype=bool)[chunks - chunks[0]]
+            kept = kept.reshape(-1, *[1] * (self._own.ndim - 1))
+            mixed.append(np.where(kept, self._own[part], self._other[part]))
+        joined, segment_s = np.concatenate(mixed), self._tower.segment_s
+        starts_s = [i * segment_s for i in range(len(mixed))]
+        if self._modality == "audio":
+            return cut_audio(joined, starts_s, segment_s, self._model.audio_frontend)
+        return cut_frames(joined, starts_s, segment_s, self._model.vision_frontend)

@@ -1,0 +1,119 @@
+"""``zoo attribute``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from zoo.cli.output import print_json, progress_bar
+from zoo.timeline import describe_offset
+
+if TYPE_CHECKING:
+    from zoo.attribution import Attribution, Evidence
+
+MOST_MOMENTS = 5  # that are named, the strongest first
+Replace = Literal["tokens", "content"]
+
+
+def attribute(
+    model: Annotated[str, typer.Argument(help="Catalog name or model folder.")],
+    clip: Annotated[Path, typer.Argument(help="The clip.")],
+    *,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Picture to draw: .png, .svg, .pdf.")
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="Clip, or folder to draw one from, that stands in for what is masked; "
+            "default: the mean."
+        ),
+    ] = None,
+    replace: Annotated[
+        Replace, typer.Option(help="Mask after the extractor, or the content before it (paper).")
+    ] = "tokens",
+    masks: Annotated[int, typer.Option(min=1, help="Random masks per modality.")] = 1000,
+    keep: Annotated[
+        float | None,
+        typer.Option(help="Share of chunks a mask keeps; default: the most telling, by trial."),
+    ] = None,
+    chunk: Annotated[float, typer.Option(help="Length of a chunk, seconds.")] = 0.1,
+    start: Annotated[
+        float | None,
+        typer.Option(help="Start of the crop, seconds; default: where the model is most sure."),
+    ] = None,
+    offset: Annotated[
+        float | None,
+        typer.Option(help="Offset that counts as right, seconds; default: what the model says."),
+    ] = None,
+    audio_track: Annotated[
+        int | None, typer.Option(min=1, help="Which audio track, from 1; default: the first.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of masks and stand-in.")] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the picture if it exists.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
+) -> None:
+    """Show which moments of sound and picture the offset is read from (paper section 4.1).
+
+    Example: zoo attribute tiny-synthetic clip.mp4 -o evidence.png
+    """
+    from zoo.attribution import Options
+    from zoo.attribution import attribute as find_evidence
+    from zoo.inference import load
+    from zoo.offset_picture import require_picture
+
+    if out is not None:
+        require_picture(out, overwrite=overwrite)
+    predictor = load(model, device, trust="none")
+    options = Options(replace=replace, masks=masks, keep=keep, chunk_s=chunk, seed=seed)
+    with progress_bar("masks", hidden=as_json or not sys.stderr.isatty()) as progress:
+        found = find_evidence(
+            predictor,
+            clip,
+            against=against,
+            start_s=start,
+            reference_s=offset,
+            audio_track=audio_track,
+            options=options,
+            progress=progress,
+        )
+    if out is not None:
+        from zoo.attribution.picture import draw
+
+        draw(found, out)
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        _show(found, out)
+
+
+def _show(found: Attribution, out: Path | None) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]{escape(found.path)}[/], {found.start_s:.2f} s to {found.end_s:.2f} s")
+    console.print(
+        f"  offset {found.offset_s:+.2f} s (probability {found.probability:.2f}): "
+        f"{describe_offset(found.offset_s)}"
+    )
+    if abs(found.reference_s - found.offset_s) > found.tolerance_s:
+        console.print(f"  [yellow]note:[/] counted as right: {found.reference_s:+.2f} s")
+    for name, evidence in (("picture", found.vision), ("sound", found.audio)):
+        console.print(f"  evidence in the {name}: {_moments(found, evidence)}")
+    if out is not None:
+        console.print(f"  picture: {escape(str(out))}")
+
+
+def _moments(found: Attribution, evidence: Evidence) -> str:
+    if not evidence.right:
+        return "none can be found: no mask leaves the offset right"
+    moments_s = found.moments_s(evidence)[:MOST_MOMENTS]
+    if not moments_s:
+        return "spread over the crop, no moment stands out"
+    return ", ".join(f"{start_s:.2f} to {end_s:.2f} s" for start_s, end_s in moments_s)
