@@ -27,24 +27,34 @@ class DividedAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "N L D"], steps: int, over: str) -> Float[Tensor, "N L D"]:
         """Attend within groups; L = 1 + steps * positions, ordered (time, place)."""
-        qkv = self.qkv(x).unflatten(2, (3, self.heads, -1))  # (N, L, 3, h, d)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (N, h, L, d)
-        cls = scaled_dot_product_attention(q[:, :, :1], k, v)  # (N, h, 1, d)
-        groups = [_to_groups(part[:, :, 1:], steps, over) for part in (q, k, v)]  # (N, h, G, L', d)
-        num_groups = groups[0].shape[2]
-        keys, values = (
-            torch.cat([part[:, :, None, :1].expand(-1, -1, num_groups, -1, -1), grouped], dim=3)
-            for part, grouped in zip((k, v), groups[1:], strict=True)
-        )  # (N, h, G, 1 + L', d)
-        patches = scaled_dot_product_attention(groups[0], keys, values)  # (N, h, G, L', d)
-        patches = patches.transpose(2, 3) if over == "time" else patches  # (N, h, t, p, d)
-        out = torch.cat([cls, patches.flatten(2, 3)], dim=2)  # (N, h, L, d)
-        return self.proj(out.transpose(1, 2).flatten(2))
+        x = self.qkv(x).unflatten(2, (3, self.heads, -1))  # (N, L, 3, h, d)
+        cls = attend(x[:, :1, 0], x[:, :, 1], x[:, :, 2])  # (N, 1, h, d)
+        groups = x[:, 1:].unflatten(1, (steps, -1))  # (N, t, p, 3, h, d)
+        groups = groups.transpose(1, 2) if over == "time" else groups  # (N, G, L', 3, h, d)
+        num, num_groups = groups.shape[:2]
+        shared = x[:, None, :1, 1:].expand(-1, num_groups, -1, -1, -1, -1)
+        keyed = torch.cat([shared, groups[:, :, :, 1:]], dim=2)  # (N, G, 1 + L', 2, h, d)
+        # One batch dimension: fused kernels take four dimensions, not five.
+        keys, values = keyed.flatten(0, 1).unbind(2)  # each (N*G, 1 + L', h, d)
+        out = attend(groups[:, :, :, 0].flatten(0, 1), keys, values)  # (N*G, L', h, d)
+        out = out.unflatten(0, (num, num_groups))  # (N, G, L', h, d)
+        out = out.transpose(1, 2) if over == "time" else out  # (N, t, p, h, d)
+        return self.proj(torch.cat([cls, out.flatten(1, 2)], dim=1).flatten(2))
 
 
-def _to_groups(x: Tensor, steps: int, over: str) -> Tensor:
-    x = x.unflatten(2, (steps, -1))  # (N, h, t, p, d)
-    return x.transpose(2, 3) if over == "time" else x
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Float[Tensor, "B L h d"]:
+    """Attend; all are ``(B, L, h, d)``.
+
+    Plain products are three times as fast as the fused kernel of CPUs in bf16
+    (docs/performance.md).
+    """
+    q, k, v = (part.transpose(1, 2) for part in (q, k, v))  # (B, h, L, d)
+    if q.dtype == torch.bfloat16 and q.device.type == "cpu":
+        weights = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)  # (B, h, L, L')
+        out = weights.softmax(3).to(v.dtype) @ v
+    else:
+        out = scaled_dot_product_attention(q, k, v)
+    return out.transpose(1, 2)
 
 
 class DividedBlock(nn.Module):
