@@ -24,7 +24,8 @@ from plugins.synthetic.folder import render_folder
 from zoo.data.draws import DrawSource
 from zoo.data.manifest import Manifest
 from zoo.data.source import Augment, ClipSource
-from zoo.data.store import FeatureStore, build_store, store_config
+from zoo.data.store import FeatureStore, store_config
+from zoo.data.store_build import build_store
 from zoo.model import SyncModel
 from zoo.modules import SegmentBatch
 from zoo.training.engine import LocalEngine

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from orchestration.cluster import RELEASE_S
+from orchestration.cluster import RELEASE_S, Ingest
 from orchestration.options import (
     Address,
     Aggregator,
@@ -62,6 +62,13 @@ def train(
     wait: Annotated[
         float, typer.Option(min=0, help="Seconds to wait for processors that others use.")
     ] = RELEASE_S,
+    ingest: Annotated[
+        Ingest,
+        typer.Option(
+            help="Who decodes: loader processes of each worker, or Ray Data, on processors "
+            "beside those of the workers."
+        ),
+    ] = "loader",
     resume: Resume = False,
 ) -> None:
     """Train both stages of a model on the clips of a manifest.
@@ -90,7 +97,7 @@ def train(
         seed=seed,
         task=task,
     )
-    resources = Resources(workers, cpus_per_worker, gpus_per_worker, address, wait)
+    resources = Resources(workers, cpus_per_worker, gpus_per_worker, address, wait, ingest)
     raise typer.Exit(launch(request, out.absolute(), resources, resume=resume))
 
 

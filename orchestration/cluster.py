@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 from zoo.errors import TrainingError
 
@@ -19,6 +20,7 @@ _SETTINGS = {
     "RAY_TRAIN_METRICS_ENABLED": "0",
 }
 _LOCAL_SETTINGS = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+Ingest = Literal["loader", "ray"]
 RELEASE_S = 15.0  # a run that has just ended gives its processors back only after a while
 _START_VARIABLE, _START_S = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", 120
 
@@ -33,6 +35,8 @@ class Resources:
         gpus_per_worker: GPUs of each; 0 trains on processors.
         address: ``local`` starts a cluster here; ``auto`` or an address joins a running one.
         wait_s: seconds to wait for processors that others use.
+        ingest: who decodes: the workers' own ``loader`` processes, or ``ray``, on processors
+            beside those of the workers, anywhere on the cluster.
     """
 
     workers: int = 1
@@ -40,6 +44,7 @@ class Resources:
     gpus_per_worker: float = 0
     address: str = "local"
     wait_s: float = RELEASE_S
+    ingest: Ingest = "loader"
 
     @property
     def is_local(self) -> bool:
@@ -51,7 +56,9 @@ class Resources:
         """Processors of every worker."""
         if self.cpus_per_worker:
             return self.cpus_per_worker
-        return max(1, count_cpus() // self.workers) if self.is_local else 1
+        if self.ingest == "ray" or not self.is_local:
+            return 1
+        return max(1, count_cpus() // self.workers)
 
     @property
     def threads(self) -> int:
@@ -122,7 +129,8 @@ def _init(resources: Resources) -> None:
             address="local",
             num_cpus=count_cpus(),
             include_dashboard=False,
-            object_store_memory=200 * 2**20,  # nothing but metrics goes through it
+            # Nothing but metrics goes through it, unless clips do.
+            object_store_memory=200 * 2**20 if resources.ingest == "loader" else None,
             **quiet,
         )
         return
@@ -188,6 +196,13 @@ def _check_enough(resources: Resources, held: dict[str, float], who: str) -> Non
                 f"{resources.workers} workers of {_ask(resources)} need {needed:g} {kind}s, but "
                 f"{who} {there:g}; ask for fewer --workers"
             )
+    needed = resources.cpus * resources.workers + 1
+    if resources.ingest == "ray" and needed > held.get("CPU", 0) + 1e-6:
+        raise TrainingError(
+            f"--ingest ray decodes on processors beside those of the workers: {needed} CPUs are "
+            f"needed, but {who} {held.get('CPU', 0):g}; ask for fewer --workers or "
+            "--cpus-per-worker, or leave --ingest out"
+        )
 
 
 def _ask(resources: Resources) -> str:

@@ -87,7 +87,7 @@ def build_trainer(job: Job, resources: Resources) -> TorchTrainer:
         each["GPU"] = resources.gpus_per_worker
     return TorchTrainer(
         train_fn,
-        train_loop_config=to_config(job, resources.threads),
+        train_loop_config=to_config(job, resources.threads, resources.ingest),
         torch_config=TorchConfig(
             backend="nccl" if use_gpu else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S
         ),

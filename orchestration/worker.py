@@ -6,28 +6,34 @@ import fcntl
 import logging
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray.train
 import torch
 from ray.train.torch import get_device, prepare_model
 from torch import nn
+from torch.utils.data import Dataset
 
+from orchestration.cluster import Ingest
+from orchestration.ingest import stream
 from zoo.errors import TrainingError
+from zoo.training.loader import in_order
 from zoo.training.recipe import parse_recipe
 from zoo.training.run import Job, run_job
 
 LOCK, LOCK_WAIT_S = ".lock", 60.0
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class RayEngine:
     """`zoo.training.engine.Engine` on Ray Train."""
 
-    def __init__(self) -> None:
+    def __init__(self, ingest: Ingest = "loader") -> None:
+        self.ingest = ingest
         context = ray.train.get_context()
         self.rank: int = context.get_world_rank()
         self.world_size: int = context.get_world_size()
@@ -53,8 +59,14 @@ class RayEngine:
         self._fetched = tempfile.TemporaryDirectory(prefix="zoo-checkpoint-")
         return Path(checkpoint.to_directory(self._fetched.name))
 
+    def load(self, dataset: Dataset[T], items: Sequence[int], workers: int | None) -> Iterator[T]:
+        """Read by processes beside this one, or by Ray Data anywhere on the cluster."""
+        if self.ingest == "ray" and workers is not None:
+            return stream(dataset, items)
+        return iter(in_order(dataset, items, workers or 0))
 
-def to_config(job: Job, threads: int) -> dict[str, Any]:
+
+def to_config(job: Job, threads: int, ingest: Ingest = "loader") -> dict[str, Any]:
     """Pack a job for the journey to the workers."""
     return {
         "recipe": job.recipe.model_dump(mode="json"),
@@ -63,6 +75,7 @@ def to_config(job: Job, threads: int) -> dict[str, Any]:
         "stages": list(job.stages),
         "init": None if job.init is None else str(job.init),
         "threads": threads,
+        "ingest": ingest,
     }
 
 
@@ -80,7 +93,7 @@ def train_fn(config: dict[str, Any]) -> None:
     """Run a job on this worker: fresh, after a failure, or resumed alike."""
     job = _unpack(config)
     torch.set_num_threads(config["threads"])
-    engine = RayEngine()
+    engine = RayEngine(config["ingest"])
     with _alone(job.run, engine.rank):
         run_job(engine, job)
 

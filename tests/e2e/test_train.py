@@ -108,10 +108,11 @@ def test_clips_that_cannot_be_read_are_left_out_and_counted(whole: Path) -> None
     assert "not a media file" in " ".join(left_out.values())
 
 
-def test_one_worker_ends_where_two_do(
+def test_one_worker_fed_by_ray_data_ends_where_two_do(
     whole: Path, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(command(manifest, tmp_path / "run", 1)) == 0
+    assert run(command(manifest, tmp_path / "run", 1, "--ingest", "ray")) == 0
+    assert read_quarantine(tmp_path / "run").keys() == read_quarantine(whole).keys()
     shown = said(capsys)
     for part in ("ln 21 = 3.04", "left out: 2 clips", "head on valid", "next: zoo evaluate"):
         assert part in shown

@@ -175,6 +175,9 @@ def test_threads_are_shared_out_and_the_environment_has_the_last_word(
     assert Resources(workers=1).threads == 3
     with pytest.raises(TrainingError, match="1 workers of 99 CPU need 99 CPUs"):
         check_machine(Resources(cpus_per_worker=99))
+    assert Resources(ingest="ray").cpus == 1
+    with pytest.raises(TrainingError, match="--ingest ray decodes on processors beside"):
+        check_machine(Resources(workers=count_cpus(), ingest="ray"))
 
 
 def test_every_start_is_written_down(tmp_path: Path) -> None:

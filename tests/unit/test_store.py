@@ -1,6 +1,7 @@
 import dataclasses
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ from zoo.data.draws import DrawSource
 from zoo.data.manifest import Clip, Manifest
 from zoo.data.sampling import slot_rng
 from zoo.data.source import Augment, ClipSource
-from zoo.data.store import FeatureStore, build_store, store_config, store_key
+from zoo.data.store import FeatureStore, is_sealed, seal, store_config, store_key
+from zoo.data.store_build import WholeClips, build_store, encode_clip
 from zoo.errors import ConfigError, TrainingError
 from zoo.model import SyncModel
 from zoo.timeline import SegmentLayout
+from zoo.training.engine import LocalEngine
 from zoo.training.fit import check_fit
 from zoo.training.recipe import Recipe, override
 
@@ -238,3 +241,93 @@ def test_a_store_refuses_crops_beyond_the_clip(stored: FeatureStore) -> None:
     with pytest.raises(IndexError):
         stored.segments(0, "vision", starts)
     assert np.isclose(stored.duration_s(0), 9.0, atol=0.05)
+
+
+def test_augmented_copies_are_there_to_be_drawn(
+    tmp_path: Path,
+    model: SyncModel,
+    reader: ClipReader,
+    chosen: list[Clip],
+    recipe: Recipe,
+    stored: FeatureStore,
+) -> None:
+    config = store_config(model, "float32", copies=2, flip=1.0)
+    list(build_store(tmp_path, model, reader, chosen, config, CPU))
+    store = FeatureStore(tmp_path, chosen, config)
+    starts_s = [0.32, 0.64]
+    plain = stored.segments(1, "vision", starts_s)
+    copies = [store.segments(1, "vision", starts_s, copy) for copy in range(3)]
+    assert torch.equal(copies[0], plain)
+    assert not torch.allclose(copies[1], plain, atol=1e-2)
+    assert torch.equal(
+        store.segments(1, "audio", starts_s, 2), stored.segments(1, "audio", starts_s)
+    )
+    assert store.duration_s(1) == stored.duration_s(1)
+    grid = recipe.model.grid
+    source = DrawSource(ClipSource(chosen, reader), SegmentLayout(), grid, 7, "train", store)
+    plain_source = DrawSource(ClipSource(chosen, reader), SegmentLayout(), grid, 7, "train", stored)
+    seen = set()
+    for slot in range(20):
+        key = (2, 0, slot)
+        audio, vision, draw = source.item(1, key, Augment(random_crop=True))
+        still, as_is, same = plain_source.item(1, key, Augment(random_crop=True))
+        assert draw == same
+        assert torch.equal(audio, still)
+        seen.add(torch.equal(vision, as_is))
+        assert torch.equal(source.item(1, key, Augment())[1], as_is)
+    assert seen == {True, False}
+
+
+def test_an_augmented_copy_is_the_mirrored_clip(
+    tmp_path: Path, model: SyncModel, reader: ClipReader, chosen: list[Clip]
+) -> None:
+    frames, samples = WholeClips(chosen, reader)[0]
+    assert isinstance(frames, torch.Tensor)
+    snug = reader.vision.model_copy(update={"short_side": reader.vision.size})
+    small = ClipReader(snug, reader.audio)  # nothing to crop at random
+    size = reader.vision.size
+    config = store_config(model, "float32", copies=1, flip=1.0)
+    cut = frames[:, :size, :size].contiguous(), samples
+    mirrored = cut[0].flip(2), samples
+    _, both = encode_clip(model, small, chosen[0], cut, config, CPU)
+    _, other = encode_clip(model, small, chosen[0], mirrored, config, CPU)
+    rows = len(both) // 2
+    torch.testing.assert_close(both[rows:], other[:rows])
+
+
+def test_a_sealed_store_is_used_and_another_or_a_damaged_one_refused(
+    tmp_path: Path, model: SyncModel, reader: ClipReader, chosen: list[Clip]
+) -> None:
+    config = store_config(model, "float32")
+    key = store_key(model, config, chosen)
+    list(build_store(tmp_path, model, reader, chosen, config, CPU))
+    assert not is_sealed(tmp_path, key)
+    seal(tmp_path, key)
+    assert is_sealed(tmp_path, key)
+    with pytest.raises(TrainingError, match="was made from other weights, settings or clips"):
+        is_sealed(tmp_path, "another key")
+    rows = tmp_path / "shard-00000" / "audio.npy"
+    rows.write_bytes(rows.read_bytes()[:-100])
+    with pytest.raises(TrainingError, match="is damaged; delete it to compute it again"):
+        is_sealed(tmp_path, key)
+    (tmp_path / "complete").write_text("{")
+    with pytest.raises(TrainingError, match="is damaged"):
+        is_sealed(tmp_path, key)
+
+
+def test_a_store_built_by_loader_processes_is_the_same(
+    tmp_path: Path,
+    model: SyncModel,
+    reader: ClipReader,
+    chosen: list[Clip],
+    stored: FeatureStore,
+) -> None:
+    broken = dataclasses.replace(chosen[0], path=tmp_path / "missing.mp4")
+    clips, config = [*chosen, broken], store_config(model, "float32")
+    engine = LocalEngine(tmp_path / "checkpoints")
+    load = partial(engine.load, workers=1)
+    list(build_store(tmp_path, model, reader, clips, config, CPU, load=load))
+    store = FeatureStore(tmp_path, clips, config)
+    assert torch.equal(store.segments(1, "vision", [0.32]), stored.segments(1, "vision", [0.32]))
+    assert list(store.skipped) == [2]
+    assert "missing.mp4" in store.skipped[2]

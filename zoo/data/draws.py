@@ -31,7 +31,7 @@ class DrawSource:
     """Offsets and crops drawn from one split, read from the feature store or from files.
 
     The audio lattice and the video lattice are the same for both, so that both read the same draw
-    alike; only the store cannot flip or crop at random.
+    alike.  The store flips and crops as far as it holds augmented copies.
     """
 
     clips: ClipSource
@@ -73,7 +73,7 @@ class DrawSource:
         Args:
             clip: index of the clip; online, a clip that breaks gives way to another.
             key: (stage, step, slot), which decides all that is random.
-            augment: jitter, and what only the online path can vary.
+            augment: what varies; a store has copies to choose from, or none.
 
         Returns:
             Audio and video, tokens ``(S*T, D)`` from the store or segments ``(S, ...)`` from files,
@@ -85,7 +85,8 @@ class DrawSource:
                 clip, rng, lambda i: self._read_files(i, rng, augment), self.usable
             )
         draw = self.draw(clip, rng, augment)
-        audio, vision = self.store.tokens([draw], self.layout)
+        copy = int(rng.integers(1 + self.store.config.copies)) if augment.random_crop else 0
+        audio, vision = self.store.tokens([draw], self.layout, copy)
         return audio[0], vision[0], draw
 
     def _read_files(self, clip: int, rng: np.random.Generator, augment: Augment) -> Item:

@@ -14,7 +14,8 @@ from zoo.data.clips import ClipReader
 from zoo.data.draws import DrawSource
 from zoo.data.manifest import Clip, Manifest
 from zoo.data.source import ClipSource
-from zoo.data.store import FeatureStore, build_store, store_config
+from zoo.data.store import FeatureStore, store_config
+from zoo.data.store_build import build_store
 from zoo.device import find_device
 from zoo.errors import ConfigError
 from zoo.evaluation.protocol import Protocol, find_protocol

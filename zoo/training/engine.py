@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from zoo.training.loader import in_order
+
+T = TypeVar("T")
 
 
 class Engine(Protocol):
@@ -27,6 +33,15 @@ class Engine(Protocol):
 
     def latest_checkpoint(self) -> Path | None:
         """Return the folder of the last checkpoint reported, or None."""
+
+    def load(self, dataset: Dataset[T], items: Sequence[int], workers: int | None) -> Iterator[T]:
+        """Read items of a dataset in order, ahead of time.
+
+        Args:
+            dataset: gives tuples of tensors, or sentences.
+            items: which ones.
+            workers: processes of this worker that read; None if reading is no work.
+        """
 
 
 class LocalEngine:
@@ -54,6 +69,10 @@ class LocalEngine:
     def latest_checkpoint(self) -> Path | None:
         """Return the last checkpoint."""
         return self.folder if self.folder.exists() else None
+
+    def load(self, dataset: Dataset[T], items: Sequence[int], workers: int | None) -> Iterator[T]:
+        """Read by torch's own loader."""
+        return iter(in_order(dataset, items, workers or 0))
 
 
 def unwrap(module: nn.Module) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -71,14 +72,12 @@ class Stage1Batches(Dataset[tuple[Tensor, Tensor]]):
         return read_segments(reader, clip, draw, self.layout, self.augment, rng)
 
 
-def batches(
-    dataset: Dataset[T], first_step: int, last_step: int, loader_workers: int
-) -> DataLoader[T]:
-    """Load the batches of a range of steps in order, ahead of time if there are workers."""
+def in_order(dataset: Dataset[T], items: Sequence[int], loader_workers: int) -> DataLoader[T]:
+    """Load items in order, ahead of time if there are workers."""
     return DataLoader(
         dataset,
         batch_size=None,
-        sampler=range(first_step, last_step),
+        sampler=items,
         num_workers=loader_workers,
         multiprocessing_context="forkserver" if loader_workers else None,
         pin_memory=torch.cuda.is_available(),

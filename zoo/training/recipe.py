@@ -76,6 +76,9 @@ class DataConfig(ComponentConfig):
     loader_workers: int = Field(0, ge=0, description="decoding processes per training worker")
     features: Literal["store", "online"] = Field("online", description="source of stage 2 tokens")
     store_dtype: Literal["float16", "float32"] = Field("float16", description="of stored features")
+    store_copies: int = Field(
+        0, ge=0, description="augmented copies of the training clips' pictures in the store"
+    )
     vision_hop_s: float | None = Field(
         None, gt=0, description="lattice of video crops, seconds; by default the segments' step"
     )

@@ -13,7 +13,14 @@ from zoo.data.clips import ClipReader
 from zoo.data.draws import DrawSource
 from zoo.data.manifest import Clip, Manifest, Split
 from zoo.data.source import ClipSource
-from zoo.data.store import FeatureStore, build_store, store_config, store_key
+from zoo.data.store import (
+    FeatureStore,
+    is_sealed,
+    seal,
+    store_config,
+    store_key,
+)
+from zoo.data.store_build import build_store
 from zoo.errors import TrainingError
 from zoo.evaluation.sliding import sliding_check
 from zoo.folder import load_model, save_model, towers_of
@@ -216,14 +223,17 @@ def ensure_store(
 ) -> FeatureStore:
     """Build the store of a split, or find it beside this run or the one it starts from."""
     recipe = job.recipe
-    config = store_config(model, recipe.data.store_dtype, recipe.vision_hop_s)
+    copies = recipe.data.store_copies if split == "train" else 0
+    config = store_config(
+        model, recipe.data.store_dtype, recipe.vision_hop_s, copies, recipe.stage2.flip
+    )
     model.to(engine.device)
     key = store_key(model, config, source.clips)
     folders = [job.run / FEATURES_FOLDER / key]
     if job.init is not None:
         folders.insert(0, job.init / FEATURES_FOLDER / key)
     for folder in folders:
-        if (folder / "complete").exists():
+        if is_sealed(folder, key):
             return FeatureStore(folder, source.clips, config)
     folder = folders[-1]
     total, shown = len(source.clips), 0
@@ -236,6 +246,7 @@ def ensure_store(
         engine.device,
         rank=engine.rank,
         world_size=engine.world_size,
+        load=partial(engine.load, workers=recipe.data.loader_workers),
     ):
         clips = min(total, done * engine.world_size)
         if shown + 10 <= clips < total:
@@ -244,5 +255,5 @@ def ensure_store(
     wait_for_all()
     store = FeatureStore(folder, source.clips, config)
     if engine.rank == 0:
-        (folder / "complete").touch()
+        seal(folder, key)
     return store

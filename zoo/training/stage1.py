@@ -19,7 +19,7 @@ from zoo.model import SyncModel, build_component, enable_gradient_checkpointing
 from zoo.modules import Objective, SegmentBatch
 from zoo.training.checkpoint import load_checkpoint, save_checkpoint
 from zoo.training.engine import Engine, gather, mean_over_workers, sum_over_workers
-from zoo.training.loader import Stage1Batches, batches
+from zoo.training.loader import Stage1Batches
 from zoo.training.optimise import autocast, build_optimizer, seed_step, take_step
 from zoo.training.recipe import Recipe
 from zoo.training.runlog import RunLog
@@ -80,7 +80,7 @@ def train_stage1(
     dataset = Stage1Batches(
         train, layout, config.clips, augment, recipe.seed, engine.rank, engine.world_size
     )
-    loader = iter(batches(dataset, first, config.steps, recipe.data.loader_workers))
+    loader = engine.load(dataset, range(first, config.steps), recipe.data.loader_workers)
     for step in range(first, config.steps):
         started = time.perf_counter()
         audio, vision = (t.to(engine.device, non_blocking=True) for t in next(loader))

@@ -17,7 +17,6 @@ from zoo.model import SyncModel, enable_gradient_checkpointing
 from zoo.training.checkpoint import load_checkpoint
 from zoo.training.engine import Engine, mean_over_workers, sum_over_workers
 from zoo.training.goal import Goal, Scores, goal_of
-from zoo.training.loader import batches
 from zoo.training.optimise import autocast, build_optimizer, seed_step, take_step
 from zoo.training.recipe import Recipe
 from zoo.training.runlog import RunLog
@@ -121,8 +120,8 @@ def train_stage2(
         first, best.scores, best.waited = meta["step"], meta["best"], meta["waited"]
     log.rewind(2, first)
     dataset = Stage2Batches(train, recipe, augment, engine.rank, engine.world_size)
-    workers = 0 if train.store is not None else recipe.data.loader_workers
-    loader = iter(batches(dataset, first, config.steps, workers))
+    workers = None if train.store is not None else recipe.data.loader_workers
+    loader = engine.load(dataset, range(first, config.steps), workers)
     for step in range(first, config.steps):
         if best.waited >= config.patience:
             break
