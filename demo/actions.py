@@ -130,17 +130,17 @@ class Actions:
 
     def evidence(self, clip: str | None, model: str, steps: Steps) -> Evidence:
         """Show which moments of picture and sound a prediction rests on."""
-        from zoo.attribution.picture import draw
-
         from zoo.attribution import attribute
+        from zoo.attribution.picture import draw
 
         path = require_clip(clip, self.settings)
         with results() as folder:
 
             def work(predictor: Predictor) -> Evidence:
-                steps.phase("hiding parts of the clip, one after another")
+                steps.phase("hiding parts of the clip", "masks")
                 found = attribute(predictor, path, progress=steps)
-                picture = draw(found, folder / f"{path.stem}.evidence.png")
+                picture = folder / f"{path.stem}.evidence.png"
+                draw(found, picture)
                 return Evidence(picture, _named(found.as_dict(), path))
 
             return self._work(model, steps, work)
@@ -182,7 +182,7 @@ class Actions:
         """
         if not self.settings.allows_pull:
             raise MediaError("whoever runs this server does not allow downloads of models")
-        steps.phase(f"downloading {model}")
+        steps.phase(f"downloading {model}", "bytes")
         pull_model(model, progress=steps)
 
     def _work(self, model: str, steps: Steps, work: Callable[[Predictor], Answer]) -> Answer:

@@ -8,9 +8,8 @@ import gradio as gr
 
 from demo.actions import Actions
 from demo.clip_input import Clip
-from demo.jobs import SHOWN, Jobs, Steps
+from demo.jobs import COMPUTE, SHOWN, Jobs, Steps
 from demo.offers import read_offers
-from demo.wiring import COMPUTE
 
 Answer = dict[str, Any]
 

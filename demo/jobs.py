@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 FOLDERS = re.compile(r"(?<![\w/:.])/(?:[^\s/'\"]+/)*(?=[^\s/])")
+COMPUTE, PULL = "compute", "pull"  # kinds of work with limits of their own
 SHOWN = gr.Progress()  # as a default, Gradio puts the event's own in its place
 FAILED = "something went wrong on this server; its log says what"
 
@@ -30,14 +31,14 @@ class Steps:
     """Tells how far a piece of work is; raises `StoppedError` inside it once it is not wanted."""
 
     def __init__(
-        self, show: Callable[[float | tuple[int, int], str], object] | None = None
+        self, show: Callable[[float | tuple[int, int], str, str], object] | None = None
     ) -> None:
-        self._show, self._phase = show, ""
+        self._show, self._phase, self._unit = show, "", ""
         self.is_unwanted = threading.Event()
 
-    def phase(self, name: str) -> None:
-        """Begin the next part of the work."""
-        self._phase = name
+    def phase(self, name: str, unit: str = "crops") -> None:
+        """Begin the next part of the work, which is counted in this unit."""
+        self._phase, self._unit = name, unit
         self._tell(0.0)
 
     def __call__(self, done: int, total: int | None) -> None:
@@ -48,36 +49,43 @@ class Steps:
         if self.is_unwanted.is_set():
             raise StoppedError
         if self._show is not None:
-            self._show(share, self._phase)
+            self._show(share, self._phase, self._unit)
 
 
 class Jobs:
-    """The work in progress of every visitor."""
+    """The work in progress of every visitor.
 
-    def __init__(self) -> None:
+    Args:
+        parallel: how much is computed at a time; a download does not count.
+    """
+
+    def __init__(self, parallel: int = 1) -> None:
         self._running: dict[str, set[Steps]] = {}
+        self._slots = {COMPUTE: threading.Semaphore(parallel), PULL: threading.Semaphore(1)}
 
     async def run(
         self,
         work: Callable[[Steps], Answer],
         progress: gr.Progress,
         request: gr.Request | None = None,
+        kind: str = COMPUTE,
     ) -> Answer:
         """Work in a thread; end it when the event is cancelled or its visitor has left.
+
+        A cancelled event ends at once, its thread at the next step; only then the next one works.
 
         Raises:
             gr.Error: one sentence that says what is wrong with the input.
         """
-        steps = Steps(lambda share, phase: progress(share, desc=phase))
+        steps = Steps(lambda share, phase, unit: progress(share, desc=phase, unit=unit))
         session = (request.session_hash if request is not None else None) or ""
         self._running.setdefault(session, set()).add(steps)
-        thread = asyncio.ensure_future(asyncio.to_thread(_friendly, work, steps))
+        thread = asyncio.ensure_future(asyncio.to_thread(_friendly, work, steps, self._slots[kind]))
         try:
             return await asyncio.shield(thread)
         except asyncio.CancelledError:
             steps.is_unwanted.set()
-            await asyncio.wait([thread])  # so that nobody else starts before this one has ended
-            thread.exception()  # seen
+            thread.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # seen
             raise
         finally:
             self._running[session].discard(steps)
@@ -86,13 +94,15 @@ class Jobs:
 
     def leave(self, request: gr.Request) -> None:
         """End what is still worked on for a visitor who has closed the page."""
-        for steps in self._running.get(request.session_hash or "", ()):
+        for steps in list(self._running.get(request.session_hash or "", ())):
             steps.is_unwanted.set()
 
 
-def _friendly(work: Callable[[Steps], Answer], steps: Steps) -> Answer:
+def _friendly(work: Callable[[Steps], Answer], steps: Steps, slot: threading.Semaphore) -> Answer:
     try:
-        return work(steps)
+        with slot:
+            steps.phase("starting")
+            return work(steps)
     except ZooError as error:
         raise refusal(str(error)) from None
     except StoppedError:

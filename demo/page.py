@@ -44,6 +44,7 @@ class Offset:
     more: gr.Column
     fix: Task
     force: gr.Button
+    force_cancel: gr.Button
     pair: gr.Row
     before: gr.Video
     after: gr.Video
@@ -131,6 +132,7 @@ def _offset() -> Offset:
         )
         fix = _task("Make the repaired copy", "fix")
         force = gr.Button("Repair it all the same", visible=False, elem_id="force")
+        force_cancel = gr.Button("Cancel", variant="stop", visible=False)
         with gr.Row(visible=False) as pair:
             before = Clip(
                 label="As it was", interactive=False, height=260, elem_id="before", min_width=240
@@ -142,12 +144,13 @@ def _offset() -> Offset:
             "Download the repaired copy", visible=False, variant="primary", elem_id="download"
         )
         _text(
-            "<h3>Evidence</h3><p>Which moments of picture and sound the answer rests on.</p>",
+            "<h3>Evidence</h3><p>Which moments of picture and sound the answer rests on: the model "
+            "is asked again and again, with parts of the clip hidden.</p>",
             "section",
         )
         evidence = _task("Show the evidence", "evidence")
         picture = gr.Image(
-            label="Pictures, sound, and how much each moment matters",
+            show_label=False,
             visible=False,
             interactive=False,
             buttons=["fullscreen", "download"],
@@ -163,6 +166,7 @@ def _offset() -> Offset:
         more,
         fix,
         force,
+        force_cancel,
         pair,
         before,
         after,

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from demo.actions import Desynchronized, Measured, Repaired
+from demo.actions import Desynchronized, Evidence, Measured, Repaired
 from demo.charts import distribution_chart, over_time_chart
 from demo.offers import Offer
 from demo.words import Headline, facts, headline, remarks, repair_words, shift_words, verdict
@@ -17,6 +17,7 @@ HEADER = """
 </header>
 """
 TOP = 2  # level of the heading of the page's own answer
+MOST_MOMENTS = 3
 EMPTY = """
 <div class="empty"><p>Nothing measured yet.</p>
 <p>Choose a clip, then press <b>Find the offset</b>.</p></div>
@@ -62,6 +63,24 @@ def refused(reason: str) -> str:
     """Show why there is no repaired copy."""
     text = Headline("Not repaired", reason[:1].upper() + reason[1:] + ".", "doubt")
     return _box(text, kicker="", level=3)
+
+
+def problem(message: str) -> str:
+    """Show why there is no answer; the message is HTML already."""
+    return (
+        '<section class="answer bad" role="alert"><h3>That did not work</h3>'
+        f'<p class="detail">{message[:1].upper() + message[1:]}.</p></section>'
+    )
+
+
+def evidence(found: Evidence) -> str:
+    """Name the moments that an answer rests on, for those too who cannot see the picture."""
+    parts = []
+    for name, key in (("sound", "audio"), ("picture", "vision")):
+        moments = found.facts[key]["moments_s"][:MOST_MOMENTS]
+        spans = ", ".join(f"{start_s:.1f}\u2013{end_s:.1f} s" for start_s, end_s in moments)
+        parts.append(f"in the {name} at {spans}" if spans else f"no clear moment in the {name}")
+    return f'<p class="moments">Strongest evidence: {"; ".join(parts)}.</p>'
 
 
 def card(offer: Offer) -> str:

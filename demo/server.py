@@ -34,7 +34,7 @@ def build(settings: Settings) -> gr.Blocks:
     gr.set_static_paths(examples)
     keep_s = settings.keep_minutes * 60
     every_s = min(SWEEP_S, keep_s)
-    jobs, actions = Jobs(), Actions(settings, Shelf(settings.device))
+    jobs, actions = Jobs(settings.parallel), Actions(settings, Shelf(settings.device))
     with gr.Blocks(
         title="avsync-zoo",
         analytics_enabled=False,
@@ -56,7 +56,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "css": CSS,
         "head": HEAD,
         "max_file_size": settings.max_mb * 1_000_000,
-        "show_error": True,
+        "show_error": False,  # but for errors that are meant for visitors (gr.Error)
         "footer_links": ["api"],
         "run_history": False,
         "enable_monitoring": False,

@@ -25,4 +25,12 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill_dark="*primary_600",
         button_primary_background_fill_hover_dark="*primary_500",
         button_primary_text_color="white",
+        button_cancel_background_fill="transparent",
+        button_cancel_background_fill_dark="transparent",
+        button_cancel_background_fill_hover="*error_background_fill",
+        button_cancel_background_fill_hover_dark="*error_background_fill",
+        button_cancel_border_color="*error_border_color",
+        button_cancel_border_color_dark="*error_border_color",
+        button_cancel_text_color="*error_text_color",
+        button_cancel_text_color_dark="*error_text_color",
     )

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from demo.actions import Actions, Measured, save_json
-from demo.jobs import SHOWN, Jobs, refusal
+from demo.jobs import COMPUTE, PULL, SHOWN, Jobs, refusal
 from demo.offers import Offer, read_offers
 from demo.page import Page, Task
-from demo.pieces import EMPTY, answer, card, comparison, refused, repaired, tested
+from demo.pieces import (
+    EMPTY,
+    answer,
+    card,
+    comparison,
+    evidence,
+    problem,
+    refused,
+    repaired,
+    tested,
+)
 from zoo.errors import RepairError, ZooError
 
-COMPUTE, PULL = "compute", "pull"  # what shares a limit on how much happens at a time
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 Update = Any
 
@@ -40,30 +50,56 @@ def _busy(
     *,
     limit: int,
     concurrency_id: str = COMPUTE,
-    starters: Sequence[gr.Button] = (),
+    shows_start: Callable[..., bool] = lambda: True,
+    asks: Sequence[Any] = (),
 ) -> None:
-    """Let a button start work and give way to a button that ends it."""
+    """Let a button start work, and give way to a button that ends it meanwhile.
+
+    Args:
+        task: both buttons, and where the answer appears.
+        work: the event.
+        inputs: of the event.
+        outputs: of the event.
+        limit: how many such events may run at a time.
+        concurrency_id: with which others they share this limit.
+        shows_start: says of the values of ``asks`` whether the work can be started again.
+        asks: components.
+    """
     swap = [task.start, task.cancel]
-    for starter in (task.start, *starters):
-        waiting = starter.click(
-            lambda: (gr.update(visible=False), gr.update(visible=True)), None, swap, **QUIET
-        )
-        running = waiting.then(
-            work,
-            [*inputs],
-            [*outputs],
-            concurrency_limit=limit,
-            concurrency_id=concurrency_id,
-            show_progress="full",
-            show_progress_on=task.answer,
-            api_visibility="private",
-        )
-        running.then(_idle, None, swap, **QUIET)
-        task.cancel.click(_idle, None, swap, cancels=[running], **QUIET)
+
+    def idle(*asked: Any) -> tuple[Update, Update]:
+        return gr.update(visible=shows_start(*asked)), gr.update(visible=False)
+
+    waiting = task.start.click(
+        lambda: (gr.update(visible=False), gr.update(visible=True)), None, swap, **QUIET
+    )
+    running = waiting.then(
+        _told(work, len(outputs)),
+        [*inputs],
+        [*outputs],
+        concurrency_limit=limit,
+        concurrency_id=concurrency_id,
+        show_progress="full",
+        show_progress_on=task.answer,
+        api_visibility="private",
+    )
+    running.success(idle, [*asks], swap, **QUIET)
+    running.failure(idle, [*asks], swap, **QUIET)  # such as a full queue
+    task.cancel.click(idle, [*asks], swap, cancels=[running], **QUIET)
 
 
-def _idle() -> tuple[Update, Update]:
-    return gr.update(visible=True), gr.update(visible=False)
+def _told(work: Callable[..., Any], num_outputs: int) -> Callable[..., Any]:
+    """Let an event show what is wrong with its input where its answer would be."""
+
+    @wraps(work)
+    async def run(*given: Any, **more: Any) -> Any:
+        try:
+            return await work(*given, **more)
+        except gr.Error as error:
+            shown = problem(error.message)
+            return (shown, *[gr.skip()] * (num_outputs - 1)) if num_outputs > 1 else shown
+
+    return run
 
 
 def _wire_given(page: Page, actions: Actions, jobs: Jobs, blocks: gr.Blocks) -> None:
@@ -87,7 +123,7 @@ def _wire_given(page: Page, actions: Actions, jobs: Jobs, blocks: gr.Blocks) -> 
     async def pull(
         model: str, request: gr.Request, progress: gr.Progress = SHOWN
     ) -> tuple[Update, Update, Update, Update]:
-        await jobs.run(lambda steps: actions.pull(model, steps), progress, request)
+        await jobs.run(lambda steps: actions.pull(model, steps), progress, request, PULL)
         offers = _offers()
         return (
             "",
@@ -111,6 +147,8 @@ def _wire_given(page: Page, actions: Actions, jobs: Jobs, blocks: gr.Blocks) -> 
         [given.pull_state, given.model, page.compare.other, given.card],
         limit=1,
         concurrency_id=PULL,
+        shows_start=lambda model: _is_away(_offers().get(model)),
+        asks=[given.model],
     )
 
 
@@ -134,8 +172,11 @@ def _choices(offers: dict[str, Offer]) -> list[tuple[str, str]]:
 def _shown(offer: Offer | None, allows_pull: bool) -> tuple[Update, Update]:
     if offer is None:
         return gr.update(value=""), gr.update(visible=False)
-    is_away = not offer.is_here and not offer.problem
-    return card(offer), gr.update(visible=is_away and allows_pull)
+    return card(offer), gr.update(visible=_is_away(offer) and allows_pull)
+
+
+def _is_away(offer: Offer | None) -> bool:
+    return offer is not None and not offer.is_here and not offer.problem
 
 
 def _wire_offset(page: Page, actions: Actions, jobs: Jobs) -> None:
@@ -223,8 +264,8 @@ def _wire_repair(page: Page, actions: Actions, jobs: Jobs) -> None:
     limit = actions.settings.parallel
     inputs = [given.clip, given.model]
     _busy(offset.fix, starter(False), inputs, outputs, limit=limit)
-    forced = Task(offset.force, offset.fix.cancel, offset.fix.answer)
-    _busy(forced, starter(True), inputs, outputs, limit=limit)
+    forced = Task(offset.force, offset.force_cancel, offset.fix.answer)
+    _busy(forced, starter(True), inputs, outputs, limit=limit, shows_start=lambda: False)
 
 
 def _wire_evidence(page: Page, actions: Actions, jobs: Jobs) -> None:
@@ -239,7 +280,7 @@ def _wire_evidence(page: Page, actions: Actions, jobs: Jobs) -> None:
 
         found, file = await jobs.run(work, progress, request)
         return (
-            "",
+            evidence(found),
             gr.update(value=str(found.picture), visible=True),
             gr.update(value=str(file), visible=True),
         )

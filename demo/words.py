@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from demo.actions import Desynchronized, Measured, Repaired
-from zoo.inference import Prediction
+from zoo.inference import SYNCHRONIZABLE, Prediction
 
 # ITU-R BT.1359: viewers begin to notice sound that is early by 45 ms, and late by 125 ms.
 UNNOTICED_S = 0.045
@@ -79,14 +79,9 @@ def facts(measured: Measured) -> list[tuple[str, str, str]]:
         )
     ]
     if p.synchronizability is not None:
-        yes = "yes" if p.can_be_synchronized else "no"
-        found.append(
-            (
-                "Can be synchronized",
-                yes,
-                f"probability {percent(p.synchronizability)}",
-            )
-        )
+        clear = "yes" if p.synchronizability >= SYNCHRONIZABLE else "unclear"
+        can = clear if p.can_be_synchronized else "no"
+        found.append(("Can be synchronized", can, f"probability {percent(p.synchronizability)}"))
     crops = len(p.windows)
     found.append(
         (

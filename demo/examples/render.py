@@ -10,8 +10,8 @@ from plugins.synthetic.config import FPS, SAMPLE_RATE_HZ, SyntheticConfig
 from plugins.synthetic.folder import render_folder
 from zoo.media import decode, encode, shift_audio
 
-SEED, SIZE, SECONDS, CRF = 2027, 192, 9.0, 30  # small files of clips that no model was trained on
-PICTURE = {"in-sync.mp4": 0, "early.mp4": 4, "foreign-sound.mp4": 5}
+SEED, SIZE, SECONDS, CRF = 2027, 192, 9.0, 27  # small files of clips that no model was trained on
+PICTURE = {"in-sync.mp4": 0, "early.mp4": 4, "foreign-sound.mp4": 10}
 FOREIGN_SOUND = 1
 
 
@@ -19,7 +19,7 @@ def main() -> None:
     """Render, encode small, move or replace the sound."""
     with tempfile.TemporaryDirectory() as folder:
         config = SyntheticConfig(seed=SEED, size=SIZE, seconds=SECONDS)
-        clips = render_folder(Path(folder, "clips"), config, 6, {"test": 1.0}).clips
+        clips = render_folder(Path(folder, "clips"), config, 11, {"test": 1.0}).clips
         small = Path(folder, "small.mp4")
         for example in EXAMPLES:
             picture = PICTURE[example.file]

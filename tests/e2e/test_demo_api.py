@@ -1,0 +1,352 @@
+"""The demo's API: the same verbs as the page, and what it refuses."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import re
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from demo_server import EXAMPLES, Demo, long_clip, running
+
+from zoo.catalog import shipped_catalog
+from zoo.cli.app import run
+from zoo.inference import load
+from zoo.media import encode, shift_audio
+
+gradio_client = pytest.importorskip("gradio_client")
+pytest.importorskip("gradio")
+Client, handle_file = gradio_client.Client, gradio_client.handle_file
+EARLY = EXAMPLES / "early.mp4"
+DOCS = shipped_catalog().parent / "docs" / "demo.md"
+SECRET = "nobody may read this"
+OPTIONS = ("--max-mb", "2", "--max-minutes", "0.7", "--keep-minutes", "0.1")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    with running(tmp_path_factory.mktemp("demo"), *OPTIONS) as demo:
+        (demo.home / "secret.mp4").write_text(SECRET)
+        yield demo
+
+
+@pytest.fixture(scope="module")
+def client(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return Client(demo.url, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
+
+
+def ask(client: Any, clip: Path, name: str = "/predict", **more: Any) -> Any:
+    return client.predict(clip=handle_file(clip), api_name=name, **more)
+
+
+def status_of(address: str) -> int:
+    try:
+        with urllib.request.urlopen(address) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def post(demo: Demo, path: str, body: Any) -> tuple[int, str]:
+    """Send a request as no client of good manners would."""
+    request = urllib.request.Request(
+        demo.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_it_offers_the_verbs_of_the_page_and_nothing_else(client: Any, demo: Demo) -> None:
+    with urllib.request.urlopen(f"{demo.url}/gradio_api/info") as answer:
+        endpoints = json.load(answer)
+    verbs = {"/models", "/predict", "/fix", "/evidence", "/compare", "/desynchronize"}
+    assert set(endpoints["named_endpoints"]) == verbs
+    assert endpoints["unnamed_endpoints"] == {}
+
+
+def test_the_answer_is_that_of_the_library_without_folders(client: Any) -> None:
+    answer = ask(client, EARLY)
+    expected = load("tiny-synthetic").predict(EARLY, 0.04)
+    assert answer["refined_s"] == pytest.approx(expected.refined_s, abs=1e-5)
+    assert answer["synchronizability"] == pytest.approx(expected.synchronizability, abs=1e-4)
+    assert answer["clip"] == "early.mp4"
+    assert not re.search(r"(?<!\w)/\w", json.dumps(answer))
+
+
+def test_models_come_with_their_cards(client: Any) -> None:
+    cards = {card["name"]: card for card in client.predict(api_name="/models")}
+    assert cards["tiny-synthetic"]["trained_on"].startswith("3,326 synthetic clips")
+    assert cards["tiny-synthetic"]["scores"]
+    assert cards["synchformer-audioset"]["is_here"] is False
+    assert {"tiny-synthetic-trust", "synchformer-avclip-lrs3", "ast-audioset"}.isdisjoint(cards)
+
+
+def test_a_model_of_a_users_plugin_is_there_without_any_change(client: Any) -> None:
+    cards = {card["name"]: card for card in client.predict(api_name="/models")}
+    assert cards["patient"]["problem"] == ""
+    assert "'gone'" in cards["orphan"]["problem"]
+    answer = ask(client, EARLY, model="patient")
+    assert answer["refined_s"] == pytest.approx(0.6, abs=0.05)
+
+
+def test_a_copy_is_repaired(client: Any) -> None:
+    file, answer = ask(client, EARLY, "/fix")
+    assert abs(load("tiny-synthetic").predict(file).refined_s) < 0.05
+    assert answer["delay_s"] == pytest.approx(0.6, abs=0.03)
+    assert Path(file).name == answer["out"] == "early.repaired.mp4"
+
+
+def test_a_doubtful_repair_is_refused_unless_forced(client: Any) -> None:
+    clip = EXAMPLES / "foreign-sound.mp4"
+    with pytest.raises(Exception, match=r"^foreign-sound.mp4 is not repaired: its sound"):
+        ask(client, clip, "/fix")
+    assert ask(client, clip, "/fix", force=True)[1]["warnings"]
+
+
+def test_two_models_are_compared(client: Any) -> None:
+    answers = ask(client, EARLY, "/compare", other="tiny-synthetic-sync")
+    assert [answer["model"] for answer in answers] == ["tiny-synthetic", "tiny-synthetic-sync"]
+    with pytest.raises(Exception, match="choose two different models"):
+        ask(client, EARLY, "/compare", other="tiny-synthetic")
+
+
+def test_a_clip_is_desynchronized(client: Any) -> None:
+    file, answer = ask(client, EXAMPLES / "in-sync.mp4", "/desynchronize", shift_s=-0.5)
+    assert answer["seen_s"] == pytest.approx(-0.5, abs=0.04)
+    offset_s = load("tiny-synthetic").predict(file).refined_s
+    assert offset_s == pytest.approx(answer["after"]["refined_s"], abs=0.05)
+    with pytest.raises(Exception, match="knows offsets of up to 2 s either way"):
+        ask(client, EARLY, "/desynchronize", shift_s=7)
+
+
+def test_the_evidence_is_a_picture_and_numbers(client: Any) -> None:
+    file, facts = ask(client, EARLY, "/evidence")
+    assert Path(file).read_bytes().startswith(b"\x89PNG")
+    assert len(facts["audio"]["recorded"]) == len(facts["chunks_s"])
+    assert facts["clip"] == "early.mp4"
+
+
+def make_bad_clip(folder: Path, kind: str) -> Path:
+    clip = folder / f"{kind}.mp4"
+    good = EARLY.read_bytes()
+    if kind == "text":
+        clip.write_text("a letter")
+    elif kind == "playlist":
+        clip.write_text("#EXTM3U\n#EXTINF:9,\nfile:///etc/passwd\n")
+    elif kind == "cut":
+        clip.write_bytes(good[: len(good) // 2])
+    elif kind == "noise":
+        clip.write_bytes(good[:64] + bytes(range(256)) * 200)
+    elif kind == "short":
+        pictures = bytes(64 * 64 * 3 * 25)
+        encode_short(clip, pictures)
+    elif kind == "long":
+        clip.write_bytes(long_clip(folder / "long", 60.0).read_bytes())
+    elif kind == "empty":
+        clip.touch()
+    return clip
+
+
+def encode_short(clip: Path, pictures: bytes) -> None:
+    import numpy as np
+
+    frames = np.frombuffer(pictures, np.uint8).reshape(25, 64, 64, 3)
+    encode(clip, frames, np.zeros(16_000, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("text", r"text\.mp4 is not a video file"),
+        ("playlist", r"playlist\.mp4 is not a video file"),
+        ("cut", r"cut\.mp4 "),
+        ("noise", r"noise\.mp4 "),
+        ("short", r"short\.mp4 is too short"),
+        ("long", r"long\.mp4 lasts 1\.0 minutes, and this page takes up to 0\.7"),
+        ("empty", r"empty\.mp4 is not a video file"),
+    ],
+)
+def test_a_bad_clip_gets_one_sentence_and_the_server_goes_on(
+    client: Any, tmp_path: Path, kind: str, reason: str
+) -> None:
+    with pytest.raises(Exception, match=reason) as refused:
+        ask(client, make_bad_clip(tmp_path, kind))
+    told = str(refused.value)
+    assert not re.search(r"(?<!\w)/\w", told), told
+    assert "Traceback" not in told
+    assert ask(client, EARLY)["clip"] == "early.mp4"
+
+
+def test_a_file_that_is_too_large_is_not_taken(client: Any, tmp_path: Path) -> None:
+    (tmp_path / "large.mp4").write_bytes(EARLY.read_bytes() + bytes(2_000_000))
+    with pytest.raises(ValueError, match="exceeds the maximum file size"):
+        ask(client, tmp_path / "large.mp4")
+
+
+@pytest.mark.parametrize("model", ["no-such-model", "orphan", "published", "models/patient", "/"])
+def test_only_models_of_the_catalog_that_can_run_are_used(client: Any, model: str) -> None:
+    with pytest.raises(Exception, match=r"no model '.*' is offered|cannot run here|pull it first"):
+        ask(client, EARLY, model=model)
+
+
+def test_no_file_but_uploads_can_be_fetched(demo: Demo) -> None:
+    secret = demo.home / "secret.mp4"
+    package = shipped_catalog().parent / "pyproject.toml"
+    up = "/".join([".."] * 12)
+    for path in ("/etc/passwd", secret, package, f"{up}/etc/passwd", f"%2e%2e/{up}{secret}"):
+        for route in ("file=", "file/", "static/", "assets/"):
+            assert status_of(f"{demo.url}/gradio_api/{route}{path}") in (403, 404), path
+
+
+def test_nothing_is_fetched_from_elsewhere(demo: Demo) -> None:
+    inside = demo.origin.address + "/models/published.pt"
+    for route in ("file=", "proxy="):
+        assert status_of(f"{demo.url}/gradio_api/{route}{inside}") == 403
+        assert status_of(f"{demo.url}/gradio_api/{route}HTTP://example.org/") == 403
+    told = predict_with(demo, inside)
+    assert "send the clip itself, not an address" in told
+    assert demo.origin.requests == []
+
+
+def predict_with(demo: Demo, path: str) -> str:
+    """Ask for a prediction of a file that was not uploaded; return all that the server says."""
+    clip = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    status, text = post(demo, "/gradio_api/call/predict", {"data": [clip, "tiny-synthetic"]})
+    if status != 200:
+        return text
+    event = json.loads(text)["event_id"]
+    with urllib.request.urlopen(f"{demo.url}/gradio_api/call/predict/{event}") as answer:
+        return str(answer.read().decode())
+
+
+def test_no_file_but_uploads_can_be_named_as_a_clip(demo: Demo) -> None:
+    shift_audio(EARLY, demo.home / "private.mp4", 0.1)
+    uploads = demo.temp / "uploads"
+    for path in (
+        "/etc/passwd",
+        str(demo.home / "private.mp4"),
+        str(demo.home / "secret.mp4"),
+        f"{uploads}/../../home/private.mp4",
+        "../home/private.mp4",
+    ):
+        told = predict_with(demo, path)
+        assert "event: error" in told, told
+        assert "refined_s" not in told
+        assert SECRET not in told
+
+
+def test_uploads_and_results_are_deleted(demo: Demo, client: Any) -> None:
+    ask(client, EARLY, "/fix")
+    assert demo.uploads()
+    for _ in range(120):
+        if not demo.uploads():
+            break
+        time.sleep(0.5)
+    assert demo.uploads() == []
+    assert ask(client, EARLY)["clip"] == "early.mp4"
+
+
+def test_cancelled_work_ends(client: Any, tmp_path: Path) -> None:
+    clip = handle_file(long_clip(tmp_path))
+    slow = client.submit(clip=clip, model="patient", api_name="/predict")
+    while not slow.status().progress_data:
+        time.sleep(0.05)
+    slow.cancel()
+    assert ask(client, EARLY)["clip"] == "early.mp4"
+
+
+def test_a_password_guards_the_page_and_the_api(tmp_path: Path) -> None:
+    with running(tmp_path, "--auth", "ann:secret", has_plugin=False) as demo:
+        assert status_of(f"{demo.url}/config") == 401
+        assert post(demo, "/gradio_api/call/models", {"data": []})[0] == 401
+        with pytest.raises(Exception, match=r"401|[Cc]redentials|login"):
+            Client(demo.url, verbose=False)
+        known = Client(demo.url, auth=("ann", "secret"), verbose=False)
+        assert ask(known, EARLY)["clip"] == "early.mp4"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--auth", "nobody"], "--auth is not user:password"),
+        (["--auth", ":secret"], "--auth is not user:password"),
+        (["--model", "nothing"], "no model 'nothing' is offered here"),
+        (["--model", "synchformer-lrs3"], "is not on this server yet"),
+        (["--model", "tiny-synthetic-trust"], "no model 'tiny-synthetic-trust' is offered here"),
+        (["--max-mb", "0"], "--max-mb 0 is not above 0"),
+        (["--device", "abacus"], "--device abacus cannot be used"),
+        (["--host", "192.0.2.1"], "cannot listen on 192.0.2.1"),
+    ],
+)
+def test_bad_options_are_one_sentence(
+    options: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["demo", *options]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert reason in error
+    assert "Traceback" not in error
+
+
+def test_a_port_that_is_taken_is_said(demo: Demo, capsys: pytest.CaptureFixture[str]) -> None:
+    port = demo.url.rpartition(":")[2]
+    assert run(["demo", "--port", port]) == 2
+    assert f"cannot listen on 127.0.0.1 port {port}" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_example_of_the_docs_works(demo: Demo, capsys: pytest.CaptureFixture[str]) -> None:
+    example = re.search(r"```python\n(from gradio_client.*?)```", DOCS.read_text(), re.DOTALL)
+    assert example is not None
+    code = example[1].replace("http://127.0.0.1:7860", demo.url).replace("clip.mp4", str(EARLY))
+    exec(compile(code, str(DOCS), "exec"), {})
+    assert capsys.readouterr().out == "the audio is 0.6 s early; to repair, delay it by 0.6 s\n"
+
+
+@pytest.mark.slow
+def test_32_visitors_at_once_are_answered_or_told_to_wait(tmp_path: Path) -> None:
+    with running(tmp_path, "--keep-minutes", "0.1", has_plugin=False) as demo:
+        clips = [tmp_path / f"clip-{number}.mp4" for number in range(32)]
+        for number, clip in enumerate(clips):
+            shift_audio(EXAMPLES / "in-sync.mp4", clip, -0.05 * number)
+
+        def visit(number: int) -> tuple[str, float]:
+            begin = time.monotonic()
+            try:
+                client = Client(demo.url, verbose=False, download_files=tmp_path / "got")
+                answer = ask(client, clips[number])
+                right = abs(answer["refined_s"] - 0.05 * number) < 0.1
+                return ("right" if right else "wrong"), time.monotonic() - begin
+            except Exception as error:
+                return str(error), time.monotonic() - begin
+
+        visit(0)
+        memory_mb = [demo.memory_mb]
+        for _ in range(3):
+            with concurrent.futures.ThreadPoolExecutor(32) as pool:
+                answers = list(pool.map(visit, range(32)))
+            memory_mb.append(demo.memory_mb)
+            told = [text for text, _ in answers]
+            waits = sorted(seconds for text, seconds in answers if text == "right")
+            sys.stderr.write(  # for docs/demo.md
+                f"{told.count('right')} answered, the last after {waits[-1]:.1f} s, "
+                f"{32 - told.count('right')} told to wait; memory {memory_mb[-1]:.0f} MB\n"
+            )
+            assert told.count("wrong") == 0
+            assert told.count("right") >= 21  # one in work, 20 in the queue
+            others = {text for text in told if text != "right"}
+            assert all("Queue is full" in text for text in others), others
+        assert memory_mb[-1] - memory_mb[1] < 50
+        for _ in range(120):
+            if not demo.uploads():
+                break
+            time.sleep(0.5)
+        assert demo.uploads() == []
