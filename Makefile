@@ -1,7 +1,7 @@
 # Everything runs in .venv, or in the environment that is active.  `make setup` is instant once done.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help setup test slow e2e check format lint types bench quickstart clean
+.PHONY: help setup test slow e2e check format lint types bench quickstart demo clean
 
 VENV ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
@@ -16,6 +16,7 @@ help:
 	@echo "make slow        tests that take minutes"
 	@echo "make bench       every script of benchmarks/"
 	@echo "make quickstart  clips, both stages, two heads, a prediction"
+	@echo "make demo        setup, then a web page at http://127.0.0.1:7860"
 
 setup: $(STAMP)
 
@@ -62,6 +63,9 @@ bench: setup
 
 quickstart: setup
 	$(BIN)/zoo quickstart
+
+demo: setup
+	$(BIN)/zoo demo
 
 clean:
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist
