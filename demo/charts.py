@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 
 from demo.words import offset_words
@@ -9,6 +10,9 @@ from zoo.inference import Prediction
 from zoo.timeline import clock_time
 
 Mark = tuple[float, str]  # where on an axis, 0 to 1, and what is written there
+TIME_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, math.inf)
+MOST_TICKS = 6
+NEAR_END = 0.98  # a label centred from there on would stick out
 SHADES = 5  # how sure a crop is, in steps of opacity
 
 
@@ -72,7 +76,8 @@ def over_time_chart(prediction: Prediction, window_s: float) -> str:
         f'<path class="dots shade{shade}" d="{"".join(dots)}"/>'
         for shade, dots in sorted(shades.items())
     )
-    times = [(i / 4, clock_time(end_s * i / 4)) for i in range(5)]
+    step_s = next(s for s in TIME_STEPS_S if end_s / s <= MOST_TICKS)
+    times = [(i * step_s / end_s, clock_time(i * step_s)) for i in range(int(end_s / step_s) + 1)]
     levels = [(y(v) / 100, _signed(v)) for v in _round_levels(low_s, high_s)]
     return _chart(
         "The offset along the clip, s",
@@ -122,7 +127,7 @@ def _chart(
 
 
 def _tick(at: float, text: str) -> str:
-    edge = "first" if at == 0 else "last" if at == 1 else ""
+    edge = "first" if at == 0 else "last" if at > NEAR_END else ""
     return f'<span class="{edge}" style="left:{100 * at:.1f}%">{escape(text)}</span>'
 
 

@@ -12,18 +12,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+PREFIX = "avsync-zoo-demo-"
 VARIABLE = "GRADIO_TEMP_DIR"  # where Gradio puts uploads, and serves files from
 RESULTS, EXAMPLES = "results", "examples"  # the examples stay, and can be played from there
 
 
 def make_folder() -> Path:
     """Make a private folder for one server, which goes when the process ends."""
-    folder = Path(tempfile.mkdtemp(prefix="avsync-zoo-demo-"))
+    _remove_orphans()
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
     os.environ[VARIABLE] = str(folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / RESULTS).mkdir()
     (folder / EXAMPLES).mkdir()
     return folder
+
+
+def _remove_orphans() -> None:
+    """Remove the folders of servers that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (OSError, ValueError):
+            continue  # somebody else's
 
 
 def result_folder() -> Path:

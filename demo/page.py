@@ -180,7 +180,7 @@ def _offset() -> Offset:
 
 
 def _compare() -> Compare:
-    _text("<p>Ask the model on the left and another one about the same clip.</p>", "section")
+    _text("<p>Ask the chosen model and another one about the same clip.</p>", "section")
     other = gr.Dropdown([], label="The other model", filterable=False, elem_id="other")
     return Compare(other, _task("Compare", "compare", primary=True))
 

@@ -17,6 +17,8 @@ HEADER = """
 </header>
 """
 TOP = 2  # level of the heading of the page's own answer
+WORKING = '<div class="working"></div>'
+STOPPED = '<p class="moments" role="status">Stopped.</p>'
 MOST_MOMENTS = 3
 EMPTY = """
 <div class="empty"><p>Nothing measured yet.</p>
@@ -61,7 +63,7 @@ def tested(done: Desynchronized) -> str:
 
 def refused(reason: str) -> str:
     """Show why there is no repaired copy."""
-    text = Headline("Not repaired", reason[:1].upper() + reason[1:] + ".", "doubt")
+    text = Headline("Not repaired", f"{reason}.", "doubt")
     return _box(text, kicker="", level=3)
 
 
@@ -69,7 +71,7 @@ def problem(message: str) -> str:
     """Show why there is no answer; the message is HTML already."""
     return (
         '<section class="answer bad" role="alert"><h3>That did not work</h3>'
-        f'<p class="detail">{message[:1].upper() + message[1:]}.</p></section>'
+        f'<p class="detail">{message}.</p></section>'
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -98,4 +100,8 @@ def serve(
     from rich.console import Console
 
     Console().print(f"{public or local}  (Ctrl-C ends it)", soft_wrap=True, highlight=False)
-    blocks.block_thread()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # or files would be left behind
+    try:
+        blocks.block_thread()
+    finally:
+        blocks.close(verbose=False)

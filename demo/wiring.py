@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from demo.actions import Actions, Measured, save_json
-from demo.jobs import COMPUTE, PULL, SHOWN, Jobs, refusal
+from demo.busy import QUIET, busy
+from demo.jobs import PULL, SHOWN, Jobs, refusal
 from demo.offers import Offer, read_offers
 from demo.page import Page, Task
 from demo.pieces import (
@@ -19,14 +19,12 @@ from demo.pieces import (
     card,
     comparison,
     evidence,
-    problem,
     refused,
     repaired,
     tested,
 )
 from zoo.errors import RepairError, ZooError
 
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 Update = Any
 
 
@@ -40,66 +38,6 @@ def wire(page: Page, actions: Actions, jobs: Jobs, blocks: gr.Blocks, examples: 
     _wire_evidence(page, actions, jobs)
     _wire_compare(page, actions, jobs)
     _wire_test(page, actions, jobs)
-
-
-def _busy(
-    task: Task,
-    work: Callable[..., Any],
-    inputs: Sequence[Any],
-    outputs: Sequence[Any],
-    *,
-    limit: int,
-    concurrency_id: str = COMPUTE,
-    shows_start: Callable[..., bool] = lambda: True,
-    asks: Sequence[Any] = (),
-) -> None:
-    """Let a button start work, and give way to a button that ends it meanwhile.
-
-    Args:
-        task: both buttons, and where the answer appears.
-        work: the event.
-        inputs: of the event.
-        outputs: of the event.
-        limit: how many such events may run at a time.
-        concurrency_id: with which others they share this limit.
-        shows_start: says of the values of ``asks`` whether the work can be started again.
-        asks: components.
-    """
-    swap = [task.start, task.cancel]
-
-    def idle(*asked: Any) -> tuple[Update, Update]:
-        return gr.update(visible=shows_start(*asked)), gr.update(visible=False)
-
-    waiting = task.start.click(
-        lambda: (gr.update(visible=False), gr.update(visible=True)), None, swap, **QUIET
-    )
-    running = waiting.then(
-        _told(work, len(outputs)),
-        [*inputs],
-        [*outputs],
-        concurrency_limit=limit,
-        concurrency_id=concurrency_id,
-        show_progress="full",
-        show_progress_on=task.answer,
-        api_visibility="private",
-    )
-    running.success(idle, [*asks], swap, **QUIET)
-    running.failure(idle, [*asks], swap, **QUIET)  # such as a full queue
-    task.cancel.click(idle, [*asks], swap, cancels=[running], **QUIET)
-
-
-def _told(work: Callable[..., Any], num_outputs: int) -> Callable[..., Any]:
-    """Let an event show what is wrong with its input where its answer would be."""
-
-    @wraps(work)
-    async def run(*given: Any, **more: Any) -> Any:
-        try:
-            return await work(*given, **more)
-        except gr.Error as error:
-            shown = problem(error.message)
-            return (shown, *[gr.skip()] * (num_outputs - 1)) if num_outputs > 1 else shown
-
-    return run
 
 
 def _wire_given(page: Page, actions: Actions, jobs: Jobs, blocks: gr.Blocks) -> None:
@@ -140,7 +78,7 @@ def _wire_given(page: Page, actions: Actions, jobs: Jobs, blocks: gr.Blocks) -> 
         **QUIET,
     )
     given.model.input(choose, given.model, both, **QUIET)
-    _busy(
+    busy(
         Task(given.pull, given.pull_cancel, given.pull_state),
         pull,
         [given.model],
@@ -199,7 +137,7 @@ def _wire_offset(page: Page, actions: Actions, jobs: Jobs) -> None:
         )
 
     outputs = [offset.find.answer, offset.more, offset.json, offset.json_file]
-    _busy(offset.find, find, [given.clip, given.model], outputs, limit=actions.settings.parallel)
+    busy(offset.find, find, [given.clip, given.model], outputs, limit=actions.settings.parallel)
 
     def forget() -> tuple[Update, ...]:
         """Show no answer to a clip or a model that was chosen before."""
@@ -263,9 +201,9 @@ def _wire_repair(page: Page, actions: Actions, jobs: Jobs) -> None:
 
     limit = actions.settings.parallel
     inputs = [given.clip, given.model]
-    _busy(offset.fix, starter(False), inputs, outputs, limit=limit)
+    busy(offset.fix, starter(False), inputs, outputs, limit=limit)
     forced = Task(offset.force, offset.force_cancel, offset.fix.answer)
-    _busy(forced, starter(True), inputs, outputs, limit=limit, shows_start=lambda: False)
+    busy(forced, starter(True), inputs, outputs, limit=limit, shows_start=lambda: False)
 
 
 def _wire_evidence(page: Page, actions: Actions, jobs: Jobs) -> None:
@@ -285,7 +223,7 @@ def _wire_evidence(page: Page, actions: Actions, jobs: Jobs) -> None:
             gr.update(value=str(file), visible=True),
         )
 
-    _busy(
+    busy(
         offset.evidence,
         show,
         [given.clip, given.model],
@@ -309,7 +247,7 @@ def _wire_compare(page: Page, actions: Actions, jobs: Jobs) -> None:
         )
         return comparison(answers)
 
-    _busy(
+    busy(
         compare.task,
         work,
         [given.clip, given.model, compare.other],
@@ -333,7 +271,7 @@ def _wire_test(page: Page, actions: Actions, jobs: Jobs) -> None:
         )
         return tested(done), gr.update(value=str(done.file), visible=True)
 
-    _busy(
+    busy(
         test.task,
         work,
         [given.clip, given.model, test.shift_s],

@@ -71,13 +71,10 @@ def _sentence(text: str) -> str:
 def facts(measured: Measured) -> list[tuple[str, str, str]]:
     """List what stands below an answer: name, value, and what the value means."""
     p = measured.prediction
-    found = [
-        (
-            "Probability",
-            percent(p.confidence),
-            f"that this is right to within {measured.step_s:g} s",
-        )
-    ]
+    means = f"that this is right to within {measured.step_s:g} s"
+    if not p.can_be_synchronized:
+        means = "of the best guess, if they did belong together"
+    found = [("Probability", percent(p.confidence), means)]
     if p.synchronizability is not None:
         clear = "yes" if p.synchronizability >= SYNCHRONIZABLE else "unclear"
         can = clear if p.can_be_synchronized else "no"
@@ -141,7 +138,9 @@ def shift_words(done: Desynchronized) -> Headline:
     off_s = abs(done.seen_s - done.shift_s)
     if off_s <= done.after.step_s / 2:
         seen = f"{abs(done.seen_s):.2f} s {'earlier' if done.seen_s >= 0 else 'later'}"
-        return Headline(f"Noticed: {seen}", f"{told}. That is right to {off_s:.3f} s.", "good")
+        return Headline(
+            f"Noticed: {seen}", f"{told}: right to within {max(off_s, 0.01):.2f} s.", "good"
+        )
     asked = f"{abs(done.shift_s):.2f} s {'earlier' if done.shift_s >= 0 else 'later'}"
     reason = ""
     if abs(before_s + done.shift_s) > done.reach_s:

@@ -273,6 +273,7 @@ def test_a_password_guards_the_page_and_the_api(tmp_path: Path) -> None:
             Client(demo.url, verbose=False)
         known = Client(demo.url, auth=("ann", "secret"), verbose=False)
         assert ask(known, EARLY)["clip"] == "early.mp4"
+    assert [path for path in demo.temp.rglob("*") if path.is_file()] == []  # all go with the server
 
 
 @pytest.mark.parametrize(

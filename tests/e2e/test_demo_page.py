@@ -236,7 +236,7 @@ def test_a_file_that_is_no_clip_gets_one_sentence_and_the_page_goes_on(
     page.wait_for_timeout(500)
     page.click("#find")
     told = page.inner_text("#find-answer .answer")
-    assert "Not a clip.mp4 is not a video file that this page knows." in told
+    assert "not a clip.mp4 is not a video file that this page knows." in told
     shoot("bad-file")
     take_example(page, 0)
     assert find_offset(page) == "Audio and video are in sync"
@@ -254,6 +254,7 @@ def test_work_is_shown_and_ends_when_it_is_cancelled(
     shoot("cancel")
     page.click("#find-cancel")
     page.wait_for_selector("#find")
+    assert page.inner_text("#find-answer") == "Stopped."
     take_example(page, 0)
     choose_model(page, "tiny-synthetic")
     assert find_offset(page) == "Audio and video are in sync"
