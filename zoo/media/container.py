@@ -21,6 +21,7 @@ NO_CLOCK = {
     "avi": "AVI records no presentation times: sound and picture may be 50 ms or more apart",
     "aac": "bare AAC records no encoder delay: the sound may be 21 to 64 ms late",
 }
+CAN_SKIP = ("h264", "hevc")  # decoders that leave out single pictures from one packet to the next
 MIN_LATTICE_FPS = 10  # below, half a picture is too far to move the clock
 TAIL_S = 1.0  # how far before the end to start looking for the last packet
 
@@ -115,14 +116,17 @@ class Source:
                 return
             yield packet
 
-    def frames(self, stream: Any) -> Iterator[tuple[float, Any]]:
+    def frames(self, stream: Any, skip_until_s: float = -math.inf) -> Iterator[tuple[float, Any]]:
         """Yield ``(presentation time in seconds, frame)``; packets that fail are counted.
 
+        Pictures before ``skip_until_s`` may be left out where no other picture refers to them.
         AVI numbers pictures in the order of decoding; where that differs, they are counted instead.
         """
         is_counted = self.low_confidence is not None and has_b_frames(stream)
         next_s: float | None = None
-        for frame in self._decoded(stream):
+        if is_counted:
+            skip_until_s = -math.inf
+        for frame in self._decoded(stream, skip_until_s):
             if frame.pts is not None and (next_s is None or not is_counted):
                 time_s = frame.time - self.origin_s
             else:
@@ -130,8 +134,12 @@ class Source:
             next_s = time_s + _frame_length_s(frame, stream)
             yield time_s, frame
 
-    def _decoded(self, stream: Any) -> Iterator[Any]:
+    def _decoded(self, stream: Any, skip_until_s: float) -> Iterator[Any]:
+        codec, can_skip = stream.codec_context, stream.codec_context.name in CAN_SKIP
         for packet in self.packets(stream):
+            if can_skip:
+                is_early = packet.pts is not None and self._time_of(packet) < skip_until_s
+                codec.skip_frame = "NONREF" if is_early else "DEFAULT"
             try:
                 frames = packet.decode()
             except av.FFmpegError:
@@ -144,6 +152,9 @@ class Source:
             yield from stream.codec_context.decode(None)
         except av.FFmpegError:
             return
+
+    def _time_of(self, packet: Any) -> float:
+        return float(packet.pts * packet.time_base) - self.origin_s
 
 
 def has_b_frames(stream: Any) -> bool:

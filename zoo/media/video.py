@@ -12,7 +12,10 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from zoo.media.container import Source
 
 TIME_TOLERANCE_S = 1e-6
-RETREATS_S = (0.0, 1.0, 4.0, 16.0)  # how much earlier to seek when a seek landed too late
+LEAD_S = 0.25  # from here before a window on, every picture is decoded
+# How much earlier than the window to seek, and whether to skip pictures that no other refers to on
+# the way; the next is tried when a seek landed too late, or the pictures lie too far apart.
+ATTEMPTS = ((0.0, True), (0.0, False), (1.0, False), (4.0, False), (16.0, False))
 
 
 @dataclass(frozen=True)
@@ -73,33 +76,40 @@ def read_video(
     stream.codec_context.thread_type = "NONE"
     errors = source.num_errors
     times_s = start_s + np.arange(num_frames) / fps
-    for retreat_s in RETREATS_S:
+    for retreat_s, skips in ATTEMPTS:
         target_s = start_s - retreat_s
         if target_s <= source.start_of(stream):
             break
         if source.seek(stream, target_s):
             window = _WindowFrames(times_s, Scaler(short_side, exact=exact))
-            if _read_from_here(source, window, is_seek=True):
+            skip_until_s = start_s - LEAD_S if skips else -np.inf
+            if _read_from_here(source, window, skip_until_s, is_seek=True):
                 return window.finish()
         source.num_errors = errors
     source.rewind(stream)
     window = _WindowFrames(times_s, Scaler(short_side, exact=exact))
-    _read_from_here(source, window, is_seek=False)
+    _read_from_here(source, window, -np.inf, is_seek=False)
     return window.finish()
 
 
-def _read_from_here(source: Source, window: _WindowFrames, *, is_seek: bool) -> bool:
-    """Fill the window from the current position; False if that lies after its start."""
-    for time_s, frame in source.frames(source.video):
+def _read_from_here(
+    source: Source, window: _WindowFrames, skip_until_s: float, *, is_seek: bool
+) -> bool:
+    """Fill the window from the current position; False if that does not show its start."""
+    start_s = window.times_s[0]
+    is_start_sure = skip_until_s == -np.inf
+    for time_s, frame in source.frames(source.video, skip_until_s):
         if is_seek and window.is_empty:
             if not frame.key_frame:
                 continue  # pictures before the first key frame may lack what they refer to
-            if time_s > window.times_s[0] + TIME_TOLERANCE_S:
+            if time_s > start_s + TIME_TOLERANCE_S:
                 return False
+        # Whatever was skipped lies further away from the start than this picture.
+        is_start_sure |= abs(time_s - start_s) <= LEAD_S
         window.add(time_s, frame)
         if window.is_full:
             break
-    return not window.is_empty
+    return is_start_sure and not window.is_empty
 
 
 class _WindowFrames:

@@ -1,0 +1,81 @@
+"""Short cuts of the reader change nothing: skipped pictures, pictures that segments share."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from zoo.contracts import Frames
+from zoo.data.frontend import cut_frames, normalise
+from zoo.media import decode, encode, video
+
+RNG = np.random.default_rng(0)
+FPS = 25
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip with one key frame and pictures that nothing refers to."""
+    path = tmp_path_factory.mktemp("performance") / "clip.mp4"
+    noise = RNG.integers(0, 256, (100, 16, 24, 3), np.uint8)
+    encode(path, noise.repeat(4, 1).repeat(4, 2), np.zeros(64_000, np.float32), gop=250)
+    return path
+
+
+def counting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Record the times of all pictures that are decoded."""
+    seen: list[float] = []
+    add = video._WindowFrames.add
+
+    def counted(self, time_s, frame):
+        seen.append(time_s)
+        add(self, time_s, frame)
+
+    monkeypatch.setattr(video._WindowFrames, "add", counted)
+    return seen
+
+
+@pytest.mark.parametrize("start_s", [0.32, 1.0, 1.52, 2.6])
+def test_skipping_on_the_way_to_a_window_changes_no_picture(clip, start_s, monkeypatch) -> None:
+    fast = decode(clip, start_s=start_s, duration_s=1.0, audio=False).frames
+    monkeypatch.setattr(video, "ATTEMPTS", video.ATTEMPTS[1:])
+    assert np.array_equal(fast, decode(clip, start_s=start_s, duration_s=1.0, audio=False).frames)
+
+
+def test_pictures_that_nothing_refers_to_are_skipped_on_the_way(clip, monkeypatch) -> None:
+    seen = counting(monkeypatch)
+    decode(clip, start_s=3.0, duration_s=0.4, audio=False)
+    early = [time_s for time_s in seen if time_s < 3.0 - video.LEAD_S]
+    assert 0 < len(early) < 60  # of 68
+
+
+def test_pictures_far_apart_are_read_without_skipping(tmp_path) -> None:
+    path = tmp_path / "slides.mkv"
+    times_s = [0.0, 0.04, 0.08, 0.12, 0.16, 0.2, 3.0, 3.04]
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=1000, options={"bf": "3", "b-adapt": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        for number, time_s in enumerate(times_s):
+            picture = np.full((48, 64, 3), 30 * number, np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = round(time_s * 1000), Fraction(1, 1000)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    shown = decode(path, start_s=1.0, duration_s=0.4, audio=False).frames
+    assert np.all(np.abs(shown.mean((1, 2, 3)) - 150) < 5)  # the sixth, up to half way to 3 s
+
+
+@pytest.mark.parametrize(
+    "starts_s", [[0.0], [0.0, 0.32, 0.64], [0.2, 0.84], [0.0, 0.04], [0.0, 1.0], [0.4, 0.0, 0.6]]
+)
+@pytest.mark.parametrize("std", [0.5, (0.229, 0.224, 0.225)])
+def test_segments_that_share_pictures_are_those_cut_one_by_one(starts_s, std) -> None:
+    frontend = Frames(size=16, short_side=16, std=std)
+    frames = RNG.integers(0, 256, (60, 16, 16, 3), np.uint8)[:, :, ::-1]
+    firsts = [round(t * FPS) for t in starts_s]
+    each = torch.from_numpy(np.stack([frames[i : i + 16] for i in firsts]))
+    assert torch.equal(cut_frames(frames, starts_s, 0.64, frontend), normalise(each, frontend))
