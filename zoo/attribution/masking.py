@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from zoo.attribution.crops import Crop
+from zoo.attribution.crops import Crop, mean_of
 from zoo.contracts import Frames, Modality
 from zoo.data.frontend import cut_audio, cut_frames, segments_at_once
 from zoo.model import SyncModel, Tower
@@ -19,11 +19,41 @@ Masks = Bool[np.ndarray, "B C"]  # which chunks each mask keeps
 
 
 class Masked(ABC):
-    """The tokens of one modality of a crop, under any masks."""
+    """The tokens of one modality of a crop, under any masks.
+
+    Args:
+        model: its towers encode.
+        modality: which is masked.
+        crop: what is looked at.
+        other: stands in for what is masked; None is the mean of the crop.
+        chunk_s: length of a chunk, seconds.
+        num_chunks: C.
+    """
+
+    def __init__(
+        self,
+        model: SyncModel,
+        modality: Modality,
+        crop: Crop,
+        other: Crop | None,
+        chunk_s: float,
+        num_chunks: int,
+    ) -> None:
+        self._model, self._modality = model, modality
+        self._tower: Tower = getattr(model, modality)
+        self._chunk_s, self._num_chunks = chunk_s, num_chunks
+        self._prepare(crop, other)
+
+    @abstractmethod
+    def _prepare(self, crop: Crop, other: Crop | None) -> None:
+        """Do once what all masks need."""
 
     @abstractmethod
     def tokens(self, masks: Masks) -> Float[Tensor, "B L D"]:
         """Return the tokens of the crop under each mask."""
+
+    def _chunk_at(self, times_s: np.ndarray) -> np.ndarray:
+        return chunk_at(times_s, self._chunk_s, self._num_chunks)
 
 
 def encode_crop(model: SyncModel, modality: Modality, crop: Crop) -> Float[Tensor, "1 L D"]:
@@ -42,34 +72,17 @@ class MaskedTokens(Masked):
 
     Masked tokens leave no cuts in picture or sound that look like events. An extractor whose
     tokens know of their whole segment blurs the result by as much.
-
-    Args:
-        model: its towers encode.
-        modality: which is masked.
-        crop: what is looked at.
-        other: its tokens stand in for those masked; None is the mean token of the crop.
-        chunk_s: length of a chunk, seconds.
-        num_chunks: C.
     """
 
-    def __init__(
-        self,
-        model: SyncModel,
-        modality: Modality,
-        crop: Crop,
-        other: Crop | None,
-        chunk_s: float,
-        num_chunks: int,
-    ) -> None:
-        tokens: Tower = getattr(model, modality)
-        own = encode_crop(model, modality, crop)
-        stand_in = (
-            own.mean(1, keepdim=True) if other is None else encode_crop(model, modality, other)
-        )
-        self._own, self._stand_in = own, stand_in
-        times_s = np.add.outer(model.config.layout.starts_s, tokens.tokens.times_s)  # (S, T)
-        chunks = chunk_at(times_s, chunk_s, num_chunks)
-        self._chunks = chunks.reshape(-1).repeat(tokens.tokens.positions)  # (L,)
+    def _prepare(self, crop: Crop, other: Crop | None) -> None:
+        model, modality, tower = self._model, self._modality, self._tower
+        self._own = encode_crop(model, modality, crop)  # (1, L, D)
+        if other is None:
+            self._stand_in = self._own.mean(1, keepdim=True)  # (1, 1, D)
+        else:
+            self._stand_in = encode_crop(model, modality, other)
+        times_s = np.add.outer(model.config.layout.starts_s, tower.tokens.times_s)  # (S, T)
+        self._chunks = self._chunk_at(times_s).reshape(-1).repeat(tower.tokens.positions)  # (L,)
 
     def tokens(self, masks: Masks) -> Float[Tensor, "B L D"]:
         """Return the tokens of the crop under each mask."""
@@ -82,28 +95,11 @@ class MaskedContent(Masked):
 
     A segment sees only the few chunks that it overlaps, so most masks look alike to it: each of its
     distinct contents is encoded once, however many masks there are.
-
-    Args:
-        model: its towers encode.
-        modality: which is masked.
-        crop: what is looked at.
-        other: its content stands in for what is masked.
-        chunk_s: length of a chunk, seconds.
-        num_chunks: C.
     """
 
-    def __init__(
-        self,
-        model: SyncModel,
-        modality: Modality,
-        crop: Crop,
-        other: Crop,
-        chunk_s: float,
-        num_chunks: int,
-    ) -> None:
-        self._model, self._modality = model, modality
-        self._tower: Tower = getattr(model, modality)
-        layout, frontend = model.config.layout, self._tower.frontend
+    def _prepare(self, crop: Crop, other: Crop | None) -> None:
+        other = mean_of(crop) if other is None else other
+        layout, frontend = self._model.config.layout, self._tower.frontend
         if isinstance(frontend, Frames):
             self._own, self._other, rate = crop.frames, other.frames, frontend.fps
             self._firsts = [to_frames(t, frontend.fps) for t in layout.starts_s]
@@ -113,7 +109,7 @@ class MaskedContent(Masked):
             self._firsts = [to_samples(t, frontend.sample_rate_hz) for t in layout.starts_s]
             self._length = to_samples(layout.segment_s, frontend.sample_rate_hz)
         middles_s = (np.arange(len(self._own)) + 0.5) / rate
-        self._chunks = chunk_at(middles_s, chunk_s, num_chunks)  # of every frame or sample
+        self._chunks = self._chunk_at(middles_s)  # of every frame or sample
         self._known: dict[tuple[int, bytes], Tensor] = {}  # of a segment and what is left of it
 
     @property

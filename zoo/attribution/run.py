@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from zoo.attribution.crops import Crop, choose_other, mean_of, read_crop
+from zoo.attribution.crops import Crop, choose_other, read_crop
 from zoo.attribution.masking import Masked, MaskedContent, MaskedTokens, Masks, encode_crop
 from zoo.attribution.results import Attribution, Evidence
 from zoo.contracts import Modality
@@ -152,7 +152,10 @@ class Trial:
     def gather(self, modality: Modality, progress: Progress | None = None) -> Evidence:
         """Mask one modality, and see which chunks the right answers keep."""
         options = self._options
-        masked = self._masked(modality)
+        way = MaskedTokens if options.replace == "tokens" else MaskedContent
+        masked = way(
+            self._model, modality, self._crop, self._other, options.chunk_s, self.num_chunks
+        )
         rng = np.random.default_rng((options.seed, MODALITIES.index(modality)))
 
         def draw(num: int, keep: float) -> tuple[Masks, Bool[np.ndarray, " B"]]:
@@ -169,17 +172,6 @@ class Trial:
             right=float(right.mean()),
             keep=keep,
             noise=round(math.sqrt(keep * (1 - keep) / num_right), 6),
-        )
-
-    def _masked(self, modality: Modality) -> Masked:
-        options = self._options
-        if options.replace == "tokens":
-            return MaskedTokens(
-                self._model, modality, self._crop, self._other, options.chunk_s, self.num_chunks
-            )
-        other = mean_of(self._crop) if self._other is None else self._other
-        return MaskedContent(
-            self._model, modality, self._crop, other, options.chunk_s, self.num_chunks
         )
 
     def _is_right(
