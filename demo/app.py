@@ -9,4 +9,4 @@ settings = Settings()
 demo = build(settings)
 
 if __name__ == "__main__":
-    demo.launch(**launch_options(settings))
+    demo.launch(**{**launch_options(settings), "quiet": False})

@@ -18,9 +18,16 @@ RESULTS, EXAMPLES = "results", "examples"  # the examples stay, and can be playe
 
 
 def make_folder() -> Path:
-    """Make a private folder for one server, which goes when the process ends."""
-    _remove_orphans()
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+    """Make a private folder for this process, which goes when it ends.
+
+    It lies where ``GRADIO_TEMP_DIR`` says, by default in the system's temporary folder.
+    """
+    given = Path(os.environ.get(VARIABLE) or tempfile.gettempdir())
+    if given.name.startswith(f"{PREFIX}{os.getpid()}-"):
+        return given  # `gradio demo/app.py` builds the page twice
+    given.mkdir(parents=True, exist_ok=True)
+    _remove_orphans(given)
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=given))
     os.environ[VARIABLE] = str(folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / RESULTS).mkdir()
@@ -28,9 +35,9 @@ def make_folder() -> Path:
     return folder
 
 
-def _remove_orphans() -> None:
+def _remove_orphans(parent: Path) -> None:
     """Remove the folders of servers that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for folder in parent.glob(f"{PREFIX}*"):
         pid = folder.name.removeprefix(PREFIX).partition("-")[0]
         try:
             os.kill(int(pid), 0)

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from plugins.synthetic.folder import render_folder
 from zoo.catalog import shipped_catalog
 from zoo.folder import load_model
 
+ROOT = shipped_catalog().parent
 TINY = shipped_catalog().parent / "zoo" / "shipped" / "tiny-synthetic"
 PUBLISHED = "/models/published.pt"
 EXAMPLES = shipped_catalog().parent / "demo" / "examples"
@@ -113,8 +114,10 @@ def make_home(home: Path, address: str) -> bytes:
 
 
 @contextmanager
-def running(folder: Path, *options: str, has_plugin: bool = True) -> Iterator[Demo]:
-    """Run `zoo demo` on a free port, and end it."""
+def running(
+    folder: Path, *options: str, has_plugin: bool = True, command: Sequence[str] = ()
+) -> Iterator[Demo]:
+    """Run `zoo demo`, or another command, on a free port, and end it."""
     home, temp = folder / "home", folder / "temp"
     temp.mkdir(parents=True)
     with serve({}) as origin:
@@ -126,9 +129,11 @@ def running(folder: Path, *options: str, has_plugin: bool = True) -> Iterator[De
             "TMPDIR": str(temp),
             "OMP_NUM_THREADS": "1",
         }
-        command = [sys.executable, "-m", "zoo.cli", "demo", "--port", "0", *options]
+        command = command or [sys.executable, "-m", "zoo.cli", "demo", "--port", "0", *options]
         log = (folder / "log").open("w+")
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, text=True)
+        process = subprocess.Popen(
+            command, env=environment, cwd=ROOT, stdout=log, stderr=log, text=True
+        )
         try:
             url = _address(process, folder / "log")
             yield Demo(url, process, home, temp, origin)
@@ -140,7 +145,7 @@ def running(folder: Path, *options: str, has_plugin: bool = True) -> Iterator[De
 
 def _address(process: subprocess.Popen[str], log: Path) -> str:
     for _ in range(600):
-        found = re.search(r"(http://\S+)/\s", log.read_text())
+        found = re.search(r"(http://[^\s/]+)", log.read_text())
         if found:
             return found[1]
         assert process.poll() is None, log.read_text()

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from demo_server import EXAMPLES, Demo, long_clip, running
 
+from demo.cli import free_port
 from zoo.catalog import shipped_catalog
 from zoo.cli.app import run
 from zoo.inference import load
@@ -274,6 +275,14 @@ def test_a_password_guards_the_page_and_the_api(tmp_path: Path) -> None:
         known = Client(demo.url, auth=("ann", "secret"), verbose=False)
         assert ask(known, EARLY)["clip"] == "early.mp4"
     assert [path for path in demo.temp.rglob("*") if path.is_file()] == []  # all go with the server
+
+
+def test_gradios_own_command_starts_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_SERVER_PORT", str(free_port("127.0.0.1", 0)))
+    command = [str(Path(sys.executable).parent / "gradio"), "demo/app.py"]
+    with running(tmp_path, has_plugin=False, command=command) as demo:
+        client = Client(demo.url, verbose=False, download_files=tmp_path / "got")
+        assert ask(client, EARLY)["clip"] == "early.mp4"
 
 
 @pytest.mark.parametrize(

@@ -283,12 +283,11 @@ def test_a_model_says_why_it_cannot_run_here(
 def test_old_files_are_swept_and_new_ones_and_examples_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(demo_folder.VARIABLE, "")
-    monkeypatch.setattr(demo_folder.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv(demo_folder.VARIABLE, str(tmp_path))
     orphan = tmp_path / f"{demo_folder.PREFIX}{2**22 + 1}-killed"  # above every process's number
     orphan.mkdir()
     folder = demo_folder.make_folder()
-    assert list(tmp_path.iterdir()) == [folder]
+    assert list(tmp_path.iterdir()) == [folder] == [demo_folder.make_folder()]
     (folder / "hash").mkdir()
     for name in ("hash/upload.mp4", "examples/early.mp4", "results/left.json"):
         (folder / name).touch()
