@@ -64,7 +64,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "enable_monitoring": False,
         "ssr_mode": False,
         "quiet": True,
-        "app_kwargs": {"middleware": [Middleware(Fence)]},
+        "app_kwargs": {"middleware": [Middleware(Fence, folder=make_folder())]},
     }
 
 

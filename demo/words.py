@@ -7,6 +7,8 @@ from typing import Literal
 
 from demo.actions import Desynchronized, Measured, Repaired
 from zoo.inference import SYNCHRONIZABLE, Prediction
+from zoo.stretches import OverTime
+from zoo.timeline import clock_time
 
 # ITU-R BT.1359: viewers begin to notice sound that is early by 45 ms, and late by 125 ms.
 UNNOTICED_S = 0.045
@@ -42,7 +44,7 @@ def headline(measured: Measured) -> Headline:
             "doubt",
         )
     if _changes(p):
-        return Headline("The offset changes along the clip", _sentence(p.over_time.meaning), "off")
+        return Headline("The offset changes", _course(p.over_time), "off")
     if p.confidence < UNSURE:
         return Headline(
             "The model is not sure",
@@ -64,6 +66,23 @@ def _changes(p: Prediction) -> bool:
     return len(p.over_time.stretches) > 1 or p.over_time.drift is not None
 
 
+def _course(over_time: OverTime) -> str:
+    """Say how an offset changes, without signs that one would have to know the meaning of."""
+
+    def words(offset_s: float) -> str:
+        return "in sync" if abs(offset_s) <= UNNOTICED_S else offset_words(offset_s)
+
+    drift = over_time.drift
+    if drift is not None:
+        begin, end = words(drift.start_offset_s), words(drift.end_offset_s)
+        way = "earlier" if drift.per_minute_s > 0 else "later"
+        pace = f"{abs(drift.per_minute_s):.2f} s {way} every minute"
+        return f"It drifts: {begin} at the start, {end} at the end, {pace}."
+    *first, last = over_time.stretches
+    parts = [f"{words(part.offset_s)} until {clock_time(part.end_s)}" for part in first]
+    return _sentence(", then ".join([*parts, words(last.offset_s)]))
+
+
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + "."
 
@@ -74,6 +93,8 @@ def facts(measured: Measured) -> list[tuple[str, str, str]]:
     means = f"that this is right to within {measured.step_s:g} s"
     if not p.can_be_synchronized:
         means = "of the best guess, if they did belong together"
+    elif _changes(p):
+        means = f"that all of it is {offset_words(p.refined_s)}"
     found = [("Probability", percent(p.confidence), means)]
     if p.synchronizability is not None:
         clear = "yes" if p.synchronizability >= SYNCHRONIZABLE else "unclear"

@@ -119,7 +119,6 @@ def fits(page: sync_api.Page) -> bool:
 def test_an_uploaded_clip_gets_its_offset_in_words(
     page: sync_api.Page, shoot: Shoot, tmp_path: Path
 ) -> None:
-    shoot("start")
     shift_audio(EXAMPLES / "in-sync.mp4", tmp_path / "my clip.mp4", 0.72)
     upload(page, tmp_path / "my clip.mp4")
     shoot("upload")

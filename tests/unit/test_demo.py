@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("gradio")
 
 import gradio as gr
+from starlette.responses import PlainTextResponse
 
 from demo import folder as demo_folder
 from demo import guard, memory, offers, words
@@ -23,12 +24,14 @@ from demo.actions import LARGE, Desynchronized, Measured, measure
 from demo.charts import distribution_chart, over_time_chart
 from demo.cli import free_port, parse_auth
 from demo.examples import EXAMPLES
+from demo.fence import Fence
 from demo.guard import require_clip
 from demo.jobs import Jobs, Steps, StoppedError, without_folders
 from demo.pieces import answer, card
 from demo.settings import Settings
 from demo.shelf import KEEP_FREE, MOST_MODELS, Shelf
 from zoo.catalog import add_model, user_catalog
+from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, MediaError, ModelError
 from zoo.inference import Predictor, load
@@ -73,7 +76,7 @@ def test_the_bundled_examples_are_small_and_get_the_right_answers(predictor: Pre
         ({"synchronizability": 0.1}, "This clip cannot be synchronized", "doubt"),
         (
             {"over_time": OverTime([], Drift(0.0, 0.6, 0.2), "drifts from 0.0 s")},
-            "The offset changes along the clip",
+            "The offset changes",
             "off",
         ),
     ],
@@ -83,6 +86,17 @@ def test_an_answer_is_a_sentence(
 ) -> None:
     headline = words.headline(changed(measured, **facts))
     assert (headline.text, headline.tone) == (text, tone)
+
+
+def test_a_change_is_told_without_signs(measured: Measured) -> None:
+    def detail(stretches: list[Stretch], drift: Drift | None) -> str:
+        over_time = OverTime(stretches, drift, "")
+        return words.headline(changed(measured, over_time=over_time)).detail
+
+    parts = [Stretch(0.0, 45.0, -0.01, 1.0), Stretch(45.0, 90.0, 0.4, 1.0)]
+    assert detail(parts, None) == "In sync until 0:45, then 0.40 s early."
+    told = "It drifts: in sync at the start, 0.60 s late at the end, 0.20 s later every minute."
+    assert detail(parts, Drift(0.0, -0.6, -0.2)) == told
 
 
 def test_a_repair_goes_the_right_way(measured: Measured) -> None:
@@ -396,7 +410,43 @@ def test_mistakes_of_visitors_and_of_ours_are_told_apart() -> None:
     assert told.value.message == "something went wrong on this server; its log says what"
 
 
+def ask_fence(path: str, **options: Any) -> int:
+    """Return the status of an answer; 200 is that of the application behind the fence."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request"}
+
+    scope = {"type": "http", "path": path, "method": "POST", "headers": []}
+    app = Fence(PlainTextResponse("behind"), **options)
+    asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]
+    return int(sent[0]["status"])
+
+
+def test_uploads_are_refused_when_the_disk_is_nearly_full(tmp_path: Path) -> None:
+    assert ask_fence("/gradio_api/upload", folder=tmp_path, keep_free=0) == 200
+    assert ask_fence("/gradio_api/upload", folder=tmp_path, keep_free=2**62) == 507
+    assert ask_fence("/gradio_api/queue/join", folder=tmp_path, keep_free=2**62) == 200
+
+
+def test_requests_for_what_lies_elsewhere_are_refused(tmp_path: Path) -> None:
+    for path in ("file=http://a/", "file=https://a/", "proxy=http://a/", "file= HTTP://a/"):
+        assert ask_fence(f"/gradio_api/{path}", folder=tmp_path) == 403
+    assert ask_fence("/gradio_api/file=/tmp/a.mp4", folder=tmp_path) == 200
+
+
 # -- the command
+
+
+def test_without_gradio_the_command_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("demo.cli.find_spec", lambda _name: None)
+    assert run(["demo"]) == 2
+    assert "pip install 'avsync-zoo[demo]'" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_password_may_hold_colons() -> None:
