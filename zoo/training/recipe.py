@@ -94,7 +94,10 @@ class Recipe(ComponentConfig):
     stage2: Stage2Config
     data: DataConfig = DataConfig()
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 is autocast")
-    gradient_checkpointing: bool = Field(False, description="trade compute for memory in stage 1")
+    gradient_checkpointing: bool = Field(
+        False, description="trade compute for memory where towers are trained"
+    )
+    compile: bool = Field(False, description="torch.compile both extractors; needs a C++ compiler")
     overfit: int = Field(0, ge=0, description="train on this many clips with fixed offsets")
 
     @model_validator(mode="after")

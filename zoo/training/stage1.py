@@ -18,6 +18,7 @@ from zoo.hooks import registry
 from zoo.model import SyncModel, build_component, enable_gradient_checkpointing
 from zoo.modules import Objective, SegmentBatch
 from zoo.training.checkpoint import load_checkpoint, save_checkpoint
+from zoo.training.compiling import compile_extractors
 from zoo.training.engine import Engine, gather, mean_over_workers, sum_over_workers
 from zoo.training.loader import Stage1Batches
 from zoo.training.optimise import autocast, build_optimizer, seed_step, take_step
@@ -64,6 +65,8 @@ def train_stage1(
     stage = Stage1(model, build_component("objective", spec, config.objective.parse(spec)))
     if recipe.gradient_checkpointing:
         enable_gradient_checkpointing(model)
+    if recipe.compile:
+        compile_extractors(model)
     augment = Augment(config.jitter_s, config.flip, config.gain_db, random_crop=True)
     layout = recipe.stage1_layout
     if checkpoint is None:

@@ -15,6 +15,7 @@ from zoo.data.sampling import clips_of_step, share_of_rank
 from zoo.data.source import Augment
 from zoo.model import SyncModel, enable_gradient_checkpointing
 from zoo.training.checkpoint import load_checkpoint
+from zoo.training.compiling import compile_extractors
 from zoo.training.engine import Engine, mean_over_workers, sum_over_workers
 from zoo.training.goal import Goal, Scores, goal_of
 from zoo.training.optimise import autocast, build_optimizer, seed_step, take_step
@@ -105,6 +106,8 @@ def train_stage2(
     """
     config, goal = recipe.stage2, goal_of(model.task, recipe.model.grid)
     augment = Augment() if recipe.overfit else Augment(config.jitter_s, config.flip, 0.0, True)
+    if recipe.compile and train.store is None:
+        compile_extractors(model)
     tokenise = Tokeniser(engine, recipe, model, train.store is not None)
     trained = _what_is_trained(engine, recipe, model)
     if checkpoint is None and is_fresh:
