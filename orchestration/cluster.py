@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from zoo.errors import TrainingError
@@ -103,6 +104,8 @@ def connected(resources: Resources) -> Iterator[None]:
     """
     for name, value in (_SETTINGS | (_LOCAL_SETTINGS if resources.is_local else {})).items():
         os.environ.setdefault(name, value)
+    if not resources.is_local and has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     if resources.wait_s > _START_S:
         os.environ[_START_VARIABLE] = str(math.ceil(resources.wait_s))
     else:
@@ -118,6 +121,12 @@ def connected(resources: Resources) -> Iterator[None]:
     finally:
         if is_ours:
             ray.shutdown()
+
+
+def has_token() -> bool:
+    """Say whether there is a token: if so, ``ray start`` made a cluster that asks for it."""
+    is_given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return is_given or (Path.home() / ".ray" / "auth_token").exists()
 
 
 def _init(resources: Resources) -> None:

@@ -5,7 +5,6 @@ import json
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from machines import kill_machine, two_machines
 
 from zoo.cli.app import run
 
@@ -167,59 +167,11 @@ def test_optuna_proposes_asha_stops_and_failures_are_kept(manifest: Path, tmp_pa
     assert json.loads((out / "table.json").read_text())["best"] is not None
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def cluster() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A Ray cluster of two machines on this one; its address, and the second machine."""
-    port = free_port()
-    usual = ["--num-cpus", "1", "--object-store-memory", str(100 * 2**20), "--block"]
-    ray = [str(Path(sys.executable).with_name("ray")), "start", "--disable-usage-stats"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_health_check_period_ms": "1000"}
-
-    def machine(*more: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([*ray, *more, *usual], env=environment, **quiet)  # type: ignore[call-overload,no-any-return]
-
-    head = machine("--head", "--port", str(port), "--include-dashboard", "false")
-    _wait_until_up(port)
-    other = machine("--address", f"127.0.0.1:{port}")
-    yield f"127.0.0.1:{port}", other
-    for process in (other, head):
-        process.terminate()
-        process.wait(timeout=60)
-
-
-def _wait_until_up(port: int) -> None:
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                time.sleep(3)
-                return
-        time.sleep(0.2)
-    raise AssertionError("no Ray")
-
-
-def kill_machine(process: subprocess.Popen[bytes]) -> None:
-    """Kill all that one machine of the cluster runs, as a power cut does."""
-    listed = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True)
-    parents = [line.split() for line in listed.stdout.splitlines()[1:]]
-    doomed, found = {str(process.pid)}, True
-    while found:
-        more = {pid for pid, parent in parents if parent in doomed} - doomed
-        doomed |= more
-        found = bool(more)
-    for pid in doomed:
-        try:
-            os.kill(int(pid), signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    process.wait(timeout=60)
+    with two_machines() as machines:
+        yield machines
 
 
 @pytest.mark.slow

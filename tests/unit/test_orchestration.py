@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orchestration.cluster import Resources, check_machine, count_cpus
+from orchestration.cluster import Resources, check_machine, count_cpus, has_token
 from orchestration.progress import next_command, opening, summary
 from orchestration.request import Request, check_shares, first_difference, recipe_of
 from orchestration.run_folder import open_run, write_environment
@@ -178,6 +178,18 @@ def test_threads_are_shared_out_and_the_environment_has_the_last_word(
     assert Resources(ingest="ray").cpus == 1
     with pytest.raises(TrainingError, match="--ingest ray decodes on processors beside"):
         check_machine(Resources(workers=count_cpus(), ingest="ray"))
+
+
+def test_a_token_in_the_home_directory_is_used_to_join(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    assert not has_token()
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("secret")
+    assert has_token()
 
 
 def test_every_start_is_written_down(tmp_path: Path) -> None:
