@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import html
 import logging
 import re
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import gradio as gr
@@ -61,7 +63,10 @@ class Jobs:
 
     def __init__(self, parallel: int = 1) -> None:
         self._running: dict[str, set[Steps]] = {}
-        self._slots = {COMPUTE: threading.Semaphore(parallel), PULL: threading.Semaphore(1)}
+        self._threads = {  # always the same ones: memory that many threads share falls to pieces
+            COMPUTE: ThreadPoolExecutor(parallel, COMPUTE),
+            PULL: ThreadPoolExecutor(1, PULL),
+        }
 
     async def run(
         self,
@@ -80,7 +85,10 @@ class Jobs:
         steps = Steps(lambda share, phase, unit: progress(share, desc=phase, unit=unit))
         session = (request.session_hash if request is not None else None) or ""
         self._running.setdefault(session, set()).add(steps)
-        thread = asyncio.ensure_future(asyncio.to_thread(_friendly, work, steps, self._slots[kind]))
+        context = contextvars.copy_context()  # by which Gradio knows whose progress it is
+        thread = asyncio.get_running_loop().run_in_executor(
+            self._threads[kind], context.run, _friendly, work, steps
+        )
         try:
             return await asyncio.shield(thread)
         except asyncio.CancelledError:
@@ -98,11 +106,10 @@ class Jobs:
             steps.is_unwanted.set()
 
 
-def _friendly(work: Callable[[Steps], Answer], steps: Steps, slot: threading.Semaphore) -> Answer:
+def _friendly(work: Callable[[Steps], Answer], steps: Steps) -> Answer:
     try:
-        with slot:
-            steps.phase("starting")
-            return work(steps)
+        steps.phase("starting")
+        return work(steps)
     except ZooError as error:
         raise refusal(str(error)) from None
     except StoppedError:

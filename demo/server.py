@@ -28,6 +28,8 @@ from demo.shelf import Shelf
 from demo.style import CSS, HEAD, theme
 from demo.wiring import wire
 
+SESSIONS = 200  # visitors whose page Gradio remembers
+
 
 def build(settings: Settings) -> gr.Blocks:
     """Build the page and the API."""
@@ -61,6 +63,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "show_error": False,  # but for errors that are meant for visitors (gr.Error)
         "footer_links": ["api"],
         "run_history": False,
+        "state_session_capacity": SESSIONS,
         "enable_monitoring": False,
         "ssr_mode": False,
         "quiet": True,
