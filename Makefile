@@ -59,7 +59,8 @@ types: setup
 	$(BIN)/mypy
 
 bench: setup
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done; \
+	$(BIN)/python -m benchmarks.common.tables
 
 quickstart: setup
 	$(BIN)/zoo quickstart

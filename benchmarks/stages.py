@@ -1,24 +1,30 @@
-"""What each stage costs at the tiny preset: one process, one thread, synthetic clips.
+"""What does a draw of stage II cost, online and from the feature store?
 
-    python benchmarks/stages.py [--clips 24] [--out stages.json]
+    python benchmarks/stages.py [--clips 24]
 
-Prints JSON: seconds per render, per stage I step (and the loader's part of it), per clip encoded
-into the feature store, and per stage II step from the store and online (one draw, scaled up).
+The tokens of a batch at the tiny preset: from the store; online from files and from the cache of
+decoded clips; and the published way, which decodes whole clips and computes unfused towers at every
+draw.  To each is added the training step of a head.  Also what the store costs per clip, and a step
+of stage I.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from benchmarks.common import results
+from benchmarks.common.timing import Times, cpu_seconds, interleave, ratio, seconds
+from benchmarks.reference.model import reference_towers
+from benchmarks.reference.reader import read_sample
 from plugins.synthetic.config import SyntheticConfig
 from plugins.synthetic.folder import render_folder
 from zoo.data.draws import DrawSource
@@ -26,103 +32,182 @@ from zoo.data.manifest import Manifest
 from zoo.data.source import Augment, ClipSource
 from zoo.data.store import FeatureStore, store_config
 from zoo.data.store_build import build_store
+from zoo.hooks import registry
 from zoo.model import SyncModel
 from zoo.modules import SegmentBatch
 from zoo.training.engine import LocalEngine
+from zoo.training.goal import goal_of
 from zoo.training.loader import Stage1Batches
 from zoo.training.optimise import build_optimizer, take_step
 from zoo.training.recipe import Recipe, build_recipe
 from zoo.training.run import make_reader
 from zoo.training.stage1 import Stage1
-from zoo.training.stage2 import Stage2Batches, Tokeniser, ordinal_loss
+from zoo.training.stage2 import Batch, Stage2Batches, Tokeniser
 
-WARM_UP, REPEATS = 2, 8
-
-
-def median_seconds(work: Callable[[int], Any], repeats: int = REPEATS) -> float:
-    times = []
-    for number in range(WARM_UP + repeats):
-        started = time.perf_counter()
-        work(number)
-        times.append(time.perf_counter() - started)
-    return sorted(times[WARM_UP:])[repeats // 2]
-
-
-def measure(manifest: Manifest, recipe: Recipe, folder: Path) -> dict[str, float]:
-    from zoo.hooks import registry
-
-    clips = list(manifest.clips)
-    model = SyncModel(recipe.model)
-    reader = make_reader(model, folder / "cache")
-    source = ClipSource(clips, reader)
-    for clip in clips:
-        reader.read_whole(clip.path, clip.duration_s)
-    stage1 = Stage1Batches(source, recipe.stage1_layout, recipe.stage1.clips, Augment(), 0)
-    spec = registry().objective(recipe.stage1.objective.name)
-    objective = spec.build(recipe.stage1.objective.parse(spec))
-    module = Stage1(model, objective)
-    optimizer = build_optimizer(module, recipe.stage1)
-    batch = SegmentBatch(*stage1[0])
-
-    def stage1_step(step: int) -> None:
-        take_step(module, optimizer, module(batch)["loss"], step, recipe.stage1)
-
-    result = {
-        "stage1_load_s": median_seconds(stage1.__getitem__),
-        "stage1_step_s": median_seconds(stage1_step),
-    }
-    config, device = store_config(model, "float16"), torch.device("cpu")
-    started = time.perf_counter()
-    for _ in build_store(folder / "store", model, reader, clips, config, device):
-        pass
-    result["store_clip_s"] = (time.perf_counter() - started) / len(clips)
-    store = FeatureStore(folder / "store", clips, config)
-    for name, features in (("store", store), ("online", None)):
-        result[f"stage2_step_{name}_s"] = stage2_step_s(model, recipe, source, features, folder)
-    result["store_speedup"] = result["stage2_step_online_s"] / result["stage2_step_store_s"]
-    return result
-
-
-def stage2_step_s(
-    model: SyncModel, recipe: Recipe, source: ClipSource, store: FeatureStore | None, folder: Path
-) -> float:
-    layout, grid = recipe.model.layout, recipe.model.grid
-    draws = DrawSource(source, layout, grid, 0, "train", store)
-    batches = Stage2Batches(draws, recipe, Augment(), 0, 1)
-    tokenise = Tokeniser(LocalEngine(folder), recipe, model, store is not None)
-    assert model.head is not None
-    optimizer = build_optimizer(model.head, recipe.stage2)
-
-    def step(number: int) -> None:
-        audio, vision, targets = tokenise(batches[number])
-        loss = ordinal_loss(model.head(audio, vision), targets, 0.0)
-        take_step(model.head, optimizer, loss, number, recipe.stage2)
-
-    return median_seconds(step, REPEATS if store is not None else 2)
+Feed = Callable[[int], Batch]
+HEADS = ("sync", "correlation")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = results.parser(__doc__, "stages")
     parser.add_argument("--clips", type=int, default=24)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--batch", type=int, default=64, help="draws of a step, as in the preset")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    recipe = build_recipe(extractor="ast_motionformer", head="sync", preset="tiny")
+    settings = [f"stage2.batch={options.batch}"]
+    recipe = build_recipe(
+        extractor="ast_motionformer", head="sync", preset="tiny", overrides=settings
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        started = time.perf_counter()
         config = SyntheticConfig(seed=5)
+        started = time.process_time()
         manifest = render_folder(folder / "clips", config, options.clips, {"train": 1}, workers=1)
-        render_s = (time.perf_counter() - started) / options.clips
-        report = {
-            "machine": {"processor": platform.processor() or platform.machine(), "threads": 1},
-            "render_clip_s": render_s,
-            **measure(manifest, recipe, folder),
-        }
-    text = json.dumps(report, indent=2)
-    print(text)
-    if options.out is not None:
-        options.out.write_text(text + "\n")
+        render_s = (time.process_time() - started) / options.clips
+        result = measure(manifest, recipe, folder, options.rounds)
+    results.write(options.out, torch.device("cpu"), {"render_clip_s": render_s, **result})
+
+
+def measure(manifest: Manifest, recipe: Recipe, folder: Path, rounds: int) -> dict[str, Any]:
+    model = SyncModel(recipe.model)
+    files = ClipSource(list(manifest.clips), make_reader(model))
+    cached = replace(files, reader=make_reader(model, folder / "cache"))
+    for clip in cached.clips:
+        cached.reader.read_whole(clip.path, clip.duration_s)
+    store, store_clip_s = _store(model, files, folder)
+    feeds = {
+        "store": _ours(model, recipe, files, store, folder),
+        "online": _ours(model, recipe, files, None, folder),
+        "online_cache": _ours(model, recipe, cached, None, folder),
+        "published": _published(model, recipe, files),
+    }
+    held: list[Batch] = [feeds["store"](0)]
+    works = {name: _feeding(feed) for name, feed in feeds.items()}
+    works |= {f"{name} head": _step(name, held) for name in HEADS}
+    times = interleave(works, rounds)
+    rows = [_row(name, times, recipe.stage2.batch, store_clip_s) for name in HEADS]
+    return {
+        "batch": recipe.stage2.batch,
+        "seconds_of_a_batch": seconds(times),
+        "seconds_to_store_a_clip": store_clip_s,
+        "rows": rows,
+        "stage1": _stage1(model, recipe, cached, rounds),
+    }
+
+
+def _row(head: str, times: Times, batch: int, store_clip_s: float) -> dict[str, Any]:
+    """Add a head's step to every way to come by tokens."""
+    steps = times[f"{head} head"]
+    whole = {
+        name: [a + b for a, b in zip(times[name], steps, strict=True)]
+        for name in ("store", "online", "online_cache", "published")
+    }
+    per_draw = {name: round(value / batch, 6) for name, value in seconds(whole).items()}
+    saved_s = per_draw["online"] - per_draw["store"]
+    return {
+        "head": head,
+        "seconds_of_a_draw": per_draw,
+        "epochs_that_pay_for_the_store": round(store_clip_s / saved_s, 1),
+        "store_against_online": ratio(whole, "online", "store"),
+        "store_against_online_cache": ratio(whole, "online_cache", "store"),
+        "store_against_published": ratio(whole, "published", "store"),
+        "online_against_published": ratio(whole, "published", "online"),
+    }
+
+
+def _store(model: SyncModel, source: ClipSource, folder: Path) -> tuple[FeatureStore, float]:
+    config, cpu = store_config(model, "float16"), torch.device("cpu")
+    started = cpu_seconds()
+    for _ in build_store(folder / "store", model, source.reader, source.clips, config, cpu):
+        pass
+    clip_s = (cpu_seconds() - started) / len(source.clips)
+    return FeatureStore(folder / "store", source.clips, config), round(clip_s, 4)
+
+
+def _draws(source: ClipSource, recipe: Recipe, store: FeatureStore | None) -> DrawSource:
+    return DrawSource(source, recipe.model.layout, recipe.model.grid, 0, "train", store)
+
+
+def _ours(
+    model: SyncModel,
+    recipe: Recipe,
+    source: ClipSource,
+    store: FeatureStore | None,
+    folder: Path,
+) -> Feed:
+    batches = Stage2Batches(_draws(source, recipe, store), recipe, Augment(), 0, 1)
+    tokenise = Tokeniser(LocalEngine(folder), recipe, model, store is not None)
+    return lambda number: tokenise(batches[number])
+
+
+def _published(model: SyncModel, recipe: Recipe, source: ClipSource) -> Feed:
+    """Decode whole clips, and run the towers of the reference."""
+    draws, towers = _draws(source, recipe, None), reference_towers(model)
+    layout, clips, batch = recipe.model.layout, source.clips, recipe.stage2.batch
+
+    @torch.no_grad()
+    def feed(number: int) -> Batch:
+        rng = torch.Generator().manual_seed(number)
+        chosen = torch.randint(len(clips), (batch,), generator=rng).tolist()
+        drawn = [draws.draw(i, _numpy_rng(number, i), Augment()) for i in chosen]
+        pairs = [
+            read_sample(
+                clips[draw.clip].path, draw, layout, model.vision_frontend, model.audio_frontend
+            )
+            for draw in drawn
+        ]
+        tokens = [
+            tower(torch.stack(segments).flatten(0, 1)).unflatten(0, (batch, -1)).flatten(1, 2)
+            for tower, segments in zip(towers, zip(*pairs, strict=True), strict=True)
+        ]
+        return *tokens, torch.tensor([draw.target for draw in drawn])
+
+    return feed
+
+
+def _numpy_rng(*key: int) -> Any:
+    from zoo.data.sampling import slot_rng
+
+    return slot_rng(0, 2, *key)
+
+
+def _feeding(feed: Feed) -> Callable[[], Batch]:
+    numbers = count()
+    return lambda: feed(next(numbers))
+
+
+def _step(head: str, held: list[Batch]) -> Callable[[], None]:
+    """Train a head on tokens that are there."""
+    recipe = build_recipe(extractor="ast_motionformer", head=head, preset="tiny")
+    model = SyncModel(recipe.model)
+    goal = goal_of(model.task, recipe.model.grid)
+    assert model.head is not None
+    optimizer = build_optimizer(model.head, recipe.stage2)
+    audio, vision, targets = held[0]
+
+    def step() -> None:
+        loss = goal.loss(model.head(audio, vision), targets, 0.0)
+        take_step(model.head, optimizer, loss, 0, recipe.stage2)
+
+    return step
+
+
+def _stage1(model: SyncModel, recipe: Recipe, source: ClipSource, rounds: int) -> dict[str, float]:
+    """Measure a step of stage I and reading its batch from the cache, seconds."""
+    batches = Stage1Batches(source, recipe.stage1_layout, recipe.stage1.clips, Augment(), 0)
+    spec = registry().objective(recipe.stage1.objective.name)
+    module = Stage1(model, spec.build(recipe.stage1.objective.parse(spec)))
+    optimizer = build_optimizer(module, recipe.stage1)
+    held: list[tuple[Tensor, Tensor]] = []
+    numbers = count()
+
+    def load() -> None:
+        held[:] = [batches[next(numbers)]]
+
+    def step() -> None:
+        take_step(module, optimizer, module(SegmentBatch(*held[0]))["loss"], 0, recipe.stage1)
+
+    return seconds(interleave({"load": load, "step": step}, rounds))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,27 @@
 """What is measured against each other computes the same."""
 
+import importlib
+import json
+import sys
+
+import numpy as np
 import pytest
 import torch
 
+from benchmarks.common import tables
+from benchmarks.extractor import gpu_hours
 from benchmarks.reference.model import reference_towers
+from benchmarks.reference.reader import read_sample
+from zoo.contracts import Frames, LogMel
+from zoo.data.clips import ClipReader
+from zoo.data.manifest import Manifest
+from zoo.data.source import Augment, read_segments
 from zoo.model import SyncModel
+from zoo.timeline import Draw
 from zoo.training.recipe import build_recipe
 
 TINY = build_recipe(extractor="ast_motionformer", preset="tiny").model
+TINY_FRAMES = Frames(size=48, short_side=64)
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +57,54 @@ def test_plain_bf16_attention_on_a_cpu_stays_near_fp32(model: SyncModel) -> None
         with torch.autocast("cpu", dtype=torch.bfloat16):
             rough = tower(segments).float()
     assert torch.allclose(exact, rough, atol=0.05 * float(exact.abs().max()))
+
+
+def test_the_reference_reads_the_same_sample(clips: Manifest) -> None:
+    clip, recipe = clips.clips[0], build_recipe(extractor="ast_motionformer", preset="tiny")
+    reader = ClipReader(TINY_FRAMES, LogMel())
+    draw = Draw(clip=0, vision_start_s=1.28, audio_start_s=2.08, target=14)
+    layout = recipe.model.layout
+    rng = np.random.default_rng(0)
+    audio, vision = read_segments(reader, clip, draw, layout, Augment(), rng)
+    theirs = read_sample(clip.path, draw, layout, TINY_FRAMES, LogMel())
+    assert torch.allclose(theirs[0], audio, atol=1e-4)
+    assert torch.allclose(theirs[1], vision, atol=1e-5)
+
+
+@pytest.mark.parametrize("script", ["extractor", "loader", "stages", "growth"])
+def test_a_benchmark_runs_and_leaves_its_result(script, tmp_path, monkeypatch) -> None:
+    small = {
+        "extractor": "--presets tiny --segments 2 --device cpu --compile",
+        "loader": "--clips 1",
+        "stages": "--clips 1 --batch 2",
+        "growth": "--no-paper --lengths 10 --no-workers",
+    }[script]
+    out = tmp_path / f"{script}.json"
+    module = importlib.import_module(f"benchmarks.{script}")
+    monkeypatch.setattr(module, "CEILING_SIDE", {"cpu": 64}, raising=False)
+    monkeypatch.setattr(sys, "argv", [script, *small.split(), "--rounds", "1", "--out", str(out)])
+    module.main()
+    result = json.loads(out.read_text())
+    assert {"processor", "load", "torch", "date"} <= result["machine"].keys()
+    assert tables.SECTIONS[script](result)
+
+
+def test_hours_follow_from_the_rates() -> None:
+    hours = gpu_hours({"forward": 1000.0, "training": 100.0})
+    assert hours["stage1"] == pytest.approx(186_000 * 20 * 14 / 100 / 3600, rel=1e-3)
+    assert hours["stage2_online"] == pytest.approx(186_000 * 326 * 14 / 1000 / 3600, rel=1e-3)
+    assert hours["stage2_store_at_most"] < hours["stage2_online"] / 10
+
+
+def test_tables_are_put_between_their_markers(tmp_path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- loader -->\nold\n<!-- /loader -->\nafter\n")
+    tables.insert(page, "loader", "new")
+    assert page.read_text() == "before\n<!-- loader -->\nnew\n<!-- /loader -->\nafter\n"
+
+
+def test_the_page_has_a_place_for_every_table() -> None:
+    page = tables.PAGE.read_text()
+    for name in tables.SECTIONS:
+        assert f"<!-- {name} -->" in page
+        assert f"<!-- /{name} -->" in page

@@ -1,0 +1,47 @@
+"""Predict one clip in a fresh process and print seconds and peak memory: MODEL CLIP."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+import zoo
+from zoo.inference import Predictor
+from zoo.model import SyncModel
+from zoo.training.recipe import build_recipe
+
+
+def predictor(name: str) -> Predictor:
+    """Load a model of the catalog, or draw one with the published sizes: ``paper``."""
+    if name != "paper":
+        return zoo.load(name, trust="none")
+    recipe = build_recipe(extractor="ast_motionformer", head="sync", preset="paper")
+    return Predictor(SyncModel(recipe.model), name)
+
+
+def peak_bytes() -> int:
+    """Return the most memory this program held; getrusage would count its parent's, too."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    loaded = predictor(sys.argv[1])
+    started = time.process_time(), time.perf_counter()
+    prediction = loaded.predict(sys.argv[2])
+    answer = {
+        "cpu_s": round(time.process_time() - started[0], 3),
+        "wall_s": round(time.perf_counter() - started[1], 3),
+        "peak_bytes": peak_bytes(),
+        "crops": len(prediction.windows),
+    }
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()

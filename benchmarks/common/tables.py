@@ -1,0 +1,225 @@
+"""Put the results of the benchmarks into docs/performance.md, between its markers.
+
+python -m benchmarks.common.tables
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common.results import FOLDER
+
+PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
+GIGA = 1e9
+
+Result = dict[str, Any]
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Return a Markdown table."""
+    lines = [list(head), *([str(cell) for cell in row] for row in rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def where(result: Result) -> str:
+    """Say on which machine and when."""
+    found = result["machine"]
+    name = found.get("gpu") or f"{found['processor']}, {found['cores']} cores"
+    return (
+        f"*{name}; {found['threads']} thread, torch {found['torch']}, PyAV {found['av']}; "
+        f"{found['date']} UTC, load {found['load'][0]}.*"
+    )
+
+
+def times(value: dict[str, float]) -> str:
+    """Write a ratio with its spread."""
+    return f"{value['median']:.2g}x ({value['lowest']:.2g} to {value['highest']:.2g})"
+
+
+def extractor(result: Result) -> str:
+    """Write what the extractors do."""
+    ceiling = {name: value / GIGA for name, value in result["ceiling_flops"].items()}
+    rows, ratios = [], []
+    for row in result["rows"]:
+        for work in ("forward", "training"):
+            found = row[work]
+            label = f"{row['preset']}, {work}"
+            for name in ("published", "fp32", "bf16"):
+                rows.append(
+                    [
+                        label,
+                        name,
+                        f"{found['segments_per_s'][name]:.4g}",
+                        f"{found['segments_per_s'][name] / 14:.3g}",
+                        f"{row['flops_of_a_segment'] * _factor(work) / GIGA:.3g}",
+                        f"{found['share_of_ceiling'][name]:.0%}",
+                    ]
+                )
+            compared = ("fp32_against_published", "bf16_against_published", "bf16_against_fp32")
+            ratios.append([label, *(times(found[name]) for name in compared)])
+    parts = [
+        f"Largest matrix product: {ceiling['fp32']:.0f} GFLOP/s in fp32, "
+        f"{ceiling['bf16']:.0f} in bf16.",
+        table(
+            [
+                "preset, work",
+                "how",
+                "segments/s",
+                "clips of 14/s",
+                "GFLOP a segment",
+                "share of the ceiling",
+            ],
+            rows,
+        ),
+        table(
+            ["preset, work", "fp32 : published", "bf16 : published", "bf16 : fp32"],
+            ratios,
+        ),
+    ]
+    for row in result["rows"]:
+        parts += [_compiled(row)] if "compiled" in row else []
+        parts += [_gpu(row)] if "gpu_hours" in row else []
+    return "\n\n".join([*parts, where(result)])
+
+
+def _factor(work: str) -> int:
+    return 3 if work == "training" else 1
+
+
+def _compiled(row: Result) -> str:
+    found = row["compiled"]
+    return (
+        f"`torch.compile`, {row['preset']}, training step: fp32 "
+        f"{times(found['fp32_against_plain'])} as fast, bf16 {times(found['bf16_against_plain'])}; "
+        f"the first steps of all four took {found['first_steps_s']:.0f} s."
+    )
+
+
+def _gpu(row: Result) -> str:
+    hours, memory = row["gpu_hours"], row["peak_training_bytes"]
+    return (
+        f"{row['preset']}: stage I {hours['stage1']} GPU-hours, stage II online "
+        f"{hours['stage2_online']}, from the store at most {hours['stage2_store_at_most']}; peak "
+        f"memory of a training step {memory['plain'] / GIGA:.1f} GB, with gradient checkpointing "
+        f"{memory['checkpointed'] / GIGA:.1f} GB."
+    )
+
+
+def loader(result: Result) -> str:
+    """Write how many samples a core reads."""
+    rows = []
+    for row in result["rows"]:
+        rate = row["clips_per_s_and_core"]
+        cache = row.get("cache_against_published")
+        rows.append(
+            [
+                f"{row['clips']}, {row['size']}",
+                f"{rate['published']:.3g}",
+                f"{rate['window']:.3g}",
+                times(row["window_against_published"]),
+                times(row["decoding_against_published"]),
+                f"{rate['cache']:.3g}, {times(cache)}" if cache else "",
+            ]
+        )
+    head = [
+        "clips, size",
+        "published, clips/s",
+        "window, clips/s",
+        "ratio",
+        "ratio of decoding alone",
+        "cache, clips/s and ratio",
+    ]
+    return "\n\n".join([table(head, rows), where(result)])
+
+
+def stages(result: Result) -> str:
+    """Write what a draw of stage II costs."""
+    names = ("store", "online_cache", "online", "published")
+    rows = [
+        [
+            row["head"],
+            *(f"{1000 * row['seconds_of_a_draw'][name]:.3g}" for name in names),
+            times(row["store_against_online"]),
+            times(row["store_against_published"]),
+            times(row["online_against_published"]),
+        ]
+        for row in result["rows"]
+    ]
+    head = [
+        "head",
+        "store, ms",
+        "online from the cache, ms",
+        "online, ms",
+        "published, ms",
+        "store : online",
+        "store : published",
+        "online : published",
+    ]
+    pays = max(row["epochs_that_pay_for_the_store"] for row in result["rows"])
+    stage1 = result["stage1"]
+    text = (
+        f"A clip of 9 s costs {result['seconds_to_store_a_clip']:.2f} s to store, which "
+        f"{pays:.0f} epochs pay for. A step of stage I (4 clips of 12 segments) takes "
+        f"{stage1['step']:.2f} s, reading its batch from the cache {stage1['load']:.2f} s."
+    )
+    return "\n\n".join([table(head, rows), text, where(result)])
+
+
+def growth(result: Result) -> str:
+    """Write what predictions take and how costs grow."""
+    predictions = table(
+        ["model", "clip, s", "crops", "CPU seconds", "peak memory, GB"],
+        [
+            [
+                row["model"],
+                f"{row['clip_s']:g}",
+                row["crops"],
+                f"{row['cpu_s']:.3g}",
+                f"{row['peak_bytes'] / GIGA:.2f}",
+            ]
+            for row in result["prediction"]
+        ],
+    )
+    segments = table(
+        ["segments of a crop", "towers, ms", "head, ms"],
+        [
+            [num, f"{1000 * row['towers']:.3g}", f"{1000 * row['head']:.3g}"]
+            for num, row in result["segments"].items()
+        ],
+    )
+    parts = [predictions, segments]
+    if "workers" in result:
+        rates = [[num, f"{rate:.3g}"] for num, rate in result["workers"].items()]
+        parts.append(table(["loader workers", "clips/s on the wall"], rates))
+    return "\n\n".join([*parts, where(result)])
+
+
+SECTIONS: dict[str, Callable[[Result], str]] = {
+    "extractor": extractor,
+    "loader": loader,
+    "stages": stages,
+    "growth": growth,
+}
+
+
+def insert(page: Path, name: str, text: str) -> None:
+    """Replace what stands between the markers of a section."""
+    before, rest = page.read_text().split(f"<!-- {name} -->\n")
+    after = rest.split(f"<!-- /{name} -->\n")[1]
+    page.write_text(f"{before}<!-- {name} -->\n{text}\n<!-- /{name} -->\n{after}")
+
+
+def main() -> None:
+    for name, write in SECTIONS.items():
+        file = FOLDER / f"{name}.json"
+        if file.exists():
+            insert(PAGE, name, write(json.loads(file.read_text())))
+            print(f"{PAGE.name}: {name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""How many training samples a second does one core read?
+
+    python benchmarks/loader.py [--clips 8] [--real FOLDER]
+
+Random crops of 10 s clips (H.264 of 256 pixels, AAC), read with the loader, which decodes the
+window it needs, and the published way, which decodes the clip.  The same draws of the same files,
+in turn.  Also the pictures alone, the sound alone, and the cache of decoded clips (tiny size).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.common import results
+from benchmarks.common.timing import interleave, ratio, seconds
+from benchmarks.reference.reader import read_sample, read_whole_clip
+from plugins.synthetic.config import SyntheticConfig
+from plugins.synthetic.folder import render_folder
+from zoo.contracts import Frames, LogMel
+from zoo.data.clips import ClipReader
+from zoo.data.manifest import Clip
+from zoo.data.source import Augment, read_segments
+from zoo.media import probe
+from zoo.timeline import Draw, OffsetGrid, SegmentLayout, draw_crop
+
+SIZES = {"paper": Frames(), "tiny": Frames(size=48, short_side=56)}
+LAYOUT = SegmentLayout()
+
+
+def main() -> None:
+    parser = results.parser(__doc__, "loader")
+    parser.add_argument("--clips", type=int, default=8, help="synthetic clips to render")
+    parser.add_argument("--real", type=Path, help="a folder of clips of 10 s and 256 pixels")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        config = SyntheticConfig(seed=11, size=256, seconds=10.0)
+        manifest = render_folder(folder / "clips", config, options.clips, {"train": 1}, workers=1)
+        sets = {"synthetic": list(manifest.clips)}
+        if options.real is not None:
+            sets["real"] = [
+                replace(manifest.clips[0], path=path, duration_s=probe(path).common_s)
+                for path in sorted(options.real.rglob("*.mp4"))
+            ]
+        rows = [
+            measure(name, clips, size, options.rounds, folder / "cache")
+            for name, clips in sets.items()
+            for size in SIZES
+        ]
+    results.write(options.out, torch.device("cpu"), {"rows": rows})
+
+
+def measure(name: str, clips: list[Clip], size: str, rounds: int, cache: Path) -> dict[str, Any]:
+    """Measure one size on one set of clips: a round reads every clip once."""
+    reader = ClipReader(SIZES[size], LogMel())
+    works = {
+        "published": lambda clip, draw: _published(clip, draw, reader),
+        "window": lambda clip, draw: _ours(clip, draw, reader),
+        "published_decoding": lambda clip, draw: read_whole_clip(clip.path),
+        "window_decoding": lambda clip, draw: _decode(clip, draw, reader),
+    }
+    if size == "tiny":
+        cached = ClipReader(SIZES[size], LogMel(), cache)
+        works["cache"] = lambda clip, draw: _ours(clip, draw, cached)
+    draws = _draws(clips, rounds + 1)
+    times = interleave({n: _turns(work, clips, draws) for n, work in works.items()}, rounds)
+    per_sample = {n: [value / len(clips) for value in values] for n, values in times.items()}
+    row = {
+        "clips": name,
+        "size": size,
+        "seconds_of_a_sample": seconds(per_sample),
+        "clips_per_s_and_core": {n: round(1 / s, 2) for n, s in seconds(per_sample).items()},
+        "window_against_published": ratio(times, "published", "window"),
+        "decoding_against_published": ratio(times, "published_decoding", "window_decoding"),
+    }
+    if size == "tiny":
+        row["cache_against_published"] = ratio(times, "published", "cache")
+    return row
+
+
+def _draws(clips: list[Clip], rounds: int) -> list[list[Draw]]:
+    """Draw offsets and crops as stage II does, anew for every round and the same for all works."""
+    rng = np.random.default_rng(0)
+    lattice = {"vision_hop_s": 0.32, "audio_hop_s": 0.04, "jitter_s": 0.0}
+    return [
+        [
+            draw_crop(rng, index, min(10.0, clip.duration_s), LAYOUT, OffsetGrid(), **lattice)
+            for index, clip in enumerate(clips)
+        ]
+        for _ in range(rounds)
+    ]
+
+
+def _turns(
+    work: Callable[[Clip, Draw], object], clips: list[Clip], draws: list[list[Draw]]
+) -> Callable[[], None]:
+    rounds = cycle(draws)
+
+    def turn() -> None:
+        for clip, draw in zip(clips, next(rounds), strict=True):
+            work(clip, draw)
+
+    return turn
+
+
+def _published(clip: Clip, draw: Draw, reader: ClipReader) -> object:
+    assert isinstance(reader.audio, LogMel)
+    return read_sample(clip.path, draw, LAYOUT, reader.vision, reader.audio)
+
+
+def _ours(clip: Clip, draw: Draw, reader: ClipReader) -> object:
+    pair = read_segments(reader, clip, draw, LAYOUT, Augment(), np.random.default_rng(0))
+    return tuple(part.contiguous() for part in pair)  # as batches hold them
+
+
+def _decode(clip: Clip, draw: Draw, reader: ClipReader) -> object:
+    pictures = reader.read_vision(clip.path, draw.vision_start_s, LAYOUT.covered_s)
+    return pictures, reader.read_audio(clip.path, draw.audio_start_s, LAYOUT.covered_s)
+
+
+if __name__ == "__main__":
+    main()
