@@ -14,7 +14,7 @@ from demo.jobs import Steps
 from demo.offers import find_offer
 from demo.settings import Settings
 from demo.shelf import Shelf
-from zoo.errors import ConfigError, MediaError, RepairError
+from zoo.errors import ConfigError, ModelError, RepairError
 from zoo.inference import Prediction, Predictor
 from zoo.media import probe, shift_audio
 from zoo.model import count_parameters
@@ -146,7 +146,7 @@ class Actions:
             return self._work(model, steps, work)
 
     def desynchronize(
-        self, clip: str | None, model: str, shift_s: float, steps: Steps
+        self, clip: str | None, model: str, shift_s: float | None, steps: Steps
     ) -> Desynchronized:
         """Make the audio of a clip earlier, without re-encoding, and see whether a model notices.
 
@@ -160,6 +160,8 @@ class Actions:
             ZooError: if the clip or the model cannot be used.
         """
         path = require_clip(clip, self.settings)
+        if shift_s is None:
+            raise ConfigError("say by how many seconds the audio is to be moved")
         with results() as folder:
             copy = folder / f"{path.stem}.shifted{path.suffix}"
 
@@ -181,7 +183,7 @@ class Actions:
             ModelError: if this server does not allow that, or it cannot be had.
         """
         if not self.settings.allows_pull:
-            raise MediaError("whoever runs this server does not allow downloads of models")
+            raise ModelError("whoever runs this server does not allow downloads of models")
         steps.phase(f"downloading {model}", "bytes")
         pull_model(model, progress=steps)
 

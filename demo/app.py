@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from demo.jobs import Jobs
 from demo.server import build, launch_options
 from demo.settings import Settings
 
 settings = Settings()
-demo = build(settings)
+demo = build(settings, Jobs(settings.parallel))
 
 if __name__ == "__main__":
     demo.launch(**{**launch_options(settings), "quiet": False})

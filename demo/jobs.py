@@ -100,6 +100,11 @@ class Jobs:
             if not self._running[session]:
                 del self._running[session]
 
+    def stop(self) -> None:
+        """End everything, because the server ends."""
+        for steps in [each for running in self._running.values() for each in running]:
+            steps.is_unwanted.set()
+
     def leave(self, request: gr.Request) -> None:
         """End what is still worked on for a visitor who has closed the page."""
         for steps in list(self._running.get(request.session_hash or "", ())):

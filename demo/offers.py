@@ -66,12 +66,14 @@ def read_offers() -> dict[str, Offer]:
     return offers
 
 
-def find_offer(name: str) -> Offer:
+def find_offer(name: str | None) -> Offer:
     """Return a model that can be used at once.
 
     Raises:
         ModelError: if there is none of this name, or it must be pulled first, or cannot run here.
     """
+    if not name:
+        raise ModelError("there is no model yet: choose one")
     offers = read_offers()
     if name not in offers:
         raise ModelError(f"no model '{name}' is offered here{suggest(name, offers)}")

@@ -83,23 +83,28 @@ class Page:
     test: Test
 
 
-def lay_out() -> Page:
-    """Put the components on the page of the current Blocks."""
+def lay_out(models: list[tuple[str, str]], first: str) -> Page:
+    """Put the components on the page of the current Blocks.
+
+    Args:
+        models: labels and names of what can be chosen; read again for every visitor.
+        first: name of the one that is chosen at first.
+    """
     gr.HTML(HEADER)
     with gr.Row():
         with gr.Column(scale=4, min_width=260, elem_id="given"):
-            given = _given()
+            given = _given(models, first)
         with gr.Column(scale=7, min_width=260), gr.Tabs():
             with gr.Tab("Offset"):
                 offset = _offset()
             with gr.Tab("Compare"):
-                compare = _compare()
+                compare = _compare(models)
             with gr.Tab("Test"):
                 test = _test()
     return Page(given, offset, compare, test)
 
 
-def _given() -> Given:
+def _given(models: list[tuple[str, str]], first: str) -> Given:
     clip = Clip(label="Clip", sources=["upload", "webcam"], height=300, elem_id="clip")
     _text("No clip at hand? Take one of these.", "lead")
     with gr.Row():
@@ -107,7 +112,7 @@ def _given() -> Given:
             gr.Button(example.label, size="sm", min_width=60, elem_id=f"example-{number}")
             for number, example in enumerate(EXAMPLES)
         ]
-    model = gr.Dropdown([], label="Model", filterable=False, elem_id="model")
+    model = gr.Dropdown(models, value=first, label="Model", filterable=False, elem_id="model")
     card = gr.HTML(elem_id="card")
     pull = gr.Button("Download this model", visible=False, elem_id="pull")
     pull_cancel = gr.Button("Cancel", variant="stop", visible=False)
@@ -179,9 +184,11 @@ def _offset() -> Offset:
     )
 
 
-def _compare() -> Compare:
+def _compare(models: list[tuple[str, str]]) -> Compare:
     _text("<p>Ask the chosen model and another one about the same clip.</p>", "section")
-    other = gr.Dropdown([], label="The other model", filterable=False, elem_id="other")
+    other = gr.Dropdown(
+        models, value=None, label="The other model", filterable=False, elem_id="other"
+    )
     return Compare(other, _task("Compare", "compare", primary=True))
 
 

@@ -26,26 +26,26 @@ from demo.page import lay_out
 from demo.settings import SWEEP_S, Settings
 from demo.shelf import Shelf
 from demo.style import CSS, HEAD, theme
-from demo.wiring import wire
+from demo.wiring import choices, wire
 
 SESSIONS = 200  # visitors whose page Gradio remembers
 
 
-def build(settings: Settings) -> gr.Blocks:
-    """Build the page and the API."""
+def build(settings: Settings, jobs: Jobs) -> gr.Blocks:
+    """Build the page and the API, whose work is done by ``jobs``."""
     folder = make_folder()
     examples = [Path(shutil.copy2(example.path, folder / EXAMPLES)) for example in EXAMPLE_CLIPS]
     gr.set_static_paths(examples)
     keep_s = settings.keep_minutes * 60
     every_s = min(SWEEP_S, keep_s)
-    jobs, actions = Jobs(settings.parallel), Actions(settings, Shelf(settings.device))
+    actions = Actions(settings, Shelf(settings.device))
     with gr.Blocks(
         title="avsync-zoo",
         analytics_enabled=False,
         delete_cache=(max(1, int(every_s)), max(1, int(keep_s))),
     ) as blocks:
         offer_api(actions, jobs)  # first, so that its names are not taken by functions of the page
-        wire(lay_out(), actions, jobs, blocks, examples)
+        wire(lay_out(choices(), settings.model), actions, jobs, blocks, examples)
         blocks.unload(jobs.leave)
     blocks.queue(max_size=settings.max_waiting)
     # Gradio removes the files that it knows; this also removes their folders, and what is left.
@@ -90,7 +90,8 @@ def serve(
         auth: user and password.
         opens_browser: open the page here.
     """
-    blocks = build(settings)
+    jobs = Jobs(settings.parallel)
+    blocks = build(settings, jobs)
     _, local, public = blocks.launch(
         server_name=host,
         server_port=port,
@@ -107,4 +108,5 @@ def serve(
     try:
         blocks.block_thread()
     finally:
+        jobs.stop()
         blocks.close(verbose=False)

@@ -50,8 +50,8 @@ def _wire_given(page: Page, actions: Actions, jobs: Jobs, blocks: gr.Blocks) -> 
         rest = [name for name, offer in offers.items() if offer.is_ready and name != chosen]
         second = other if other in rest else next(iter(rest), None)
         return (
-            gr.update(choices=_choices(offers), value=chosen),
-            gr.update(choices=_choices(offers), value=second),
+            gr.update(choices=choices(offers), value=chosen),
+            gr.update(choices=choices(offers), value=second),
             *_shown(offers.get(chosen), settings.allows_pull),
         )
 
@@ -65,8 +65,8 @@ def _wire_given(page: Page, actions: Actions, jobs: Jobs, blocks: gr.Blocks) -> 
         offers = _offers()
         return (
             "",
-            gr.update(choices=_choices(offers)),
-            gr.update(choices=_choices(offers)),
+            gr.update(choices=choices(offers)),
+            gr.update(choices=choices(offers)),
             _shown(offers.get(model), settings.allows_pull)[0],
         )
 
@@ -97,14 +97,13 @@ def _offers() -> dict[str, Offer]:
         raise refusal(str(error)) from None
 
 
-def _choices(offers: dict[str, Offer]) -> list[tuple[str, str]]:
-    choices = []
-    for name, offer in offers.items():
-        state = (
-            "" if offer.is_ready else " (cannot run here)" if offer.problem else " (to download)"
-        )
-        choices.append((name + state, name))
-    return choices
+def choices(offers: dict[str, Offer] | None = None) -> list[tuple[str, str]]:
+    """Label the models that are offered, by default those of this moment."""
+    found = []
+    for name, offer in (read_offers() if offers is None else offers).items():
+        away = " (cannot run here)" if offer.problem else " (to download)"
+        found.append((name + ("" if offer.is_ready else away), name))
+    return found
 
 
 def _shown(offer: Offer | None, allows_pull: bool) -> tuple[Update, Update]:

@@ -14,11 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from demo_server import EXAMPLES, Demo, long_clip, running
+from served import serve
 
+from demo.actions import Actions
 from demo.cli import free_port
-from zoo.catalog import shipped_catalog
+from demo.jobs import Steps, StoppedError
+from demo.settings import Settings
+from demo.shelf import Shelf
+from zoo.catalog import shipped_catalog, user_catalog
 from zoo.cli.app import run
+from zoo.errors import ModelError
 from zoo.inference import load
 from zoo.media import encode, shift_audio
 
@@ -119,6 +126,8 @@ def test_two_models_are_compared(client: Any) -> None:
     assert [answer["model"] for answer in answers] == ["tiny-synthetic", "tiny-synthetic-sync"]
     with pytest.raises(Exception, match="choose two different models"):
         ask(client, EARLY, "/compare", other="tiny-synthetic")
+    with pytest.raises(Exception, match="there is no model yet: choose one"):
+        ask(client, EARLY, "/compare", other="")
 
 
 def test_a_clip_is_desynchronized(client: Any) -> None:
@@ -128,6 +137,8 @@ def test_a_clip_is_desynchronized(client: Any) -> None:
     assert offset_s == pytest.approx(answer["after"]["refined_s"], abs=0.05)
     with pytest.raises(Exception, match="knows offsets of up to 2 s either way"):
         ask(client, EARLY, "/desynchronize", shift_s=7)
+    with pytest.raises(Exception, match="say by how many seconds"):
+        ask(client, EARLY, "/desynchronize", shift_s=None)
 
 
 def test_the_evidence_is_a_picture_and_numbers(client: Any) -> None:
@@ -255,6 +266,23 @@ def test_uploads_and_results_are_deleted(demo: Demo, client: Any) -> None:
         time.sleep(0.5)
     assert demo.uploads() == []
     assert ask(client, EARLY)["clip"] == "early.mp4"
+
+
+def test_a_download_can_be_cancelled_and_goes_on_later(tmp_path: Path) -> None:
+    with serve({"/a.pt": bytes(3_000_000)}) as server:
+        download = {"url": f"{server.address}/a.pt", "format": "synchformer"}
+        models = {"away": {"summary": "s", "download": download}}
+        user_catalog().write_text(yaml.safe_dump({"models": models}))
+        steps = Steps(lambda share, _phase, _unit: share and steps.is_unwanted.set())
+        actions = Actions(Settings(), Shelf())
+        with pytest.raises(StoppedError):
+            actions.pull("away", steps)
+        with pytest.raises(ModelError):  # it has come, and is no checkpoint
+            actions.pull("away", Steps())
+        assert server.ranges[0] == ""
+        assert server.ranges[-1].startswith("bytes=")
+    with pytest.raises(ModelError, match="does not allow downloads"):
+        Actions(Settings(allows_pull=False), Shelf()).pull("away", Steps())
 
 
 def test_cancelled_work_ends(client: Any, tmp_path: Path) -> None:
