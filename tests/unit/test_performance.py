@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import extractor
 from benchmarks.common import tables
 from benchmarks.extractor import gpu_hours
 from benchmarks.reference.model import reference_towers
@@ -87,6 +88,20 @@ def test_a_benchmark_runs_and_leaves_its_result(script, tmp_path, monkeypatch) -
     result = json.loads(out.read_text())
     assert {"processor", "load", "torch", "date"} <= result["machine"].keys()
     assert tables.SECTIONS[script](result)
+
+
+def test_what_is_measured_on_a_gpu_alone_runs_on_a_cpu_too(monkeypatch) -> None:
+    taken = iter([9e9, 5e9])
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: next(taken))
+    cpu, recipe = torch.device("cpu"), build_recipe(extractor="ast_motionformer", preset="tiny")
+    model = SyncModel(recipe.model)
+    rates = {work: {"segments_per_s": {"bf16": 100.0}} for work in ("forward", "training")}
+    inputs = extractor._inputs(model, 2, cpu)
+    row = {"preset": "tiny", **extractor._on_gpu(model, recipe, inputs, cpu, rates)}
+    assert row["peak_training_bytes"] == {"plain": 9e9, "checkpointed": 5e9}
+    assert model.vision.extractor.gradient_checkpointing
+    assert "9.0 GB, with gradient checkpointing 5.0 GB" in tables._gpu(row)
 
 
 def test_hours_follow_from_the_rates() -> None:
