@@ -115,7 +115,7 @@ class Actions:
         """
         path = require_clip(clip, self.settings)
         with results() as folder:
-            out = folder / f"{path.stem}.repaired{path.suffix}"
+            out = folder / f"{path.stem}.repaired{suffix_of_copy(path)}"
 
             def work(predictor: Predictor) -> Repaired:
                 steps.phase("measuring, shifting, measuring again")
@@ -163,7 +163,7 @@ class Actions:
         if shift_s is None:
             raise ConfigError("say by how many seconds the audio is to be moved")
         with results() as folder:
-            copy = folder / f"{path.stem}.shifted{path.suffix}"
+            copy = folder / f"{path.stem}.shifted{suffix_of_copy(path)}"
 
             def work(predictor: Predictor) -> Desynchronized:
                 reach_s = predictor.model.config.grid.reach_s
@@ -221,6 +221,11 @@ def measure(
             f"a model of this size looks at {len(prediction.windows)} crops here, not at all"
         )
     return Measured(prediction, config.layout.covered_s, config.grid.step_s)
+
+
+def suffix_of_copy(path: Path) -> str:
+    """Choose the container of a copy: the clip's own, or Matroska where that keeps no times."""
+    return path.suffix if path.suffix and probe(path).low_confidence is None else ".mkv"
 
 
 def _named(answer: dict[str, Any], path: str | Path) -> dict[str, Any]:

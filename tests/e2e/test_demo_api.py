@@ -27,7 +27,7 @@ from zoo.catalog import shipped_catalog, user_catalog
 from zoo.cli.app import run
 from zoo.errors import ModelError
 from zoo.inference import load
-from zoo.media import encode, shift_audio
+from zoo.media import decode, encode, shift_audio
 
 gradio_client = pytest.importorskip("gradio_client")
 pytest.importorskip("gradio")
@@ -119,6 +119,21 @@ def test_a_doubtful_repair_is_refused_unless_forced(client: Any) -> None:
     with pytest.raises(Exception, match=r"^foreign-sound.mp4 is not repaired: its sound"):
         ask(client, clip, "/fix")
     assert ask(client, clip, "/fix", force=True)[1]["warnings"]
+
+
+def test_a_container_without_times_is_repaired_as_another_one(client: Any, tmp_path: Path) -> None:
+    window = decode(EARLY)
+    encode(
+        tmp_path / "early.avi",
+        window.frames,
+        window.samples,
+        video_codec="mpeg4",
+        audio_codec="libmp3lame",
+    )
+    file, answer = ask(client, tmp_path / "early.avi", "/fix")
+    assert Path(file).name == "early.repaired.mkv"
+    assert abs(answer["residue_s"]) < 0.05
+    assert "AVI records no presentation times" in answer["warnings"][0]
 
 
 def test_two_models_are_compared(client: Any) -> None:
