@@ -65,9 +65,10 @@ def draw(prediction: Prediction, path: Path, window_s: float) -> Path:
     axis.set_title(f"{name}: {prediction.over_time.meaning}", fontsize=10)
     with replacing(path) as temporary:
         try:
-            return save(figure, temporary)
+            save(figure, temporary)
         except OSError as error:
             raise MediaError(f"cannot write {path}: {error.strerror}") from error
+    return path
 
 
 def _draw_answer(axis: Axes, prediction: Prediction) -> None:

@@ -62,9 +62,10 @@ def draw(attribution: Attribution, path: Path) -> Path:
     )
     with replacing(path) as temporary:
         try:
-            return save(figure, temporary)
+            save(figure, temporary)
         except OSError as error:
             raise MediaError(f"cannot write {path}: {error.strerror}") from error
+    return path
 
 
 def _precise(seconds: float) -> str:
