@@ -38,7 +38,7 @@ MODEL = "tiny-synthetic"
 
 
 def main() -> None:
-    parser = results.parser(__doc__, "growth")
+    parser = results.parser(__doc__, "growth", rounds=3)
     parser.add_argument("--no-paper", action="store_true", help="leave out the full-size model")
     parser.add_argument("--no-workers", action="store_true", help="leave out the loader's workers")
     parser.add_argument("--lengths", type=float, nargs="+", default=LENGTHS_S, help="seconds")

@@ -37,7 +37,15 @@ def where(result: Result) -> str:
 
 def times(value: dict[str, float]) -> str:
     """Write a ratio with its spread."""
-    return f"{value['median']:.2g}x ({value['lowest']:.2g} to {value['highest']:.2g})"
+    median, lowest, highest = (
+        f"{value[name]:.2f}" if value[name] < 10 else f"{value[name]:.0f}"
+        for name in ("median", "lowest", "highest")
+    )
+    return f"{median}x ({lowest} to {highest})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def extractor(result: Result) -> str:
@@ -54,8 +62,8 @@ def extractor(result: Result) -> str:
                         label,
                         name,
                         f"{found['segments_per_s'][name]:.4g}",
-                        f"{found['segments_per_s'][name] / 14:.3g}",
-                        f"{row['flops_of_a_segment'] * _factor(work) / GIGA:.3g}",
+                        f"{found['segments_per_s'][name] / 14:.2g}",
+                        _number(row["flops_of_a_segment"] * _factor(work) / GIGA),
                         f"{found['share_of_ceiling'][name]:.0%}",
                     ]
                 )
