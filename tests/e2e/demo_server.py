@@ -6,11 +6,12 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,7 +133,13 @@ def running(
         command = command or [sys.executable, "-m", "zoo.cli", "demo", "--port", "0", *options]
         log = (folder / "log").open("w+")
         process = subprocess.Popen(
-            command, env=environment, cwd=ROOT, stdout=log, stderr=log, text=True
+            command,
+            env=environment,
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+            text=True,
+            start_new_session=True,  # Gradio's own command starts the server in one more process
         )
         try:
             url = _address(process, folder / "log")
@@ -140,6 +147,8 @@ def running(
         finally:
             process.terminate()
             process.wait(30)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # whatever it left behind
             log.close()
 
 
