@@ -45,7 +45,7 @@ class DividedAttention(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Float[Tensor, "B L h d"]:
     """Attend; all are ``(B, L, h, d)``.
 
-    Plain products are three times as fast as the fused kernel of CPUs in bf16
+    Plain products are two to four times as fast as the fused kernel of CPUs in bf16
     (docs/performance.md).
     """
     q, k, v = (part.transpose(1, 2) for part in (q, k, v))  # (B, h, L, d)

@@ -56,7 +56,9 @@ def test_pictures_far_apart_are_read_without_skipping(tmp_path) -> None:
     path = tmp_path / "slides.mkv"
     times_s = [0.0, 0.04, 0.08, 0.12, 0.16, 0.2, 3.0, 3.04]
     with av.open(str(path), "w") as out:
-        stream = out.add_stream("libx264", rate=1000, options={"bf": "3", "b-adapt": "0"})
+        # The sixth picture is one that nothing refers to.
+        options = {"x264-params": "b-adapt=0:bframes=3:b-pyramid=none:scenecut=0"}
+        stream = out.add_stream("libx264", rate=1000, options=options)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
         for number, time_s in enumerate(times_s):
