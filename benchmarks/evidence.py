@@ -1,4 +1,4 @@
-"""Does attribution find the events?  Area under the ROC curve on synthetic clips.  Prints JSON.
+"""Does attribution find the events?  Area under the ROC curve on synthetic clips.
 
     python benchmarks/evidence.py --models tiny-synthetic tiny-synthetic-sync --clips 60
 
@@ -9,8 +9,6 @@ wrong, and crops without an event, are left out and counted.  60 clips, 2 models
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import numpy as np
 import torch
 
 import zoo
+from benchmarks.common.results import parser, write
 from plugins.synthetic.config import SyntheticConfig
 from plugins.synthetic.folder import render_folder
 from zoo.attribution import Attribution, Options, attribute
@@ -34,13 +33,14 @@ MODALITIES = ("audio", "vision")
 
 def main() -> None:
     """Measure every model and way that is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", default=["tiny-synthetic", "tiny-synthetic-sync"])
-    parser.add_argument("--clips", type=int, default=20)
-    parser.add_argument("--masks", type=int, default=1000)
-    parser.add_argument("--replace", nargs="+", default=["tokens"], choices=["tokens", "content"])
-    parser.add_argument("--against", nargs="+", default=["mean"], choices=["mean", "other"])
-    chosen = parser.parse_args()
+    arguments = parser(__doc__, "evidence")
+    arguments.add_argument("--models", nargs="+", default=["tiny-synthetic", "tiny-synthetic-sync"])
+    arguments.add_argument("--clips", type=int, default=20)
+    arguments.add_argument("--masks", type=int, default=1000)
+    ways, others = ["tokens", "content"], ["mean", "other"]
+    arguments.add_argument("--replace", nargs="+", default=ways[:1], choices=ways)
+    arguments.add_argument("--against", nargs="+", default=others[:1], choices=others)
+    chosen = arguments.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "clips"
@@ -53,7 +53,8 @@ def main() -> None:
             for against in (None if name == "mean" else folder for name in chosen.against)
             for options in [Options(replace=replace, masks=chosen.masks)]
         ]
-    print(json.dumps({"clips": chosen.clips, "masks": chosen.masks, "rows": rows}, indent=2))
+    result = {"clips": chosen.clips, "masks": chosen.masks, "rows": rows}
+    write(chosen.out, torch.device("cpu"), result)
 
 
 def measure(
