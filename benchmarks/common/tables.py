@@ -62,7 +62,7 @@ def extractor(result: Result) -> str:
                         label,
                         name,
                         f"{found['segments_per_s'][name]:.4g}",
-                        f"{found['segments_per_s'][name] / 14:.2g}",
+                        _number(found["segments_per_s"][name] / 14),
                         _number(row["flops_of_a_segment"] * _factor(work) / GIGA),
                         f"{found['share_of_ceiling'][name]:.0%}",
                     ]
