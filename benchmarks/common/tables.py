@@ -206,11 +206,37 @@ def growth(result: Result) -> str:
     return "\n\n".join([*parts, where(result)])
 
 
+def projection(result: Result) -> str:
+    """Write what both stages would take on GPUs."""
+    names = {
+        "stage1": "stage I, 20 epochs",
+        "stage2_online": "stage II online, 326 epochs",
+        "stage2_store": "stage II from the store, 326 epochs",
+    }
+    shares = [(gpu, share) for gpu, hours in result["hours"].items() for share in hours]
+    rows = [
+        [
+            label,
+            f"{result['flops'][name]:.2g}",
+            *(_number(result["hours"][gpu][share][name]) for gpu, share in shares),
+        ]
+        for name, label in names.items()
+    ]
+    head = ["", "operations", *(f"{gpu}-hours at {float(share):.0%}" for gpu, share in shares)]
+    paper = [
+        f"{hours} MI250-hours for stage {'I' if stage == 'stage1' else 'II'} "
+        f"({result['paper_share'][stage]:.0%} of the peak)"
+        for stage, hours in result["paper_hours"].items()
+    ]
+    return "\n\n".join([table(head, rows), f"The paper reports {' and '.join(paper)}."])
+
+
 SECTIONS: dict[str, Callable[[Result], str]] = {
     "extractor": extractor,
     "loader": loader,
     "stages": stages,
     "growth": growth,
+    "projection": projection,
 }
 
 
