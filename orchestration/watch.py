@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from zoo.training.runlog import METRICS, QUARANTINE, read_quarantine
 
 PLATEAU_NATS = 0.1  # stage 1 has left its plateau when the loss is so far below guessing
 SMOOTHED = 5  # logged losses that are averaged for that
+REMEMBERED = 400  # bytes: more than a record, whose time and cost no other has
 
 Record = dict[str, Any]
 
@@ -27,25 +27,26 @@ class MetricsTail:
 
     run: Path
     position: int = 0
-    inode: int = 0
-    rest: str = ""
+    rest: bytes = b""
+    seen: bytes = b""
+    """The end of what was read: a file that has something else there was written anew."""
     is_rewound: bool = False
     """Whether the last call began again at the start of the file."""
 
     def read(self) -> list[Record]:
         """Return the records written since the last call."""
         try:
-            with (self.run / METRICS).open() as stream:
-                found = os.fstat(stream.fileno())  # of what is read: the path may be another by now
-                self.is_rewound = found.st_ino != self.inode or found.st_size < self.position
+            with (self.run / METRICS).open("rb") as stream:
+                stream.seek(self.position - len(self.seen))
+                self.is_rewound = stream.read(len(self.seen)) != self.seen
                 if self.is_rewound:
-                    self.position, self.inode, self.rest = 0, found.st_ino, ""
-                stream.seek(self.position)
-                text = self.rest + stream.read()
-                self.position = stream.tell()
+                    self.position, self.rest, self.seen = stream.seek(0), b"", b""
+                text = stream.read()
         except FileNotFoundError:
             return []
-        *lines, self.rest = text.split("\n")
+        self.position += len(text)
+        self.seen = (self.seen + text)[-REMEMBERED:]
+        *lines, self.rest = (self.rest + text).split(b"\n")
         return [json.loads(line) for line in lines if line]
 
 

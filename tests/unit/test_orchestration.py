@@ -281,6 +281,20 @@ def test_a_rewound_file_is_read_again_but_not_told_again(tmp_path: Path, recipe:
     log.close()
 
 
+def test_a_file_written_anew_in_the_same_place_is_read_again(tmp_path: Path) -> None:
+    """A file system may give the number of a file that is gone to the next one."""
+    file, tail = tmp_path / METRICS, MetricsTail(tmp_path)
+    first = [{"step": step, "time": 0.5 + step} for step in range(3)]
+    file.write_text("".join(json.dumps(record) + "\n" for record in first))
+    assert tail.read() == first
+    anew = [first[0], *({"step": step, "time": 1000.25 + step} for step in range(1, 4))]
+    file.write_text("".join(json.dumps(record) + "\n" for record in anew))  # longer than before
+    assert tail.read() == anew
+    assert tail.is_rewound
+    assert tail.read() == []
+    assert not tail.is_rewound
+
+
 def test_a_file_may_be_rewound_while_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,7 +305,7 @@ def test_a_file_may_be_rewound_while_it_is_read(
 
     def open_late(path: Path, *given: Any) -> Any:
         stream = opened(path, *given)
-        if path.name == METRICS and not given:
+        if path.name == METRICS and given == ("rb",):
             monkeypatch.undo()
             log.rewind(1, 0)
         return stream
