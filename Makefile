@@ -7,12 +7,13 @@ VENV ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 PYTHON ?= python3
 STAMP := $(VENV)/.avsync-zoo
-# Two test files at a time, in order: those that start Ray wait more than they compute, and come first.
-TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
+# make test JOBS=2: so many test files at a time; those that start Ray wait more than they compute.
+JOBS ?= 1
+AT_ONCE := $(if $(filter-out 1,$(JOBS)),-n $(JOBS) --dist loadfile --no-loadscope-reorder)
 
 help:
 	@echo "make setup       install into $(VENV)"
-	@echo "make test        setup, then all tests but the slow ones"
+	@echo "make test        setup, then all tests but the slow ones (JOBS=2: two files at a time)"
 	@echo "make check       format, lint, types, import layers, spelling, tests"
 	@echo "make e2e         tests of the command line and of training"
 	@echo "make slow        tests that take minutes"
@@ -31,7 +32,7 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 test: setup
-	$(BIN)/python -m pytest $(TWO_AT_A_TIME)
+	$(BIN)/python -m pytest $(AT_ONCE)
 
 slow: setup
 	$(BIN)/python -m pytest -m slow --timeout=1800
@@ -45,7 +46,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
-	$(BIN)/python -m pytest $(TWO_AT_A_TIME)
+	$(BIN)/python -m pytest $(AT_ONCE)
 
 format: setup
 	$(BIN)/ruff format .
