@@ -16,7 +16,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from zoo.catalog import resolve
+from zoo.catalog import BY_CATALOG, judge_of, resolve
 from zoo.errors import ConfigError, ZooError
 
 FIELDS = (
@@ -46,11 +46,11 @@ class Options:
     audio_track: int | None = None
     every_s: float | None = None
     max_offset_s: float | None = None
-    trust: str = "catalog"
+    trust: str = BY_CATALOG
 
     def __str__(self) -> str:
         """Write what differs from the defaults: ``step_s=0.04 every_s=10``."""
-        given = {n: v for n, v in vars(self).items() if v not in (None, "catalog")}
+        given = {n: v for n, v in vars(self).items() if v not in (None, BY_CATALOG)}
         return " ".join(f"{name}={value}" for name, value in given.items()) or "default"
 
 
@@ -177,8 +177,9 @@ def predict_to_csv(
     """
     from zoo.folder import read_description  # slow to import
 
-    if options.trust not in ("catalog", "none"):
-        resolve(options.trust)
+    judge = judge_of(model, options.trust)
+    if judge is not None:
+        resolve(judge)
     sha256 = read_description(resolve(model))["sha256"]
     table = Table(out, model, sha256, options, overwrite=overwrite)
     paths = list(dict.fromkeys(str(clip) for clip in clips))

@@ -18,6 +18,7 @@ from zoo.errors import ModelError, suggest
 
 HOME_VARIABLE = "ZOO_HOME"
 WEIGHTS, CONFIG = "model.safetensors", "model.json"
+BY_CATALOG, NOBODY = "catalog", "none"  # in place of the name of a model that judges clips
 
 
 class Download(ComponentConfig):
@@ -159,6 +160,18 @@ def trust_of(name: str | Path) -> str | None:
     if entry is None or entry.trust not in catalog or not catalog[entry.trust][1].exists():
         return None
     return entry.trust
+
+
+def judge_of(name: str | Path, trust: str | Path | None = BY_CATALOG) -> str | Path | None:
+    """Return the model that judges clips for another, or None.
+
+    Args:
+        name: the other model.
+        trust: a model, ``catalog`` for the one that the catalog names, or ``none``.
+    """
+    if trust == BY_CATALOG:
+        return trust_of(name)
+    return None if trust == NOBODY else trust
 
 
 def read_description(folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from zoo.catalog import resolve, trust_of
+from zoo.catalog import BY_CATALOG, judge_of, resolve
 from zoo.device import find_device
 from zoo.errors import ConfigError
 from zoo.estimate import combine
@@ -32,7 +32,6 @@ from zoo.windows import (
     plan_windows,
 )
 
-CATALOG, NONE = "catalog", "none"  # instead of a name: the judge of the catalog, or no judge
 # A clip can be synchronized from the first probability on, and cannot below the second: there the
 # shipped models err on 2 of 100 clips that can (docs/repair.md).
 SYNCHRONIZABLE, HOPELESS = 0.5, 0.25
@@ -276,7 +275,7 @@ def _notes(plan: Plan, streams: Streams) -> list[str]:
 
 
 def load(
-    name: str | Path, device: torch.device | str = "cpu", trust: str | Path | None = CATALOG
+    name: str | Path, device: torch.device | str = "cpu", trust: str | Path | None = BY_CATALOG
 ) -> Predictor:
     """Load a model by catalog name or folder.
 
@@ -291,6 +290,6 @@ def load(
         ConfigError: if it does not predict offsets, or ``trust`` answers something else.
     """
     folder = resolve(name)
-    trust = trust_of(name) if trust == CATALOG else trust
-    judge = None if trust in (None, NONE) else load_judge(str(trust), device)
+    judging = judge_of(name, trust)
+    judge = None if judging is None else load_judge(judging, device)
     return Predictor(load_model(folder), str(name), device, judge)

@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from zoo.catalog import BY_CATALOG
+from zoo.cli.options import Trust
 from zoo.cli.output import print_json, progress_bar
 
 if TYPE_CHECKING:
@@ -37,13 +39,7 @@ def fix(
         int | None,
         typer.Option(min=1, help="Track to listen to, from 1; all tracks are shifted alike."),
     ] = None,
-    trust: Annotated[
-        str,
-        typer.Option(
-            help="Model that says whether a clip can be synchronized at all; by default the one "
-            "that the catalog names, 'none' leaves it out."
-        ),
-    ] = "catalog",
+    trust: Trust = BY_CATALOG,
     force: Annotated[
         bool, typer.Option("--force", help="Repair although something speaks against it.")
     ] = False,

@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from zoo.batch import Options
+from zoo.catalog import BY_CATALOG
+from zoo.cli.options import Trust
 from zoo.cli.output import print_json, progress_bar
 from zoo.errors import ConfigError, MediaError, ZooError
 
@@ -46,13 +48,7 @@ def predict(
         float | None,
         typer.Option(help="Search so far either way, seconds; default: the model's own grid."),
     ] = None,
-    trust: Annotated[
-        str,
-        typer.Option(
-            help="Model that says whether a clip can be synchronized at all; by default the one "
-            "that the catalog names, 'none' leaves it out."
-        ),
-    ] = "catalog",
+    trust: Trust = BY_CATALOG,
     picture: Annotated[
         Path | None, typer.Option(help="Draw the offset of the one clip over time.")
     ] = None,
