@@ -19,7 +19,8 @@ from zoo.inference import Prediction, Predictor
 from zoo.media import probe, shift_audio
 from zoo.model import count_parameters
 from zoo.pull import pull_model
-from zoo.repair import FINE_STEP_S, Repair, repair
+from zoo.repair import Repair, repair
+from zoo.repair import measure as finely
 
 LARGE = 20_000_000  # weights from which a model on a CPU looks at some crops of a clip only
 SOME_CROPS = 12
@@ -210,12 +211,7 @@ def measure(
     every_s = None
     if is_slow:
         every_s = max(config.layout.step_s, probe(path).duration_s / SOME_CROPS)
-    prediction = predictor.predict(
-        path,
-        FINE_STEP_S if predictor.can_refine else None,
-        every_s=every_s,
-        progress=steps,
-    )
+    prediction = finely(predictor, path, every_s=every_s, progress=steps)
     if is_slow and len(prediction.windows) > 1:
         prediction.notes.append(
             f"a model of this size looks at {len(prediction.windows)} crops here, not at all"

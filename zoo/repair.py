@@ -129,11 +129,17 @@ def measure(
     audio_track: int | None = None,
     max_offset_s: float | None = None,
     progress: Progress | None = None,
+    every_s: float | None = None,
 ) -> Prediction:
-    """Predict as finely as the model can."""
+    """Predict as finely as the model can; see `Predictor.predict`."""
     step_s = FINE_STEP_S if predictor.can_refine else None
     return predictor.predict(
-        path, step_s, audio_track=audio_track, max_offset_s=max_offset_s, progress=progress
+        path,
+        step_s,
+        audio_track=audio_track,
+        every_s=every_s,
+        max_offset_s=max_offset_s,
+        progress=progress,
     )
 
 
