@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from zoo.errors import MediaError
@@ -63,6 +64,15 @@ def draw(prediction: Prediction, path: Path, window_s: float) -> Path:
     axis.legend(fontsize=8, framealpha=0.85, edgecolor="none")
     name = Path(prediction.path).name.replace("$", r"\$")
     axis.set_title(f"{name}: {prediction.over_time.meaning}", fontsize=10)
+    return save_whole(figure, path)
+
+
+def save_whole(figure: Figure, path: Path) -> Path:
+    """Write a figure so that it is whole or not there; the suffix chooses the format.
+
+    Raises:
+        MediaError: if it cannot be written.
+    """
     with replacing(path) as temporary:
         try:
             save(figure, temporary)

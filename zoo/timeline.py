@@ -388,6 +388,12 @@ def clock_time(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def clock_tenths(seconds: float) -> str:
+    """Write a moment as players do, with the tenth of a second where it has one: 0:02.5."""
+    whole, tenth = divmod(round(10 * seconds), 10)
+    return clock_time(whole) + (f".{tenth}" if tenth else "")
+
+
 def count_chunks(length_s: float, chunk_s: float) -> int:
     """Count the chunks of ``chunk_s`` that cover ``length_s``; the last may be shorter."""
     return max(1, math.ceil(length_s / chunk_s - LATTICE_TOLERANCE))

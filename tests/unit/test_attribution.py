@@ -20,7 +20,7 @@ from zoo.errors import ConfigError, MediaError
 from zoo.evaluation.ranking import roc_auc
 from zoo.inference import Predictor
 from zoo.media import shift_audio
-from zoo.timeline import chunk_at, count_chunks
+from zoo.timeline import chunk_at, clock_tenths, count_chunks
 
 CHUNK_S, NUM_CHUNKS = 0.1, 48  # of the 4.8 s of a crop
 MODALITIES: tuple[Modality, ...] = ("audio", "vision")
@@ -34,6 +34,10 @@ def shipped() -> Predictor:
 @pytest.fixture(scope="module")
 def crops(shipped: Predictor, clips: Manifest) -> list[Crop]:
     return [read_crop(shipped.model, clip.path, 1.92) for clip in clips.clips[:2]]
+
+
+def test_moments_are_written_as_players_do() -> None:
+    assert [clock_tenths(t) for t in (2.0, 2.5, 2.96, 62.1)] == ["0:02", "0:02.5", "0:03", "1:02.1"]
 
 
 def test_chunks_cover_a_crop() -> None:

@@ -13,11 +13,10 @@ from torchaudio.functional import amplitude_to_DB
 from torchaudio.transforms import MelSpectrogram
 
 from zoo.attribution.results import CLEAR, Attribution, Evidence
-from zoo.errors import MediaError
 from zoo.media import Window, decode
-from zoo.media.encode import replacing
-from zoo.pictures import CHANCE, OTHER, VALID, save, tidy
-from zoo.timeline import clock_time, describe_offset
+from zoo.offset_picture import save_whole
+from zoo.pictures import CHANCE, OTHER, VALID, tidy
+from zoo.timeline import clock_tenths, describe_offset
 
 WIDTH, STRIP_HEIGHT = 10.0, 0.95  # inches, of the figure and of its filmstrip
 FPS, SHORT_SIDE = 25.0, 120
@@ -51,7 +50,7 @@ def draw(attribution: Attribution, path: Path) -> Path:
     _draw_curves(axes[1], attribution)
     _draw_sound(axes[2], attribution, window)
     axes[2].set_xlim(attribution.start_s, attribution.end_s)
-    axes[2].xaxis.set_major_formatter(FuncFormatter(lambda t, _: _precise(t)))
+    axes[2].xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: clock_tenths(seconds)))
     axes[2].set_xlabel("time in the clip")
     figure.align_ylabels()
     name = Path(attribution.path).name.replace("$", r"\$")
@@ -60,19 +59,7 @@ def draw(attribution: Attribution, path: Path) -> Path:
         f"(probability {attribution.probability:.2f}). Where that is read from:",
         fontsize=11,
     )
-    with replacing(path) as temporary:
-        try:
-            save(figure, temporary)
-        except OSError as error:
-            raise MediaError(f"cannot write {path}: {error.strerror}") from error
-    return path
-
-
-def _precise(seconds: float) -> str:
-    """Write ``0:02.5``: an axis of a few seconds has ticks between whole ones."""
-    whole = int(seconds + 1e-6)
-    tenth = round(10 * (seconds - whole))
-    return clock_time(whole) + (f".{tenth}" if tenth else "")
+    return save_whole(figure, path)
 
 
 def _draw_film(axis: Axes, attribution: Attribution, window: Window) -> None:
