@@ -37,8 +37,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[sync_api.Browser]:
-    # Without a sandbox no zygote is needed; it was once seen to spin when tests ran side by side.
-    options = ["--no-sandbox", "--no-zygote", "--disable-dev-shm-usage", "--disable-gpu"]
+    options = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
         yield browser
