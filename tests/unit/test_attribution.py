@@ -210,6 +210,12 @@ def test_options_that_do_not_fit_are_refused(
         attribute(shipped, clips.clips[0].path, options=options)
 
 
+@pytest.mark.parametrize("offset_s", [2.1, -50.0, float("nan")])
+def test_an_offset_that_the_model_does_not_know_is_refused(shipped, clips, offset_s) -> None:
+    with pytest.raises(ConfigError, match=r"--offset .* tells apart: -2 to 2 s"):
+        attribute(shipped, clips.clips[0].path, reference_s=offset_s)
+
+
 def test_work_stops_when_its_progress_says_so(shipped: Predictor, clips: Manifest) -> None:
     class Enough(Exception):  # noqa: N818 - no error
         pass

@@ -92,6 +92,12 @@ def attribute(
     """
     options, model = options or Options(), predictor.model
     _check(options, model)
+    grid = model.config.grid
+    if reference_s is not None and not grid.min_s <= reference_s <= grid.max_s:
+        raise ConfigError(
+            f"--offset {reference_s:g} lies outside what '{predictor.name}' tells apart: "
+            f"{grid.min_s:g} to {grid.max_s:g} s"
+        )
     if start_s is None:
         windows = predictor.predict(path, audio_track=audio_track).windows
         start_s = max(windows, key=lambda window: window.probability).start_s
