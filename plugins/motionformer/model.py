@@ -27,19 +27,30 @@ class DividedAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "N L D"], steps: int, over: str) -> Float[Tensor, "N L D"]:
         """Attend within groups; L = 1 + steps * positions, ordered (time, place)."""
-        x = self.qkv(x).unflatten(2, (3, self.heads, -1))  # (N, L, 3, h, d)
-        cls = attend(x[:, :1, 0], x[:, :, 1], x[:, :, 2])  # (N, 1, h, d)
-        groups = x[:, 1:].unflatten(1, (steps, -1))  # (N, t, p, 3, h, d)
-        groups = groups.transpose(1, 2) if over == "time" else groups  # (N, G, L', 3, h, d)
-        num, num_groups = groups.shape[:2]
-        shared = x[:, None, :1, 1:].expand(-1, num_groups, -1, -1, -1, -1)
-        keyed = torch.cat([shared, groups[:, :, :, 1:]], dim=2)  # (N, G, 1 + L', 2, h, d)
+        # Unbound and split rather than indexed, of which each would fill a gradient of full size.
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).unbind(2)  # each (N, L, h, d)
+        cls_q, patch_q = q.split([1, q.shape[1] - 1], dim=1)
+        cls = attend(cls_q, k, v)  # (N, 1, h, d)
+        q = to_groups(patch_q, steps, over)  # (N, G, L', h, d)
         # One batch dimension: fused kernels take four dimensions, not five.
-        keys, values = keyed.flatten(0, 1).unbind(2)  # each (N*G, 1 + L', h, d)
-        out = attend(groups[:, :, :, 0].flatten(0, 1), keys, values)  # (N*G, L', h, d)
-        out = out.unflatten(0, (num, num_groups))  # (N, G, L', h, d)
+        keys, values = (with_cls(part, steps, over).flatten(0, 1) for part in (k, v))
+        out = attend(q.flatten(0, 1), keys, values).unflatten(0, q.shape[:2])  # (N, G, L', h, d)
         out = out.transpose(1, 2) if over == "time" else out  # (N, t, p, h, d)
         return self.proj(torch.cat([cls, out.flatten(1, 2)], dim=1).flatten(2))
+
+
+def to_groups(patches: Tensor, steps: int, over: str) -> Float[Tensor, "N G M h d"]:
+    """Group patches ``(N, t*p, h, d)`` by place, to attend over time, or by frame, over space."""
+    groups = patches.unflatten(1, (steps, -1))  # (N, t, p, h, d)
+    return groups.transpose(1, 2) if over == "time" else groups
+
+
+def with_cls(x: Float[Tensor, "N L h d"], steps: int, over: str) -> Float[Tensor, "N G M h d"]:
+    """Put the CLS token, which comes first, before every group of the patches after it."""
+    cls, patches = x.split([1, x.shape[1] - 1], dim=1)
+    groups = to_groups(patches, steps, over)
+    shared = cls[:, None].expand(-1, groups.shape[1], -1, -1, -1)
+    return torch.cat([shared, groups], dim=2)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Float[Tensor, "B L h d"]:
