@@ -28,13 +28,13 @@ from benchmarks.common.timing import (
 )
 from benchmarks.reference.model import reference_towers
 from zoo.cost import model_cost
-from zoo.device import find_device
+from zoo.device import autocast, find_device
 from zoo.hooks import registry
 from zoo.model import SyncModel, Tower, enable_gradient_checkpointing
 from zoo.modules import SegmentBatch
 from zoo.timeline import SegmentLayout
 from zoo.training.compiling import compile_extractors
-from zoo.training.optimise import autocast, build_optimizer, take_step
+from zoo.training.optimise import build_optimizer, take_step
 from zoo.training.recipe import Recipe, build_recipe
 
 CEILING_SIDE = {"cpu": 2048, "cuda": 8192}

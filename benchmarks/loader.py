@@ -4,7 +4,9 @@
 
 Random crops of 10 s clips (H.264 of 256 pixels, AAC), read with the loader, which decodes the
 window it needs, and the published way, which decodes the clip.  The same draws of the same files,
-in turn.  Also the pictures alone, the sound alone, and the cache of decoded clips (tiny size).
+in turn.  Ours hands over bytes, which are cut into segments and normalised where they are used:
+*window* is with that, *bytes* without, as when a GPU does it.  Also decoding alone, and the cache
+of decoded clips (tiny size).  Real clips are by default those beside the project, if any.
 """
 
 from __future__ import annotations
@@ -18,27 +20,33 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from benchmarks.common import results
 from benchmarks.common.timing import interleave, ratio, seconds
-from benchmarks.reference.reader import read_sample, read_whole_clip
+from benchmarks.reference.reader import read_sample as published_sample
+from benchmarks.reference.reader import read_whole_clip
 from plugins.synthetic.config import SyntheticConfig
 from plugins.synthetic.folder import render_folder
 from zoo.contracts import Frames, LogMel
 from zoo.data.clips import ClipReader
+from zoo.data.frontend import cut_crops
 from zoo.data.manifest import Clip
-from zoo.data.source import Augment, read_segments
+from zoo.data.source import Augment, read_sample
 from zoo.media import probe
 from zoo.timeline import Draw, OffsetGrid, SegmentLayout, draw_crop
 
 SIZES = {"paper": Frames(), "tiny": Frames(size=48, short_side=56)}
 LAYOUT = SegmentLayout()
+REAL = Path(__file__).parents[2] / "shared" / "clips"
 
 
 def main() -> None:
     parser = results.parser(__doc__, "loader")
     parser.add_argument("--clips", type=int, default=8, help="synthetic clips to render")
-    parser.add_argument("--real", type=Path, help="a folder of clips of 10 s and 256 pixels")
+    parser.add_argument(
+        "--real", type=Path, default=REAL, help="a folder of clips of 10 s and 256 pixels"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
@@ -46,10 +54,11 @@ def main() -> None:
         config = SyntheticConfig(seed=11, size=256, seconds=10.0)
         manifest = render_folder(folder / "clips", config, options.clips, {"train": 1}, workers=1)
         sets = {"synthetic": list(manifest.clips)}
-        if options.real is not None:
+        real = sorted(options.real.rglob("*.mp4"))
+        if real:
             sets["real"] = [
                 replace(manifest.clips[0], path=path, duration_s=probe(path).common_s)
-                for path in sorted(options.real.rglob("*.mp4"))
+                for path in real
             ]
         rows = [
             measure(name, clips, size, options.rounds, folder / "cache")
@@ -65,6 +74,7 @@ def measure(name: str, clips: list[Clip], size: str, rounds: int, cache: Path) -
     works = {
         "published": lambda clip, draw: _published(clip, draw, reader),
         "window": lambda clip, draw: _ours(clip, draw, reader),
+        "bytes": lambda clip, draw: _bytes(clip, draw, reader),
         "published_decoding": lambda clip, draw: read_whole_clip(clip.path),
         "window_decoding": lambda clip, draw: _decode(clip, draw, reader),
     }
@@ -80,6 +90,7 @@ def measure(name: str, clips: list[Clip], size: str, rounds: int, cache: Path) -
         "seconds_of_a_sample": seconds(per_sample),
         "clips_per_s_and_core": {n: round(1 / s, 2) for n, s in seconds(per_sample).items()},
         "window_against_published": ratio(times, "published", "window"),
+        "bytes_against_published": ratio(times, "published", "bytes"),
         "decoding_against_published": ratio(times, "published_decoding", "window_decoding"),
     }
     if size == "tiny":
@@ -114,12 +125,16 @@ def _turns(
 
 def _published(clip: Clip, draw: Draw, reader: ClipReader) -> object:
     assert isinstance(reader.audio, LogMel)
-    return read_sample(clip.path, draw, LAYOUT, reader.vision, reader.audio)
+    return published_sample(clip.path, draw, LAYOUT, reader.vision, reader.audio)
+
+
+def _bytes(clip: Clip, draw: Draw, reader: ClipReader) -> tuple[Tensor, Tensor]:
+    return read_sample(reader, clip, draw, LAYOUT, Augment(), np.random.default_rng(0))
 
 
 def _ours(clip: Clip, draw: Draw, reader: ClipReader) -> object:
-    pair = read_segments(reader, clip, draw, LAYOUT, Augment(), np.random.default_rng(0))
-    return tuple(part.contiguous() for part in pair)  # as batches hold them
+    audio, frames = _bytes(clip, draw, reader)
+    return audio, cut_crops(frames[None], LAYOUT, reader.vision).contiguous()  # as extractors do
 
 
 def _decode(clip: Clip, draw: Draw, reader: ClipReader) -> object:

@@ -34,14 +34,13 @@ from zoo.data.store import FeatureStore, store_config
 from zoo.data.store_build import build_store
 from zoo.hooks import registry
 from zoo.model import SyncModel
-from zoo.modules import SegmentBatch
 from zoo.training.engine import LocalEngine
 from zoo.training.goal import goal_of
 from zoo.training.loader import Stage1Batches
 from zoo.training.optimise import build_optimizer, take_step
 from zoo.training.recipe import Recipe, build_recipe
 from zoo.training.run import make_reader
-from zoo.training.stage1 import Stage1
+from zoo.training.stage1 import Stage1, to_segments
 from zoo.training.stage2 import Batch, Stage2Batches, Tokeniser
 
 Feed = Callable[[int], Batch]
@@ -205,7 +204,8 @@ def _stage1(model: SyncModel, recipe: Recipe, source: ClipSource, rounds: int) -
         held[:] = [batches[next(numbers)]]
 
     def step() -> None:
-        take_step(module, optimizer, module(SegmentBatch(*held[0]))["loss"], 0, recipe.stage1)
+        batch = to_segments(held[0], model, recipe.stage1_layout)
+        take_step(module, optimizer, module(batch)["loss"], 0, recipe.stage1)
 
     return seconds(interleave({"load": load, "step": step}, rounds))
 

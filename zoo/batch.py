@@ -10,13 +10,14 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from zoo.catalog import BY_CATALOG, judge_of, resolve
+from zoo.contracts import Precision
 from zoo.errors import ConfigError, ZooError
 
 FIELDS = (
@@ -47,10 +48,12 @@ class Options:
     every_s: float | None = None
     max_offset_s: float | None = None
     trust: str = BY_CATALOG
+    precision: Precision = "fp32"
 
     def __str__(self) -> str:
         """Write what differs from the defaults: ``step_s=0.04 every_s=10``."""
-        given = {n: v for n, v in vars(self).items() if v not in (None, BY_CATALOG)}
+        defaults = {field.name: field.default for field in fields(self)}
+        given = {name: v for name, v in vars(self).items() if v != defaults[name]}
         return " ".join(f"{name}={value}" for name, value in given.items()) or "default"
 
 
@@ -288,7 +291,7 @@ def _work(connection: Connection, model: str, device: str, options: Options, thr
     torch.set_num_threads(threads)
     with suppress(EOFError, OSError):
         try:
-            predictor = load(model, device, options.trust)
+            predictor = load(model, device, options.trust, options.precision)
             connection.send(None)
             while True:
                 connection.send(_row(predictor, connection.recv(), options))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Modality = Literal["audio", "vision"]
 Task = Literal["offset", "synchronizability"]
+Precision = Literal["fp32", "bf16"]  # of matrix products; weights and answers are fp32
 Positions = Literal["prefix", "interpolate"]
 """How a longer position table is shortened: its first rows as published, or resampled."""
 

@@ -20,9 +20,11 @@ from zoo.contracts import (
     Frames,
     HeadInput,
     Modality,
+    Precision,
     Spec,
     Task,
 )
+from zoo.device import autocast
 from zoo.errors import ConfigError, PluginError, ZooError, suggest
 from zoo.hooks import registry
 from zoo.modules import Aggregator, Extractor, Head
@@ -155,6 +157,7 @@ class Tower(nn.Module):
         positions = features.positions if aggregator_spec.keeps_positions else 1
         self.tokens = FeatureMap(times_s=features.times_s, positions=positions, dim=dim)
         self.register_buffer("compare_at", None, persistent=False)
+        self.precision: Precision = "fp32"
 
     def forward(self, segments: Tensor) -> Float[Tensor, "N TxP D"]:
         """Encode segments after the front end into tokens: one per time step, or T*P.
@@ -193,7 +196,8 @@ class Tower(nn.Module):
     def encode(self, segments: Tensor, chunk: int | None = None) -> Float[Tensor, "N TxP D"]:
         """Encode many segments without gradients, ``chunk`` at a time, in bounded memory."""
         chunk = chunk or min(MOST_SEGMENTS, ENCODED_AT_ONCE // segments.shape[1:].numel()) or 1
-        return torch.cat([self(part) for part in segments.split(chunk)])
+        with autocast(segments.device, self.precision):
+            return torch.cat([self(part).float() for part in segments.split(chunk)])
 
 
 class SyncModel(nn.Module):
@@ -236,6 +240,15 @@ class SyncModel(nn.Module):
         pairs = ((self.audio, other.audio), (self.vision, other.vision))
         states = [(x.state_dict(), y.state_dict()) for x, y in pairs]
         return all(torch.equal(x[name], y[name]) for x, y in states for name in x)
+
+    @property
+    def precision(self) -> Precision:
+        """How exactly the towers encode many segments; the head computes in fp32."""
+        return self.vision.precision
+
+    @precision.setter
+    def precision(self, value: Precision) -> None:
+        self.audio.precision = self.vision.precision = value
 
     @property
     def device(self) -> torch.device:

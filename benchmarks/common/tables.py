@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.common.results import FOLDER
@@ -129,6 +130,8 @@ def loader(result: Result) -> str:
                 f"{rate['published']:.3g}",
                 f"{rate['window']:.3g}",
                 times(row["window_against_published"]),
+                f"{rate['bytes']:.3g}",
+                times(row["bytes_against_published"]),
                 times(row["decoding_against_published"]),
                 f"{rate['cache']:.3g}, {times(cache)}" if cache else "",
             ]
@@ -137,6 +140,8 @@ def loader(result: Result) -> str:
         "clips, size",
         "published, clips/s",
         "window, clips/s",
+        "ratio",
+        "as bytes, clips/s",
         "ratio",
         "ratio of decoding alone",
         "cache, clips/s and ratio",
@@ -231,11 +236,28 @@ def projection(result: Result) -> str:
     return "\n\n".join([table(head, rows), f"The paper reports {' and '.join(paper)}."])
 
 
+def ingest(result: Result) -> str:
+    """Write who decodes how fast."""
+    labels = {
+        "here": "the worker itself",
+        "loader": "one loader process",
+        "ray": "one Ray Data task at a time",
+    }
+    rows = []
+    for name, label in labels.items():
+        runs = result["ways"][name]
+        firsts = ", ".join(f"{run['first_s']:.1f} s" for run in runs)
+        rows.append([label, f"{median(run['clips_per_s'] for run in runs):.3g}", firsts])
+    head = ["who decodes", "samples/s", "until the first one, by run"]
+    return "\n\n".join([table(head, rows), where(result)])
+
+
 SECTIONS: dict[str, Callable[[Result], str]] = {
     "extractor": extractor,
     "loader": loader,
     "stages": stages,
     "growth": growth,
+    "ingest": ingest,
     "projection": projection,
 }
 

@@ -61,6 +61,17 @@ def test_a_model_folder_loads_by_its_path(model_folder: Path, clips: Manifest) -
     assert prediction.model == str(model_folder)
 
 
+def test_bf16_answers_alike(clips: Manifest) -> None:
+    path = clips.clips[0].path
+    exact = zoo.load("tiny-synthetic").predict(path)
+    rough = zoo.load("tiny-synthetic", precision="bf16").predict(path)
+    assert rough.offset_s == exact.offset_s
+    assert rough.distribution != exact.distribution
+    probabilities = (list(each.distribution.values()) for each in (rough, exact))
+    assert next(probabilities) == pytest.approx(next(probabilities), abs=0.05)
+    assert rough.synchronizability == pytest.approx(exact.synchronizability, abs=0.05)
+
+
 def test_a_window_without_an_event_has_little_to_say() -> None:
     uniform = torch.full((1, 21), 1 / 21)
     sure = torch.nn.functional.one_hot(torch.tensor([3]), 21).float()

@@ -16,7 +16,7 @@ from benchmarks.reference.reader import read_sample
 from zoo.contracts import Frames, LogMel
 from zoo.data.clips import ClipReader
 from zoo.data.manifest import Manifest
-from zoo.data.source import Augment, read_segments
+from zoo.data.source import read_segments
 from zoo.model import SyncModel
 from zoo.timeline import Draw
 from zoo.training.recipe import build_recipe
@@ -66,7 +66,7 @@ def test_the_reference_reads_the_same_sample(clips: Manifest) -> None:
     draw = Draw(clip=0, vision_start_s=1.28, audio_start_s=2.08, target=14)
     layout = recipe.model.layout
     rng = np.random.default_rng(0)
-    audio, vision = read_segments(reader, clip, draw, layout, Augment(), rng)
+    audio, vision = read_segments(reader, clip, draw, layout, rng)
     theirs = read_sample(clip.path, draw, layout, TINY_FRAMES, LogMel())
     assert torch.allclose(theirs[0], audio, atol=1e-4)
     assert torch.allclose(theirs[1], vision, atol=1e-5)

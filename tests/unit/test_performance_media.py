@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from zoo.contracts import Frames
-from zoo.data.frontend import cut_frames, normalise
+from zoo.data.frontend import cut_crops, cut_frames, normalise
 from zoo.media import decode, encode, video
+from zoo.timeline import SegmentLayout
 
 RNG = np.random.default_rng(0)
 FPS = 25
@@ -81,3 +82,14 @@ def test_segments_that_share_pictures_are_those_cut_one_by_one(starts_s, std) ->
     firsts = [round(t * FPS) for t in starts_s]
     each = torch.from_numpy(np.stack([frames[i : i + 16] for i in firsts]))
     assert torch.equal(cut_frames(frames, starts_s, 0.64, frontend), normalise(each, frontend))
+
+
+@pytest.mark.parametrize("step_s", [0.32, 0.64])
+def test_crops_that_travelled_as_bytes_are_cut_alike(step_s) -> None:
+    frontend, layout = Frames(size=16, short_side=16), SegmentLayout(num_segments=3, step_s=step_s)
+    crops = RNG.integers(0, 256, (2, round(layout.covered_s * FPS), 16, 16, 3), np.uint8)
+    cut = cut_crops(torch.from_numpy(crops), layout, frontend)
+    for crop, segments in zip(crops, cut, strict=True):
+        assert torch.equal(segments, cut_frames(crop, layout.starts_s, 0.64, frontend))
+    elsewhere = torch.from_numpy(crops).to("meta")  # takes the way of GPUs, without values
+    assert cut_crops(elsewhere, layout, frontend).shape == cut.shape

@@ -11,6 +11,7 @@ import torch
 from zoo.data import store as store_module
 from zoo.data.clips import ClipReader
 from zoo.data.draws import DrawSource
+from zoo.data.frontend import cut_crops
 from zoo.data.manifest import Clip, Manifest
 from zoo.data.sampling import slot_rng
 from zoo.data.source import Augment, ClipSource
@@ -65,7 +66,8 @@ def logits_of(
     audio, vision, draw = source.item(clip, (2, step, 0), AUGMENT)
     if source.store is not None:
         return model.classify(audio[None], vision[None]), draw.target
-    return model(audio[None], vision[None]), draw.target
+    segments = cut_crops(vision[None], source.layout, model.vision_frontend)
+    return model(audio[None], segments), draw.target
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float16", 1e-2)])
@@ -155,6 +157,21 @@ def test_an_interrupted_build_goes_on(
     again = FeatureStore(tmp_path, chosen, config)
     for clip in (0, 1):
         assert torch.equal(again.segments(clip, "audio", [1.0]), expected[clip])
+
+
+def test_a_store_in_bf16_is_another_store_with_nearly_the_same_tokens(
+    tmp_path: Path, recipe: Recipe, reader: ClipReader, chosen: list[Clip], model: SyncModel
+) -> None:
+    rough = SyncModel(recipe.model)
+    rough.load_state_dict(model.state_dict())
+    rough.precision = "bf16"
+    configs = [store_config(each, "float32") for each in (model, rough)]
+    keys = {store_key(model, config, chosen) for config in configs}
+    assert len(keys) == 2
+    stores = [build(tmp_path / each.precision, each, reader, chosen) for each in (model, rough)]
+    exact, near = (store.segments(0, "vision", [0.0, 0.32]) for store in stores)
+    assert not torch.equal(near, exact)
+    assert torch.allclose(near, exact, atol=0.05 * float(exact.abs().max()))
 
 
 def test_two_workers_build_what_one_builds(

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from zoo.catalog import BY_CATALOG
-from zoo.cli.options import Trust
+from zoo.cli.options import Precision, Trust
 from zoo.cli.output import print_json, progress_bar
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def fix(
         bool, typer.Option("--overwrite", help="Replace the output if it exists.")
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    precision: Precision = "fp32",
     as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
 ) -> None:
     """Repair a clip: shift its audio by the predicted offset, re-encode nothing, measure again.
@@ -60,7 +61,7 @@ def fix(
     from zoo.repair import repair, require_writable
 
     require_writable(clip, out, overwrite=overwrite)
-    predictor = load(model, device, trust)
+    predictor = load(model, device, trust, precision)
     with progress_bar("crops", hidden=as_json or not sys.stderr.isatty()) as progress:
         done = repair(
             predictor,

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from zoo.batch import Options
 from zoo.catalog import BY_CATALOG
-from zoo.cli.options import Trust
+from zoo.cli.options import Precision, Trust
 from zoo.cli.output import print_json, progress_bar
 from zoo.errors import ConfigError, MediaError, ZooError
 
@@ -62,6 +62,7 @@ def predict(
         bool, typer.Option("--overwrite", help="Replace the picture or table if it exists.")
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    precision: Precision = "fp32",
 ) -> None:
     """Predict how far the audio of each clip is off, in seconds and in words.
 
@@ -75,12 +76,12 @@ def predict(
     clips = find_clips(clips)
     _check_options(clips, audio, every, max_offset, picture, csv, overwrite)
     if csv is not None:
-        options = Options(step, audio_track, every, max_offset, trust)
+        options = Options(step, audio_track, every, max_offset, trust, precision)
         _to_csv(model, clips, csv, options, device, workers, overwrite, as_json)
         return
     from zoo.inference import load
 
-    predictor = load(model, device, trust)
+    predictor = load(model, device, trust, precision)
     predictions: list[Prediction] = []
     failures: list[tuple[Path, str]] = []
     for clip in clips:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from zoo.contracts import Task
 from zoo.data.sampling import slot_rng
-from zoo.data.source import Augment, ClipSource, read_segments
+from zoo.data.source import Augment, ClipSource, read_sample
 from zoo.data.store import FeatureStore
 from zoo.errors import TrainingError
 from zoo.timeline import (
@@ -76,8 +76,8 @@ class DrawSource:
             augment: what varies; a store has copies to choose from, or none.
 
         Returns:
-            Audio and video, tokens ``(S*T, D)`` from the store or segments ``(S, ...)`` from files,
-            and what was drawn.
+            Audio and video, and what was drawn: tokens ``(S*T, D)`` from the store, or from files
+            spectrograms ``(S, F, Ta)`` and frames ``(T, H, W, C)`` (see `cut_crops`).
         """
         rng = slot_rng(self.seed, *key)
         if self.store is None:
@@ -92,7 +92,7 @@ class DrawSource:
     def _read_files(self, clip: int, rng: np.random.Generator, augment: Augment) -> Item:
         draw = self.draw(clip, rng, augment)
         source = self.clips
-        pair = read_segments(source.reader, source.clips[clip], draw, self.layout, augment, rng)
+        pair = read_sample(source.reader, source.clips[clip], draw, self.layout, augment, rng)
         return *pair, draw
 
     def draw(self, clip: int, rng: np.random.Generator, augment: Augment) -> Draw:

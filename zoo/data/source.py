@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from zoo.data.clips import ClipReader, whole_frames_s
-from zoo.data.frontend import crop_square, cut_audio, cut_frames
+from zoo.data.frontend import crop_square, cut_audio, cut_crops
 from zoo.data.manifest import Clip
 from zoo.errors import MediaError, TrainingError
 from zoo.timeline import Draw, SegmentLayout
@@ -31,15 +33,15 @@ class Augment:
     random_crop: bool = False
 
 
-def read_segments(
+def read_sample(
     reader: ClipReader,
     clip: Clip,
     draw: Draw,
     layout: SegmentLayout,
     augment: Augment,
     rng: np.random.Generator,
-) -> tuple[Tensor, Tensor]:
-    """Read a crop of both streams and cut it into segments ``(S, ...)``."""
+) -> tuple[Float[Tensor, "S F Ta"], UInt8[Tensor, "T H W C"]]:
+    """Read a crop of both streams: the sound as segments, the picture as `cut_crops` takes it."""
     frames = reader.read_vision(clip.path, draw.vision_start_s, layout.covered_s)
     samples = reader.read_audio(clip.path, draw.audio_start_s, layout.covered_s)
     frames = crop_square(frames, reader.vision.size, rng if augment.random_crop else None)
@@ -47,10 +49,16 @@ def read_segments(
         frames = frames[:, :, ::-1]
     if augment.gain_db:
         samples = samples * np.float32(10 ** (rng.uniform(-1, 1) * augment.gain_db / 20))
-    starts = layout.starts_s
-    audio = cut_audio(samples, starts, layout.segment_s, reader.audio)
-    vision = cut_frames(frames, starts, layout.segment_s, reader.vision)
-    return audio, vision
+    audio = cut_audio(samples, layout.starts_s, layout.segment_s, reader.audio)
+    return audio, torch.from_numpy(np.ascontiguousarray(frames))
+
+
+def read_segments(
+    reader: ClipReader, clip: Clip, draw: Draw, layout: SegmentLayout, rng: np.random.Generator
+) -> tuple[Float[Tensor, "S F Ta"], Float[Tensor, "S C Tv H W"]]:
+    """Read a crop of both streams as it is and cut it into segments."""
+    audio, frames = read_sample(reader, clip, draw, layout, Augment(), rng)
+    return audio, cut_crops(frames[None], layout, reader.vision)[0]
 
 
 @dataclass

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from zoo.contracts import ComponentConfig, Modality
+from zoo.contracts import ComponentConfig, Modality, Precision
 from zoo.data.clips import whole_frames_s
 from zoo.data.manifest import Clip
 from zoo.errors import TrainingError
@@ -38,6 +38,7 @@ class StoreConfig(ComponentConfig):
     vision_hop_s: float = Field(gt=0, description="lattice of video segments, seconds")
     audio_hop_s: float = Field(gt=0, description="lattice of audio segments, seconds")
     dtype: Literal["float16", "float32"] = Field("float16", description="of the stored features")
+    precision: Precision = Field("fp32", description="in which they were computed")
     copies: int = Field(0, ge=0, description="augmented copies of every clip's pictures")
     flip: float = Field(0.0, ge=0, le=1, description="chance that a copy is mirrored")
 
@@ -58,6 +59,7 @@ def store_config(
         vision_hop_s=vision_hop_s or model.config.layout.step_s,
         audio_hop_s=round(1 / model.vision_frontend.fps, 9),
         dtype=dtype,
+        precision=model.precision,
         copies=copies,
         flip=flip if copies else 0.0,
     )

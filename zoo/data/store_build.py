@@ -156,7 +156,7 @@ def _encode(
     """Encode a clip's segments in bounded memory."""
     block = segments_at_once(tower.frontend, tower.segment_s)
     parts = [starts_s[i : i + block] for i in range(0, len(starts_s), block)]
-    return torch.cat([tower.encode(cut(part).to(device)).float().cpu() for part in parts])
+    return torch.cat([tower.encode(cut(part).to(device)).cpu() for part in parts])
 
 
 def _lattice(length_s: float, segment_s: float, hop_s: float) -> list[float]:

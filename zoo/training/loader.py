@@ -1,4 +1,4 @@
-"""Stage I's batches: contiguous segments of both streams, cut at the same times."""
+"""Stage I's batches: contiguous stretches of both streams, the sound cut into segments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from zoo.data.clips import whole_frames_s
 from zoo.data.sampling import clips_of_step, share_of_rank, slot_rng
-from zoo.data.source import Augment, ClipSource, read_segments
+from zoo.data.source import Augment, ClipSource, read_sample
 from zoo.errors import MediaError
 from zoo.timeline import OffsetGrid, SegmentLayout, draw_crop
 
@@ -39,7 +39,7 @@ class Stage1Batches(Dataset[tuple[Tensor, Tensor]]):
         self.in_sync = OffsetGrid(min_s=0.0, max_s=1.0, num_classes=2)  # only class 0 is drawn
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return audio ``(B, S, F, Ta)`` and video ``(B, S, C, Tv, H, W)``."""
+        """Return audio ``(B, S, F, Ta)`` and frames ``(B, T, H, W, C)`` for `cut_crops`."""
         source = self.source
         chosen = clips_of_step(step, self.clips, len(source.clips), self.seed)
         pairs = []
@@ -69,7 +69,7 @@ class Stage1Batches(Dataset[tuple[Tensor, Tensor]]):
             jitter_s=self.augment.jitter_s,
             target=0,
         )
-        return read_segments(reader, clip, draw, self.layout, self.augment, rng)
+        return read_sample(reader, clip, draw, self.layout, self.augment, rng)
 
 
 def in_order(dataset: Dataset[T], items: Sequence[int], loader_workers: int) -> DataLoader[T]:

@@ -44,11 +44,6 @@ def take_step(
     return norm
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the mixed-precision context of a recipe."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
-
-
 def seed_step(seed: int, stage: int, step: int, rank: int) -> None:
     """Make dropout and stochastic depth a function of the step, so that resuming is exact."""
     torch.manual_seed(((seed * 10 + stage) * 10_000_000 + step) * 1000 + rank)

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
-from zoo.contracts import AggregatorSpec, ComponentConfig, PairSpec, Spec, Task
+from zoo.contracts import AggregatorSpec, ComponentConfig, PairSpec, Precision, Spec, Task
 from zoo.errors import ConfigError, suggest
 from zoo.hooks import registry
 from zoo.model import Component, ModelConfig, TowerConfig, explain, feature_map_of
@@ -93,7 +93,7 @@ class Recipe(ComponentConfig):
     stage1: Stage1Config
     stage2: Stage2Config
     data: DataConfig = DataConfig()
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 is autocast")
+    precision: Precision = Field("fp32", description="bf16 is autocast")
     gradient_checkpointing: bool = Field(
         False, description="trade compute for memory where towers are trained"
     )

@@ -68,6 +68,7 @@ def run_job(engine: Engine, job: Job) -> None:
     torch.manual_seed(recipe.seed)
     train, valid = clips_of(job)
     model = SyncModel(recipe.model)
+    model.precision = recipe.precision
     is_read_often = 1 in job.stages or recipe.data.features == "online"
     cache = job.run / CACHE_FOLDER if recipe.data.cache and is_read_often else None
     reader = make_reader(model, cache)

@@ -12,16 +12,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from zoo.data.frontend import cut_crops
 from zoo.data.sampling import slot_rng
 from zoo.data.source import Augment, ClipSource
+from zoo.device import autocast
 from zoo.hooks import registry
 from zoo.model import SyncModel, build_component, enable_gradient_checkpointing
 from zoo.modules import Objective, SegmentBatch
+from zoo.timeline import SegmentLayout
 from zoo.training.checkpoint import load_checkpoint, save_checkpoint
 from zoo.training.compiling import compile_extractors
 from zoo.training.engine import Engine, gather, mean_over_workers, sum_over_workers
 from zoo.training.loader import Stage1Batches
-from zoo.training.optimise import autocast, build_optimizer, seed_step, take_step
+from zoo.training.optimise import build_optimizer, seed_step, take_step
 from zoo.training.recipe import Recipe
 from zoo.training.runlog import RunLog
 
@@ -70,9 +73,8 @@ def train_stage1(
     augment = Augment(config.jitter_s, config.flip, config.gain_db, random_crop=True)
     layout = recipe.stage1_layout
     if checkpoint is None:
-        centre_projections(
-            model, Stage1Batches(train, layout, config.clips, augment, recipe.seed)[0]
-        )
+        first_batch = Stage1Batches(train, layout, config.clips, augment, recipe.seed)[0]
+        centre_projections(model, to_segments(first_batch, model, layout))
     module = engine.prepare(stage)
     optimizer = build_optimizer(module, config)
     first = 0
@@ -86,12 +88,12 @@ def train_stage1(
     loader = engine.load(dataset, range(first, config.steps), recipe.data.loader_workers)
     for step in range(first, config.steps):
         started = time.perf_counter()
-        audio, vision = (t.to(engine.device, non_blocking=True) for t in next(loader))
+        batch = to_segments(next(loader), model, layout)
         loaded = time.perf_counter()
         seed_step(recipe.seed, 1, step, engine.rank)
         module.train()
         with autocast(engine.device, recipe.precision):
-            scalars = module(SegmentBatch(audio, vision))
+            scalars = module(batch)
         norm = take_step(module, optimizer, scalars["loss"], step, config)
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
@@ -100,22 +102,30 @@ def train_stage1(
             seconds = {"load_s": loaded - started, "step_s": time.perf_counter() - started}
             log.write(1, done, "train", **values, gradient_norm=float(norm), **seconds)
         if done % config.valid_every == 0 or done == config.steps:
-            metrics = zero_shot(engine, recipe, stage, valid)
+            metrics = zero_shot(engine, recipe, model, valid)
             log.write(1, done, "valid", **metrics)
         if done % config.checkpoint_every == 0 and done != config.steps:
             report(engine, module, optimizer, {"stage": 1, "step": done})
 
 
+def to_segments(
+    sample: tuple[Tensor, Tensor], model: SyncModel, layout: SegmentLayout
+) -> SegmentBatch:
+    """Bring an item of `Stage1Batches` to where a model is, and cut it into segments."""
+    audio, frames = (tensor.to(model.device, non_blocking=True) for tensor in sample)
+    return SegmentBatch(audio, cut_crops(frames, layout, model.vision_frontend))
+
+
 @torch.no_grad()
-def centre_projections(model: SyncModel, segments: tuple[Tensor, Tensor]) -> None:
+def centre_projections(model: SyncModel, segments: SegmentBatch) -> None:
     """Set the projections' biases so that embeddings start centred.
 
     An untrained extractor maps all segments to nearly the same vector; without this the first
     hundreds of steps are spent on removing what they share.
     """
-    for tower, batch in zip((model.audio, model.vision), segments, strict=True):
+    for tower, part in ((model.audio, segments.audio), (model.vision, segments.vision)):
         if isinstance(tower.projection, nn.Linear):
-            tokens = tower.encode(batch.flatten(0, 1))  # (N, T, D)
+            tokens = tower.encode(part.flatten(0, 1))  # (N, T, D)
             tower.projection.bias.sub_(tokens.mean(dim=(0, 1)))
 
 
@@ -137,21 +147,23 @@ def report(
 
 
 @torch.no_grad()
-def zero_shot(engine: Engine, recipe: Recipe, stage: Stage1, valid: ClipSource) -> dict[str, float]:
+def zero_shot(
+    engine: Engine, recipe: Recipe, model: SyncModel, valid: ClipSource
+) -> dict[str, float]:
     """Validate by shifted windows: which audio window belongs to a video window, and back."""
-    stage.eval()
+    model.eval()
     layout = recipe.stage1_layout
     num = min(recipe.stage1.valid_clips, len(valid.clips))
     dataset = Stage1Batches(valid, layout, 1, Augment(), recipe.seed)
     hits, count = 0.0, 0.0
     for index in range(engine.rank, num, engine.world_size):
         rng = slot_rng(recipe.seed, 1, 0, index)
-        pair = valid.first_readable(index, rng, partial(dataset.read, rng=rng))
-        audio, vision = (
-            tower.embed(tower.encode(segments.to(engine.device)))
-            for tower, segments in zip((stage.audio, stage.vision), pair, strict=True)
+        audio, frames = valid.first_readable(index, rng, partial(dataset.read, rng=rng))
+        segments = to_segments((audio[None], frames[None]), model, layout)
+        hits += shifted_window_precision(
+            model.audio.embed(model.audio.encode(segments.audio[0])),
+            model.vision.embed(model.vision.encode(segments.vision[0])),
         )
-        hits += shifted_window_precision(audio, vision)
         count += 1
     hits, count = sum_over_workers([hits, count], engine.device)
     windows = max(1, layout.num_segments - SHIFT_WINDOW + 1)

@@ -11,14 +11,16 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from zoo.data.draws import DrawSource, Item
+from zoo.data.frontend import cut_crops
 from zoo.data.sampling import clips_of_step, share_of_rank
 from zoo.data.source import Augment
+from zoo.device import autocast
 from zoo.model import SyncModel, enable_gradient_checkpointing
 from zoo.training.checkpoint import load_checkpoint
 from zoo.training.compiling import compile_extractors
 from zoo.training.engine import Engine, mean_over_workers, sum_over_workers
 from zoo.training.goal import Goal, Scores, goal_of
-from zoo.training.optimise import autocast, build_optimizer, seed_step, take_step
+from zoo.training.optimise import build_optimizer, seed_step, take_step
 from zoo.training.recipe import Recipe
 from zoo.training.runlog import RunLog
 from zoo.training.stage1 import report
@@ -36,7 +38,7 @@ class Stage2Batches(Dataset[Batch]):
         self.rank, self.world_size = rank, world_size
 
     def __getitem__(self, step: int) -> Batch:
-        """Return audio, video and classes."""
+        """Return audio and video as `DrawSource.item` does, and classes."""
         recipe, usable = self.recipe, self.source.usable
         chosen = clips_of_step(step, recipe.stage2.batch, len(usable), recipe.seed)
         items = []
@@ -56,14 +58,17 @@ def collate(items: list[Item]) -> Batch:
 
 
 class Tokeniser:
-    """Brings a batch to the device and, when it holds segments, through the towers as they are."""
+    """Brings a batch to the device and, when it was read from files, through the towers."""
 
     def __init__(self, engine: Engine, recipe: Recipe, model: SyncModel, is_stored: bool) -> None:
         self.engine, self.recipe, self.model, self.is_stored = engine, recipe, model, is_stored
 
     def move(self, batch: Batch) -> Batch:
-        """Return a batch on the device."""
+        """Return a batch on the device, cut into segments if it was read from files."""
         audio, vision, targets = (t.to(self.engine.device, non_blocking=True) for t in batch)
+        if not self.is_stored:
+            layout, frontend = self.model.config.layout, self.model.vision_frontend
+            vision = cut_crops(vision, layout, frontend)
         return audio, vision, targets
 
     @torch.no_grad()
