@@ -56,9 +56,10 @@ def main() -> None:
                 for length_s, clip in clips.items()
             ]
         }
-        if not options.no_paper:
-            row = predict("paper", first, 1)
-            result["prediction"].append({"model": "paper", "clip_s": first.duration_s, **row})
+        for precision in () if options.no_paper else ("fp32", "bf16"):
+            row = predict("paper", first, 1, precision)
+            named = {"model": f"paper, {precision}", "clip_s": first.duration_s}
+            result["prediction"].append({**named, **row})
         result["segments"] = segments(options.rounds)
         if not options.no_workers:
             result["workers"] = workers(_render(Path(name) / "many", 10.0, 8), options.rounds)
@@ -70,9 +71,10 @@ def _render(folder: Path, length_s: float, num: int) -> list[Clip]:
     return list(render_folder(folder, config, num, {"train": 1}, workers=1).clips)
 
 
-def predict(model: str, clip: Clip, rounds: int) -> dict[str, float]:
+def predict(model: str, clip: Clip, rounds: int, precision: str = "fp32") -> dict[str, float]:
     """Return medians over fresh processes."""
-    command = [sys.executable, "-m", "benchmarks.common.predict_once", model, str(clip.path)]
+    program = [sys.executable, "-m", "benchmarks.common.predict_once"]
+    command = [*program, model, str(clip.path), precision]
     answers = [
         json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         for _ in range(rounds)

@@ -1,4 +1,4 @@
-"""Predict one clip in a fresh process and print seconds and peak memory: MODEL CLIP."""
+"""Predict one clip in a fresh process and print seconds and peak memory: MODEL CLIP PRECISION."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import cast
 
 import torch
 
 import zoo
+from zoo.contracts import Precision
 from zoo.inference import Predictor
 from zoo.model import SyncModel
 from zoo.training.recipe import build_recipe
 
 
-def predictor(name: str) -> Predictor:
+def predictor(name: str, precision: Precision) -> Predictor:
     """Load a model of the catalog, or draw one with the published sizes: ``paper``."""
     if name != "paper":
-        return zoo.load(name, trust="none")
+        return zoo.load(name, trust="none", precision=precision)
     recipe = build_recipe(extractor="ast_motionformer", head="sync", preset="paper")
-    return Predictor(SyncModel(recipe.model), name)
+    model = SyncModel(recipe.model)
+    model.precision = precision
+    return Predictor(model, name)
 
 
 def peak_bytes() -> int:
@@ -31,9 +35,10 @@ def peak_bytes() -> int:
 
 def main() -> None:
     torch.set_num_threads(1)
-    loaded = predictor(sys.argv[1])
+    model, clip, precision = sys.argv[1:]
+    loaded = predictor(model, cast(Precision, precision))
     started = time.process_time(), time.perf_counter()
-    prediction = loaded.predict(sys.argv[2])
+    prediction = loaded.predict(clip)
     answer = {
         "cpu_s": round(time.process_time() - started[0], 3),
         "wall_s": round(time.perf_counter() - started[1], 3),
