@@ -17,7 +17,7 @@ def build_optimizer(module: nn.Module, config: OptimiserConfig) -> optim.Optimiz
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return optim.AdamW(groups, lr=config.lr, betas=config.betas)
+    return optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
 
 
 def learning_rate(step: int, config: OptimiserConfig) -> float:
