@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 
 from zoo.contracts import Precision
@@ -23,6 +25,11 @@ def find_device(name: torch.device | str) -> torch.device:
     return device
 
 
-def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """Return the context in which matrix products are taken in a precision."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """Return the context in which matrix products are taken in a precision.
+
+    fp32 is what they are taken in anyway: it changes nothing, not even within another context.
+    """
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)

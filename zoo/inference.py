@@ -296,8 +296,9 @@ def load(
     """
     folder = resolve(name)
     judging = judge_of(name, trust)
-    judge = None if judging is None else load_judge(judging, device)
-    model = load_model(folder)
-    for each in (model, *([judge.model] if judge else [])):
-        each.precision = precision
+    model, judge = load_model(folder), None
+    model.precision = precision
+    if judging is not None:
+        judge = load_judge(judging, device)
+        judge.model.precision = precision
     return Predictor(model, str(name), device, judge)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.contracts import Precision as PrecisionName
+from zoo import contracts
 
 Trust = Annotated[
     str,
@@ -16,7 +16,7 @@ Trust = Annotated[
     ),
 ]
 Precision = Annotated[
-    PrecisionName,
+    contracts.Precision,
     typer.Option(
         help="Of the extractors. bf16 is two to three times as fast on GPUs and on CPUs that can "
         "multiply it, and slower on others."

@@ -50,7 +50,7 @@ def read_sample(
     if augment.gain_db:
         samples = samples * np.float32(10 ** (rng.uniform(-1, 1) * augment.gain_db / 20))
     audio = cut_audio(samples, layout.starts_s, layout.segment_s, reader.audio)
-    return audio, torch.from_numpy(np.ascontiguousarray(frames))
+    return audio, torch.from_numpy(np.array(frames, order="C"))  # the cache is read-only
 
 
 def read_segments(
