@@ -106,11 +106,11 @@ class CorrelationHead(Head):
         """
         a = self.audio_projection(_unit_scale(audio))  # (B, La, W)
         v = self.vision_projection(_unit_scale(vision))  # (B, Lv, W)
-        similarity = v @ a.transpose(1, 2) / math.sqrt(v.shape[-1])  # (B, Lv, La)
-        similarity = similarity / similarity.std(dim=(1, 2), keepdim=True).clamp_min(1e-6)
+        similarity = (v @ a.transpose(1, 2)).flatten(1)  # (B, Lv*La)
+        spread = similarity.std(dim=1, keepdim=True).clamp_min(1e-6)  # (B, 1)
         tau_s = self._times(vision, "vision")[:, None] - self._times(audio, "audio")  # (Lv, La)
         weights = self._weights(tau_s.flatten() - offsets_s[:, None])  # (O, Lv*La)
-        return similarity.flatten(1) @ weights.T.to(similarity.dtype)  # (B, O)
+        return similarity @ weights.T.to(similarity.dtype) / spread  # (B, O)
 
     def _times(self, tokens: Tensor, modality: str) -> Float[Tensor, "L"]:
         feature_map: FeatureMap = self.tokens[modality]
@@ -159,4 +159,4 @@ class CorrelationTrustHead(CorrelationHead):
 def _unit_scale(tokens: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
     """Scale each clip's tokens so that their mean norm is sqrt(D)."""
     mean_norm = tokens.norm(dim=2).mean(dim=1)[:, None, None].clamp_min(1e-6)
-    return tokens / mean_norm * math.sqrt(tokens.shape[2])
+    return tokens * (math.sqrt(tokens.shape[2]) / mean_norm)
