@@ -236,11 +236,18 @@ def test_a_missing_plugin_file_is_one_sentence(fails: Fails, tmp_path: Path) -> 
 
 
 def test_info_and_catalog_know_an_added_model(
-    model_folder: Path, clips: Manifest, capsys: pytest.CaptureFixture[str], fails: Fails
+    model_folder: Path,
+    clips: Manifest,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    fails: Fails,
 ) -> None:
     assert run(["catalog", "add", str(model_folder), "--name", "mine", "--summary", "a test"]) == 0
+    monkeypatch.setenv("COLUMNS", "40")
     assert run(["info", "mine"]) == 0
-    assert "correlation" in capsys.readouterr().out
+    card = capsys.readouterr().out
+    assert "correlation" in card
+    assert str(model_folder.resolve()) in card  # in one piece, whatever the width
     assert run(["info", "mine", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["summary"] == "a test"
     assert run(["list", "models", "--json"]) == 0

@@ -101,10 +101,7 @@ def info(
         place = {"name": model, "folder": str(path), "is_here": path.exists()}
         print_json({**card, **place, **description})
         return
-    table = Table(show_header=False, box=None)
-    table.add_column(overflow="fold")
-    table.add_column(overflow="fold")
-    for name, value in {
+    rows = {
         "summary": card.get("summary", ""),
         "folder": str(path) if path.exists() else f"not here yet: zoo pull {model}",
         **_parts(description),
@@ -115,12 +112,13 @@ def info(
         "license": card.get("license", ""),
         "source": card.get("source", ""),
         "sha256": description.get("sha256", ""),
-    }.items():
-        if value:
-            table.add_row(f"[bold]{name}[/]", escape(str(value)))
-    for name, scores in (card.get("scores") or description.get("scores") or {}).items():
-        table.add_row(f"[bold]score: {escape(name)}[/]", escape(_one_line(scores)))
-    Console().print(table)
+    }
+    scores = card.get("scores") or description.get("scores") or {}
+    shown = [(name, str(value)) for name, value in rows.items() if value]
+    shown += [("score", f"{clips}: {_one_line(values)}") for clips, values in scores.items()]
+    console = Console(highlight=False, soft_wrap=True)  # a broken path could not be copied
+    for name, value in shown:
+        console.print(f"[bold]{name:10}[/]  {escape(value)}")
 
 
 def _parts(description: dict[str, Any]) -> dict[str, str]:
