@@ -28,7 +28,7 @@ from benchmarks.common.timing import (
 )
 from benchmarks.reference.model import reference_towers
 from zoo.cost import model_cost
-from zoo.device import autocast, find_device
+from zoo.device import autocast, find_device, keep_memory
 from zoo.hooks import registry
 from zoo.model import SyncModel, Tower, enable_gradient_checkpointing
 from zoo.modules import SegmentBatch
@@ -57,6 +57,7 @@ def main() -> None:
     options = parser.parse_args()
     device = find_device(options.device)
     torch.set_num_threads(1)
+    keep_memory()  # as training does
     ceiling = ceiling_flops(device, options.rounds)
     rows = [
         measure(preset, device, options.rounds, ceiling, options.segments)

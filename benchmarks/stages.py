@@ -32,6 +32,7 @@ from zoo.data.manifest import Manifest
 from zoo.data.source import Augment, ClipSource
 from zoo.data.store import FeatureStore, store_config
 from zoo.data.store_build import build_store
+from zoo.device import keep_memory
 from zoo.hooks import registry
 from zoo.model import SyncModel
 from zoo.training.engine import LocalEngine
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64, help="draws of a step, as in the preset")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    keep_memory()  # as training does
     settings = [f"stage2.batch={options.batch}"]
     recipe = build_recipe(
         extractor="ast_motionformer", head="sync", preset="tiny", overrides=settings

@@ -1,5 +1,6 @@
 """Settings that make training cheaper: bf16, gradient checkpointing, torch.compile."""
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -111,3 +112,24 @@ def test_compiled_extractors_learn_the_same_under_the_same_names(
     assert losses(run) == pytest.approx(plain, abs=1e-3)
     names = load_file(run / "model.safetensors").keys()
     assert names == SyncModel(recipe.model).state_dict().keys()
+
+
+FAULTS = """
+import resource, torch
+from zoo.device import keep_memory
+keep_memory()
+torch.ones(16 << 20)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    torch.ones(16 << 20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="there is no glibc here")
+def test_memory_that_is_kept_is_not_fetched_anew() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True
+    )
+    pages_of_one = (64 << 20) // 4096
+    assert int(done.stdout) < pages_of_one  # ten of them, otherwise

@@ -21,6 +21,7 @@ from zoo.data.store import (
     store_key,
 )
 from zoo.data.store_build import build_store
+from zoo.device import keep_memory
 from zoo.errors import TrainingError
 from zoo.evaluation.sliding import sliding_check
 from zoo.folder import load_model, save_model, towers_of
@@ -65,6 +66,7 @@ def run_job(engine: Engine, job: Job) -> None:
         ZooError: whatever is wrong with the input, in one sentence.
     """
     recipe = job.recipe
+    keep_memory()
     torch.manual_seed(recipe.seed)
     train, valid = clips_of(job)
     model = SyncModel(recipe.model)
