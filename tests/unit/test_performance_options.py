@@ -128,8 +128,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="there is no glibc here")
 def test_memory_that_is_kept_is_not_fetched_anew() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", FAULTS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     pages_of_one = (64 << 20) // 4096
-    assert int(done.stdout) < pages_of_one  # ten of them, otherwise
+    assert int(done.stdout) < 2 * pages_of_one  # otherwise those of all ten
