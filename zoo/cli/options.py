@@ -18,7 +18,7 @@ Trust = Annotated[
 Precision = Annotated[
     contracts.Precision,
     typer.Option(
-        help="Of the extractors. bf16 is two to three times as fast on GPUs and on CPUs that can "
-        "multiply it, and slower on others."
+        help="Of the extractors. bf16 is faster where the device can multiply it (on such CPUs "
+        "three times, at full size), and slower elsewhere."
     ),
 ]
