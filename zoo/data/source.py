@@ -54,10 +54,11 @@ def read_sample(
 
 
 def read_segments(
-    reader: ClipReader, clip: Clip, draw: Draw, layout: SegmentLayout, rng: np.random.Generator
+    reader: ClipReader, clip: Clip, draw: Draw, layout: SegmentLayout
 ) -> tuple[Float[Tensor, "S F Ta"], Float[Tensor, "S C Tv H W"]]:
     """Read a crop of both streams as it is and cut it into segments."""
-    audio, frames = read_sample(reader, clip, draw, layout, Augment(), rng)
+    nothing_varies = Augment(), np.random.default_rng(0)
+    audio, frames = read_sample(reader, clip, draw, layout, *nothing_varies)
     return audio, cut_crops(frames[None], layout, reader.vision)[0]
 
 

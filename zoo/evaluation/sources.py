@@ -79,7 +79,7 @@ class RandomDraws(Draws):
         if source.store is not None:
             return draw, None
         reader = source.clips.reader
-        return draw, read_segments(reader, self.clips[clip], draw, self.layout, rng)
+        return draw, read_segments(reader, self.clips[clip], draw, self.layout)
 
 
 @dataclass
@@ -105,9 +105,8 @@ class FixedDraws(Draws):
         self.usable = list(self._draws)
 
     def sample(self, clip: int, number: int) -> tuple[Draw, Segments | None]:  # noqa: D102
-        draw, rng = self._draws[clip], slot_rng(0, EVALUATION, number, clip)
-        segments = read_segments(self.reader, self.clips[clip], draw, self.layout, rng)
-        return draw, segments
+        draw = self._draws[clip]
+        return draw, read_segments(self.reader, self.clips[clip], draw, self.layout)
 
 
 @dataclass
