@@ -91,13 +91,7 @@ def attribute(
         ConfigError: if an option does not fit.
     """
     options, model = options or Options(), predictor.model
-    _check(options, model)
-    grid = model.config.grid
-    if reference_s is not None and not grid.min_s <= reference_s <= grid.max_s:
-        raise ConfigError(
-            f"--offset {reference_s:g} lies outside what '{predictor.name}' tells apart: "
-            f"{grid.min_s:g} to {grid.max_s:g} s"
-        )
+    _check(options, model, reference_s)
     if start_s is None:
         windows = predictor.predict(path, audio_track=audio_track).windows
         start_s = max(windows, key=lambda window: window.probability).start_s
@@ -220,8 +214,13 @@ def _find_keep(share_right: Callable[[float], float]) -> float:
     return round((low + high) / 2, 3)
 
 
-def _check(options: Options, model: SyncModel) -> None:
-    segment_s = model.config.layout.segment_s
+def _check(options: Options, model: SyncModel, reference_s: float | None) -> None:
+    grid, segment_s = model.config.grid, model.config.layout.segment_s
+    if reference_s is not None and not grid.min_s <= reference_s <= grid.max_s:
+        raise ConfigError(
+            f"--offset {reference_s:g} lies outside what the model tells apart: "
+            f"{grid.min_s:g} to {grid.max_s:g} s"
+        )
     if options.keep is not None and not 0 < options.keep < 1:
         raise ConfigError(f"--keep must lie between 0 and 1, got {options.keep:g}")
     if not 0 < options.chunk_s <= segment_s:
