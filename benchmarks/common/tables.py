@@ -38,11 +38,11 @@ def where(result: Result) -> str:
 
 def times(value: dict[str, float]) -> str:
     """Write a ratio with its spread."""
-    median, lowest, highest = (
+    middle, lowest, highest = (
         f"{value[name]:.2f}" if value[name] < 10 else f"{value[name]:.0f}"
         for name in ("median", "lowest", "highest")
     )
-    return f"{median}x ({lowest} to {highest})"
+    return f"{middle}x ({lowest} to {highest})"
 
 
 def _number(value: float) -> str:
