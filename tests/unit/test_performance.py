@@ -71,7 +71,16 @@ def test_the_reference_reads_the_same_sample(clips: Manifest) -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["extractor", "loader", "stages", "growth", "ingest", "projection", "evidence"]
+    "script",
+    [
+        "extractor",
+        "loader",
+        "stages",
+        "growth",
+        pytest.param("ingest", marks=pytest.mark.slow),
+        "projection",
+        "evidence",
+    ],
 )
 def test_a_benchmark_runs_and_leaves_its_result(script, tmp_path, monkeypatch) -> None:
     small = {
