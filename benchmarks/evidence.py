@@ -18,12 +18,12 @@ import torch
 
 import zoo
 from benchmarks.common.results import parser, write
+from plugins.synthetic.clip_folder import render_folder
 from plugins.synthetic.config import SyntheticConfig
-from plugins.synthetic.folder import render_folder
 from zoo.attribution import Attribution, Options, attribute
 from zoo.data.manifest import Clip
 from zoo.evaluation.ranking import roc_auc
-from zoo.inference import Predictor
+from zoo.inference.predictor import Predictor
 from zoo.timeline import chunk_at
 
 SEED, START_S = 777_001, 1.92  # the crop lies in the middle of a clip of 9 s

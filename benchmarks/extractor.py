@@ -27,11 +27,11 @@ from benchmarks.common.timing import (
     wall_seconds,
 )
 from benchmarks.reference.model import reference_towers
-from zoo.cost import model_cost
-from zoo.device import autocast, find_device, keep_memory
-from zoo.hooks import registry
-from zoo.model import SyncModel, Tower, enable_gradient_checkpointing
-from zoo.modules import SegmentBatch
+from zoo.models.cost import model_cost
+from zoo.models.device import autocast, find_device, keep_memory
+from zoo.models.model import SyncModel, Tower, enable_gradient_checkpointing
+from zoo.models.modules import SegmentBatch
+from zoo.registry.manager import registry
 from zoo.timeline import SegmentLayout
 from zoo.training.compiling import compile_extractors
 from zoo.training.optimise import build_optimizer, take_step

@@ -22,15 +22,15 @@ import torch
 
 from benchmarks.common import results
 from benchmarks.common.timing import interleave, seconds, wall_seconds
+from plugins.synthetic.clip_folder import render_folder
 from plugins.synthetic.config import SyntheticConfig
-from plugins.synthetic.folder import render_folder
-from zoo.data.draws import DrawSource
+from zoo.data.clip_source import Augment, ClipSource
 from zoo.data.manifest import Clip
-from zoo.data.source import Augment, ClipSource
-from zoo.model import SyncModel
+from zoo.data.samples import DrawSource
+from zoo.models.model import SyncModel
+from zoo.training.job import make_reader
 from zoo.training.loader import in_order
 from zoo.training.recipe import build_recipe
-from zoo.training.run import make_reader
 from zoo.training.stage2 import Stage2Batches
 
 LENGTHS_S, SEGMENTS, WORKERS = (10.0, 20.0, 40.0), (7, 14, 28), (0, 1, 2)

@@ -19,16 +19,17 @@ from typing import Any
 import torch
 
 from benchmarks.common.results import parser, write
-from orchestration.cluster import Resources, connected
+from orchestration.cluster import connected
 from orchestration.ingest import stream
+from plugins.synthetic.clip_folder import render_folder
 from plugins.synthetic.config import SyntheticConfig
-from plugins.synthetic.folder import render_folder
 from zoo.contracts import Frames, LogMel
-from zoo.data.clips import ClipReader
+from zoo.data.clip_reader import ClipReader
+from zoo.data.clip_source import Augment, ClipSource
 from zoo.data.frontend import cut_crops
-from zoo.data.source import Augment, ClipSource
 from zoo.timeline import SegmentLayout
 from zoo.training.loader import Stage1Batches, in_order
+from zoo.training.resources import Resources
 
 WARM_UP = 4
 LAYOUT = SegmentLayout(step_s=0.64, num_segments=14)

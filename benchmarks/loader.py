@@ -26,13 +26,13 @@ from benchmarks.common import results
 from benchmarks.common.timing import interleave, ratio, seconds
 from benchmarks.reference.reader import read_sample as published_sample
 from benchmarks.reference.reader import read_whole_clip
+from plugins.synthetic.clip_folder import render_folder
 from plugins.synthetic.config import SyntheticConfig
-from plugins.synthetic.folder import render_folder
 from zoo.contracts import Frames, LogMel
-from zoo.data.clips import ClipReader
+from zoo.data.clip_reader import ClipReader
+from zoo.data.clip_source import Augment, read_sample
 from zoo.data.frontend import cut_crops
 from zoo.data.manifest import Clip
-from zoo.data.source import Augment, read_sample
 from zoo.media import probe
 from zoo.timeline import Draw, OffsetGrid, SegmentLayout, draw_crop
 

@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import results
 from benchmarks.extractor import STAGE1_EPOCHS, STAGE2_EPOCHS, TRAINING, VGGSOUND_CLIPS
-from zoo.cost import model_cost
-from zoo.model import SyncModel
+from zoo.models.cost import model_cost
+from zoo.models.model import SyncModel
 from zoo.timeline import count_steps
 from zoo.training.recipe import build_recipe
 

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import chisquare
 
+from plugins.synthetic.clip_folder import render_folder
 from plugins.synthetic.config import SyntheticConfig
-from plugins.synthetic.folder import render_folder
 from zoo.data.manifest import Clip, Manifest
 from zoo.media import decode
 from zoo.timeline import Draw, OffsetGrid, SegmentLayout, draw_crop

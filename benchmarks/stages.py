@@ -25,22 +25,22 @@ from benchmarks.common import results
 from benchmarks.common.timing import Times, cpu_seconds, interleave, ratio, seconds
 from benchmarks.reference.model import reference_towers
 from benchmarks.reference.reader import read_sample
+from plugins.synthetic.clip_folder import render_folder
 from plugins.synthetic.config import SyntheticConfig
-from plugins.synthetic.folder import render_folder
-from zoo.data.draws import DrawSource
+from zoo.data.clip_source import Augment, ClipSource
 from zoo.data.manifest import Manifest
-from zoo.data.source import Augment, ClipSource
+from zoo.data.samples import DrawSource
 from zoo.data.store import FeatureStore, store_config
 from zoo.data.store_build import build_store
-from zoo.device import keep_memory
-from zoo.hooks import registry
-from zoo.model import SyncModel
+from zoo.models.device import keep_memory
+from zoo.models.model import SyncModel
+from zoo.registry.manager import registry
 from zoo.training.engine import LocalEngine
 from zoo.training.goal import goal_of
+from zoo.training.job import make_reader
 from zoo.training.loader import Stage1Batches
 from zoo.training.optimise import build_optimizer, take_step
 from zoo.training.recipe import Recipe, build_recipe
-from zoo.training.run import make_reader
 from zoo.training.stage1 import Stage1, to_segments
 from zoo.training.stage2 import Batch, Stage2Batches, Tokeniser
 

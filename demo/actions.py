@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from demo.folder import results
-from demo.guard import require_clip
+from demo.available_models import find_offer
+from demo.demo_settings import Settings
 from demo.jobs import Steps
-from demo.offers import find_offer
-from demo.settings import Settings
-from demo.shelf import Shelf
+from demo.model_cache import Shelf
+from demo.upload_checks import require_clip
+from demo.upload_folder import results
+from zoo.catalog.pull import pull_model
 from zoo.errors import ConfigError, ModelError, RepairError
-from zoo.inference import Prediction, Predictor
+from zoo.inference.predictor import Prediction, Predictor
+from zoo.inference.repair import Repair, repair
+from zoo.inference.repair import measure as finely
 from zoo.media import probe, shift_audio
-from zoo.model import count_parameters
-from zoo.pull import pull_model
-from zoo.repair import Repair, repair
-from zoo.repair import measure as finely
+from zoo.models.model import count_parameters
 
 LARGE = 20_000_000  # weights from which a model on a CPU looks at some crops of a clip only
 SOME_CROPS = 12
@@ -132,7 +132,7 @@ class Actions:
     def evidence(self, clip: str | None, model: str, steps: Steps) -> Evidence:
         """Show which moments of picture and sound a prediction rests on."""
         from zoo.attribution import attribute
-        from zoo.attribution.picture import draw
+        from zoo.attribution.evidence_plot import draw
 
         path = require_clip(clip, self.settings)
         with results() as folder:

@@ -7,9 +7,9 @@ from typing import Any
 import gradio as gr
 
 from demo.actions import Actions
+from demo.available_models import read_offers
 from demo.clip_input import Clip
 from demo.jobs import COMPUTE, SHOWN, Jobs, Steps
-from demo.offers import read_offers
 
 Answer = dict[str, Any]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from demo.demo_settings import Settings
 from demo.jobs import Jobs
 from demo.server import build, launch_options
-from demo.settings import Settings
 
 settings = Settings()
 demo = build(settings, Jobs(settings.parallel))

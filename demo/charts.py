@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from html import escape
 
-from demo.words import offset_words
-from zoo.inference import Prediction
+from demo.sentences import offset_words
+from zoo.inference.predictor import Prediction
 from zoo.timeline import clock_time
 
 Mark = tuple[float, str]  # where on an axis, 0 to 1, and what is written there

@@ -51,9 +51,9 @@ def demo(
     if find_spec("gradio") is None:
         raise ConfigError("zoo demo needs Gradio; install it with: pip install 'avsync-zoo[demo]'")
     user = parse_auth(auth)
-    from demo.offers import find_offer
-    from demo.settings import Settings
-    from zoo.device import find_device
+    from demo.available_models import find_offer
+    from demo.demo_settings import Settings
+    from zoo.models.device import find_device
 
     settings = Settings(
         model=model,

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from demo.actions import Desynchronized, Evidence, Measured, Repaired
+from demo.available_models import Offer
 from demo.charts import distribution_chart, over_time_chart
-from demo.offers import Offer
-from demo.words import Headline, facts, headline, remarks, repair_words, shift_words, verdict
+from demo.sentences import Headline, facts, headline, remarks, repair_words, shift_words, verdict
 
 HEADER = """
 <header class="masthead"><h1>Is this clip in sync?</h1>

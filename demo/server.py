@@ -18,14 +18,14 @@ from starlette.middleware import Middleware
 
 from demo.actions import Actions
 from demo.api import offer_api
+from demo.demo_settings import SWEEP_S, Settings
 from demo.examples import EXAMPLES as EXAMPLE_CLIPS
-from demo.fence import Fence
-from demo.folder import EXAMPLES, keep_sweeping, make_folder
 from demo.jobs import Jobs
+from demo.model_cache import Shelf
 from demo.page import lay_out
-from demo.settings import SWEEP_S, Settings
-from demo.shelf import Shelf
+from demo.request_filter import Fence
 from demo.style import CSS, HEAD, theme
+from demo.upload_folder import EXAMPLES, keep_sweeping, make_folder
 from demo.wiring import choices, wire
 
 SESSIONS = 200  # visitors whose page Gradio remembers

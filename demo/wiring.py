@@ -9,9 +9,9 @@ from typing import Any
 import gradio as gr
 
 from demo.actions import Actions, Measured, save_json
+from demo.available_models import Offer, read_offers
 from demo.busy import QUIET, busy
 from demo.jobs import PULL, SHOWN, Jobs, refusal
-from demo.offers import Offer, read_offers
 from demo.page import Page, Task
 from demo.pieces import (
     EMPTY,

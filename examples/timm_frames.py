@@ -48,7 +48,7 @@ def measure(name, size):
 
 
 def build(config):
-    from zoo.modules import Extractor, emphasise_change
+    from zoo.models.modules import Extractor, emphasise_change
 
     class TimmFrames(Extractor):
         def __init__(self):

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from orchestration.cluster import RELEASE_S, Ingest
-from orchestration.options import (
+from zoo.cli.training_options import (
     Address,
     Aggregator,
     CpusPerWorker,
@@ -21,6 +20,7 @@ from orchestration.options import (
     Resume,
     Settings,
 )
+from zoo.training.resources import RELEASE_S, Ingest
 
 
 def train(
@@ -77,9 +77,9 @@ def train(
 
     An interrupted run goes on with: zoo train --out run --resume
     """
-    from orchestration.cluster import Resources
     from orchestration.driver import launch
-    from orchestration.request import Request
+    from zoo.training.request import Request
+    from zoo.training.resources import Resources
 
     request = Request(
         extractor=extractor,
@@ -103,6 +103,6 @@ def train(
 
 def _named(start: str) -> str:
     """Return the name of a model as it is, and a path as an absolute one."""
-    from zoo.catalog import read_catalog
+    from zoo.catalog.entries import read_catalog
 
     return start if start in read_catalog() else str(Path(start).absolute())

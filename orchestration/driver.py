@@ -12,23 +12,24 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from orchestration.cluster import Resources, check_machine, connected
-from orchestration.jobs.process import BROKE_OFF
-from orchestration.progress import display, summary
-from orchestration.request import Request, check_shares
-from orchestration.run_folder import open_run, write_environment
+from orchestration.cluster import connected
 from zoo.errors import TrainingError
-from zoo.pictures import draw_pictures
-from zoo.plugin_files import PLUGIN_FILES_VARIABLE, copy_plugins
-from zoo.training.fit import check_lengths
-from zoo.training.run import Job, clips_of
+from zoo.experiments.process import BROKE_OFF
+from zoo.plots import draw_pictures
+from zoo.registry.plugin_files import PLUGIN_FILES_VARIABLE, copy_plugins
+from zoo.training.job import Job, clips_of
+from zoo.training.rehearsal import check_lengths
+from zoo.training.request import Request, check_shares
+from zoo.training.resources import Resources, check_machine
+from zoo.training.run_display import display, summary
+from zoo.training.run_folder import RAY_FOLDER, open_run, write_environment
 from zoo.training.start import describe_start
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
 
 logger = logging.getLogger(__name__)
-RAY_FOLDER, ERROR_LOG = "ray", "error.log"
+ERROR_LOG = "error.log"
 REFRESH_S = 0.25
 COLLECTIVE_TIMEOUT_S = 7200  # one worker may still be encoding clips while the others wait
 MAX_WORKER_FAILURES = 3

@@ -17,12 +17,12 @@ from ray.train.torch import get_device, prepare_model
 from torch import nn
 from torch.utils.data import Dataset
 
-from orchestration.cluster import Ingest
 from orchestration.ingest import stream
 from zoo.errors import TrainingError
+from zoo.training.job import Job, run_job
 from zoo.training.loader import in_order
 from zoo.training.recipe import parse_recipe
-from zoo.training.run import Job, run_job
+from zoo.training.resources import Ingest
 
 LOCK, LOCK_WAIT_S = ".lock", 60.0
 log = logging.getLogger(__name__)

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from zoo.data.clips import ClipReader
+from zoo.catalog.model_folder import save_model
+from zoo.data.clip_reader import ClipReader
 from zoo.data.manifest import Manifest
-from zoo.folder import save_model
-from zoo.hooks import registry
-from zoo.model import SyncModel
+from zoo.models.model import SyncModel
+from zoo.registry.manager import registry
 from zoo.training.recipe import Recipe, build_recipe
 
 torch.set_num_threads(1)
@@ -36,8 +36,8 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     """Six sparse clips of 9 s, 64 pixels wide."""
+    from plugins.synthetic.clip_folder import render_folder
     from plugins.synthetic.config import SyntheticConfig
-    from plugins.synthetic.folder import render_folder
 
     folder = tmp_path_factory.mktemp("clips") / "sparse"
     shares = {"train": 0.5, "valid": 0.25, "test": 0.25}

@@ -10,7 +10,7 @@ from plugins.ast.model import Ast
 from plugins.motionformer.config import MotionformerConfig
 from plugins.motionformer.model import Motionformer
 from zoo.checkpoints.tensors import to_published
-from zoo.hooks import registry
+from zoo.registry.manager import registry
 
 (HUGGING_FACE,) = registry().extractor("ast").formats
 (MODEL_STATE,) = registry().extractor("motionformer").formats

@@ -30,19 +30,21 @@ from zoo.contracts import (
     WeightsFormat,
 )
 from zoo.errors import ZooError
-from zoo.hooks import hookimpl
-from zoo.space import Choice, Range
+from zoo.registry.manager import hookimpl
+from zoo.search_space import Choice, Range
 from zoo.timeline import OffsetGrid, SegmentLayout
 
 # Loaded on first use, because they import torch.
 _LAZY = {
-    "Extractor": "zoo.modules",
-    "Aggregator": "zoo.modules",
-    "Head": "zoo.modules",
-    "Objective": "zoo.modules",
-    "SegmentBatch": "zoo.modules",
-    "load": "zoo.inference",
+    "Extractor": "zoo.models.modules",
+    "Aggregator": "zoo.models.modules",
+    "Head": "zoo.models.modules",
+    "Objective": "zoo.models.modules",
+    "SegmentBatch": "zoo.models.modules",
+    "load": "zoo.inference.predictor",
 }
+
+_ROOMS = {"export": "zoo.models.export", "features": "zoo.features"}
 
 __all__ = [
     "AggregatorSpec",
@@ -77,6 +79,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
-    if name in ("export", "features"):  # modules that import torch
-        return importlib.import_module(f"zoo.{name}")
+    if name in _ROOMS:
+        return importlib.import_module(_ROOMS[name])
     raise AttributeError(f"module 'zoo' has no attribute '{name}'")

@@ -1,6 +1,6 @@
 """What a plugin answers: frozen configs and specs.  Light on purpose: `zoo list` imports only this.
 
-The modules a spec builds are the abstract classes of `zoo.modules`, which load torch on first use.
+The modules a spec builds are the abstract classes of `zoo.models.modules`, which load torch.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
 from zoo.errors import ConfigError
-from zoo.space import Choice, Range
+from zoo.search_space import Choice, Range
 from zoo.timeline import OffsetGrid, SegmentLayout, to_frames, to_samples
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from zoo.model import ModelConfig, SyncModel
+    from zoo.models.model import ModelConfig, SyncModel
 
 Modality = Literal["audio", "vision"]
 Task = Literal["offset", "synchronizability"]

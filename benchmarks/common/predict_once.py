@@ -12,8 +12,8 @@ import torch
 
 import zoo
 from zoo.contracts import Precision
-from zoo.inference import Predictor
-from zoo.model import SyncModel
+from zoo.inference.predictor import Predictor
+from zoo.models.model import SyncModel
 from zoo.training.recipe import build_recipe
 
 

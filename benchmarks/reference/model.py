@@ -9,8 +9,8 @@ from torch.nn.functional import linear
 from plugins.aggregators.model import TransformerAggregator
 from plugins.ast.model import Ast
 from plugins.motionformer.model import DividedAttention, Motionformer
-from zoo.model import SyncModel, Tower
-from zoo.modules import emphasise_change
+from zoo.models.model import SyncModel, Tower
+from zoo.models.modules import emphasise_change
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

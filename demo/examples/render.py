@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 
 from demo.examples import EXAMPLES
+from plugins.synthetic.clip_folder import render_folder
 from plugins.synthetic.config import FPS, SAMPLE_RATE_HZ, SyntheticConfig
-from plugins.synthetic.folder import render_folder
 from zoo.media import decode, encode, shift_audio
 
 SEED, SIZE, SECONDS, CRF = 2027, 192, 9.0, 27  # small files of clips that no model was trained on

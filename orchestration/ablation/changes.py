@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestration.ablation.table import Table
-from orchestration.request import first_difference
 from zoo.errors import ConfigError
+from zoo.training.request import first_difference
 
 
 def refuse_difference(old: Table, new: Table, out: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestration.options import Address, AsJson, CpusPerWorker, GpusPerWorker, Resume
+from zoo.cli.training_options import Address, AsJson, CpusPerWorker, GpusPerWorker, Resume
 
 if TYPE_CHECKING:
     from orchestration.ablation.run import Ablation, Options
@@ -46,7 +46,7 @@ def ablate(
     An interrupted ablation goes on with: zoo ablate --out runs/heads --resume
     """
     from orchestration.ablation.run import Options, open_ablation
-    from orchestration.cluster import Resources
+    from zoo.training.resources import Resources
 
     resources = Resources(workers, cpus_per_worker, gpus_per_worker, address)
     options = Options(jobs, seeds, tuple(only or ()), resources)
@@ -66,8 +66,8 @@ def _is_begun(out: Path) -> bool:
 def _run(ablation: Ablation, options: Options, *, as_json: bool) -> int:
     from orchestration.ablation.overview import closing, overview, resume_command
     from orchestration.ablation.run import run_ablation
-    from orchestration.jobs.showing import wide_console
     from zoo.cli.output import print_json
+    from zoo.experiments.console_tables import wide_console
 
     console = wide_console(stderr=as_json)
     try:
@@ -89,8 +89,8 @@ def _run(ablation: Ablation, options: Options, *, as_json: bool) -> int:
 
 def _show_plan(ablation: Ablation, *, as_json: bool) -> None:
     from orchestration.ablation.overview import plan_rows, plan_table
-    from orchestration.jobs.showing import wide_console
     from zoo.cli.output import print_json
+    from zoo.experiments.console_tables import wide_console
 
     rows: list[dict[str, Any]] = plan_rows(ablation)
     if as_json:

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from orchestration.ablation.plan import Job, Key
-from orchestration.jobs.cost import Cost, costs_of
 from zoo.contracts import ComponentConfig
 from zoo.errors import TrainingError
+from zoo.experiments.run_cost import Cost, costs_of
 from zoo.files import write_whole
 from zoo.training.runlog import read_metrics
 

@@ -24,9 +24,9 @@ from orchestration.ablation.run import Ablation, Options, Watcher
 from orchestration.ablation.schedule import Schedule
 from orchestration.ablation.summary import planned_steps, summarise
 from orchestration.ablation.writing import cells_of, write_table
-from orchestration.cluster import Resources
-from orchestration.jobs.process import program_words
-from orchestration.watch import MetricsTail, RunState, count
+from zoo.experiments.process import program_words
+from zoo.training.resources import Resources
+from zoo.training.watch import MetricsTail, RunState, count
 
 
 @dataclass

@@ -11,7 +11,7 @@ from orchestration.ablation.outcome import Result
 from orchestration.ablation.plan import Job, Key
 from orchestration.ablation.summary import Cell, Row, guesses, summarise
 from orchestration.ablation.table import PaperScores, Table
-from zoo.pictures import CHANCE, OTHER, TRAIN, VALID, new_figure, save
+from zoo.plots import CHANCE, OTHER, TRAIN, VALID, new_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

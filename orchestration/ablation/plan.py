@@ -11,17 +11,17 @@ from typing import NamedTuple
 import torch
 
 from orchestration.ablation.table import Table, slug
-from orchestration.cluster import Resources, check_machine, count_cpus
-from orchestration.jobs.options import request_of
-from orchestration.request import Request, check_shares, recipe_of
-from orchestration.watch import count
-from zoo.catalog import CONFIG
+from zoo.catalog.entries import CONFIG
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError, ZooError
 from zoo.evaluation.protocol import find_protocol
-from zoo.model import SyncModel, count_parameters
+from zoo.experiments.train_options import request_of
+from zoo.models.model import SyncModel, count_parameters
+from zoo.training.job import STAGE1_FOLDER
 from zoo.training.recipe import Recipe
-from zoo.training.run import STAGE1_FOLDER
+from zoo.training.request import Request, check_shares, recipe_of
+from zoo.training.resources import Resources, check_machine, count_cpus
+from zoo.training.watch import count
 
 RUNS, RUN = "runs", "run"
 

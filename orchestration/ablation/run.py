@@ -16,11 +16,11 @@ from orchestration.ablation.summary import as_json
 from orchestration.ablation.table import Table, read_table
 from orchestration.ablation.work import Workshop, remove_features
 from orchestration.ablation.writing import write_table
-from orchestration.cluster import Resources
-from orchestration.jobs.lock import interruptible, locked
-from orchestration.jobs.process import spawn, stop
-from orchestration.run_folder import make_writable
 from zoo.errors import ConfigError, TrainingError
+from zoo.experiments.lock import interruptible, locked
+from zoo.experiments.process import spawn, stop
+from zoo.training.resources import Resources
+from zoo.training.run_folder import make_writable
 
 TABLE, MAKE_LOG = "table.yaml", "make.txt"
 REFRESH_S = 0.25

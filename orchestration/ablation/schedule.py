@@ -10,7 +10,7 @@ from typing import Protocol
 
 from orchestration.ablation.outcome import Result, failed
 from orchestration.ablation.plan import Job, Key
-from orchestration.jobs.process import Stoppable
+from zoo.experiments.process import Stoppable
 
 
 class AtWork(Stoppable, Protocol):

@@ -11,13 +11,13 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from orchestration.jobs.options import TrainOptions
-from orchestration.jobs.yaml_file import read_yaml
-from zoo.catalog import read_catalog
+from zoo.catalog.entries import read_catalog
 from zoo.contracts import ComponentConfig
 from zoo.errors import ConfigError, suggest
+from zoo.experiments.train_options import TrainOptions
+from zoo.experiments.yaml_file import read_yaml
 from zoo.files import write_whole
-from zoo.model import explain
+from zoo.models.model import explain
 
 Config = TypeVar("Config", bound=ComponentConfig)
 INHERITED = ("extractor", "aggregator", "preset")

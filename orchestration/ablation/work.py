@@ -15,12 +15,12 @@ from orchestration.ablation.outcome import (
 )
 from orchestration.ablation.plan import Job
 from orchestration.ablation.table import EvaluateOptions
-from orchestration.cluster import Resources, count_cpus
-from orchestration.jobs.options import option_words, training_words
-from orchestration.jobs.process import Process, spawn
-from orchestration.jobs.runs import is_trained, tidy
 from zoo.errors import TrainingError
-from zoo.training.run import FEATURES_FOLDER
+from zoo.experiments.finished_runs import is_trained, tidy
+from zoo.experiments.process import Process, spawn
+from zoo.experiments.train_options import option_words, training_words
+from zoo.training.job import FEATURES_FOLDER
+from zoo.training.resources import Resources, count_cpus
 
 
 @dataclass(frozen=True)

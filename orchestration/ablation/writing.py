@@ -12,7 +12,7 @@ from orchestration.ablation.outcome import Result
 from orchestration.ablation.plan import Job, Key
 from orchestration.ablation.summary import Cell, Row, as_json, guesses, planned_steps, summarise
 from orchestration.ablation.table import PaperScores, Table
-from orchestration.jobs.showing import markdown_table
+from zoo.experiments.console_tables import markdown_table
 from zoo.files import write_whole
 
 MARKDOWN, CSV, JSON, PICTURE = "table.md", "table.csv", "table.json", "table.png"

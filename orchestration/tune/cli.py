@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from orchestration.options import (
+from zoo.cli.training_options import (
     Address,
     Aggregator,
     AsJson,
@@ -98,9 +98,9 @@ def tune(
 
     An interrupted search goes on with: zoo tune --out runs/lengths --resume
     """
-    from orchestration.cluster import Resources
     from orchestration.tune.given import SEGMENT_LENGTH, given_options
     from orchestration.tune.run import Options, is_begun, open_session
+    from zoo.training.resources import Resources
 
     resume = resume or (dry_run and is_begun(out))
     options = {
@@ -145,11 +145,11 @@ def tune(
 
 
 def _run(session: Session, *, as_json: bool) -> int:
-    from orchestration.jobs.showing import wide_console
     from orchestration.tune.overview import closing, overview, resume_command
     from orchestration.tune.points import name_of
     from orchestration.tune.run import run_session
     from zoo.cli.output import print_json
+    from zoo.experiments.console_tables import wide_console
 
     console = wide_console(stderr=as_json)
     try:
@@ -172,11 +172,11 @@ def _run(session: Session, *, as_json: bool) -> int:
 
 
 def _show_plan(session: Session, *, as_json: bool) -> None:
-    from orchestration.jobs.showing import wide_console
     from orchestration.tune.overview import plan_table
     from orchestration.tune.summary import as_dict
-    from orchestration.watch import count
     from zoo.cli.output import print_json
+    from zoo.experiments.console_tables import wide_console
+    from zoo.training.watch import count
 
     if as_json:
         print_json([as_dict(session.rows.row_of(point.params)) for point in session.points])

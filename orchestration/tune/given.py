@@ -9,12 +9,12 @@ from typing import Any
 
 import yaml
 
-from orchestration.jobs.options import TrainOptions, request_of
 from orchestration.tune.points import default_space
 from orchestration.tune.search import LENGTH, OVERLAP, read_space
-from zoo.catalog import read_catalog
+from zoo.catalog.entries import read_catalog
 from zoo.errors import ConfigError, suggest
-from zoo.space import Choice
+from zoo.experiments.train_options import TrainOptions, request_of
+from zoo.search_space import Choice
 
 SEGMENT_LENGTH = "segment-length"
 _OPTIONS = {"lengths": "--lengths", "overlaps": "--overlaps", "input_s": "--input-seconds"}

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from orchestration.jobs.cost import Cost, costs_of
 from orchestration.tune.points import Point
-from zoo.catalog import read_description
+from zoo.catalog.entries import read_description
 from zoo.contracts import ComponentConfig
 from zoo.errors import TrainingError, ZooError
+from zoo.experiments.run_cost import Cost, costs_of
 from zoo.files import write_whole
 
 SCORES = ("exact", "within_one", "mean_abs_error_s")

@@ -18,16 +18,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table as Grid
 from rich.text import Text
 
-from orchestration.cluster import Resources
-from orchestration.jobs.process import program_words
-from orchestration.jobs.runs import is_trained
 from orchestration.tune.outcome import RUN, read_result
 from orchestration.tune.points import Point, name_of
 from orchestration.tune.run import BEST, COMMAND, Session, Watcher
 from orchestration.tune.search import Params
 from orchestration.tune.summary import Row
 from orchestration.tune.writing import cells_of, model_cells
-from orchestration.watch import MetricsTail, RunState, count
+from zoo.experiments.finished_runs import is_trained
+from zoo.experiments.process import program_words
+from zoo.training.resources import Resources
+from zoo.training.watch import MetricsTail, RunState, count
 
 REFRESH_S = 0.5
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from orchestration.tune.search import LENGTH, OVERLAP, Search
 from orchestration.tune.summary import Row, best_of, frontier
 from orchestration.tune.writing import guess_of
-from zoo.pictures import CHANCE, VALID, new_figure, save
-from zoo.space import Range
+from zoo.plots import CHANCE, VALID, new_figure, save
+from zoo.search_space import Range
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

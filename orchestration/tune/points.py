@@ -12,15 +12,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from orchestration.jobs.options import TrainOptions, request_of
-from orchestration.request import Request, check_shares, draft_recipe, recipe_of
 from orchestration.tune.search import LENGTH, OVERLAP, Params, Search
-from zoo.cost import ModelCost, model_cost
 from zoo.errors import ConfigError, ZooError
-from zoo.hooks import registry
-from zoo.model import explain
+from zoo.experiments.train_options import TrainOptions, request_of
+from zoo.models.cost import ModelCost, model_cost
+from zoo.models.model import explain
+from zoo.registry.manager import registry
 from zoo.timeline import common_hop_s, count_steps, nearby_lengths_s, overlapping_segments
 from zoo.training.recipe import Recipe
+from zoo.training.request import Request, check_shares, draft_recipe, recipe_of
 
 TOWERS, TRIALS = "towers", "trials"
 PARTS = ("extractor", "head", "aggregator", "objective", "preset")

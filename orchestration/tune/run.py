@@ -15,18 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from orchestration.cluster import (
-    Resources,
-    check_machine,
-    connected,
-    count_cpus,
-    count_gpus,
-    fitting,
-)
-from orchestration.jobs.lock import interruptible, locked, wait_for_trainings
-from orchestration.jobs.options import request_words
-from orchestration.jobs.process import program_words
-from orchestration.run_folder import RECIPE, make_writable
+from orchestration.cluster import connected
 from orchestration.tune.outcome import SCORES, Result, failed, read_result, write_result
 from orchestration.tune.points import Point, check_space, folder_of
 from orchestration.tune.search import (
@@ -39,11 +28,16 @@ from orchestration.tune.search import (
 )
 from orchestration.tune.summary import Row, Rows, best_of, best_run
 from orchestration.tune.writing import as_json, write_files
+from zoo.catalog.model_folder import CONFIG, WEIGHTS
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError
-from zoo.folder import CONFIG, WEIGHTS
-from zoo.plugin_files import copy_plugins
-from zoo.training.fit import check_lengths
+from zoo.experiments.lock import interruptible, locked, wait_for_trainings
+from zoo.experiments.process import program_words
+from zoo.experiments.train_options import request_words
+from zoo.registry.plugin_files import copy_plugins
+from zoo.training.rehearsal import check_lengths
+from zoo.training.resources import Resources, check_machine, count_cpus, count_gpus, fitting
+from zoo.training.run_folder import RECIPE, make_writable
 
 BEST, COMMAND, RAY_FOLDER = "best", "command.txt", "ray"
 RETRIES = 8  # of a trial whose machine dies; a training that fails is not tried again

@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from orchestration.jobs.options import TrainOptions
-from orchestration.jobs.yaml_file import read_yaml
-from orchestration.request import first_difference
 from zoo.contracts import ComponentConfig
 from zoo.errors import ConfigError, TrainingError, suggest
+from zoo.experiments.train_options import TrainOptions
+from zoo.experiments.yaml_file import read_yaml
 from zoo.files import write_whole
-from zoo.model import explain
-from zoo.space import Choice, Dimension, Range, Value
+from zoo.models.model import explain
+from zoo.search_space import Choice, Dimension, Range, Value
+from zoo.training.request import first_difference
 
 SEARCH = "search.json"
 LENGTH, OVERLAP = "length", "overlap"

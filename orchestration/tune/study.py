@@ -21,7 +21,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from orchestration.tune.search import Params, Search
 from zoo.errors import TrainingError
-from zoo.space import Choice, Range
+from zoo.search_space import Choice, Range
 
 STUDY, NAME, INTERRUPTED = "study.db", "zoo-tune", "interrupted"
 COST = "gflops"

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestration.jobs.cost import Cost
 from orchestration.tune.outcome import RUN, SCORES, Result, read_result
 from orchestration.tune.points import TRIALS, Point, folder_of, resolve
 from orchestration.tune.search import Params, Search
-from zoo.cost import ModelCost
 from zoo.errors import ZooError
+from zoo.experiments.run_cost import Cost
+from zoo.models.cost import ModelCost
 
 
 @dataclass(frozen=True)

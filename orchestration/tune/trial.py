@@ -12,10 +12,10 @@ from typing import Any
 import ray
 from ray import tune
 
-from orchestration.cluster import Resources
 from orchestration.tune.search import Search
 from orchestration.tune.work import PointWork, Report, patient
-from zoo.plugin_files import PLUGIN_FILES_VARIABLE
+from zoo.registry.plugin_files import PLUGIN_FILES_VARIABLE
+from zoo.training.resources import Resources
 
 
 @dataclass(frozen=True)

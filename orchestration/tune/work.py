@@ -9,12 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from orchestration.cluster import Resources
-from orchestration.jobs.lock import share_lock
-from orchestration.jobs.options import training_words
-from orchestration.jobs.process import Process, spawn, stop
-from orchestration.jobs.runs import is_trained, tidy
-from orchestration.request import Request
 from orchestration.tune.outcome import (
     LOG,
     RESULT,
@@ -28,8 +22,14 @@ from orchestration.tune.outcome import (
 )
 from orchestration.tune.points import Point, folder_of, resolve, slug_of
 from orchestration.tune.search import Params, Search
-from orchestration.watch import MetricsTail
 from zoo.errors import TrainingError, ZooError
+from zoo.experiments.finished_runs import is_trained, tidy
+from zoo.experiments.lock import share_lock
+from zoo.experiments.process import Process, spawn, stop
+from zoo.experiments.train_options import training_words
+from zoo.training.request import Request
+from zoo.training.resources import Resources
+from zoo.training.watch import MetricsTail
 
 LOOK_S, RENEW_S, PATIENCE_S = 0.25, 5.0, 30.0
 FAILURE = "failure.txt"

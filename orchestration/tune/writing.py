@@ -8,12 +8,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from orchestration.jobs.showing import markdown_table
 from orchestration.tune.outcome import SCORES
 from orchestration.tune.points import name_of
 from orchestration.tune.search import LENGTH, OVERLAP, Search
 from orchestration.tune.summary import Row, as_dict, best_of, frontier
 from zoo.evaluation.metrics import chance
+from zoo.experiments.console_tables import markdown_table
 from zoo.files import write_whole
 
 MARKDOWN, CSV, JSON, PICTURE = "table.md", "table.csv", "table.json", "table.png"

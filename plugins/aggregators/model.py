@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-from zoo.modules import Aggregator, initialise_linears
+from zoo.models.modules import Aggregator, initialise_linears
 
 
 class TransformerAggregator(Aggregator):

@@ -9,7 +9,7 @@ from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
 from plugins.ast.config import AstConfig
-from zoo.modules import Extractor, emphasise_change, initialise_linears
+from zoo.models.modules import Extractor, emphasise_change, initialise_linears
 
 
 class OverlappingPatchEmbed(PatchEmbed):  # type: ignore[misc]

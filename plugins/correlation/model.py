@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from plugins.correlation import CorrelationConfig
 from zoo.contracts import FeatureMap, HeadInput
-from zoo.modules import Head
+from zoo.models.modules import Head
 from zoo.timeline import SegmentLayout
 
 

@@ -8,7 +8,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 from plugins.motionformer.config import MotionformerConfig
-from zoo.modules import Extractor, emphasise_change, initialise_linears
+from zoo.models.modules import Extractor, emphasise_change, initialise_linears
 
 NORM_EPS = 1e-6
 

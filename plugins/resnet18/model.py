@@ -6,7 +6,7 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor
 
 from plugins.resnet18.config import ResNet18Config
-from zoo.modules import Extractor, emphasise_change
+from zoo.models.modules import Extractor, emphasise_change
 
 LAYERS, STAGES = (2, 2, 2, 2), (1, 2, 4, 8)
 

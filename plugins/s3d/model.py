@@ -10,7 +10,7 @@ from torchvision.models.video.s3d import SepInceptionBlock3D, TemporalSeparableC
 from torchvision.ops.misc import Conv3dNormActivation
 
 from plugins.s3d.config import S3dConfig
-from zoo.modules import Extractor, emphasise_change
+from zoo.models.modules import Extractor, emphasise_change
 
 PUBLISHED_WIDTH = 64
 # Channels of the inception blocks between poolings (arXiv 1712.04851): branch 0, then middle and

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from plugins.segment_avclip import SegmentAvclipConfig
-from zoo.model import Tower
-from zoo.modules import Gather, Objective, SegmentBatch
+from zoo.models.model import Tower
+from zoo.models.modules import Gather, Objective, SegmentBatch
 
 
 class SegmentAvclip(Objective):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from plugins.sparsesync.names import Kind
-    from zoo.model import ModelConfig, SyncModel
+    from zoo.models.model import ModelConfig, SyncModel
 
 _S3D, _SELECTOR = "vfeat_extractor.base.", "transformer.v_selector."
 _BRIDGE = "v_bridge."

@@ -12,8 +12,8 @@ from torch import Tensor
 from plugins.sparsesync.names import Kind, names
 from zoo.checkpoints.tensors import Shapes, to_published
 from zoo.checkpoints.whole import check_as_published, read_best_fit
-from zoo.hooks import registry
-from zoo.model import Component, ModelConfig, SyncModel, TowerConfig
+from zoo.models.model import Component, ModelConfig, SyncModel, TowerConfig
+from zoo.registry.manager import registry
 
 PAIR = "sparsesync"
 HEADS: dict[Kind, str] = {"sparsesync": "sparse_selector", "avst": "avst"}

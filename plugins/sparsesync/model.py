@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from plugins.sparsesync.config import AvstConfig, SelectorConfig
 from zoo.contracts import FeatureMap, HeadInput
-from zoo.modules import Head, initialise_linears
+from zoo.models.modules import Head, initialise_linears
 
 
 class Positions(nn.Module):

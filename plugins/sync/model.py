@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from plugins.sync import SyncConfig
 from zoo.contracts import FeatureMap, HeadInput
-from zoo.modules import Head, initialise_linears
+from zoo.models.modules import Head, initialise_linears
 
 SINCOS_AMPLITUDE = 0.5
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from plugins.synchformer.names import Kind
-    from zoo.model import ModelConfig, SyncModel
+    from zoo.models.model import ModelConfig, SyncModel
 
 _ANSWER = "transformer.sync_head."
 _S3D = "vfeat_extractor.base."  # of SparseSync, by the same authors

@@ -15,8 +15,8 @@ from plugins.synchformer.names import AGGREGATOR, AUDIO, LOGIT_SCALE, TOWERS, VI
 from zoo.checkpoints.tensors import Shapes, check_tensors, to_published
 from zoo.checkpoints.whole import check_as_published, read_best_fit
 from zoo.errors import ModelError
-from zoo.hooks import registry
-from zoo.model import Component, ModelConfig, SyncModel, TowerConfig
+from zoo.models.model import Component, ModelConfig, SyncModel, TowerConfig
+from zoo.registry.manager import registry
 from zoo.timeline import SegmentLayout
 
 _PATCH = 16  # pixels

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from zoo.checkpoints.names import rename
-from zoo.hooks import registry
+from zoo.registry.manager import registry
 
 Kind = Literal["sync", "synchronizability", "avclip"]
 AUDIO, VISION, AGGREGATOR = "ast", "motionformer", "transformer"

@@ -9,7 +9,7 @@ from plugins.synthetic.config import SyntheticConfig
 
 def build(config: SyntheticConfig) -> zoo.DatasetAdapter:
     """Return the adapter that reads a rendered folder."""
-    from plugins.synthetic.folder import SyntheticFolder
+    from plugins.synthetic.clip_folder import SyntheticFolder
 
     return SyntheticFolder()
 

@@ -37,8 +37,8 @@ def synth(
     """
     from rich.console import Console
 
-    from plugins.synthetic.folder import MANIFEST, render_folder
-    from zoo.data.progress import clip_progress
+    from plugins.synthetic.clip_folder import MANIFEST, render_folder
+    from zoo.data.clip_progress import clip_progress
 
     shares = parse_split(split)
     try:

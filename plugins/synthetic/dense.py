@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from plugins.synthetic import sound
+from plugins.synthetic import synthesis
 from plugins.synthetic.config import NUISANCE, SAMPLE_RATE_HZ, SyntheticConfig
-from plugins.synthetic.picture import Layer, Pose, Scene, Times, Wander, draw_distractor
+from plugins.synthetic.scene import Layer, Pose, Scene, Times, Wander, draw_distractor
 
 MARGIN_S = 1.5  # the babble begins before the clip and goes on after it
 SYLLABLE_S = (0.16, 0.5)
@@ -111,7 +111,7 @@ class Dense:
     def _sample_times_s(self) -> NDArray[np.float64]:
         return np.arange(self.config.num_samples) / SAMPLE_RATE_HZ
 
-    def render(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], sound.Array]:
+    def render(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], synthesis.Array]:
         """Draw the frames and make the sound."""
         nuisance = NUISANCE[self.config.difficulty]
         draw_rng, sound_rng = rng.spawn(2)
@@ -123,8 +123,8 @@ class Dense:
         voice = self._speak(sound_rng)
         loud = self.babble.at(self.babble.opening, self._sample_times_s) > 0.2
         loud_power = float(np.mean(voice[loud] ** 2)) if loud.any() else 1.0
-        stray = sound.draw_stray(sound_rng, self.config, nuisance)
-        return frames, sound.mix(sound_rng, voice, loud_power, stray, nuisance)
+        stray = synthesis.draw_stray(sound_rng, self.config, nuisance)
+        return frames, synthesis.mix(sound_rng, voice, loud_power, stray, nuisance)
 
     def _face(self, rng: np.random.Generator) -> list[Layer]:
         sway = (Wander(rng, 0.03, 0.1, 0.8), Wander(rng, 0.025, 0.1, 0.8))
@@ -146,7 +146,7 @@ class Dense:
             Part(voice.ball, (x + side * 0.33, 0.5), (ball, ball), sway, babble, "ball"),
         ]
 
-    def _speak(self, rng: np.random.Generator) -> sound.Array:
+    def _speak(self, rng: np.random.Generator) -> synthesis.Array:
         times_s, babble = self._sample_times_s, self.babble
         opening = babble.at(babble.opening, times_s).astype(np.float32)
         bright = babble.at(babble.width, times_s).astype(np.float32)
@@ -167,7 +167,7 @@ class Dense:
             if rng.random() < 0.4:  # a consonant
                 length = round(rng.uniform(0.01, 0.04) * SAMPLE_RATE_HZ)
                 burst = rng.standard_normal(length, np.float32) * np.float32(0.5 * strength)
-                sound.add(voice, burst, onset_s)
+                synthesis.add(voice, burst, onset_s)
         return np.asarray(voice, np.float32)
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from plugins.synthetic import sound
+from plugins.synthetic import synthesis
 from plugins.synthetic.config import NUISANCE, SAMPLE_RATE_HZ, Nuisance, SyntheticConfig
-from plugins.synthetic.picture import Layer, Pose, Scene, Times, draw_distractor
+from plugins.synthetic.scene import Layer, Pose, Scene, Times, draw_distractor
 
 MIN_GAP_S = 0.45
 MARGIN_S = 1.2  # events this far outside the clip happen too: a clip is cut out of a longer scene
@@ -29,18 +29,22 @@ class Species:
     colour: tuple[float, float, float]
     sides: int
     ring: float
-    timbre: sound.Timbre
+    timbre: synthesis.Timbre
 
 
 SPECIES = (
-    Species("bell", (1.0, 0.85, 0.2), 0, 0.0, sound.Timbre(620, (1, 0.6, 0.5, 0.3), 0, 0.22, 0)),
-    Species("drum", (0.95, 0.35, 0.25), 0, 0.55, sound.Timbre(150, (1, 0.4), 0.25, 0.10, 0.9)),
-    Species("wood", (0.95, 0.6, 0.3), 4, 0.0, sound.Timbre(420, (1, 0, 0.5), 0.1, 0.05, 0)),
-    Species("glass", (0.5, 0.95, 1.0), 4, 0.55, sound.Timbre(1100, (1, 0.2, 0.6), 0.02, 0.16, 0)),
-    Species("pluck", (0.45, 0.95, 0.4), 3, 0.0, sound.Timbre(260, (1,) * 8, 0.02, 0.18, 0)),
-    Species("snare", (0.95, 0.95, 0.95), 3, 0.5, sound.Timbre(230, (1, 0.5), 1.2, 0.09, 0)),
-    Species("drop", (0.45, 0.6, 1.0), 6, 0.0, sound.Timbre(480, (1, 0.2), 0, 0.12, -0.6)),
-    Species("laser", (1.0, 0.5, 0.95), 6, 0.55, sound.Timbre(340, (1, 0.7, 0.4), 0, 0.14, 2.0)),
+    Species(
+        "bell", (1.0, 0.85, 0.2), 0, 0.0, synthesis.Timbre(620, (1, 0.6, 0.5, 0.3), 0, 0.22, 0)
+    ),
+    Species("drum", (0.95, 0.35, 0.25), 0, 0.55, synthesis.Timbre(150, (1, 0.4), 0.25, 0.10, 0.9)),
+    Species("wood", (0.95, 0.6, 0.3), 4, 0.0, synthesis.Timbre(420, (1, 0, 0.5), 0.1, 0.05, 0)),
+    Species(
+        "glass", (0.5, 0.95, 1.0), 4, 0.55, synthesis.Timbre(1100, (1, 0.2, 0.6), 0.02, 0.16, 0)
+    ),
+    Species("pluck", (0.45, 0.95, 0.4), 3, 0.0, synthesis.Timbre(260, (1,) * 8, 0.02, 0.18, 0)),
+    Species("snare", (0.95, 0.95, 0.95), 3, 0.5, synthesis.Timbre(230, (1, 0.5), 1.2, 0.09, 0)),
+    Species("drop", (0.45, 0.6, 1.0), 6, 0.0, synthesis.Timbre(480, (1, 0.2), 0, 0.12, -0.6)),
+    Species("laser", (1.0, 0.5, 0.95), 6, 0.55, synthesis.Timbre(340, (1, 0.7, 0.4), 0, 0.14, 2.0)),
 )
 
 
@@ -117,7 +121,7 @@ class Sparse:
         times_s = (impact.time_s for impact in self.impacts)
         return [t for t in times_s if 0 <= t < self.config.duration_s]
 
-    def render(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], sound.Array]:
+    def render(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], synthesis.Array]:
         """Draw the frames and make the sound."""
         nuisance = NUISANCE[self.config.difficulty]
         draw_rng, sound_rng = rng.spawn(2)
@@ -134,7 +138,7 @@ class Sparse:
     def _silent_layers(self, rng: np.random.Generator, nuisance: Nuisance) -> list[Layer]:
         count = int(rng.integers(*nuisance.distractors, endpoint=True))
         layers: list[Layer] = [draw_distractor(rng) for _ in range(count)]
-        moves = sound.draw_count(rng, nuisance.silent_moves, self.config.seconds)
+        moves = synthesis.draw_count(rng, nuisance.silent_moves, self.config.seconds)
         if moves:
             times_s = np.sort(rng.uniform(0, self.config.seconds, moves))
             grey = float(rng.uniform(0.5, 0.8))
@@ -144,17 +148,17 @@ class Sparse:
             layers.append(Actor((grey, grey, grey), 4, 0.0, radius, angle, impacts))
         return layers
 
-    def _sound(self, rng: np.random.Generator, nuisance: Nuisance) -> sound.Array:
+    def _sound(self, rng: np.random.Generator, nuisance: Nuisance) -> synthesis.Array:
         track = np.zeros(self.config.num_samples, np.float32)
         powers = []
         for impact in self.impacts:
-            hit = sound.strike(rng, self.species.timbre, impact.octaves)
+            hit = synthesis.strike(rng, self.species.timbre, impact.octaves)
             hit *= np.float32(impact.loudness)
-            sound.add(track, hit, impact.time_s)
-            loud = hit[: round(sound.LOUD_S * SAMPLE_RATE_HZ)]
-            powers.append(float(np.sum(loud**2)) / (sound.LOUD_S * SAMPLE_RATE_HZ))
-        stray = sound.draw_stray(rng, self.config, nuisance)
-        return sound.mix(rng, track, float(np.mean(powers)), stray, nuisance)
+            synthesis.add(track, hit, impact.time_s)
+            loud = hit[: round(synthesis.LOUD_S * SAMPLE_RATE_HZ)]
+            powers.append(float(np.sum(loud**2)) / (synthesis.LOUD_S * SAMPLE_RATE_HZ))
+        stray = synthesis.draw_stray(rng, self.config, nuisance)
+        return synthesis.mix(rng, track, float(np.mean(powers)), stray, nuisance)
 
 
 def plan(rng: np.random.Generator, config: SyntheticConfig) -> Sparse:

@@ -13,8 +13,8 @@ import zoo
 from plugins.synchformer.layout import Sizes, build_config
 from zoo import testing
 from zoo.errors import PluginError
-from zoo.hooks import add_plugin_file, registry
-from zoo.model import Component, SyncModel, Tower, TowerConfig
+from zoo.models.model import Component, SyncModel, Tower, TowerConfig
+from zoo.registry.manager import add_plugin_file, registry
 
 EXTRACTOR = '''
 from pydantic import Field

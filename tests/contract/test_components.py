@@ -6,8 +6,8 @@ import pytest
 
 from zoo import testing
 from zoo.data.manifest import Manifest
-from zoo.hooks import registry
-from zoo.model import Tower
+from zoo.models.model import Tower
+from zoo.registry.manager import registry
 
 
 @pytest.mark.parametrize("name", registry().extractors)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from zoo.cli.app import run
-from zoo.hooks import registry
+from zoo.registry.manager import registry
 
 PAGE = Path(__file__).parents[2] / "docs" / "plugins.md"
 

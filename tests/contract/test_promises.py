@@ -9,9 +9,9 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from zoo.catalog import read_catalog, shipped_catalog
-from zoo.folder import load_model, read_description
-from zoo.hooks import Hooks, add_plugin_file, registry
+from zoo.catalog.entries import read_catalog, shipped_catalog
+from zoo.catalog.model_folder import load_model, read_description
+from zoo.registry.manager import Hooks, add_plugin_file, registry
 from zoo.testing import check_extractor
 
 ROOT = Path(__file__).parents[2]

@@ -19,10 +19,10 @@ import torch
 import yaml
 from served import Server, serve
 
+from plugins.synthetic.clip_folder import render_folder
 from plugins.synthetic.config import SyntheticConfig
-from plugins.synthetic.folder import render_folder
-from zoo.catalog import shipped_catalog
-from zoo.folder import load_model
+from zoo.catalog.entries import shipped_catalog
+from zoo.catalog.model_folder import load_model
 
 ROOT = shipped_catalog().parent
 TINY = shipped_catalog().parent / "zoo" / "shipped" / "tiny-synthetic"
@@ -45,7 +45,7 @@ def build(config, head_input):
     return PatientHead(config, head_input)
 
 def read(tensors):
-    from zoo.model import ModelConfig
+    from zoo.models.model import ModelConfig
     return ModelConfig.model_validate_json(Path(__file__).with_suffix(".json").read_text()), tensors
 
 @zoo.hookimpl

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import zoo
-from zoo.hooks import registry
+from zoo.registry.manager import registry
 
 PLAN = "ZOO_TEST_INTERRUPTIONS"
 STAGE1, STAGE2 = "segment_avclip", "correlation"

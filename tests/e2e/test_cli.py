@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zoo.catalog import resolve
+from zoo.catalog.entries import resolve
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.media import encode

@@ -20,13 +20,13 @@ from served import serve
 
 from demo.actions import Actions
 from demo.cli import free_port
+from demo.demo_settings import Settings
 from demo.jobs import Steps, StoppedError
-from demo.settings import Settings
-from demo.shelf import Shelf
-from zoo.catalog import shipped_catalog, user_catalog
+from demo.model_cache import Shelf
+from zoo.catalog.entries import shipped_catalog, user_catalog
 from zoo.cli.app import run
 from zoo.errors import ModelError
-from zoo.inference import load
+from zoo.inference.predictor import load
 from zoo.media import decode, encode, shift_audio
 
 gradio_client = pytest.importorskip("gradio_client")

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from demo_server import EXAMPLES, Demo, long_clip, running
 
-from zoo.inference import load
+from zoo.inference.predictor import load
 from zoo.media import probe, shift_audio
 
 sync_api = pytest.importorskip("playwright.sync_api")

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.cluster import Resources, connected
+from orchestration.cluster import connected
 from zoo import testing
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
-from zoo.hooks import add_plugin_file, registry
+from zoo.registry.manager import add_plugin_file, registry
+from zoo.training.resources import Resources
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "timm_frames.py"
 SETTINGS = {

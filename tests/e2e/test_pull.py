@@ -21,13 +21,13 @@ import torch
 import yaml
 from served import Answer, Server, serve
 
-from zoo.catalog import read_catalog, resolve, user_catalog, zoo_home
+from zoo.catalog.entries import read_catalog, resolve, user_catalog, zoo_home
+from zoo.catalog.model_folder import load_model
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.errors import ModelError
-from zoo.folder import load_model
-from zoo.hooks import add_plugin_file, registry
-from zoo.model import SyncModel
+from zoo.models.model import SyncModel
+from zoo.registry.manager import add_plugin_file, registry
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
 PATH = "/models/24-01-04/24-01-04.pt"
@@ -37,7 +37,7 @@ from pathlib import Path
 import zoo
 
 def read(tensors):
-    from zoo.model import ModelConfig
+    from zoo.models.model import ModelConfig
     return ModelConfig.model_validate_json(Path(__file__).with_suffix(".json").read_text()), tensors
 
 @zoo.hookimpl

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from orchestration.cluster import Resources, connected
+from orchestration.cluster import connected
+from zoo.catalog.model_folder import load_model
 from zoo.cli.app import run
-from zoo.folder import load_model
-from zoo.model import count_parameters
+from zoo.models.model import count_parameters
+from zoo.training.resources import Resources
 from zoo.training.runlog import read_metrics
 
 CLIPS = Path(__file__).parents[3] / "shared" / "clips"

@@ -12,9 +12,10 @@ import torch
 from published_weights import published_ast, published_motionformer
 from safetensors.torch import load_file
 
-from orchestration.cluster import Resources, connected
+from orchestration.cluster import connected
 from zoo.cli.app import run
-from zoo.hooks import registry
+from zoo.registry.manager import registry
+from zoo.training.resources import Resources
 from zoo.training.runlog import read_metrics, read_quarantine
 
 PLUGIN = Path(__file__).with_name("interruptible.py")

@@ -19,13 +19,13 @@ from orchestration.ablation.summary import summarise
 from orchestration.ablation.table import Table, read_table
 from orchestration.ablation.work import train_words
 from orchestration.ablation.writing import markdown, write_table
-from orchestration.cluster import Resources
-from orchestration.jobs.cost import Cost, Start, count_costs
-from orchestration.jobs.lock import locked
-from orchestration.jobs.process import reason_in, spawn, stop
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError, ZooError
+from zoo.experiments.lock import locked
+from zoo.experiments.process import reason_in, spawn, stop
+from zoo.experiments.run_cost import Cost, Start, count_costs
+from zoo.training.resources import Resources
 
 FIRST, SECOND = "AVCLIP + correlation", "AVCLIP + sync"
 

@@ -11,14 +11,14 @@ import torch
 import zoo
 from zoo.attribution import Evidence, Options, attribute
 from zoo.attribution.crops import Crop, choose_other, mean_of, read_crop
+from zoo.attribution.evidence import Attribution
 from zoo.attribution.masking import MaskedContent, MaskedTokens, encode_crop
-from zoo.attribution.results import Attribution
 from zoo.cli.app import run
 from zoo.contracts import Modality
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, MediaError
 from zoo.evaluation.ranking import roc_auc
-from zoo.inference import Predictor
+from zoo.inference.predictor import Predictor
 from zoo.media import shift_audio
 from zoo.timeline import chunk_at, clock_tenths, count_chunks
 

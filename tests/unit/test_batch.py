@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from zoo.batch import FIELDS, Options, Table, predict_to_csv
-from zoo.catalog import resolve
+from zoo.catalog.entries import resolve
+from zoo.catalog.model_folder import read_description
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, ModelError
-from zoo.folder import read_description
+from zoo.inference.batch import FIELDS, Options, Table, predict_to_csv
 
 ANSWER = {"offset_s": "0.4", "meaning": "early, a bit"}
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from zoo.catalog import add_model, read_catalog, resolve, user_catalog
+from zoo.catalog.entries import add_model, read_catalog, resolve, user_catalog
+from zoo.catalog.model_folder import load_model
 from zoo.errors import ModelError
-from zoo.folder import load_model
 
 
 def test_an_added_model_is_known_by_name(model_folder: Path) -> None:

@@ -17,14 +17,14 @@ from torch import Tensor
 
 from plugins.synchformer.layout import Sizes, build_config, write
 from plugins.synchformer.names import Kind
-from zoo.catalog import read_description
+from zoo.catalog.entries import read_description
+from zoo.catalog.model_folder import load_model, save_model
 from zoo.checkpoints import convert_checkpoint, export_checkpoint
 from zoo.checkpoints.convert import sha256_of
 from zoo.cli.app import run
 from zoo.errors import ModelError
-from zoo.folder import load_model, save_model
-from zoo.hooks import registry
-from zoo.model import SyncModel
+from zoo.models.model import SyncModel
+from zoo.registry.manager import registry
 from zoo.testing import check_format
 
 SMALL = Sizes(

@@ -3,8 +3,8 @@ import torch
 from torch import Tensor
 
 from zoo.contracts import FeatureMap, HeadInput
-from zoo.hooks import registry
-from zoo.modules import Head
+from zoo.models.modules import Head
+from zoo.registry.manager import registry
 from zoo.timeline import OffsetGrid, SegmentLayout
 
 DIM = 32

@@ -13,7 +13,7 @@ from zoo import ClipRecord, testing
 from zoo.contracts import DatasetAdapter
 from zoo.data.fixed_offsets import read_fixed_offsets
 from zoo.errors import ManifestError
-from zoo.hooks import registry
+from zoo.registry.manager import registry
 
 WRITERS = {
     "vggsound": lists.write_vggsound,

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-from zoo.hooks import registry
-from zoo.model import SyncModel
-from zoo.modules import SegmentBatch
+from zoo.models.model import SyncModel
+from zoo.models.modules import SegmentBatch
+from zoo.registry.manager import registry
 from zoo.training.engine import sum_over_workers, unwrap
 from zoo.training.recipe import Recipe, build_recipe
 from zoo.training.stage1 import Stage1

@@ -18,24 +18,24 @@ pytest.importorskip("gradio")
 import gradio as gr
 from starlette.responses import PlainTextResponse
 
-from demo import folder as demo_folder
-from demo import guard, memory, offers, words
+from demo import available_models, memory, sentences, upload_checks
+from demo import upload_folder as demo_folder
 from demo.actions import LARGE, Desynchronized, Measured, measure
 from demo.charts import distribution_chart, over_time_chart
 from demo.cli import free_port, parse_auth
+from demo.demo_settings import Settings
 from demo.examples import EXAMPLES
-from demo.fence import Fence
-from demo.guard import require_clip
 from demo.jobs import Jobs, Steps, StoppedError, without_folders
+from demo.model_cache import KEEP_FREE, MOST_MODELS, Shelf
 from demo.pieces import answer, card
-from demo.settings import Settings
-from demo.shelf import KEEP_FREE, MOST_MODELS, Shelf
-from zoo.catalog import add_model, user_catalog
+from demo.request_filter import Fence
+from demo.upload_checks import require_clip
+from zoo.catalog.entries import add_model, user_catalog
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, MediaError, ModelError
-from zoo.inference import Predictor, load
-from zoo.stretches import Drift, OverTime, Stretch
+from zoo.inference.changepoints import Drift, OverTime, Stretch
+from zoo.inference.predictor import Predictor, load
 
 SETTINGS = Settings()
 
@@ -84,14 +84,14 @@ def test_the_bundled_examples_are_small_and_get_the_right_answers(predictor: Pre
 def test_an_answer_is_a_sentence(
     measured: Measured, facts: dict[str, Any], text: str, tone: str
 ) -> None:
-    headline = words.headline(changed(measured, **facts))
+    headline = sentences.headline(changed(measured, **facts))
     assert (headline.text, headline.tone) == (text, tone)
 
 
 def test_a_change_is_told_without_signs(measured: Measured) -> None:
     def detail(stretches: list[Stretch], drift: Drift | None) -> str:
         over_time = OverTime(stretches, drift, "")
-        return words.headline(changed(measured, over_time=over_time)).detail
+        return sentences.headline(changed(measured, over_time=over_time)).detail
 
     parts = [Stretch(0.0, 45.0, -0.01, 1.0), Stretch(45.0, 90.0, 0.4, 1.0)]
     assert detail(parts, None) == "In sync until 0:45, then 0.40 s early."
@@ -100,38 +100,38 @@ def test_a_change_is_told_without_signs(measured: Measured) -> None:
 
 
 def test_a_repair_goes_the_right_way(measured: Measured) -> None:
-    assert words.headline(measured).detail == "Delay it by 0.60 s to repair the clip."
+    assert sentences.headline(measured).detail == "Delay it by 0.60 s to repair the clip."
     late = changed(measured, refined_s=-0.5)
-    assert words.headline(late).detail == "Advance it by 0.50 s to repair the clip."
+    assert sentences.headline(late).detail == "Advance it by 0.50 s to repair the clip."
 
 
 def test_synchronizability_is_shown_only_if_a_model_judges(measured: Measured) -> None:
     def can(probability: float | None) -> list[str]:
-        facts = words.facts(changed(measured, synchronizability=probability))
+        facts = sentences.facts(changed(measured, synchronizability=probability))
         return [value for name, value, _ in facts if name == "Can be synchronized"]
 
     assert [can(p) for p in (0.9, 0.4, 0.1, None)] == [["yes"], ["unclear"], ["no"], []]
 
 
 def test_no_probability_is_shown_as_certain() -> None:
-    assert [words.percent(p) for p in (1.0, 0.5, 0.001)] == ["> 99 %", "50 %", "< 1 %"]
+    assert [sentences.percent(p) for p in (1.0, 0.5, 0.001)] == ["> 99 %", "50 %", "< 1 %"]
 
 
 def test_two_models_agree_or_not(measured: Measured) -> None:
     other = changed(measured, refined_s=-0.4, confidence=0.6, model="other")
-    assert words.verdict(measured, measured) == "They agree to within 0.01 s"
+    assert sentences.verdict(measured, measured) == "They agree to within 0.01 s"
     told = "They are 1.00 s apart; tiny-synthetic is the surer one"
-    assert words.verdict(measured, other) == told
+    assert sentences.verdict(measured, other) == told
     foreign = changed(measured, synchronizability=0.1)
-    assert words.verdict(measured, foreign).startswith("They disagree on whether")
+    assert sentences.verdict(measured, foreign).startswith("They disagree on whether")
 
 
 def test_a_shift_is_noticed_or_not(measured: Measured) -> None:
     done = Desynchronized(Path("c.mp4"), -0.8, measured, changed(measured, refined_s=-0.2), 2.0)
-    assert words.shift_words(done).text == "Noticed: 0.80 s later"
+    assert sentences.shift_words(done).text == "Noticed: 0.80 s later"
     missed = replace(done, shift_s=1.8)
-    assert words.shift_words(missed).text == "Not noticed"
-    assert "knows offsets of up to 2 s only" in words.shift_words(missed).detail
+    assert sentences.shift_words(missed).text == "Not noticed"
+    assert "knows offsets of up to 2 s only" in sentences.shift_words(missed).detail
 
 
 def test_names_of_files_are_text_and_no_markup(measured: Measured) -> None:
@@ -182,7 +182,7 @@ def test_a_clip_beyond_the_bounds_is_refused(settings: dict[str, Any], reason: s
 
 
 def test_a_picture_beyond_the_bounds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "MAX_PIXELS", 64 * 64)
+    monkeypatch.setattr(upload_checks, "MAX_PIXELS", 64 * 64)
     with pytest.raises(MediaError, match="has 192 x 192 pixels at 25 pictures per second"):
         require_clip(str(EXAMPLES[0].path), SETTINGS)
 
@@ -194,7 +194,7 @@ def test_files_that_name_other_files_are_never_opened(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "list.mp4").write_text(text)
-    monkeypatch.setattr(guard, "probe", lambda _path: pytest.fail("it was opened"))
+    monkeypatch.setattr(upload_checks, "probe", lambda _path: pytest.fail("it was opened"))
     with pytest.raises(MediaError, match=r"^list\.mp4 is not a video file"):
         require_clip(str(tmp_path / "list.mp4"), SETTINGS)
 
@@ -262,7 +262,7 @@ def test_the_memory_of_this_machine_is_known() -> None:
 
 
 def test_only_models_that_predict_offsets_are_offered() -> None:
-    found = offers.read_offers()
+    found = available_models.read_offers()
     assert {"tiny-synthetic", "synchformer-lrs3", "sparsesync-audioset"} <= set(found)
     others = {"tiny-synthetic-trust", "synchformer-synchronizability"}
     others |= {"synchformer-avclip-lrs3", "motionformer-ssv2"}
@@ -273,7 +273,7 @@ def test_only_models_that_predict_offsets_are_offered() -> None:
 
 def test_a_model_of_ones_own_is_offered(model_folder: Path) -> None:
     add_model(model_folder, "mine", "my <own> model")
-    offer = offers.find_offer("mine")
+    offer = available_models.find_offer("mine")
     assert offer.is_ready
     assert "my &lt;own&gt; model" in card(offer)
 
@@ -282,13 +282,13 @@ def test_a_model_says_why_it_cannot_run_here(
     model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = add_model(model_folder, "mine", "")
-    monkeypatch.setattr(offers, "total_bytes", lambda: 100.0)
+    monkeypatch.setattr(available_models, "total_bytes", lambda: 100.0)
     with pytest.raises(ModelError, match="'mine' cannot run here: its weights take"):
-        offers.find_offer("mine")
+        available_models.find_offer("mine")
     (folder / "model.json").write_text("{")
-    assert offers.read_offers()["mine"].problem == "its folder is damaged"
+    assert available_models.read_offers()["mine"].problem == "its folder is damaged"
     user_catalog().write_text("models: {away: {summary: s, folder: nowhere}}")
-    assert "is not there" in offers.read_offers()["away"].problem
+    assert "is not there" in available_models.read_offers()["away"].problem
 
 
 # -- files

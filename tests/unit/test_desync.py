@@ -15,16 +15,16 @@ from torch.nn.functional import pad
 from torchaudio.transforms import MelSpectrogram, Resample
 from torchvision.transforms import v2
 
-from zoo.catalog import resolve
+from zoo.catalog.entries import resolve
+from zoo.catalog.model_folder import load_model, save_model
 from zoo.data.manifest import Manifest
 from zoo.desync import Mode, Pair, pair_clips, score
-from zoo.desync.read import PairReader, Reading, resized_square
-from zoo.desync.results import ClipScore
-from zoo.desync.run import Scorer
+from zoo.desync.reading import PairReader, Reading, resized_square
+from zoo.desync.score_clips import Scorer
+from zoo.desync.scores import ClipScore
 from zoo.errors import ConfigError, ManifestError, ModelError
-from zoo.folder import load_model, save_model
 from zoo.media import decode, encode, shift_audio
-from zoo.model import Component, SyncModel
+from zoo.models.model import Component, SyncModel
 from zoo.training.recipe import Recipe
 
 MODEL = "tiny-synthetic"

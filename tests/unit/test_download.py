@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from served import Answer, Server, serve
 
-from zoo.catalog import Download
-from zoo.download import Patience, _Part, fetch, mirrored
+from zoo.catalog.download import Patience, _Part, fetch, mirrored
+from zoo.catalog.entries import Download
 from zoo.errors import ModelError
 
 FILE = random.Random(0).randbytes(3_000_000)

@@ -13,13 +13,13 @@ from jaxtyping import config as jaxtyping_config
 from torch import nn
 from torch.export import ExportedProgram
 
+from zoo.catalog.model_folder import save_model
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, MediaError, ModelError
-from zoo.export import METADATA, export, formats
-from zoo.export.inputs import crop_of_clip, made_up_crop, random_crops
-from zoo.folder import save_model
-from zoo.model import ModelConfig, SyncModel
+from zoo.models.export import METADATA, export, formats
+from zoo.models.export.inputs import crop_of_clip, made_up_crop, random_crops
+from zoo.models.model import ModelConfig, SyncModel
 from zoo.training.recipe import build_recipe
 
 needs_onnx = pytest.mark.skipif(
@@ -64,7 +64,7 @@ def traced(model: SyncModel) -> tuple[ExportedProgram, bool]:
 
 @pytest.fixture
 def _traced_before(traced: tuple[ExportedProgram, bool], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.export.run.trace", lambda _model, _name: traced)
+    monkeypatch.setattr("zoo.models.export.write_export.trace", lambda _model, _name: traced)
 
 
 def assert_same(model: SyncModel, answer: object, num: int) -> None:
@@ -133,7 +133,7 @@ def test_a_file_that_answers_otherwise_is_not_left(
     def wrong(_file: Path) -> object:
         return lambda inputs: torch.full((len(inputs[0]), 21), torch.nan)
 
-    monkeypatch.setattr("zoo.export.run.load_torch", wrong)
+    monkeypatch.setattr("zoo.models.export.write_export.load_torch", wrong)
     with pytest.raises(ModelError, match=r"answers otherwise .* nothing was written"):
         export(model_folder, tmp_path / "model.pt2")
     assert not list(tmp_path.iterdir())
@@ -200,7 +200,7 @@ def test_a_model_that_cannot_be_traced_is_refused(
         def forward(self, _segments: torch.Tensor) -> torch.Tensor:
             raise RuntimeError("not today")
 
-    monkeypatch.setattr("zoo.model.Tower.forward", Wilful.forward)
+    monkeypatch.setattr("zoo.models.model.Tower.forward", Wilful.forward)
     with pytest.raises(ConfigError, match="cannot be traced: not today"):
         export(model_folder, tmp_path / "model.pt2")
     assert not (tmp_path / "model.pt2").exists()

@@ -17,16 +17,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from zoo.catalog.model_folder import save_model
 from zoo.cli.app import build_app, run
-from zoo.data.clips import ClipReader
+from zoo.data.clip_reader import ClipReader
 from zoo.data.frontend import crop_square, cut_audio, cut_frames
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, ManifestError, MediaError
 from zoo.features import Result, extract
-from zoo.features.settings import build_settings, parse_which
-from zoo.folder import save_model
-from zoo.inference import Predictor
-from zoo.model import SyncModel
+from zoo.features.feature_settings import build_settings, parse_which
+from zoo.inference.predictor import Predictor
+from zoo.models.model import SyncModel
 from zoo.training.recipe import build_recipe
 
 STEP_S, SEGMENT_S = 0.32, 0.64

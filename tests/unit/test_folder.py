@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from zoo.catalog.model_folder import CONFIG, WEIGHTS, load_model, read_description, save_model
 from zoo.errors import ModelError, PluginError
-from zoo.folder import CONFIG, WEIGHTS, load_model, read_description, save_model
-from zoo.model import SyncModel
+from zoo.models.model import SyncModel
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 
 import zoo
 from zoo.errors import PluginError
-from zoo.hooks import Registry, add_plugin_file, load_registry, registry
-from zoo.plugin_files import copy_plugins, missing_plugin
+from zoo.registry.manager import Registry, add_plugin_file, load_registry, registry
+from zoo.registry.plugin_files import copy_plugins, missing_plugin
 
 Loader = tuple[str, Callable[[], ModuleType]]
 

@@ -8,10 +8,10 @@ import torch
 import zoo
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, MediaError
-from zoo.estimate import certainty
-from zoo.inference import Predictor
+from zoo.inference.estimate import certainty
+from zoo.inference.predictor import Predictor
 from zoo.media import encode
-from zoo.model import SyncModel
+from zoo.models.model import SyncModel
 from zoo.training.recipe import build_recipe
 
 

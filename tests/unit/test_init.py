@@ -18,21 +18,21 @@ from published_weights import (
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import interpolate
 
-from orchestration.request import Request, recipe_of
-from orchestration.run_folder import open_run
 from plugins.ast.config import AstConfig
 from plugins.ast.model import Ast
 from plugins.motionformer.config import MotionformerConfig
 from plugins.motionformer.model import Motionformer
 from plugins.synchformer.layout import Sizes, build_config, write
+from zoo.catalog.model_folder import load_model
 from zoo.checkpoints.tensors import resample
 from zoo.cli.app import run
 from zoo.contracts import Positions
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, ModelError
-from zoo.folder import load_model
-from zoo.hooks import registry
-from zoo.model import SyncModel
+from zoo.models.model import SyncModel
+from zoo.registry.manager import registry
+from zoo.training.request import Request, recipe_of
+from zoo.training.run_folder import open_run
 from zoo.training.start import describe_start
 
 AST = AstConfig(dim=64, depth=2, heads=2)

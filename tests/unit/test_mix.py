@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from orchestration.request import Request, recipe_of
 from zoo.contracts import FeatureMap, HeadInput
 from zoo.data.manifest import Clip, Manifest
 from zoo.errors import ConfigError, PluginError, TrainingError
-from zoo.hooks import registry
-from zoo.model import SyncModel, build_component
+from zoo.models.model import SyncModel, build_component
+from zoo.registry.manager import registry
 from zoo.testing import fake_segments
 from zoo.timeline import OffsetGrid, SegmentLayout
-from zoo.training.fit import check_lengths
 from zoo.training.recipe import Recipe, build_recipe
+from zoo.training.rehearsal import check_lengths
+from zoo.training.request import Request, recipe_of
 
 AUDIO, VISION = (
     [name for name, spec in registry().extractors.items() if spec.modality == modality]

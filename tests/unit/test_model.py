@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from zoo.errors import ConfigError
-from zoo.model import Component, ModelConfig, SyncModel, count_parameters
+from zoo.models.model import Component, ModelConfig, SyncModel, count_parameters
 from zoo.training.recipe import Recipe, build_recipe, override
 
 

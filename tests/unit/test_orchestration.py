@@ -11,18 +11,19 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orchestration.cluster import Resources, check_machine, count_cpus, has_token
-from orchestration.progress import next_command, opening, summary
-from orchestration.request import Request, check_shares, first_difference, recipe_of
-from orchestration.run_folder import open_run, write_environment
-from orchestration.watch import MetricsTail, RunState
+from orchestration.cluster import has_token
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError, ZooError
-from zoo.pictures import draw_pictures
+from zoo.plots import draw_pictures
+from zoo.training.job import Job
 from zoo.training.recipe import Recipe
-from zoo.training.run import Job
+from zoo.training.request import Request, check_shares, first_difference, recipe_of
+from zoo.training.resources import Resources, check_machine, count_cpus
+from zoo.training.run_display import next_command, opening, summary
+from zoo.training.run_folder import open_run, write_environment
 from zoo.training.runlog import METRICS, RunLog, quarantine
+from zoo.training.watch import MetricsTail, RunState
 
 TINY = Request(extractor="ast_motionformer", data="clips.parquet")
 

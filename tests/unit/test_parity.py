@@ -33,9 +33,9 @@ from zoo.data.frontend import crop_square, cut_audio, cut_frames
 from zoo.data.published import RawClip, crop_s, cut_segments, fixed_crop, trim
 from zoo.evaluation.metrics import score_logits
 from zoo.evaluation.ranking import published_metrics
-from zoo.hooks import registry
-from zoo.model import SyncModel, Tower
-from zoo.modules import Head
+from zoo.models.model import SyncModel, Tower
+from zoo.models.modules import Head
+from zoo.registry.manager import registry
 from zoo.timeline import OffsetGrid, SegmentLayout, count_steps, fixed_draw
 from zoo.training.recipe import build_recipe
 from zoo.training.stage1 import shifted_window_precision

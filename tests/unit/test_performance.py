@@ -13,10 +13,10 @@ from benchmarks.extractor import gpu_hours
 from benchmarks.reference.model import reference_towers
 from benchmarks.reference.reader import read_sample
 from zoo.contracts import Frames, LogMel
-from zoo.data.clips import ClipReader
+from zoo.data.clip_reader import ClipReader
+from zoo.data.clip_source import read_segments
 from zoo.data.manifest import Manifest
-from zoo.data.source import read_segments
-from zoo.model import SyncModel
+from zoo.models.model import SyncModel
 from zoo.timeline import Draw
 from zoo.training.recipe import build_recipe
 

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 
 from zoo.data.manifest import Manifest
 from zoo.errors import TrainingError
-from zoo.model import SyncModel
+from zoo.models.model import SyncModel
 from zoo.training.compiling import compile_extractors
 from zoo.training.engine import LocalEngine
+from zoo.training.job import Job, run_job
 from zoo.training.recipe import Recipe, override
-from zoo.training.run import Job, run_job
 from zoo.training.runlog import read_metrics
 
 SMALL = (
@@ -93,7 +93,7 @@ import sys
 from pathlib import Path
 from zoo.training.engine import LocalEngine
 from zoo.training.recipe import read_recipe
-from zoo.training.run import Job, run_job
+from zoo.training.job import Job, run_job
 recipe, manifest, run = (Path(name) for name in sys.argv[1:])
 run_job(LocalEngine(run / "checkpoints"), Job(read_recipe(recipe), manifest, run, (1, 2)))
 """
@@ -116,7 +116,7 @@ def test_compiled_extractors_learn_the_same_under_the_same_names(
 
 FAULTS = """
 import resource, torch
-from zoo.device import keep_memory
+from zoo.models.device import keep_memory
 keep_memory()
 torch.ones(16 << 20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -2,7 +2,7 @@
 
 import matplotlib.pyplot as plt
 
-from zoo.pictures import _training_curve
+from zoo.plots import _training_curve
 
 
 def test_an_objective_need_not_log_what_ours_does() -> None:

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from zoo.cli.app import run
-from zoo.data.clips import ClipReader
+from zoo.data.clip_reader import ClipReader
 from zoo.data.fixed_offsets import FixedOffset
 from zoo.data.manifest import Clip, Manifest
 from zoo.errors import ConfigError, ManifestError, MediaError
+from zoo.evaluation.evaluation_request import Request
 from zoo.evaluation.protocol import PROTOCOLS, find_protocol
 from zoo.evaluation.report import evaluate_manifest
-from zoo.evaluation.request import Request
-from zoo.evaluation.sources import FixedDraws, PublishedDraws, find_fixed
+from zoo.evaluation.sample_sources import FixedDraws, PublishedDraws, find_fixed
 from zoo.media import encode
-from zoo.model import SyncModel
+from zoo.models.model import SyncModel
 from zoo.timeline import OffsetGrid, SegmentLayout
 
 GRID, LAYOUT = OffsetGrid(), SegmentLayout()

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import ConfigError, PluginError
-from zoo.model import SyncModel
+from zoo.models.model import SyncModel
 from zoo.training.recipe import Recipe, build_recipe, override, parse_recipe, read_recipe
 
 

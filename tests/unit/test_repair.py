@@ -9,13 +9,13 @@ import torch
 import zoo
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, MediaError, RepairError
-from zoo.inference import Prediction, Predictor
-from zoo.judge import Judge
+from zoo.inference.predictor import Prediction, Predictor
+from zoo.inference.repair import doubts, is_worse, repair
+from zoo.inference.synchronizability import Judge
+from zoo.inference.windows import find_streams
 from zoo.media import shift_audio
-from zoo.model import SyncModel
-from zoo.repair import doubts, is_worse, repair
+from zoo.models.model import SyncModel
 from zoo.training.recipe import build_recipe
-from zoo.windows import find_streams
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,8 @@ def test_a_copy_that_measures_worse_is_not_kept_unless_forced(
     shipped: Predictor, late: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "zoo.repair.shift_audio", lambda path, out, delay_s: shift_audio(path, out, -delay_s)
+        "zoo.inference.repair.shift_audio",
+        lambda path, out, delay_s: shift_audio(path, out, -delay_s),
     )
     with pytest.raises(RepairError, match=r"sees an offset of -1\.59"):
         repair(shipped, late, tmp_path / "out.mp4")
@@ -87,7 +88,7 @@ def test_a_copy_that_cannot_be_measured_is_not_kept_unless_forced(
     def truncated(path: Path, out: Path, delay_s: float) -> None:
         out.write_bytes(late.read_bytes()[:2000])
 
-    monkeypatch.setattr("zoo.repair.shift_audio", truncated)
+    monkeypatch.setattr("zoo.inference.repair.shift_audio", truncated)
     with pytest.raises(RepairError, match="could not be measured: the copy is cut short"):
         repair(shipped, late, tmp_path / "out.mp4")
     assert not list(tmp_path.iterdir())
@@ -103,7 +104,7 @@ def test_a_failed_write_leaves_nothing(
         out.write_text("half")
         raise MediaError("disk full")
 
-    monkeypatch.setattr("zoo.repair.shift_audio", fail)
+    monkeypatch.setattr("zoo.inference.repair.shift_audio", fail)
     with pytest.raises(MediaError, match="disk full"):
         repair(shipped, late, tmp_path / "out.mp4")
     assert not list(tmp_path.iterdir())

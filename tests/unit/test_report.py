@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 
+from zoo.catalog.model_folder import save_model
 from zoo.cli.app import run
 from zoo.contracts import ComponentConfig
 from zoo.data.manifest import Clip, Manifest
+from zoo.evaluation.evaluation_request import Request
 from zoo.evaluation.report import evaluate_manifest
-from zoo.evaluation.request import Request
+from zoo.evaluation.report_files import markdown, write_report
 from zoo.evaluation.rounds import Outcome
+from zoo.evaluation.sample_sources import Draws
 from zoo.evaluation.scoring import offset_scores, synchronizability_scores, tiers
-from zoo.evaluation.sources import Draws
-from zoo.evaluation.writing import markdown, write_report
-from zoo.folder import save_model
-from zoo.hooks import registry
-from zoo.model import Component, SyncModel
+from zoo.models.model import Component, SyncModel
+from zoo.registry.manager import registry
 from zoo.timeline import Draw, OffsetGrid, SegmentLayout
 from zoo.training.recipe import Recipe
 
@@ -223,5 +223,5 @@ def test_models_with_the_same_towers_share_what_is_encoded(
     request = _request(model, clips, trust=str(judge), features="online", with_controls=False)
     request = dataclasses.replace(request, rounds=2)
     shared = evaluate_manifest(request)
-    monkeypatch.setattr("zoo.model.SyncModel.has_same_towers", lambda *_: False)
+    monkeypatch.setattr("zoo.models.model.SyncModel.has_same_towers", lambda *_: False)
     assert evaluate_manifest(request) == shared

@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file
 
 from zoo.contracts import Frames, LogMel
-from zoo.data.clips import ClipReader
+from zoo.data.clip_reader import ClipReader
+from zoo.data.clip_source import ClipSource
 from zoo.data.manifest import Clip, Manifest
 from zoo.data.sampling import slot_rng
-from zoo.data.source import ClipSource
 from zoo.errors import MediaError, TrainingError
 from zoo.training.engine import LocalEngine
+from zoo.training.job import Job, run_job
 from zoo.training.recipe import Recipe, override
-from zoo.training.run import Job, run_job
 from zoo.training.runlog import (
     METRICS,
     QUARANTINE,

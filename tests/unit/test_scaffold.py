@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 import zoo
-from orchestration.request import Request, recipe_of
 from zoo.cli.app import run
 from zoo.errors import PluginError
-from zoo.hooks import add_plugin_file, registry
+from zoo.registry.manager import add_plugin_file, registry
 from zoo.scaffold import TEMPLATES, _files, names_for, write_plugin
+from zoo.training.request import Request, recipe_of
 
 KINDS = [
     ("extractor", "audio"),

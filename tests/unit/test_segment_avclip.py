@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from zoo.hooks import registry
-from zoo.modules import Objective
+from zoo.models.modules import Objective
+from zoo.registry.manager import registry
 
 
 def build(**config: float) -> Objective:

@@ -21,21 +21,21 @@ from plugins.s3d.model import S3d
 from plugins.sparsesync.layout import Sizes, build_config, write
 from plugins.sparsesync.model import Positions, audio_positions, vision_positions
 from plugins.sparsesync.names import Kind, names
-from zoo.catalog import read_catalog, read_description, resolve, user_catalog
+from zoo.catalog.entries import read_catalog, read_description, resolve, user_catalog
+from zoo.catalog.model_folder import load_model
 from zoo.checkpoints import convert_checkpoint, export_checkpoint
 from zoo.checkpoints.convert import build_around
 from zoo.cli.app import run
 from zoo.contracts import FeatureMap
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, ModelError
-from zoo.evaluation.request import Request, choose_features
-from zoo.folder import load_model
-from zoo.hooks import registry
-from zoo.inference import Predictor
-from zoo.model import SyncModel, count_parameters
+from zoo.evaluation.evaluation_request import Request, choose_features
+from zoo.inference.predictor import Predictor
+from zoo.models.model import SyncModel, count_parameters
+from zoo.registry.manager import registry
 from zoo.training.engine import LocalEngine
+from zoo.training.job import Job, run_job
 from zoo.training.recipe import Recipe, build_recipe, override
-from zoo.training.run import Job, run_job
 from zoo.training.runlog import read_metrics
 
 KINDS: tuple[Kind, ...] = ("sparsesync", "avst")

@@ -9,20 +9,20 @@ import pytest
 import torch
 
 from zoo.data import store as store_module
-from zoo.data.clips import ClipReader
-from zoo.data.draws import DrawSource
+from zoo.data.clip_reader import ClipReader
+from zoo.data.clip_source import Augment, ClipSource
 from zoo.data.frontend import cut_crops
 from zoo.data.manifest import Clip, Manifest
+from zoo.data.samples import DrawSource
 from zoo.data.sampling import slot_rng
-from zoo.data.source import Augment, ClipSource
 from zoo.data.store import FeatureStore, is_sealed, seal, store_config, store_key
 from zoo.data.store_build import WholeClips, build_store, encode_clip
 from zoo.errors import ConfigError, TrainingError
-from zoo.model import SyncModel
+from zoo.models.model import SyncModel
 from zoo.timeline import SegmentLayout
 from zoo.training.engine import LocalEngine
-from zoo.training.fit import check_fit
 from zoo.training.recipe import Recipe, override
+from zoo.training.rehearsal import check_fit
 
 CPU = torch.device("cpu")
 AUGMENT = Augment(jitter_s=0.05)

@@ -7,26 +7,26 @@ from pathlib import Path
 import pytest
 import torch
 
-from orchestration.request import Request, recipe_of
-from orchestration.watch import RunState, describe
 from plugins.correlation.model import CorrelationHead, CorrelationTrustHead
 from plugins.sync.model import SyncHead
+from zoo.catalog.model_folder import load_model, save_model
 from zoo.contracts import HeadInput
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError
+from zoo.evaluation.evaluation_request import Request as EvaluationRequest
 from zoo.evaluation.report import evaluate_manifest
-from zoo.evaluation.request import Request as EvaluationRequest
-from zoo.folder import load_model, save_model
-from zoo.hooks import registry
-from zoo.model import SyncModel
-from zoo.pictures import draw_pictures
+from zoo.models.model import SyncModel
+from zoo.plots import draw_pictures
+from zoo.registry.manager import registry
 from zoo.training.engine import LocalEngine
-from zoo.training.fit import check_lengths
 from zoo.training.goal import OffsetGoal, SyncGoal, goal_of
+from zoo.training.job import Job, run_job
 from zoo.training.recipe import Recipe, build_recipe
-from zoo.training.run import Job, run_job
+from zoo.training.rehearsal import check_lengths
+from zoo.training.request import Request, recipe_of
 from zoo.training.runlog import read_metrics
 from zoo.training.start import START_FOLDER, prepare_start
+from zoo.training.watch import RunState, describe
 
 SMALL = (
     "stage2.steps=4", "stage2.batch=4", "stage2.valid_every=2", "stage2.log_every=1",

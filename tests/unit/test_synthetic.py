@@ -7,9 +7,9 @@ import pytest
 from plugins.folder import FolderConfig
 from plugins.folder.adapter import Folder
 from plugins.synthetic import clip, dense, sparse
+from plugins.synthetic.clip_folder import SyntheticFolder, clip_path, render_folder, split_of
 from plugins.synthetic.command import parse_split
 from plugins.synthetic.config import SyntheticConfig
-from plugins.synthetic.folder import SyntheticFolder, clip_path, render_folder, split_of
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, ManifestError
 from zoo.media import decode

@@ -9,9 +9,6 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestration.cluster import Resources
-from orchestration.jobs.cost import Cost
-from orchestration.request import recipe_of
 from orchestration.tune import run as run_module
 from orchestration.tune import work as work_module
 from orchestration.tune.given import given_options
@@ -36,11 +33,14 @@ from orchestration.tune.summary import Rows, best_of, frontier
 from orchestration.tune.work import LostLeaseError, PointWork, Report
 from orchestration.tune.writing import as_csv, as_json, markdown, write_files
 from zoo.cli.app import run
-from zoo.cost import model_cost
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError, ZooError
-from zoo.space import Choice, Range
+from zoo.experiments.run_cost import Cost
+from zoo.models.cost import model_cost
+from zoo.search_space import Choice, Range
 from zoo.training.recipe import Recipe
+from zoo.training.request import recipe_of
+from zoo.training.resources import Resources
 
 SHORT = {"stage1.steps": 4, "stage2.steps": 8}
 

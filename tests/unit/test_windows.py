@@ -10,12 +10,12 @@ import torch
 import zoo
 from zoo.data.manifest import Manifest
 from zoo.errors import MediaError
-from zoo.inference import Predictor
+from zoo.inference.changepoints import OverTime, follow
+from zoo.inference.predictor import Predictor
+from zoo.inference.windows import Streams, plan_windows
 from zoo.media import decode, encode
-from zoo.model import SyncModel
-from zoo.stretches import OverTime, follow
+from zoo.models.model import SyncModel
 from zoo.timeline import OffsetGrid, SegmentLayout, clock_time, search_shifts, shared_segments
-from zoo.windows import Streams, plan_windows
 
 OFFSETS_S = tuple(round(-2 + 0.2 * i, 6) for i in range(21))
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from zoo.data.clips import ClipReader
+from zoo.data.clip_reader import ClipReader
 from zoo.data.find import find_clips
 from zoo.data.frontend import crop_square
 from zoo.errors import MediaError
 from zoo.media import probe, require_streams
-from zoo.model import SyncModel
+from zoo.models.model import SyncModel
 from zoo.timeline import LATTICE_TOLERANCE
 
 

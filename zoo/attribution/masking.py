@@ -12,7 +12,7 @@ from torch import Tensor
 from zoo.attribution.crops import Crop, mean_of
 from zoo.contracts import Frames, Modality
 from zoo.data.frontend import cut_audio, cut_frames, segments_at_once
-from zoo.model import SyncModel, Tower
+from zoo.models.model import SyncModel, Tower
 from zoo.timeline import chunk_at, to_frames, to_samples
 
 Masks = Bool[np.ndarray, "B C"]  # which chunks each mask keeps

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
+from zoo.catalog.model_folder import CONFIG, WEIGHTS, load_model, save_model
 from zoo.checkpoints.layouts import find_model, read_tensors
 from zoo.errors import ModelError
-from zoo.folder import CONFIG, WEIGHTS, load_model, save_model
-from zoo.hooks import registry
-from zoo.model import ModelConfig, SyncModel
+from zoo.models.model import ModelConfig, SyncModel
+from zoo.registry.manager import registry
 
 PUBLISHED = "published"
 

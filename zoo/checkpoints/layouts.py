@@ -11,7 +11,7 @@ from torch import Tensor
 from zoo.checkpoints.reader import read_checkpoint
 from zoo.contracts import ExtractorSpec, FormatSpec, WeightsFormat
 from zoo.errors import ModelError
-from zoo.hooks import registry
+from zoo.registry.manager import registry
 
 Tensors = dict[str, Tensor]
 _WRAPPERS = ("module.", "_orig_mod.")  # of distributed training and of torch.compile

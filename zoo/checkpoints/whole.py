@@ -15,7 +15,7 @@ from torch import Tensor
 from zoo.checkpoints.names import Names
 from zoo.checkpoints.tensors import check_tensors, find_misfit, from_published, shapes_of
 from zoo.errors import ModelError, ZooError
-from zoo.model import Component, ModelConfig, SyncModel
+from zoo.models.model import Component, ModelConfig, SyncModel
 
 _PARTS = ("audio extractor", "video extractor", "audio aggregator", "video aggregator", "head")
 

@@ -25,7 +25,7 @@ from zoo.cli import (
     predict,
 )
 from zoo.errors import ZooError
-from zoo.hooks import PLUGIN_FILES_VARIABLE, add_plugin_file, registry
+from zoo.registry.manager import PLUGIN_FILES_VARIABLE, add_plugin_file, registry
 
 console = Console(stderr=True)
 

@@ -67,8 +67,8 @@ def attribute(
     """
     from zoo.attribution import Options
     from zoo.attribution import attribute as find_evidence
-    from zoo.inference import load
-    from zoo.offset_picture import require_picture
+    from zoo.inference.offset_plot import require_picture
+    from zoo.inference.predictor import load
 
     if out is not None:
         require_picture(out, overwrite=overwrite)
@@ -86,7 +86,7 @@ def attribute(
             progress=progress,
         )
     if out is not None:
-        from zoo.attribution.picture import draw
+        from zoo.attribution.evidence_plot import draw
 
         draw(found, out)
     if as_json:

@@ -26,7 +26,7 @@ def list_components(
 
     Example: zoo list heads
     """
-    from zoo.hooks import registry
+    from zoo.registry.manager import registry
 
     tables = _tables() if kind == "all" else {kind: _tables()[kind]}
     if as_json:
@@ -50,8 +50,8 @@ def list_components(
 
 
 def _tables() -> dict[str, list[dict[str, Any]]]:
-    from zoo.catalog import read_catalog
-    from zoo.hooks import registry
+    from zoo.catalog.entries import read_catalog
+    from zoo.registry.manager import registry
 
     models = [
         {"name": name, "summary": entry.summary, "plugin": "", "is_here": path.exists()}
@@ -77,7 +77,7 @@ def _tables() -> dict[str, list[dict[str, Any]]]:
 
 
 def _owner(kind: str, name: str) -> str:
-    from zoo.hooks import registry
+    from zoo.registry.manager import registry
 
     owners = registry().plugins
     return owners.get(f"{kind} {name}") or owners.get(f"pairs {name}", "")
@@ -91,7 +91,7 @@ def info(
 
     Example: zoo info tiny-synthetic
     """
-    from zoo.catalog import read_catalog, read_description, resolve
+    from zoo.catalog.entries import read_catalog, read_description, resolve
 
     catalog = read_catalog()
     entry, path = catalog[model] if model in catalog else (None, resolve(model))
@@ -171,7 +171,7 @@ def add(
 
     Example: zoo catalog add runs/mine --name mine
     """
-    from zoo.catalog import add_model, user_catalog
+    from zoo.catalog.entries import add_model, user_catalog
 
     target = add_model(folder, name, summary or f"added from {folder}", trust)
     Console().print(
@@ -205,9 +205,9 @@ def pull(
 
     Example: zoo pull synchformer-audioset
     """
-    from zoo.catalog import find
-    from zoo.download import Patience
-    from zoo.pull import Pulled, pull_model
+    from zoo.catalog.download import Patience
+    from zoo.catalog.entries import find
+    from zoo.catalog.pull import Pulled, pull_model
 
     for name in names:
         find(name)  # a misspelt name ends the command before hours of downloads

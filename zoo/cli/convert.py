@@ -41,7 +41,7 @@ def convert(
 
 
 def _convert(path: Path, folder: Path, format_name: str | None) -> str:
-    from zoo.catalog import read_description
+    from zoo.catalog.entries import read_description
     from zoo.checkpoints import convert_checkpoint
     from zoo.errors import ModelError
 
@@ -59,7 +59,7 @@ def _convert(path: Path, folder: Path, format_name: str | None) -> str:
 
 
 def _export(source: str, file: Path, to: str) -> str:
-    from zoo.catalog import resolve
+    from zoo.catalog.entries import resolve
     from zoo.checkpoints import export_checkpoint
 
     layout = export_checkpoint(resolve(source), file, to)

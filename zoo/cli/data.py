@@ -37,8 +37,8 @@ def check(
     Example: zoo data check clips/manifest.parquet
     """
     from zoo.data.check import check_clips
+    from zoo.data.clip_progress import clip_progress
     from zoo.data.find import find_clips
-    from zoo.data.progress import clip_progress
 
     paths = find_clips(clips)
     with clip_progress("checking") as progress:

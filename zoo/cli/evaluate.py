@@ -58,9 +58,9 @@ def evaluate(
 
     Example: zoo evaluate runs/mine --data clips/manifest.parquet --rounds 25 -o reports/mine
     """
+    from zoo.evaluation.evaluation_request import Request
     from zoo.evaluation.report import evaluate_manifest
-    from zoo.evaluation.request import Request
-    from zoo.evaluation.writing import check_writable, write_report
+    from zoo.evaluation.report_files import check_writable, write_report
 
     if out is not None:
         check_writable(out)
@@ -91,7 +91,7 @@ def evaluate(
 
 
 def _show(report: dict[str, Any]) -> None:
-    from zoo.evaluation.writing import score_rows, summary, trust_rows
+    from zoo.evaluation.report_files import score_rows, summary, trust_rows
 
     console = Console()
     header, rows = score_rows(report)

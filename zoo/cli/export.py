@@ -40,7 +40,7 @@ def export(
 
     Example: zoo export tiny-synthetic --format onnx -o model.onnx --clip clip.mp4
     """
-    from zoo.export import METADATA, export
+    from zoo.models.export import METADATA, export
 
     console = Console(highlight=False, soft_wrap=True)
     with Console(stderr=True).status(f"exporting {model}"):

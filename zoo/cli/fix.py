@@ -10,14 +10,14 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from zoo.catalog import BY_CATALOG
+from zoo.catalog.entries import BY_CATALOG
 from zoo.cli.options import Precision, Trust
 from zoo.cli.output import print_json, progress_bar
 
 if TYPE_CHECKING:
-    from zoo.repair import Repair
+    from zoo.inference.repair import Repair
 
-DEFAULT_CONFIDENCE = 0.8  # zoo.repair.MIN_CONFIDENCE, which is slow to import
+DEFAULT_CONFIDENCE = 0.8  # zoo.inference.repair.MIN_CONFIDENCE, which is slow to import
 
 
 def fix(
@@ -57,8 +57,8 @@ def fix(
 
     Example: zoo fix tiny-synthetic late.mp4 -o fixed.mp4
     """
-    from zoo.inference import load
-    from zoo.repair import repair, require_writable
+    from zoo.inference.predictor import load
+    from zoo.inference.repair import repair, require_writable
 
     require_writable(clip, out, overwrite=overwrite)
     predictor = load(model, device, trust, precision)

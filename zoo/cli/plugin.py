@@ -57,7 +57,7 @@ def check(
 
     Example: zoo plugin check my_net
     """
-    from zoo.hooks import registry
+    from zoo.registry.manager import registry
 
     chosen = _choose(names or [])
     if not chosen and not registry().failures:
@@ -85,7 +85,7 @@ def check(
 
 def _choose(names: list[str]) -> list[tuple[str, str]]:
     """Return (kind, name) of the components that are named, or whose plugin is."""
-    from zoo.hooks import registry
+    from zoo.registry.manager import registry
 
     kinds = ("extractors", "pairs", "aggregators", "heads", "objectives", "datasets", "formats")
     owners = [
@@ -106,7 +106,7 @@ def _choose(names: list[str]) -> list[tuple[str, str]]:
 
 
 def _nothing_named(wanted: str, known: set[str]) -> PluginError:
-    from zoo.hooks import registry
+    from zoo.registry.manager import registry
 
     for failure in registry().failures:
         if failure.plugin == wanted:

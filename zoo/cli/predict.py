@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from zoo.batch import Options
-from zoo.catalog import BY_CATALOG
+from zoo.catalog.entries import BY_CATALOG
 from zoo.cli.options import Precision, Trust
 from zoo.cli.output import print_json, progress_bar
 from zoo.errors import ConfigError, MediaError, ZooError
+from zoo.inference.batch import Options
 
 if TYPE_CHECKING:
-    from zoo.inference import Prediction
+    from zoo.inference.predictor import Prediction
 
 ROWS_AROUND = 20  # offsets shown on either side of the peak
 
@@ -79,7 +79,7 @@ def predict(
         options = Options(step, audio_track, every, max_offset, trust, precision)
         _to_csv(model, clips, csv, options, device, workers, overwrite, as_json)
         return
-    from zoo.inference import load
+    from zoo.inference.predictor import load
 
     predictor = load(model, device, trust, precision)
     predictions: list[Prediction] = []
@@ -101,7 +101,7 @@ def predict(
         except MediaError as error:
             failures.append((clip, str(error)))
     if picture is not None and predictions:
-        from zoo.offset_picture import draw
+        from zoo.inference.offset_plot import draw
 
         draw(predictions[0], picture, predictor.model.config.layout.covered_s)
     if as_json:
@@ -133,7 +133,7 @@ def _check_options(
         if seconds is not None and not 0 < seconds < math.inf:
             raise ConfigError(f"{option} {seconds:g} is not above 0 seconds, or not finite")
     if picture is not None:
-        from zoo.offset_picture import require_picture
+        from zoo.inference.offset_plot import require_picture
 
         require_picture(picture, overwrite=overwrite)
 
@@ -148,7 +148,7 @@ def _to_csv(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    from zoo.batch import predict_to_csv
+    from zoo.inference.batch import predict_to_csv
 
     with progress_bar("clips", hidden=as_json or not sys.stderr.isatty()) as progress:
         counts = predict_to_csv(

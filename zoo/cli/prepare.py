@@ -49,9 +49,9 @@ def prepare(
 
     Example: zoo data prepare vggsound --videos clips --meta Synchformer/data -o vggsound.parquet
     """
+    from zoo.data.clip_progress import clip_progress
     from zoo.data.prepare import prepare as prepare_clips
-    from zoo.data.progress import clip_progress
-    from zoo.hooks import registry
+    from zoo.registry.manager import registry
 
     spec = registry().dataset(name)
     options = {"meta": meta, "valid": valid, "test": test, "seed": seed}

@@ -1,7 +1,7 @@
 """Clips as the published code reads and cuts them: every quirk of it, and nothing else.
 
-The zoo reads clips on their own clock and rounds (`zoo.data.clips`, `zoo.timeline`).  Numbers made
-with the published code need what that code does, which is here and nowhere else:
+The zoo reads clips on their own clock and rounds (`zoo.data.clip_reader`, `zoo.timeline`).  Numbers
+made with the published code need what that code does, which is here and nowhere else:
 
 * all frames and samples are taken in order, whatever their times: there is no common clock;
 * the frame rate is the stream's mean rate, and clips are not resized or resampled;

@@ -144,7 +144,7 @@ class _Windows:
     """A clip read in pieces; the encoder takes the frames of one, then the samples beside them."""
 
     def __init__(self, path: Path, duration_s: float):
-        from zoo.data.clips import whole_frames_s
+        from zoo.data.clip_reader import whole_frames_s
 
         self.path = path
         self.num_frames = round(whole_frames_s(duration_s, FPS) * FPS)
@@ -180,7 +180,7 @@ class _Windows:
 
 def run_job(job: Job) -> str | None:
     """Write one clip unless it is finished; return what went wrong, None if nothing."""
-    from zoo.data.clips import whole_frames_s
+    from zoo.data.clip_reader import whole_frames_s
     from zoo.media import probe, require_streams
 
     source = job.record.path

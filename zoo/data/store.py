@@ -20,11 +20,11 @@ from pydantic import Field
 from torch import Tensor
 
 from zoo.contracts import ComponentConfig, Modality, Precision
-from zoo.data.clips import whole_frames_s
+from zoo.data.clip_reader import whole_frames_s
 from zoo.data.manifest import Clip
 from zoo.errors import TrainingError
 from zoo.files import write_whole
-from zoo.model import SyncModel
+from zoo.models.model import SyncModel
 from zoo.timeline import Draw, SegmentLayout, to_units
 
 CLIPS_PER_SHARD = 32

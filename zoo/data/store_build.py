@@ -17,12 +17,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from zoo.data.clips import ClipReader
+from zoo.data.clip_reader import ClipReader
 from zoo.data.frontend import crop_square, cut_audio, cut_frames, segments_at_once
 from zoo.data.manifest import Clip
 from zoo.data.store import INDEX, StoreConfig, shard_folder, shards_of
 from zoo.errors import MediaError
-from zoo.model import SyncModel, Tower
+from zoo.models.model import SyncModel, Tower
 from zoo.timeline import count_steps
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ What both modes do, and how they differ, is described in docs/desync.md.
 """
 
 from zoo.desync.pairs import Pair, pair_clips
-from zoo.desync.results import ClipScore
-from zoo.desync.run import Result, score
-from zoo.desync.settings import Mode, Settings
+from zoo.desync.score_clips import Result, score
+from zoo.desync.score_settings import Mode, Settings
+from zoo.desync.scores import ClipScore
 
 __all__ = ["ClipScore", "Mode", "Pair", "Result", "Settings", "pair_clips", "score"]

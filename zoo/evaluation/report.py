@@ -8,19 +8,20 @@ from typing import Any
 
 import torch
 
-from zoo.catalog import resolve
+from zoo.catalog.entries import resolve
+from zoo.catalog.model_folder import load_model, read_description
 from zoo.contracts import LogMel, Task
-from zoo.data.clips import ClipReader
-from zoo.data.draws import DrawSource
+from zoo.data.clip_reader import ClipReader
+from zoo.data.clip_source import ClipSource
 from zoo.data.manifest import Clip, Manifest
-from zoo.data.source import ClipSource
+from zoo.data.samples import DrawSource
 from zoo.data.store import FeatureStore, store_config
 from zoo.data.store_build import build_store
-from zoo.device import find_device
 from zoo.errors import ConfigError
+from zoo.evaluation.evaluation_request import Request, check_task, choose_features
 from zoo.evaluation.protocol import Protocol, find_protocol
-from zoo.evaluation.request import Request, check_task, choose_features
 from zoo.evaluation.rounds import Member, Outcome, Progress, run_rounds
+from zoo.evaluation.sample_sources import Draws, FixedDraws, PublishedDraws, RandomDraws
 from zoo.evaluation.scoring import (
     control_scores,
     offset_scores,
@@ -28,9 +29,8 @@ from zoo.evaluation.scoring import (
     tiers,
 )
 from zoo.evaluation.sliding import sliding_check
-from zoo.evaluation.sources import Draws, FixedDraws, PublishedDraws, RandomDraws
-from zoo.folder import load_model, read_description
-from zoo.model import SyncModel
+from zoo.models.device import find_device
+from zoo.models.model import SyncModel
 from zoo.timeline import SegmentLayout
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from zoo.data.frontend import cut_audio, cut_frames
 from zoo.data.store import FeatureStore
 from zoo.errors import ManifestError, MediaError
-from zoo.evaluation.sources import Draws, Segments
-from zoo.model import SyncModel, Tower
+from zoo.evaluation.sample_sources import Draws, Segments
+from zoo.models.model import SyncModel, Tower
 from zoo.timeline import Draw, OffsetGrid
 
 BATCH = 64

@@ -14,7 +14,7 @@ from zoo.evaluation.bootstrap import interval, mean_intervals
 from zoo.evaluation.metrics import chance, score_logits
 from zoo.evaluation.ranking import published_metrics, roc_auc, roc_curve
 from zoo.evaluation.rounds import Outcome
-from zoo.evaluation.sources import Draws
+from zoo.evaluation.sample_sources import Draws
 from zoo.timeline import Draw, OffsetGrid
 
 TIERS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)

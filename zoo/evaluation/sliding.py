@@ -7,7 +7,7 @@ import torch
 
 from zoo.data.store import FeatureStore
 from zoo.evaluation.metrics import scores_from, sums_of
-from zoo.model import SyncModel
+from zoo.models.model import SyncModel
 from zoo.timeline import LATTICE_TOLERANCE
 
 

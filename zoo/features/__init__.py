@@ -6,7 +6,7 @@
 What is in the files is described in docs/features.md.
 """
 
-from zoo.features.run import Result, extract
-from zoo.features.settings import Settings
+from zoo.features.feature_settings import Settings
+from zoo.features.many_clips import Result, extract
 
 __all__ = ["Result", "Settings", "extract"]

@@ -17,7 +17,7 @@ from typing import Literal
 
 from zoo.contracts import Modality
 from zoo.errors import PluginError
-from zoo.hooks import GROUP, registry
+from zoo.registry.manager import GROUP, registry
 
 Kind = Literal["extractor", "aggregator", "head", "objective", "dataset"]
 TEMPLATES = Path(__file__).with_name("templates")

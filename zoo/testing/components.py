@@ -20,9 +20,9 @@ from zoo.contracts import (
     HeadSpec,
 )
 from zoo.errors import ConfigError, ManifestError
-from zoo.hooks import registry
-from zoo.model import Tower
-from zoo.modules import Aggregator, Extractor, Head, Objective, SegmentBatch
+from zoo.models.model import Tower
+from zoo.models.modules import Aggregator, Extractor, Head, Objective, SegmentBatch
+from zoo.registry.manager import registry
 from zoo.testing.fakes import (
     any_tower,
     config_of,

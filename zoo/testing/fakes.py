@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from zoo.contracts import ExtractorConfig, FeatureMap, HeadInput
-from zoo.hooks import registry
-from zoo.model import Component, Tower, TowerConfig
+from zoo.models.model import Component, Tower, TowerConfig
+from zoo.registry.manager import registry
 from zoo.timeline import OffsetGrid, SegmentLayout
 
 

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from zoo.modules import Extractor
-from zoo.plugin_files import reason_of
+from zoo.models.modules import Extractor
+from zoo.registry.plugin_files import reason_of
 
 TOLERANCE = 1e-5
 BACKWARDS = 2.0  # how much more the wrong end of a segment may change

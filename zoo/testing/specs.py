@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from zoo.contracts import ComponentConfig, Spec
 from zoo.errors import PluginError
-from zoo.hooks import GROUP, plugin_files, registry
+from zoo.registry.manager import GROUP, plugin_files, registry
 
 HEAVY = ("torch", "torchaudio", "torchvision", "timm", "av", "ray", "gradio", "matplotlib")
 PRESETS = ("paper", "tiny")
@@ -93,10 +93,9 @@ def heavy_imports(plugin: str) -> list[str]:
         load = f"importlib.import_module({points[plugin].partition(':')[0]!r})"
     else:
         raise PluginError(f"no plugin '{plugin}' is installed or named in ZOO_PLUGINS")
-    start = (
-        "import importlib, sys; from pathlib import Path; from zoo.plugin_files import load_file"
-    )
-    code = f"{start}; {load}; print(*sys.modules)"
+    start = "import importlib, sys; from pathlib import Path"
+    loader = "from zoo.registry.plugin_files import load_file"
+    code = f"{start}; {loader}; {load}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if done.returncode:
         raise PluginError(f"'{plugin}' fails on its own: {done.stderr.strip().splitlines()[-1]}")

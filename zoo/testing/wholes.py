@@ -11,12 +11,12 @@ from torch import Tensor
 from zoo.checkpoints.tensors import to_published
 from zoo.contracts import ExtractorConfig, ExtractorSpec, FormatSpec, WeightsFormat
 from zoo.errors import ModelError
-from zoo.hooks import registry
-from zoo.model import ModelConfig, SyncModel
+from zoo.models.model import ModelConfig, SyncModel
+from zoo.registry.manager import registry
 from zoo.testing.promises import about, fresh
 from zoo.testing.specs import check_light_import
-from zoo.training.fit import check_fit
 from zoo.training.recipe import Preset, build_recipe
+from zoo.training.rehearsal import check_fit
 
 PRESETS: tuple[Preset, ...] = ("paper", "tiny")
 FOREIGN = {"nothing.weight": torch.zeros(2)}

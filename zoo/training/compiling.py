@@ -6,7 +6,7 @@ import os
 import shutil
 
 from zoo.errors import TrainingError
-from zoo.model import SyncModel
+from zoo.models.model import SyncModel
 
 COMPILERS = ("g++", "clang++", "c++")
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from zoo.data.clips import whole_frames_s
+from zoo.data.clip_reader import whole_frames_s
+from zoo.data.clip_source import Augment, ClipSource, read_sample
 from zoo.data.sampling import clips_of_step, share_of_rank, slot_rng
-from zoo.data.source import Augment, ClipSource, read_sample
 from zoo.errors import MediaError
 from zoo.timeline import OffsetGrid, SegmentLayout, draw_crop
 

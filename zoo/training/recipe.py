@@ -11,8 +11,8 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from zoo.contracts import AggregatorSpec, ComponentConfig, PairSpec, Precision, Spec, Task
 from zoo.errors import ConfigError, suggest
-from zoo.hooks import registry
-from zoo.model import Component, ModelConfig, TowerConfig, explain, feature_map_of
+from zoo.models.model import Component, ModelConfig, TowerConfig, explain, feature_map_of
+from zoo.registry.manager import registry
 from zoo.timeline import LATTICE_TOLERANCE, SegmentLayout
 
 Preset = Literal["tiny", "paper"]

@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from zoo.data.clip_source import Augment, ClipSource
 from zoo.data.frontend import cut_crops
 from zoo.data.sampling import slot_rng
-from zoo.data.source import Augment, ClipSource
-from zoo.device import autocast
-from zoo.hooks import registry
-from zoo.model import SyncModel, build_component, enable_gradient_checkpointing
-from zoo.modules import Objective, SegmentBatch
+from zoo.models.device import autocast
+from zoo.models.model import SyncModel, build_component, enable_gradient_checkpointing
+from zoo.models.modules import Objective, SegmentBatch
+from zoo.registry.manager import registry
 from zoo.timeline import SegmentLayout
 from zoo.training.checkpoint import load_checkpoint, save_checkpoint
 from zoo.training.compiling import compile_extractors

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from zoo.data.draws import DrawSource, Item
+from zoo.data.clip_source import Augment
 from zoo.data.frontend import cut_crops
+from zoo.data.samples import DrawSource, Item
 from zoo.data.sampling import clips_of_step, share_of_rank
-from zoo.data.source import Augment
-from zoo.device import autocast
-from zoo.model import SyncModel, enable_gradient_checkpointing
+from zoo.models.device import autocast
+from zoo.models.model import SyncModel, enable_gradient_checkpointing
 from zoo.training.checkpoint import load_checkpoint
 from zoo.training.compiling import compile_extractors
 from zoo.training.engine import Engine, mean_over_workers, sum_over_workers

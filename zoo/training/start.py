@@ -11,16 +11,16 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from zoo.catalog import CONFIG, read_catalog, read_description, resolve
+from zoo.catalog.entries import CONFIG, read_catalog, read_description, resolve
+from zoo.catalog.model_folder import load_model, save_model, towers_of
 from zoo.checkpoints.convert import read_model, sha256_of
 from zoo.checkpoints.layouts import Tensors, find_extractors, find_model, read_tensors
 from zoo.contracts import Modality, Positions, WeightsFormat
 from zoo.errors import ConfigError, ModelError, suggest
-from zoo.folder import load_model, save_model, towers_of
-from zoo.hooks import registry
-from zoo.model import ModelConfig, SyncModel
+from zoo.models.model import ModelConfig, SyncModel
+from zoo.registry.manager import registry
+from zoo.training.job import STAGE1_FOLDER
 from zoo.training.recipe import Recipe
-from zoo.training.run import STAGE1_FOLDER
 
 START_FOLDER, TAKEN = "init", "started_from"
 DEFAULT_POSITIONS: Positions = "interpolate"

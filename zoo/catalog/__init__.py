@@ -1,0 +1,1 @@
+"""Named models: what there is, where the weights are, how they come here."""

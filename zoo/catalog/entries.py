@@ -1,0 +1,227 @@
+"""The catalog: named models, as data. Nothing here runs a plugin's code."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import Field, JsonValue, ValidationError, model_validator
+
+from zoo.contracts import ComponentConfig
+from zoo.errors import ModelError, suggest
+
+HOME_VARIABLE = "ZOO_HOME"
+PACKAGE = Path(__file__).parents[1]  # the folder of `zoo`
+WEIGHTS, CONFIG = "model.safetensors", "model.json"
+BY_CATALOG, NOBODY = "catalog", "none"  # in place of the name of a model that judges clips
+
+
+class Download(ComponentConfig):
+    """Where the weights of an entry come from, and in which layout."""
+
+    url: str = Field(pattern=r"^https?://\S+$", description="address of the file")
+    format: str = Field(description="layout of the file: zoo list formats")
+    md5: str = Field(
+        "",
+        pattern="^[0-9a-f]{0,32}$",
+        description="beginning of its MD5, as far as its authors publish it",
+    )
+    sha256: str = Field("", pattern="^[0-9a-f]{0,64}$", description="start of its SHA-256")
+    num_bytes: int | None = Field(None, gt=0, description="its size, where known")
+
+
+class CatalogEntry(ComponentConfig):
+    """One named model, or the weights of one extractor to start from."""
+
+    summary: str = Field(description="what it is, in one sentence")
+    kind: Literal["model", "extractor"] = Field("model", description="what the weights are of")
+    folder: str = Field("", description="model folder, relative to the catalog's own folder")
+    download: Download | None = Field(None, description="weights to pull; None: they are here")
+    trust: str = Field("", description="model that says whether a clip can be synchronized")
+    preset: str = Field("", description="size of its components")
+    trained_on: str = Field("", description="data it has seen")
+    recipe: str = Field("", description="command, hardware and time that made it")
+    scores: dict[str, JsonValue] = Field(default_factory=dict, description="with their protocol")
+    license: str = Field("", description="of the weights")
+    source: str = Field("", description="who made it")
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> CatalogEntry:
+        if bool(self.folder) == (self.download is not None):
+            raise ValueError("give either a folder or a download")
+        return self
+
+
+def shipped_catalog() -> Path:
+    """Return the catalog that comes with the package: beside it, or at the checkout's root."""
+    inside = PACKAGE / "catalog.yaml"
+    return inside if inside.exists() else PACKAGE.parent / "catalog.yaml"
+
+
+def zoo_home() -> Path:
+    """Return where the user's own models are: ``$ZOO_HOME``, by default ``~/.zoo``."""
+    home = os.environ.get(HOME_VARIABLE)
+    return Path(home) if home else Path.home() / ".zoo"
+
+
+def user_catalog() -> Path:
+    """Return the user's own catalog: ``$ZOO_HOME/catalog.yaml``."""
+    return zoo_home() / "catalog.yaml"
+
+
+def read_catalog() -> dict[str, tuple[CatalogEntry, Path]]:
+    """Return all entries by name, with where they are; the user's own come last and win.
+
+    A model is a folder.  The weights of an extractor are a file, as their authors publish it.
+    What must be pulled first is not there before.
+    """
+    found = {}
+    for file, root in ((shipped_catalog(), PACKAGE), (user_catalog(), zoo_home())):
+        for name, entry in _read_file(file).items():
+            found[name] = (entry, _pulled_path(name, entry) or root / entry.folder)
+    return found
+
+
+def _pulled_path(name: str, entry: CatalogEntry) -> Path | None:
+    if entry.download is None:
+        return None
+    path = zoo_home() / "models" / name
+    if entry.kind == "extractor":
+        path /= PurePosixPath(urlsplit(entry.download.url).path).name
+    return path
+
+
+def _read_file(file: Path) -> dict[str, CatalogEntry]:
+    if not file.exists():
+        return {}
+    try:
+        models = (yaml.safe_load(file.read_text()) or {}).get("models") or {}
+        return {name: _parse(file, name, entry) for name, entry in models.items()}
+    except (yaml.YAMLError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"the catalog {file} is not valid YAML: {reason}") from None
+
+
+def _parse(file: Path, name: str, entry: object) -> CatalogEntry:
+    try:
+        return CatalogEntry.model_validate(entry)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in (name, *first["loc"]))
+        raise ModelError(f"the catalog {file}: '{place}': {first['msg']}") from None
+
+
+def find(name: str) -> tuple[CatalogEntry, Path]:
+    """Return an entry and where it is, or will be once it is pulled.
+
+    Raises:
+        ModelError: if the catalog has no such name.
+    """
+    catalog = read_catalog()
+    if name not in catalog:
+        raise ModelError(
+            f"no model '{name}' in the catalog{suggest(name, catalog) or '.'} See: zoo list models"
+        )
+    return catalog[name]
+
+
+def resolve(name: str | Path) -> Path:
+    """Return where a model is, given its catalog name or its folder.
+
+    The weights of an extractor are a file.
+
+    Raises:
+        ModelError: if it is neither, or must be pulled first.
+    """
+    catalog = read_catalog()
+    if str(name) in catalog:
+        entry, path = catalog[str(name)]
+        if entry.download is not None and not path.exists():
+            raise ModelError(f"'{name}' is not here yet; get it with: zoo pull {name}")
+        return path
+    if Path(name).is_dir():
+        return Path(name)
+    raise ModelError(
+        f"no model '{name}' in the catalog, and no such folder"
+        f"{suggest(str(name), catalog) or '.'} See: zoo list models"
+    )
+
+
+def trust_of(name: str | Path) -> str | None:
+    """Return the model that the catalog names to judge clips for another, if it is here."""
+    catalog = read_catalog()
+    entry = catalog[str(name)][0] if str(name) in catalog else None
+    if entry is None or entry.trust not in catalog or not catalog[entry.trust][1].exists():
+        return None
+    return entry.trust
+
+
+def judge_of(name: str | Path, trust: str | Path | None = BY_CATALOG) -> str | Path | None:
+    """Return the model that judges clips for another, or None.
+
+    Args:
+        name: the other model.
+        trust: a model, ``catalog`` for the one that the catalog names, or ``none``.
+    """
+    if trust == BY_CATALOG:
+        return trust_of(name)
+    return None if trust == NOBODY else trust
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Read ``model.json``.
+
+    Raises:
+        ModelError: if the folder is not a model folder.
+    """
+    try:
+        description = json.loads((folder / CONFIG).read_text())
+    except OSError:
+        raise ModelError(f"{folder} is not a model folder: it has no {CONFIG}") from None
+    except ValueError:
+        raise ModelError(f"{folder / CONFIG} is damaged: it is not JSON") from None
+    if not isinstance(description, dict):
+        raise ModelError(f"{folder / CONFIG} is damaged: it does not describe a model")
+    return description
+
+
+def add_model(folder: Path, name: str, summary: str, trust: str = "") -> Path:
+    """Copy a model folder into the user's catalog under a name; return the copy.
+
+    Raises:
+        ModelError: if the folder is damaged, the name is taken or not a plain word, or the catalog
+            has no model ``trust``, which says whether a clip can be synchronized.
+    """
+    from zoo.catalog.model_folder import load_model
+
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        raise ModelError(f"'{name}' cannot be a name: use letters, digits, '-', '_' and '.'")
+    if name in read_catalog():
+        raise ModelError(f"the catalog already has a model '{name}'; choose another --name")
+    if trust:
+        find(trust)
+    load_model(folder)
+    description = read_description(folder)
+    file = user_catalog()
+    target = file.parent / "models" / name
+    target.mkdir(parents=True, exist_ok=True)
+    for part in (WEIGHTS, CONFIG):
+        shutil.copy2(folder / part, target / part)
+    entry = CatalogEntry(
+        summary=summary,
+        folder=f"models/{name}",
+        trust=trust,
+        scores=description.get("scores", {}),
+    )
+    models: dict[str, Any] = {n: e.model_dump() for n, e in _read_file(file).items()}
+    models[name] = entry.model_dump(exclude_defaults=True)
+    temporary = file.with_suffix(".part")
+    temporary.write_text(yaml.safe_dump({"models": models}, sort_keys=False))
+    temporary.replace(file)
+    return target

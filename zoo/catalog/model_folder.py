@@ -1,0 +1,145 @@
+"""Model folders: safetensors, the config that rebuilds the model, a hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from zoo.catalog.entries import CONFIG, WEIGHTS, read_description
+from zoo.errors import ModelError, PluginError
+from zoo.models.model import ModelConfig, SyncModel, count_parameters, explain
+from zoo.registry.manager import registry
+from zoo.registry.plugin_files import missing_plugin, origin_of
+
+# What torch.nn.init calls to draw, and to shape what it drew.
+DRAWS = ("uniform_", "normal_", "erfinv_", "mul_", "add_", "clamp_")
+
+__all__ = [
+    "CONFIG",
+    "WEIGHTS",
+    "load_model",
+    "read_description",
+    "save_model",
+    "towers_of",
+    "verify_folder",
+]
+
+
+def save_model(folder: Path, model: SyncModel, **facts: Any) -> None:
+    """Write a model folder: ``model.safetensors`` and ``model.json``.
+
+    Args:
+        folder: where; made if missing.
+        model: what to save.
+        facts: anything else worth knowing, kept in ``model.json`` (scores, say).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    part = folder / f".{WEIGHTS}.part"
+    try:
+        save_file(tensors, part)
+    except SafetensorError as error:
+        raise ModelError(f"cannot write {folder / WEIGHTS}: {error}") from None
+    description = {
+        "config": model.config.model_dump(mode="json"),
+        "sha256": _sha256(part),
+        "parameters": count_parameters(model),
+        "plugins": plugins_of(model.config),
+        **facts,
+    }
+    part.replace(folder / WEIGHTS)
+    (folder / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
+    (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # safetensors writes for its owner
+
+
+def verify_folder(folder: Path) -> dict[str, Any]:
+    """Check that a model folder is whole; return its description.
+
+    Raises:
+        ModelError: if a file is missing or damaged.
+    """
+    description = read_description(folder)
+    weights = folder / WEIGHTS
+    if not weights.exists():
+        raise ModelError(f"{folder} has no {WEIGHTS}; copy it there or train again")
+    if _sha256(weights) != description.get("sha256"):
+        raise ModelError(
+            f"{weights} is damaged: its hash differs from the one in {CONFIG}; restore the file"
+        )
+    return description
+
+
+def load_model(folder: Path) -> SyncModel:
+    """Rebuild a model from its folder, in eval mode.
+
+    Raises:
+        ModelError: if a file is missing or damaged, or the weights do not fit the config.
+        PluginError: if a component is not installed.
+    """
+    description = verify_folder(folder)
+    weights = folder / WEIGHTS
+    try:
+        with _WithoutDraws():
+            model = SyncModel(ModelConfig.model_validate(description.get("config")))
+        model.load_state_dict(load_file(weights))
+    except PluginError as error:
+        raise missing_plugin(error, folder, description.get("plugins", {})) from error
+    except ValidationError as error:
+        raise ModelError(f"{folder / CONFIG}: {explain(error, '', ModelConfig)}") from None
+    except (SafetensorError, RuntimeError) as error:
+        first_line = str(error).splitlines()[0]
+        raise ModelError(f"{weights} does not fit {CONFIG}: {first_line}") from None
+    return model.eval()
+
+
+def plugins_of(config: ModelConfig) -> dict[str, str]:
+    """Return ``"extractor name" -> origin`` of every component that is not built in."""
+    parts = {
+        ("extractors", config.audio.extractor.name),
+        ("extractors", config.vision.extractor.name),
+        ("aggregators", config.audio.aggregator.name),
+        ("aggregators", config.vision.aggregator.name),
+        *([("heads", config.head.name)] if config.head else []),
+    }
+    owners = registry().plugins
+    origins = {
+        f"{kind.removesuffix('s')} {name}": origin_of(owners[f"{kind} {name}"])
+        for kind, name in sorted(parts)
+    }
+    return {part: origin for part, origin in origins.items() if origin is not None}
+
+
+class _WithoutDraws(TorchFunctionMode):
+    """Builds modules without drawing initial weights, which take seconds and are replaced."""
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Leave parameters, and nothing but parameters, as they are."""
+        name = getattr(function, "__name__", "")
+        if name in DRAWS and args and isinstance(args[0], nn.Parameter):
+            return args[0]
+        return function(*args, **(kwargs or {}))
+
+
+def towers_of(model: SyncModel) -> nn.ModuleDict:
+    """Return both towers of a model as one module."""
+    return nn.ModuleDict({"audio": model.audio, "vision": model.vision})
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

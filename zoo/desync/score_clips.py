@@ -1,0 +1,256 @@
+"""Scoring many clips: files are read ahead in threads, segments of several clips share a batch."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from zoo.catalog.entries import read_description, resolve
+from zoo.catalog.model_folder import load_model
+from zoo.data.frontend import normalise
+from zoo.desync.pairs import Pair, pair_clips
+from zoo.desync.reading import PairReader, Reading
+from zoo.desync.score_folder import ResultFolder
+from zoo.desync.score_settings import Mode, Settings
+from zoo.desync.scores import ClipScore, scored, skipped, summarise
+from zoo.errors import ConfigError, ManifestError, MediaError
+from zoo.models.device import find_device
+from zoo.models.model import SyncModel, require_offsets
+
+BATCH = 16  # segments a tower sees at once
+MAX_WORKERS = 16
+Progress = Callable[[int, int], None]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Scores of all clips, and what they amount to (see `zoo.desync.scores.summarise`)."""
+
+    clips: list[ClipScore]
+    summary: dict[str, Any]
+
+    @property
+    def desync_s(self) -> float:
+        """The score: mean of ``|offset|``, seconds."""
+        return float(self.summary["desync_s"])
+
+
+def score(
+    model: str | Path,
+    videos: str | Path,
+    audios: str | Path | None = None,
+    *,
+    mode: Mode = "corrected",
+    duration_s: float = 8.0,
+    out: str | Path | None = None,
+    device: str = "cpu",
+    batch: int = BATCH,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Score how far the sound of many clips is off (DeSync).
+
+    ``score("tiny-synthetic", "videos", "generated").desync_s``
+
+    Args:
+        model: catalog name or model folder; its head must answer offsets.
+        videos: folder of the videos.
+        audios: folder of the audios, paired by name; by default the videos' own sound.
+        mode: ``published`` equals the public scorer, ``corrected`` does without its mistakes;
+            docs/desync.md says how they differ.
+        duration_s: how much of every clip is looked at, seconds.  Shorter clips are skipped when
+            published, and used as far as they go when corrected.
+        out: folder for ``clips.csv``, ``summary.json`` and ``offsets.png``; a run that was
+            interrupted goes on there, and clips whose files have not changed are not read again.
+        device: where to compute.
+        batch: segments that are computed at once; changes speed and memory, not scores.
+        workers: threads that read clips; by default one per processor.
+        progress: is told the clips done and the clips in all.
+
+    Raises:
+        ModelError: if the model cannot be loaded.
+        ConfigError: if it answers no offsets, a value is out of range, or ``out`` holds the scores
+            of other settings.
+        ManifestError: if a folder holds no clips, or not one could be scored.
+    """
+    folder = resolve(model)
+    loaded = load_model(folder).to(find_device(device))
+    require_offsets(loaded, str(model))
+    scorer = Scorer(loaded, mode, duration_s, batch)
+    videos, audios = Path(videos), None if audios is None else Path(audios)
+    pairs = pair_clips(videos, audios)
+    settings = Settings(
+        mode=mode,
+        duration_s=duration_s,
+        model=str(model),
+        sha256=read_description(folder)["sha256"],
+        videos=str(videos.resolve()),
+        audios=None if audios is None else str(audios.resolve()),
+    )
+    results = None if out is None else ResultFolder(Path(out), settings)
+    rows = _known_rows(pairs, results)
+    for done in scorer.rows([pair for pair in pairs if pair.name not in rows], workers):
+        rows |= {row.name: row for row in done}
+        if results is not None:
+            results.append(done)
+        if progress is not None:
+            progress(len(rows), len(pairs))
+    clips = [rows[pair.name] for pair in pairs]
+    summary = summarise(clips, settings, scorer.model.config.grid)
+    if results is not None:
+        results.finish(clips, summary)
+    if not summary["scored"]:
+        raise ManifestError(
+            f"not one of the {len(clips)} clips could be scored; the first, {clips[0].name}: "
+            f"{clips[0].skipped}"
+        )
+    return Result(clips, summary)
+
+
+def _known_rows(pairs: Sequence[Pair], results: ResultFolder | None) -> dict[str, ClipScore]:
+    """Return the rows that need no reading: no pair, or finished before and unchanged since."""
+    rows = {pair.name: skipped(pair, pair.problem) for pair in pairs if pair.problem}
+    if results is None:
+        return rows
+    for pair in pairs:
+        before = results.finished.get(pair.name)
+        if pair.name not in rows and before is not None and before.files == _version(pair):
+            rows[pair.name] = before
+    results.start(list(rows.values()))
+    return rows
+
+
+def _version(pair: Pair) -> str:
+    """Return sizes and times of a pair's files, to know whether they have changed."""
+    parts = []
+    for path in (pair.video, pair.audio):
+        try:
+            stat = path.stat() if path is not None else None
+        except OSError:
+            stat = None
+        parts.append(f"{stat.st_size}:{stat.st_mtime_ns}" if stat else "gone")
+    return " ".join(parts)
+
+
+class Scorer:
+    """A model with the windows of a mode."""
+
+    def __init__(self, model: SyncModel, mode: Mode, duration_s: float, batch: int) -> None:
+        layout = model.config.layout
+        if not duration_s >= layout.covered_s - 1e-6:
+            raise ConfigError(
+                f"a duration of {duration_s:g} s is too short: the model looks at "
+                f"{layout.covered_s:g} s at a time"
+            )
+        self.model, self.mode, self.batch = model, mode, batch
+        self.reader = PairReader(model.vision_frontend, model.audio_frontend, layout, duration_s)
+
+    def rows(self, pairs: Sequence[Pair], workers: int | None) -> Iterator[list[ClipScore]]:
+        """Yield the rows of all pairs in their order, a few at a time."""
+        waiting: list[tuple[Pair, str, Reading | str]] = []
+        num_segments = 0
+        for item in self._read_ahead(pairs, workers or min(os.cpu_count() or 1, MAX_WORKERS)):
+            waiting.append(item)
+            if isinstance(item[2], Reading):
+                num_segments += len(item[2].frame_starts)
+            if num_segments >= self.batch:
+                yield self._score(waiting)
+                waiting, num_segments = [], 0
+        if waiting:
+            yield self._score(waiting)
+
+    def _read_ahead(
+        self, pairs: Sequence[Pair], workers: int
+    ) -> Iterator[tuple[Pair, str, Reading | str]]:
+        """Read clips in threads, never more than a few ahead, so that memory stays flat."""
+        ahead: deque[Future[tuple[Pair, str, Reading | str]]] = deque()
+        pool = ThreadPoolExecutor(workers)
+        try:
+            for pair in pairs:
+                ahead.append(pool.submit(self._read, pair))
+                if len(ahead) > workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _read(self, pair: Pair) -> tuple[Pair, str, Reading | str]:
+        version = _version(pair)
+        try:
+            return pair, version, self.reader.read(pair, self.mode)
+        except (MediaError, av.FFmpegError, OSError) as error:
+            return pair, version, str(error)
+        except Exception as error:  # one strange file must not end a run over thousands
+            log.debug("reading %s", pair.name, exc_info=True)
+            return pair, version, f"cannot be read: {type(error).__name__}: {error}"
+
+    @torch.inference_mode()
+    def _score(self, items: Sequence[tuple[Pair, str, Reading | str]]) -> list[ClipScore]:
+        readings = [reading for _, _, reading in items if isinstance(reading, Reading)]
+        logits = iter(self.logits(readings))
+        grid = self.model.config.grid
+        return [
+            skipped(pair, reading, version)
+            if isinstance(reading, str)
+            else scored(pair, next(logits), grid, reading.note, version)
+            for pair, version, reading in items
+        ]
+
+    def logits(self, readings: Sequence[Reading]) -> list[Float[Tensor, "W K"]]:
+        """Classify the windows of clips whose segments are in memory."""
+        if not readings:
+            return []
+        vision = self._encode_vision(readings)
+        audio = self._encode_audio(readings)
+        num = self.model.config.layout.num_segments
+        crops: list[tuple[Tensor, Tensor]] = []
+        counts = []
+        for a, v in zip(audio, vision, strict=True):
+            starts = self._window_starts(len(v), len(a))
+            counts.append(len(starts))
+            crops += [
+                (a[j : j + num].flatten(0, 1), v[i : i + num].flatten(0, 1)) for i, j in starts
+            ]
+        parts = []
+        for first in range(0, len(crops), self.batch):
+            chosen = crops[first : first + self.batch]
+            batch = (torch.stack([crop[k] for crop in chosen]) for k in (0, 1))
+            parts.append(self.model.classify(*batch).float().cpu())
+        return list(torch.cat(parts).split(counts))
+
+    def _window_starts(self, num_vision: int, num_audio: int) -> list[tuple[int, int]]:
+        """Return the first video and audio segment of every window."""
+        num = self.model.config.layout.num_segments
+        if self.mode == "published":
+            return [(0, 0), (num_vision - num, num_audio - num)]
+        return [(i, i) for i in range(min(num_vision, num_audio) - num + 1)]
+
+    def _encode_vision(self, readings: Sequence[Reading]) -> list[Float[Tensor, "S T D"]]:
+        frontend, layout = self.model.vision_frontend, self.model.config.layout
+        num = frontend.num_frames(layout.segment_s)
+        where = [(reading.frames, i) for reading in readings for i in reading.frame_starts]
+        parts = []
+        for first in range(0, len(where), self.batch):
+            chosen = where[first : first + self.batch]
+            segments = torch.from_numpy(np.stack([frames[i : i + num] for frames, i in chosen]))
+            parts.append(self.model.vision(normalise(segments.to(self.model.device), frontend)))
+        return list(torch.cat(parts).split([len(reading.frame_starts) for reading in readings]))
+
+    def _encode_audio(self, readings: Sequence[Reading]) -> list[Float[Tensor, "S T D"]]:
+        mel = torch.cat([reading.mel for reading in readings]).to(self.model.device)
+        tokens = torch.cat([self.model.audio(part) for part in mel.split(self.batch)])
+        return list(tokens.split([len(reading.mel) for reading in readings]))

@@ -1,0 +1,225 @@
+"""Where the draws of an evaluation come from: random or fixed, read right or as published."""
+
+from __future__ import annotations
+
+import logging
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from zoo.contracts import Frames, LogMel, Task
+from zoo.data import published
+from zoo.data.clip_reader import ClipReader, whole_frames_s
+from zoo.data.clip_source import Augment, read_segments
+from zoo.data.fixed_offsets import FixedOffset, fixed_for
+from zoo.data.manifest import Clip
+from zoo.data.samples import DrawSource
+from zoo.data.sampling import slot_rng
+from zoo.errors import ConfigError, ManifestError, MediaError
+from zoo.timeline import Draw, OffsetGrid, SegmentLayout, fixed_draw
+
+EVALUATION = 4  # the "stage" of the random numbers
+Segments = tuple[Tensor, Tensor]
+"""Audio and video segments of a crop, ``(S, ...)`` after the front ends."""
+
+log = logging.getLogger(__name__)
+
+
+class Draws(ABC):
+    """Draws from the clips of a split.
+
+    Attributes:
+        clips: all of them.
+        layout: of the segments of a crop.
+        usable: clips that can be drawn from.
+        left_out: why the others cannot, by index.
+    """
+
+    clips: list[Clip]
+    layout: SegmentLayout
+    usable: list[int]
+    left_out: dict[int, str]
+
+    @abstractmethod
+    def sample(self, clip: int, number: int) -> tuple[Draw, Segments | None]:
+        """Draw from a clip in a round; None for the segments if they are in a store.
+
+        Raises:
+            MediaError: if the clip cannot be read, or is too short after all.
+        """
+
+    def leave_out(self, clip: int, reason: str) -> None:
+        """Draw no more from a clip."""
+        log.warning("%s left out: %s", self.clips[clip].path.name, reason)
+        self.left_out[clip] = reason
+        self.usable = [i for i in self.usable if i != clip]
+
+
+class RandomDraws(Draws):
+    """Random draws on the clip's own clock, from the feature store or from files."""
+
+    def __init__(self, source: DrawSource) -> None:
+        self.source, self.clips, self.layout = source, source.clips.clips, source.layout
+        self.usable = list(source.usable)
+        store = source.store
+        self.left_out = dict(store.skipped) if store is not None else {}
+        for i, duration_s in enumerate(source.durations_s):
+            if i not in self.left_out and duration_s < source.needed_s:
+                self.left_out[i] = (
+                    f"too short: {duration_s:.2f} s, crop and offsets need {source.needed_s:g} s"
+                )
+
+    def sample(self, clip: int, number: int) -> tuple[Draw, Segments | None]:  # noqa: D102
+        rng, source = slot_rng(self.source.seed, EVALUATION, number, clip), self.source
+        draw = source.draw(clip, rng, Augment())
+        if source.store is not None:
+            return draw, None
+        reader = source.clips.reader
+        return draw, read_segments(reader, self.clips[clip], draw, self.layout)
+
+
+@dataclass
+class FixedDraws(Draws):
+    """The fixed draw of every clip, on the clip's own clock."""
+
+    clips: list[Clip]
+    reader: ClipReader
+    layout: SegmentLayout
+    grid: OffsetGrid
+    fixed: Mapping[int, FixedOffset]
+    left_out: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._draws: dict[int, Draw] = {}
+        for clip, fixed in self.fixed.items():
+            length_s = whole_frames_s(self.clips[clip].duration_s, self.reader.vision.fps)
+            place = (self.layout, self.grid, fixed.offset_s, fixed.start_s, self.reader.vision.fps)
+            try:
+                self._draws[clip] = fixed_draw(clip, length_s, *place)
+            except ConfigError as error:
+                self.left_out[clip] = f"too short: {error}"
+        self.usable = list(self._draws)
+
+    def sample(self, clip: int, number: int) -> tuple[Draw, Segments | None]:  # noqa: D102
+        draw = self._draws[clip]
+        return draw, read_segments(self.reader, self.clips[clip], draw, self.layout)
+
+
+@dataclass
+class PublishedDraws(Draws):
+    """Draws that are read, cut and drawn as the published code does."""
+
+    clips: list[Clip]
+    layout: SegmentLayout
+    grid: OffsetGrid
+    vision: Frames
+    audio: LogMel
+    task: Task = "offset"
+    seed: int = 0
+    fixed: Mapping[int, FixedOffset] | None = None
+    end_s: float | None = None
+    audio_shift_s: float = 0.0
+    left_out: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.usable = list(range(len(self.clips)) if self.fixed is None else self.fixed)
+
+    def sample(self, clip: int, number: int) -> tuple[Draw, Segments | None]:  # noqa: D102
+        raw = published.read_clip(
+            self.clips[clip].path, end_s=self.end_s, audio_shift_s=self.audio_shift_s
+        )
+        _check_rates(raw, self.clips[clip].path, self.vision, self.audio)
+        raw = published.trim(raw)
+        crop = self._crop(raw, clip, number)
+        segments = published.cut_segments(raw, crop, self.layout, self.vision, self.audio)
+        is_sync = self.task == "synchronizability"
+        at_v, at_a = published.place_segments(
+            self.layout,
+            crop.num_frames,
+            crop.num_samples,
+            fps=raw.fps,
+            sample_rate_hz=raw.sample_rate_hz,
+        )
+        draw = Draw(
+            clip=clip,
+            vision_start_s=(crop.first_frame + int(at_v[0, 0])) / raw.fps,
+            audio_start_s=(crop.first_sample + int(at_a[0, 0])) / raw.sample_rate_hz,
+            target=int(crop.is_synchronizable) if is_sync else crop.target,
+        )
+        return draw, segments
+
+    def _crop(self, raw: published.RawClip, clip: int, number: int) -> published.Crop:
+        if self.fixed is not None:
+            fixed = self.fixed[clip]
+            length_s = published.crop_s(self.layout)
+            return published.fixed_crop(raw, self.grid, length_s, fixed.offset_s, fixed.start_s)
+        is_sync = self.task == "synchronizability"
+        rng = random.Random(f"{self.seed}/{number}/{clip}")
+        if is_sync:
+            length_s = published.synchronizability_crop_s(self.layout)
+            needed_s, draw = 2 * length_s, published.synchronizability_crop
+        else:
+            length_s = published.crop_s(self.layout)
+            needed_s, draw = length_s + self.grid.reach_s, published.random_crop
+        if len(raw.frames) < round(needed_s * raw.fps):
+            has_s = len(raw.frames) / raw.fps
+            raise MediaError(f"too short: {has_s:.2f} s, crop and offsets need {needed_s:g} s")
+        return draw(raw, self.grid, length_s, rng)
+
+
+def _check_rates(raw: published.RawClip, path: Path, vision: Frames, audio: LogMel) -> None:
+    if (raw.fps, raw.sample_rate_hz) != (vision.fps, audio.sample_rate_hz):
+        raise MediaError(
+            f"{path.name} has {raw.fps:g} frames and {raw.sample_rate_hz} samples per second; the "
+            f"published code reads clips of {vision.fps:g} and {audio.sample_rate_hz} and does not "
+            "convert them"
+        )
+
+
+def find_fixed(
+    clips: list[Clip], offsets: Mapping[str, FixedOffset] | None, where: str
+) -> tuple[dict[int, FixedOffset], dict[int, str]]:
+    """Find the fixed draw of every clip.
+
+    Args:
+        clips: of the split.
+        offsets: by clip id; None takes what the manifest says.
+        where: names the list in messages.
+
+    Returns:
+        Draws, and the reason where there is none, by index.
+
+    Raises:
+        ManifestError: if there is no draw for any clip.
+    """
+    found: dict[int, FixedOffset] = {}
+    left_out: dict[int, str] = {}
+    for i, clip in enumerate(clips):
+        fixed = _of_manifest(clip) if offsets is None else fixed_for(clip.path, offsets)
+        if fixed is None:
+            left_out[i] = f"no fixed offset in {where}"
+        elif fixed.is_sync is False:
+            left_out[i] = f"not in sync according to {where}"
+        else:
+            found[i] = fixed
+    if not found and offsets is None:
+        raise ManifestError(
+            f"{where} gives no fixed offset for any of {len(clips)} clips: give the published list "
+            "with --offsets, or use a protocol with random offsets"
+        )
+    if not found:
+        raise ManifestError(
+            f"{where} fits none of {len(clips)} clips: its ids look like "
+            f"'{next(iter(offsets or ['']))}', the first clip is {clips[0].path}"
+        )
+    return found, left_out
+
+
+def _of_manifest(clip: Clip) -> FixedOffset | None:
+    if clip.fixed_offset_s is None or clip.fixed_start_s is None:
+        return None
+    return FixedOffset(clip.fixed_offset_s, clip.fixed_start_s)

@@ -1,0 +1,1 @@
+"""A model at work on files: predictions, long clips, tables, repair."""

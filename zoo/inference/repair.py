@@ -1,0 +1,195 @@
+"""Repairing a clip: predict, shift the sound without re-encoding, measure again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import MediaError, RepairError
+from zoo.inference.predictor import Prediction, Predictor
+from zoo.inference.windows import Progress
+from zoo.media import shift_audio
+from zoo.media.encode import replacing
+from zoo.timeline import describe_offset
+
+MIN_CONFIDENCE = 0.8  # of a model that knows such clips; see docs/repair.md for what it costs
+FINE_STEP_S = 0.04
+SMALL_S = 0.1  # a residue up to here is no sign of a mistake, even if the clip was better before
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What was done to a clip.
+
+    Attributes:
+        path: the clip, which stays as it was.
+        out: the repaired copy.
+        model: the model's name.
+        offset_s: how early the audio was, seconds.
+        meaning: the same in words.
+        confidence: probability that this is right to within one class of the model.
+        delay_s: how much later the audio is presented in the copy, seconds.
+        residue_s: the offset of the copy, measured again; None if that was not possible.
+        residue_confidence: of that measurement.
+        warnings: what spoke against the repair and was overruled, or could not be measured.
+    """
+
+    path: str
+    out: str
+    model: str
+    offset_s: float
+    meaning: str
+    confidence: float
+    delay_s: float
+    residue_s: float | None
+    residue_confidence: float | None
+    warnings: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the repair as JSON types."""
+        return asdict(self)
+
+
+def repair(
+    predictor: Predictor,
+    path: str | Path,
+    out: str | Path,
+    *,
+    min_confidence: float = MIN_CONFIDENCE,
+    max_offset_s: float | None = None,
+    audio_track: int | None = None,
+    force: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Repair:
+    """Write a copy of a clip whose audio is delayed by the predicted offset.
+
+    No stream is re-encoded.  The copy is measured before it gets its name, so that ``out`` is
+    either a finished repair or not there.
+
+    Args:
+        predictor: the model at work.
+        path: the clip, which is never touched.
+        out: the copy to write; its suffix chooses the container.
+        min_confidence: refuse a prediction that is less sure than this, 0 to 1.
+        max_offset_s: look for offsets so far either way, seconds; by default the model's own.
+        audio_track: which track to listen to, from 1; all audio tracks are shifted alike.
+        force: repair although the model is not sure, or although the copy measures worse or cannot
+            be measured.
+        overwrite: replace ``out`` if it exists.
+        progress: is told how many crops are done, and of how many; begins again for the copy.
+
+    Raises:
+        RepairError: if the model is not sure enough, or the copy is worse than the clip or cannot
+            be measured.
+        MediaError: if the clip cannot be read, or ``out`` cannot be written.
+    """
+    path, out = Path(path), Path(out)
+    require_writable(path, out, overwrite=overwrite)
+    before = measure(predictor, path, audio_track, max_offset_s, progress)
+    warnings = doubts(before, min_confidence)
+    if warnings and not force:
+        raise RepairError(f"{path} is not repaired: {warnings[0]}; --force repairs it all the same")
+    delay_s = before.refined_s
+    warnings += [] if before.low_confidence is None else [before.low_confidence]
+    with replacing(out) as temporary:
+        try:
+            shift_audio(path, temporary, delay_s)
+        except MediaError as error:
+            told = str(error).replace(temporary.name, out.name)
+            raise MediaError(f"{told}; another suffix, such as .mkv, may take it") from None
+        after, problem = _measure_again(predictor, temporary, audio_track, progress)
+        class_step_s = predictor.model.config.grid.step_s
+        if after is not None and is_worse(before, after, class_step_s):
+            problem = (
+                f"with the audio shifted by {delay_s:+.3f} s the model sees an offset of "
+                f"{after.refined_s:+.3f} s"
+            )
+        if problem and not force:
+            raise RepairError(f"{path} is not repaired: {problem}; --force keeps the copy")
+        warnings += [problem] if problem else []
+    return Repair(
+        path=str(path),
+        out=str(out),
+        model=predictor.name,
+        offset_s=before.refined_s,
+        meaning=describe_offset(before.refined_s),
+        confidence=before.confidence,
+        delay_s=delay_s,
+        residue_s=None if after is None else after.refined_s,
+        residue_confidence=None if after is None else after.confidence,
+        warnings=warnings,
+    )
+
+
+def measure(
+    predictor: Predictor,
+    path: Path,
+    audio_track: int | None = None,
+    max_offset_s: float | None = None,
+    progress: Progress | None = None,
+    every_s: float | None = None,
+) -> Prediction:
+    """Predict as finely as the model can; see `Predictor.predict`."""
+    step_s = FINE_STEP_S if predictor.can_refine else None
+    return predictor.predict(
+        path,
+        step_s,
+        audio_track=audio_track,
+        every_s=every_s,
+        max_offset_s=max_offset_s,
+        progress=progress,
+    )
+
+
+def doubts(prediction: Prediction, min_confidence: float) -> list[str]:
+    """Say what speaks against moving the audio by the predicted offset."""
+    found = []
+    if prediction.confidence < min_confidence:
+        found.append(
+            f"{prediction.model} is only {prediction.confidence:.0%} sure of an offset of "
+            f"{prediction.refined_s:+.2f} s, and {min_confidence:.0%} are asked for"
+        )
+    if not prediction.can_be_synchronized:
+        found.insert(
+            0,
+            f"its sound and picture cannot be synchronized (probability that they can: "
+            f"{prediction.synchronizability:.2f})",
+        )
+    if len(prediction.over_time.stretches) > 1:
+        found.insert(
+            0, f"no single shift can repair an offset that changes: {prediction.over_time.meaning}"
+        )
+    return found
+
+
+def is_worse(before: Prediction, after: Prediction, class_step_s: float) -> bool:
+    """Say whether the copy is further off than the clip was, or than a class of the model."""
+    return abs(after.refined_s) > max(SMALL_S, min(abs(before.refined_s), class_step_s))
+
+
+def _measure_again(
+    predictor: Predictor, copy: Path, audio_track: int | None, progress: Progress | None
+) -> tuple[Prediction | None, str]:
+    try:
+        return measure(predictor, copy, audio_track, progress=progress), ""
+    except MediaError as error:
+        reason = str(error).replace(str(copy), "the copy")
+        return None, f"the copy could not be measured: {reason}"
+
+
+def require_writable(path: Path, out: Path, *, overwrite: bool) -> None:
+    """Refuse at once what could not be written in the end.
+
+    Raises:
+        MediaError: if ``out`` is the clip, exists, or lies in no folder.
+    """
+    if out.exists() and path.exists() and out.samefile(path):
+        raise MediaError(f"{out} is the clip itself; write the repaired copy to another file")
+    if out.is_dir():
+        raise MediaError(f"{out} is a folder; give a file to write the repaired copy to")
+    if out.exists() and not overwrite:
+        raise MediaError(f"{out} exists; choose another file, or replace it with --overwrite")
+    if not out.parent.is_dir():
+        raise MediaError(f"there is no folder {out.parent} to write {out.name} to")

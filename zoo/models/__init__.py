@@ -1,0 +1,1 @@
+"""What a model is made of: configurations, abstract modules, the assembled model."""

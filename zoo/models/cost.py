@@ -1,0 +1,60 @@
+"""What a model costs per clip: segments, tokens, floating-point operations.
+
+Counted on torch's meta device, where nothing is computed: it takes a second, whatever the size.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch.utils.flop_counter import FlopCounterMode
+
+from zoo.contracts import ComponentConfig
+from zoo.models.model import ModelConfig, SyncModel, count_parameters
+
+
+class ModelCost(ComponentConfig):
+    """What one crop of one clip costs; a multiply-add is two operations."""
+
+    segments: int = Field(description="S, segments of either modality")
+    tokens: int = Field(description="tokens of both modalities that reach the head")
+    extractor_flops: int = Field(description="operations of both towers, forward")
+    head_flops: int = Field(description="operations of the head, forward")
+    parameters: int = Field(description="of the whole model")
+    covered_s: float = Field(description="length of the crop, seconds")
+
+    @property
+    def flops(self) -> int:
+        """Operations of a prediction."""
+        return self.extractor_flops + self.head_flops
+
+
+def model_cost(config: ModelConfig) -> ModelCost:
+    """Count what a prediction for one crop takes.
+
+    Matrix products and convolutions are counted.
+
+    Raises:
+        NotImplementedError: or RuntimeError, if a component looks at the values of its input: there
+            are none on the meta device.
+    """
+    with torch.device("meta"), torch.no_grad():
+        model = SyncModel(config).eval()
+        num = config.layout.num_segments
+        tokens = []
+        with FlopCounterMode(display=False) as towers:
+            for tower in (model.audio, model.vision):
+                shape = tower.frontend.segment_shape(tower.segment_s)
+                segments = torch.empty(1, num, *shape)
+                tokens.append(model.tokens_of(tower, segments))
+        with FlopCounterMode(display=False) as head:
+            if model.head is not None:
+                model.head(*tokens)
+    return ModelCost(
+        segments=num,
+        tokens=sum(t.shape[1] for t in tokens),
+        extractor_flops=towers.get_total_flops(),
+        head_flops=head.get_total_flops(),
+        parameters=count_parameters(model),
+        covered_s=config.layout.covered_s,
+    )

@@ -1,0 +1,1 @@
+"""Plugins: hooks, the manager, and everything that is registered."""

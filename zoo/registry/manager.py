@@ -1,0 +1,291 @@
+"""The plugin core: hookspecs, the manager, and a registry of everything registered.
+
+Plugins are found through the entry-point group ``zoo``; single files come with ``--plugin FILE``
+or the environment variable ``ZOO_PLUGINS`` (which also reaches Ray workers).  A plugin that fails
+to load, or claims a name that is taken, is reported and skipped.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache, partial
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+import pluggy
+
+from zoo.contracts import (
+    AggregatorSpec,
+    CommandSpec,
+    DatasetSpec,
+    ExtractorSpec,
+    FormatSpec,
+    HeadSpec,
+    ObjectiveSpec,
+    PairSpec,
+)
+from zoo.errors import PluginError, suggest
+from zoo.registry.collect import NAME, collect
+from zoo.registry.plugin_files import (
+    GROUP,
+    PLUGIN_FILES_VARIABLE,
+    is_own,
+    load_file,
+    plugin_files,
+    reason_of,
+)
+
+__all__ = [
+    "GROUP",
+    "PLUGIN_FILES_VARIABLE",
+    "Failure",
+    "Hooks",
+    "Registry",
+    "add_plugin_file",
+    "hookimpl",
+    "load_registry",
+    "plugin_files",
+    "registry",
+]
+
+S = TypeVar("S")
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+log = logging.getLogger(__name__)
+
+
+class Hooks:
+    """Everything a plugin can register."""
+
+    @hookspec
+    def register_extractors(self) -> list[ExtractorSpec]:
+        """Return extractors of one modality each."""
+
+    @hookspec
+    def register_pairs(self) -> list[PairSpec]:
+        """Return named combinations of an audio and a video extractor."""
+
+    @hookspec
+    def register_aggregators(self) -> list[AggregatorSpec]:
+        """Return aggregators."""
+
+    @hookspec
+    def register_heads(self) -> list[HeadSpec]:
+        """Return heads."""
+
+    @hookspec
+    def register_objectives(self) -> list[ObjectiveSpec]:
+        """Return stage I objectives."""
+
+    @hookspec
+    def register_datasets(self) -> list[DatasetSpec]:
+        """Return dataset adapters."""
+
+    @hookspec
+    def register_formats(self) -> list[FormatSpec]:
+        """Return layouts in which others publish whole models."""
+
+    @hookspec
+    def register_commands(self) -> list[CommandSpec]:
+        """Return verbs of the command line."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A plugin that could not be loaded."""
+
+    plugin: str
+    reason: str
+
+
+@dataclass
+class Registry:
+    """Every component that the loaded plugins registered, by kind and name."""
+
+    extractors: dict[str, ExtractorSpec] = field(default_factory=dict)
+    pairs: dict[str, PairSpec] = field(default_factory=dict)
+    aggregators: dict[str, AggregatorSpec] = field(default_factory=dict)
+    heads: dict[str, HeadSpec] = field(default_factory=dict)
+    objectives: dict[str, ObjectiveSpec] = field(default_factory=dict)
+    datasets: dict[str, DatasetSpec] = field(default_factory=dict)
+    formats: dict[str, FormatSpec] = field(default_factory=dict)
+    commands: dict[str, CommandSpec] = field(default_factory=dict)
+    plugins: dict[str, str] = field(default_factory=dict)
+    """``"kind name" -> plugin`` that registered it."""
+    names: list[str] = field(default_factory=list)
+    """Of the plugins that were loaded."""
+    failures: list[Failure] = field(default_factory=list)
+
+    def extractor(self, name: str) -> ExtractorSpec:
+        """Return an extractor by name, or say which name is closest."""
+        return self._lookup("extractor", self.extractors, name)
+
+    def aggregator(self, name: str) -> AggregatorSpec:
+        """Return an aggregator by name."""
+        return self._lookup("aggregator", self.aggregators, name)
+
+    def head(self, name: str) -> HeadSpec:
+        """Return a head by name."""
+        return self._lookup("head", self.heads, name)
+
+    def objective(self, name: str) -> ObjectiveSpec:
+        """Return a stage I objective by name."""
+        return self._lookup("objective", self.objectives, name)
+
+    def dataset(self, name: str) -> DatasetSpec:
+        """Return a dataset adapter by name."""
+        return self._lookup("dataset", self.datasets, name)
+
+    def format(self, name: str) -> FormatSpec:
+        """Return a layout of published models by name."""
+        return self._lookup("format", self.formats, name)
+
+    def pair(self, name: str) -> PairSpec:
+        """Return a named pair, or the ad hoc pair ``audio+vision``."""
+        if "+" in name:
+            return self._ad_hoc_pair(name)
+        if name not in self.pairs and name in self.extractors:
+            raise self._half_a_pair(self.extractors[name])
+        return self._lookup("extractor", self.pairs, name)
+
+    def _ad_hoc_pair(self, name: str) -> PairSpec:
+        parts = name.split("+")
+        specs = [self.extractor(part) for part in parts] if len(parts) == 2 and all(parts) else []
+        found = {spec.modality: spec.name for spec in specs}
+        if set(found) != {"audio", "vision"}:
+            named = " and ".join(f"'{spec.name}' reads {spec.modality}" for spec in specs)
+            raise PluginError(
+                f"'{name}' is not one audio and one vision extractor joined by '+'"
+                f"{f': {named}' if named else ''}; see: zoo list extractors"
+            )
+        audio, vision = found["audio"], found["vision"]
+        for pair in self.pairs.values():
+            if (pair.audio, pair.vision) == (audio, vision):
+                return pair
+        return PairSpec(name=name, summary="ad hoc pair", audio=audio, vision=vision)
+
+    def _half_a_pair(self, spec: ExtractorSpec) -> PluginError:
+        others = [other for other in self.extractors.values() if other.modality != spec.modality]
+        joined = [
+            "+".join((spec.name, o.name) if spec.modality == "audio" else (o.name, spec.name))
+            for o in others
+        ]
+        wanted = "a vision" if spec.modality == "audio" else "an audio"
+        return PluginError(
+            f"'{spec.name}' reads {spec.modality} only; join it with {wanted} extractor, such as "
+            f"--extractor {' or '.join(joined[:2])}"
+        )
+
+    def _lookup(self, kind: str, specs: dict[str, S], name: str) -> S:
+        if name in specs:
+            return specs[name]
+        skipped = "".join(f"; plugin '{f.plugin}' was skipped: {f.reason}" for f in self.failures)
+        closest = suggest(name, specs) or "."
+        raise PluginError(f"unknown {kind} '{name}'{closest} See: zoo list {kind}s{skipped}")
+
+
+def load_registry(
+    found: list[tuple[str, Callable[[], ModuleType]]] | None = None,
+) -> Registry:
+    """Load every plugin and collect what it registers.
+
+    Args:
+        found: ``(name, loader)`` of each plugin; by default the entry points of the group ``zoo``,
+            those of this distribution first, and then the files of ``ZOO_PLUGINS``.
+    """
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(Hooks)
+    registry = Registry()
+    for name, loader in _find_plugins() if found is None else found:
+        _load(name, loader, manager, registry)
+    return registry
+
+
+def _load(
+    name: str, loader: Callable[[], ModuleType], manager: pluggy.PluginManager, registry: Registry
+) -> None:
+    """Register one plugin whole, or report it and leave no trace of it."""
+    try:
+        if manager.has_plugin(name):
+            raise PluginError(f"another plugin is named '{name}'; rename one of them")
+        module = loader()
+        if module in manager.get_plugins():
+            return  # a package that is installed from the folder it is given by
+        manager.register(module, name=name)
+        specs = collect(module, manager)
+        claimed = _claim(registry, specs, name)
+    except (Exception, SystemExit) as error:
+        # A broken plugin of a third party must not take `zoo list` down, whatever it raises.
+        if name not in registry.names and manager.has_plugin(name):
+            manager.unregister(name=name)
+        reason = reason_of(error)
+        registry.failures.append(Failure(name, reason))
+        log.warning("plugin '%s' was skipped: %s", name, reason)
+        return
+    registry.names.append(name)
+    for kind, key, spec in claimed:
+        getattr(registry, kind)[key] = spec
+        registry.plugins[f"{kind} {key}"] = name
+
+
+def _claim(
+    registry: Registry, specs: list[tuple[str, Any]], plugin: str
+) -> list[tuple[str, str, Any]]:
+    """Return (kind, name, spec) of everything a plugin registers, if no name is taken."""
+    claimed: dict[tuple[str, str], Any] = {}
+    for kind, spec in specs:
+        key = f"{spec.group} {spec.name}".strip() if isinstance(spec, CommandSpec) else spec.name
+        one = kind.removesuffix("s")
+        if not NAME.fullmatch(spec.name):
+            raise PluginError(
+                f"{one} '{spec.name}' cannot be chosen by that name; take letters, digits and any "
+                "of _ . : / -"
+            )
+        if (kind, key) in claimed:
+            raise PluginError(f"it registers {one} '{key}' twice; rename one of the two")
+        if key in getattr(registry, kind):
+            owner = registry.plugins.get(f"{kind} {key}", plugin)
+            raise PluginError(
+                f"plugins '{owner}' and '{plugin}' both register {one} '{key}'; uninstall or "
+                "rename one of them"
+            )
+        claimed[kind, key] = spec
+    return [(kind, key, spec) for (kind, key), spec in claimed.items()]
+
+
+def _find_plugins() -> list[tuple[str, Callable[[], ModuleType]]]:
+    points = sorted(entry_points(group=GROUP), key=_own_first)
+    found: list[tuple[str, Callable[[], ModuleType]]] = [(p.name, p.load) for p in points]
+    return found + [(file.stem, partial(load_file, file)) for file in plugin_files()]
+
+
+def _own_first(point: EntryPoint) -> tuple[bool, str]:
+    """A name that a third party claims too stays ours, so that our models go on loading."""
+    return not is_own(point.dist.name if point.dist else None), point.name
+
+
+def add_plugin_file(path: Path) -> None:
+    """Make a plugin known to this process and to those it starts: a file, or a package's folder.
+
+    Raises:
+        PluginError: if there is no such file.
+    """
+    path = path.resolve()
+    if not path.is_file() and not (path / "__init__.py").is_file():
+        what = "it has no __init__.py" if path.is_dir() else "there is none"
+        raise PluginError(f"no plugin file at {path}: {what}")
+    files = plugin_files()
+    if path not in files:
+        os.environ[PLUGIN_FILES_VARIABLE] = os.pathsep.join(str(f) for f in [*files, path])
+    registry.cache_clear()
+
+
+@cache
+def registry() -> Registry:
+    """Return the registry of this process."""
+    return load_registry()

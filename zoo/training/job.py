@@ -1,0 +1,262 @@
+"""A whole run, as every worker executes it: stage I, feature store, stage II, model folder."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from zoo.catalog.model_folder import load_model, save_model, towers_of
+from zoo.data.clip_reader import ClipReader
+from zoo.data.clip_source import ClipSource
+from zoo.data.manifest import Clip, Manifest, Split
+from zoo.data.samples import DrawSource
+from zoo.data.store import (
+    FeatureStore,
+    is_sealed,
+    seal,
+    store_config,
+    store_key,
+)
+from zoo.data.store_build import build_store
+from zoo.errors import TrainingError
+from zoo.evaluation.sliding import sliding_check
+from zoo.models.device import keep_memory
+from zoo.models.model import SyncModel
+from zoo.training.checkpoint import read_meta
+from zoo.training.diagnostics import examine, write_findings
+from zoo.training.engine import Engine, wait_for_all
+from zoo.training.recipe import Recipe
+from zoo.training.runlog import RunLog, quarantine, read_quarantine
+from zoo.training.stage1 import train_stage1
+from zoo.training.stage2 import train_stage2
+
+log = logging.getLogger(__name__)
+STAGE1_FOLDER, FEATURES_FOLDER, CACHE_FOLDER = "stage1", "features", "cache"
+_SPLITS: tuple[Split, Split] = ("train", "valid")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run and where.
+
+    Attributes:
+        recipe: what is learnt and how.
+        manifest: Parquet file of the clips.
+        run: folder of the run, on storage that all workers share.
+        stages: which of 1 and 2 to train.
+        init: model folder whose towers to start from, or None; see `zoo.training.start`.  Stage 2
+            alone needs one, unless it trains the towers.
+    """
+
+    recipe: Recipe
+    manifest: Path
+    run: Path
+    stages: tuple[int, ...]
+    init: Path | None = None
+
+
+def run_job(engine: Engine, job: Job) -> None:
+    """Run a job on this worker.
+
+    Raises:
+        ZooError: whatever is wrong with the input, in one sentence.
+    """
+    recipe = job.recipe
+    keep_memory()
+    torch.manual_seed(recipe.seed)
+    train, valid = clips_of(job)
+    model = SyncModel(recipe.model)
+    model.precision = recipe.precision
+    is_read_often = 1 in job.stages or recipe.data.features == "online"
+    cache = job.run / CACHE_FOLDER if recipe.data.cache and is_read_often else None
+    reader = make_reader(model, cache)
+    runlog = RunLog(job.run, engine.rank)
+    checkpoint = engine.latest_checkpoint()
+    meta = read_meta(checkpoint) if checkpoint is not None else {"stage": 0, "step": 0}
+    stage = meta["stage"]
+    on_broken = partial(quarantine, job.run)
+    sources = ClipSource(train, reader, on_broken), ClipSource(valid, reader, on_broken)
+    has_head = False
+    if 1 in job.stages and not (job.run / STAGE1_FOLDER / "model.json").exists():
+        if job.init is not None:
+            towers_of(model).load_state_dict(towers_of(load_model(job.init)).state_dict())
+        train_stage1(engine, recipe, model, *sources, runlog, checkpoint if stage == 1 else None)
+        if engine.rank == 0:
+            save_model(job.run / STAGE1_FOLDER, towers_only(model))
+        wait_for_all()
+    else:
+        runlog.rewind(*((1, recipe.stage1.steps) if stage < 2 else (2, meta["step"])))
+        start = job.run / STAGE1_FOLDER if 1 in job.stages else job.init
+        if start is not None:
+            begun = load_model(start)
+            towers_of(model).load_state_dict(towers_of(begun).state_dict())
+            has_head = _start_head(model, begun)
+    if 2 in job.stages:
+        draws = _draw_sources(engine, job, model, sources, runlog, is_new=stage < 2)
+        best = train_stage2(
+            engine,
+            recipe,
+            model,
+            *draws,
+            runlog,
+            checkpoint if stage == 2 else None,
+            is_fresh=not has_head,
+        )
+        if engine.rank == 0:
+            save_model(job.run, model, scores={"valid": best})
+            write_findings(examine(engine, recipe, model, draws[1]), job.run)
+    else:
+        if recipe.data.features == "store":  # for every head that will start from here
+            for split, source in zip(_SPLITS, sources, strict=True):
+                _open_store(engine, job, model, source, runlog, split, is_new=True)
+        if engine.rank == 0:
+            save_model(job.run, towers_only(model))
+    if engine.rank == 0:
+        runlog.write(max(job.stages), 0, "done", quarantined=len(read_quarantine(job.run)))
+    runlog.close()
+    wait_for_all()
+
+
+def _start_head(model: SyncModel, start: SyncModel) -> bool:
+    """Start a head that tells whether there is an offset from one that finds it; say if so."""
+    if model.head is None or start.head is None or model.task != "synchronizability":
+        return False
+    model.head.start_from(start.head)
+    return True
+
+
+def make_reader(model: SyncModel, cache: Path | None = None) -> ClipReader:
+    """Return a reader for the front ends of a model."""
+    return ClipReader(model.vision_frontend, model.audio_frontend, cache)
+
+
+def towers_only(model: SyncModel) -> SyncModel:
+    """Return the same towers without a head: the outcome of stage I."""
+    bare = SyncModel(model.config.model_copy(update={"head": None}))
+    towers_of(bare).load_state_dict(towers_of(model).state_dict())
+    return bare
+
+
+def clips_of(job: Job) -> tuple[list[Clip], list[Clip]]:
+    """Return the clips to train on and those to validate on.
+
+    Raises:
+        ManifestError: if the manifest cannot be read or holds no clip to train on.
+        TrainingError: if it holds none to validate on.
+    """
+    manifest = Manifest.read(job.manifest)
+    if job.recipe.overfit:
+        chosen = list(manifest.clips)[: job.recipe.overfit]
+        return chosen, chosen
+    train = list(manifest.select("train").clips)
+    if not any(clip.split == "valid" for clip in manifest.clips):
+        raise TrainingError(
+            f"{job.manifest} has no clip in split 'valid'; make one with: "
+            "zoo data prepare folder --valid 0.1"
+        )
+    return train, list(manifest.select("valid").clips)
+
+
+def _draw_sources(
+    engine: Engine,
+    job: Job,
+    model: SyncModel,
+    sources: tuple[ClipSource, ClipSource],
+    runlog: RunLog,
+    *,
+    is_new: bool,
+) -> tuple[DrawSource, DrawSource]:
+    """Return the draws of both splits, from the feature store if the recipe says so.
+
+    ``is_new`` says that stage II begins, so that the check of its features is yet to be logged.
+    """
+
+    def draws(split: Split, source: ClipSource) -> DrawSource:
+        store = None
+        if job.recipe.data.features == "store":
+            store = _open_store(engine, job, model, source, runlog, split, is_new=is_new)
+        config = job.recipe.model
+        made = DrawSource(
+            source,
+            config.layout,
+            config.grid,
+            job.recipe.seed,
+            split,
+            store,
+            model.task,
+            job.recipe.vision_hop_s,
+        )
+        if is_new:
+            numbers = {"usable": len(made.usable), "short": made.num_short}
+            runlog.write(2, 0, "clips", split=split, needed_s=made.needed_s, **numbers)
+        return made
+
+    return draws("train", sources[0]), draws("valid", sources[1])
+
+
+def _open_store(
+    engine: Engine,
+    job: Job,
+    model: SyncModel,
+    source: ClipSource,
+    runlog: RunLog,
+    split: Split,
+    *,
+    is_new: bool,
+) -> FeatureStore:
+    """Build or find the store of a split, and log what it is worth if that is new."""
+    store = ensure_store(engine, job, model, source, runlog, split)
+    if engine.rank == 0:
+        for index, reason in store.skipped.items():
+            quarantine(job.run, store.clips[index].path, reason)
+    if is_new:
+        total = len(source.clips)
+        runlog.write(2, 0, "features", split=split, clips=total, total=total)
+        if split == "valid":
+            runlog.write(2, 0, "sliding", **sliding_check(model, store))
+    return store
+
+
+def ensure_store(
+    engine: Engine, job: Job, model: SyncModel, source: ClipSource, runlog: RunLog, split: Split
+) -> FeatureStore:
+    """Build the store of a split, or find it beside this run or the one it starts from."""
+    recipe = job.recipe
+    copies = recipe.data.store_copies if split == "train" else 0
+    config = store_config(
+        model, recipe.data.store_dtype, recipe.vision_hop_s, copies, recipe.stage2.flip
+    )
+    model.to(engine.device)
+    key = store_key(model, config, source.clips)
+    folders = [job.run / FEATURES_FOLDER / key]
+    if job.init is not None:
+        folders.insert(0, job.init / FEATURES_FOLDER / key)
+    for folder in folders:
+        if is_sealed(folder, key):
+            return FeatureStore(folder, source.clips, config)
+    folder = folders[-1]
+    total, shown = len(source.clips), 0
+    for done in build_store(
+        folder,
+        model,
+        source.reader,
+        source.clips,
+        config,
+        engine.device,
+        rank=engine.rank,
+        world_size=engine.world_size,
+        load=partial(engine.load, workers=recipe.data.loader_workers),
+    ):
+        clips = min(total, done * engine.world_size)
+        if shown + 10 <= clips < total:
+            runlog.write(2, 0, "features", split=split, clips=clips, total=total)
+            shown = clips
+    wait_for_all()
+    store = FeatureStore(folder, source.clips, config)
+    if engine.rank == 0:
+        seal(folder, key)
+    return store
