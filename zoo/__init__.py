@@ -1,4 +1,4 @@
-"""avsync-zoo: plugin-based audio-visual synchronization.
+"""avsync-zoo: plugin-based audio-visual models, synchronization first.
 
 ``zoo.load("tiny-synthetic").predict("clip.mp4")`` answers how far the audio of a clip is off.
 """
@@ -10,11 +10,15 @@ from typing import Any
 
 from zoo.contracts import (
     AggregatorSpec,
+    Chance,
     ClipRecord,
     CommandSpec,
     ComponentConfig,
     DatasetAdapter,
     DatasetSpec,
+    EncoderConfig,
+    EncoderIO,
+    EncoderSpec,
     ExtractorConfig,
     ExtractorSpec,
     FeatureMap,
@@ -24,23 +28,34 @@ from zoo.contracts import (
     HeadSpec,
     LeftOut,
     LogMel,
+    ModalityIO,
     ObjectiveSpec,
     PairSpec,
+    Score,
     Spectrogram,
+    TaskConfig,
+    TaskSpec,
     WeightsFormat,
 )
 from zoo.errors import ZooError
 from zoo.registry.manager import hookimpl
 from zoo.search_space import Choice, Range
-from zoo.timeline import OffsetGrid, SegmentLayout
+from zoo.timeline import OffsetGrid, Placement, Sample, SegmentLayout, place_crops
 
 # Loaded on first use, because they import torch.
 _LAZY = {
     "Extractor": "zoo.models.modules",
+    "MaskableExtractor": "zoo.models.modules",
     "Aggregator": "zoo.models.modules",
+    "Encoder": "zoo.models.modules",
+    "SeparableEncoder": "zoo.models.modules",
+    "ModalityEncoder": "zoo.models.modules",
     "Head": "zoo.models.modules",
     "Objective": "zoo.models.modules",
-    "SegmentBatch": "zoo.models.modules",
+    "Segments": "zoo.models.segments",
+    "Tokens": "zoo.models.segments",
+    "Task": "zoo.models.task",
+    "Need": "zoo.models.task",
     "load": "zoo.inference.predictor",
 }
 
@@ -48,12 +63,16 @@ _ROOMS = {"export": "zoo.models.export", "features": "zoo.features"}
 
 __all__ = [
     "AggregatorSpec",
+    "Chance",
     "Choice",
     "ClipRecord",
     "CommandSpec",
     "ComponentConfig",
     "DatasetAdapter",
     "DatasetSpec",
+    "EncoderConfig",
+    "EncoderIO",
+    "EncoderSpec",
     "ExtractorConfig",
     "ExtractorSpec",
     "FeatureMap",
@@ -63,15 +82,22 @@ __all__ = [
     "HeadSpec",
     "LeftOut",
     "LogMel",
-    "Spectrogram",
+    "ModalityIO",
     "ObjectiveSpec",
     "OffsetGrid",
     "PairSpec",
+    "Placement",
     "Range",
+    "Sample",
+    "Score",
     "SegmentLayout",
+    "Spectrogram",
+    "TaskConfig",
+    "TaskSpec",
     "WeightsFormat",
     "ZooError",
     "hookimpl",
+    "place_crops",
     *_LAZY,
 ]
 

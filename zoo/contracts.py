@@ -5,8 +5,9 @@ The modules a spec builds are the abstract classes of `zoo.models.modules`, whic
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,15 +16,16 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
 from zoo.errors import ConfigError
 from zoo.search_space import Choice, Range
-from zoo.timeline import OffsetGrid, SegmentLayout, to_frames, to_samples
+from zoo.timeline import LATTICE_TOLERANCE, OffsetGrid, SegmentLayout, to_frames, to_samples
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from zoo.models.model import ModelConfig, SyncModel
+    from zoo.data.manifest import Clip
+    from zoo.models.config import ModelConfig
+    from zoo.models.model import Model
 
 Modality = Literal["audio", "vision"]
-Task = Literal["offset", "synchronizability"]
 Precision = Literal["fp32", "bf16"]  # of matrix products; weights and answers are fp32
 Positions = Literal["prefix", "interpolate"]
 """How a longer position table is shortened: its first rows as published, or resampled."""
@@ -166,6 +168,60 @@ class ExtractorConfig(ComponentConfig, ABC):
         """
 
 
+class ModalityIO(ComponentConfig):
+    """What an encoder reads of one modality, and which tokens it gives for a segment of it."""
+
+    frontend: AudioFrontend | Frames
+    segment_s: float = Field(gt=0, description="length of what is read for a segment, seconds")
+    tokens: FeatureMap
+
+    @property
+    def segment_shape(self) -> tuple[int, ...]:
+        """(F, Ta) of an audio segment, (C, Tv, H, W) of a video segment."""
+        return self.frontend.segment_shape(self.segment_s)
+
+    def lead_s(self, segment_s: float) -> float:
+        """Return how long after the start of a segment of the layout reading begins, seconds.
+
+        What is read lies in the middle, rounded down to whole frames or samples.
+        """
+        frontend = self.frontend
+        rate = frontend.fps if isinstance(frontend, Frames) else frontend.sample_rate_hz
+        return math.floor((segment_s - self.segment_s) / 2 * rate + LATTICE_TOLERANCE) / rate
+
+
+class EncoderIO(ComponentConfig):
+    """What an encoder reads and gives.
+
+    The two modalities may read segments of different lengths, such as 10 s of audio and one frame:
+    the shorter one then lies in the middle of the longer one.
+    """
+
+    audio: ModalityIO
+    vision: ModalityIO
+
+    @property
+    def segment_s(self) -> float:
+        """Length of a segment of the longer modality, seconds."""
+        return max(self.audio.segment_s, self.vision.segment_s)
+
+
+class EncoderConfig(ComponentConfig, ABC):
+    """Configuration of an encoder: what it reads and gives follows from it."""
+
+    @abstractmethod
+    def io(self) -> EncoderIO:
+        """Return the front ends, segment lengths and tokens of both modalities.
+
+        Raises:
+            ConfigError: if the settings do not fit together.
+        """
+
+
+class TaskConfig(ComponentConfig):
+    """Configuration of a task; everything that decides what the outputs mean."""
+
+
 # --- specs: what a plugin registers ---
 
 
@@ -216,43 +272,75 @@ class ExtractorSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairSpec:
-    """A named combination of an audio and a video extractor, and how it is trained by default.
+class EncoderDefaults:
+    """What an encoder is trained with unless something else is asked for."""
 
-    ``stage2`` holds, per preset, what this pair wants different in stage II.
+    head: str = ""
+    """Head for the default task; empty is the default head of the task."""
+    objective: str = ""
+    """Of stage I; empty is the default objective."""
+    layout: SegmentLayout = field(default_factory=SegmentLayout)
+    end_to_end: bool = False
+    """Whether there is no stage I: the encoder is trained along with the head."""
+    stage2: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Per preset, what is different in stage II."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSpec(Spec, EncoderDefaults):
+    """``build(config) -> Encoder``: segments of both modalities to tokens of both."""
+
+    config_class: type[EncoderConfig]
+    presets: Mapping[str, EncoderConfig] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSpec(EncoderDefaults):
+    """An encoder of two extractors that never see each other's modality: a two-tower encoder.
+
+    A pair is a name for two extractors; ``audio+vision`` puts any two together without one.
     """
 
     name: str
     summary: str
     audio: str
     vision: str
-    aggregator: str = "transformer"
-    head: str = "correlation"
-    layout: SegmentLayout = field(default_factory=SegmentLayout)
-    end_to_end: bool = False
-    """Whether there is no stage I: the towers are trained along with the head."""
-    stage2: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    aggregator: str = ""
+    """Of both modalities; empty is the default aggregator."""
     source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AggregatorSpec(Spec):
-    """``build(config, feature_map) -> Aggregator``: a feature map to one token per time step."""
+    """``build(config, feature_map) -> Aggregator``: a feature map to fewer tokens per time step."""
 
-    keeps_positions: bool = False
-    """Whether it hands every position on as a token, time-major: ``(N, T*P, D)``."""
+    positions: Callable[[Any, FeatureMap], int] = lambda _config, _feature_map: 1
+    """``positions(config, feature_map) -> P'``: tokens per time step that it gives."""
 
     fit: Callable[[Any, FeatureMap], Any] = lambda config, _feature_map: config
     """``fit(config, feature_map) -> config``: fills in what a recipe leaves to the features."""
+    is_default: bool = False
+    """Whether it is taken where nobody names one."""
 
 
 class HeadInput(ComponentConfig):
-    """What a head is given: tokens of both modalities, where they lie in time, and the classes."""
+    """What a head is given: tokens of both modalities, where they lie in time, and the outputs."""
 
     audio: FeatureMap
     vision: FeatureMap
     layout: SegmentLayout
-    grid: OffsetGrid
+    num_outputs: int = Field(gt=0, description="K, outputs per clip that the task asks for")
+    grid: OffsetGrid | None = Field(None, description="offset classes, where the task has some")
+
+    def require_grid(self, head: str) -> OffsetGrid:
+        """Return the offset classes, for a head that looks for offsets.
+
+        Raises:
+            ConfigError: if the task has none.
+        """
+        if self.grid is None:
+            raise ConfigError(f"head '{head}' looks for offsets, and the task has no offset grid")
+        return self.grid
 
     def require_one_position(self, head: str) -> None:
         """Refuse several tokens per time step, for a head that knows tokens by their time only.
@@ -271,21 +359,101 @@ class HeadInput(ComponentConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class HeadSpec(Spec):
-    """``build(config, head_input) -> Head``: tokens of both modalities to logits.
+    """``build(config, head_input) -> Head``: tokens of both modalities to the outputs of a task.
 
     ``stage2`` holds, per preset, what this head wants different in stage II.
     """
 
+    tasks: tuple[str, ...]
+    """Names of the tasks whose outputs it gives; the first one is its own, where nobody says."""
     stage2: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    task: Task = "offset"
-    """What the logits are about: K offset classes, or (no, yes) whether there is an offset."""
-    synchronizability: str | None = None
-    """Name of the head that starts from this one's weights and says whether there is an offset."""
+    starts_from: tuple[str, ...] = ()
+    """Heads whose trained weights it can start from; see `Head.start_from`."""
+    is_default: bool = False
+    """Whether it is taken for its first task where nobody names one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chance:
+    """What a stage reaches without learning anything."""
+
+    loss: float | None = None
+    """None if nobody can say."""
+    words: str = ""
+    """How the loss comes about: ``ln 48 = 3.87``."""
+    margin: float = 0.1
+    """How far below, smoothed, the loss must fall to count as having left chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveSpec(Spec):
-    """``build(config) -> Objective``: a stage I loss over both towers."""
+    """``build(config, encoder) -> Objective``: a stage I loss over an encoder."""
+
+    stage1: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Per preset, the numbers of stage I that go with it."""
+    chance: Callable[[Any, int, int], Chance] = lambda _config, _clips, _segments: Chance()
+    """``chance(config, clips, num_segments)`` of a batch over all workers."""
+    describe: Callable[[Mapping[str, float]], str] = lambda scores: ", ".join(
+        f"{name} {value:.3g}" for name, value in scores.items()
+    )
+    """Says a validation in a few words."""
+    curves: tuple[Score, ...] = ()
+    """Scores that are drawn beside the loss: of training steps and of validations."""
+    is_default: bool = False
+    """Whether it is taken where nobody names one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A score of a task or an objective, as tables and plots show it."""
+
+    name: str
+    """Its key in logs and reports."""
+    title: str
+    """What a column is called."""
+    unit: Literal["share", "seconds", "number"] = "share"
+    """A share of 1 is shown in percent."""
+    is_higher_better: bool = True
+
+    def show(self, value: float) -> str:
+        """Write a value: ``95.2%``, ``0.08 s``, ``0.123``."""
+        if self.unit == "share":
+            return f"{value:.1%}"
+        return f"{value:.2f} s" if self.unit == "seconds" else f"{value:.3f}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSpec(Spec):
+    """``build(config) -> Task``: what stage II is about."""
+
+    config_class: type[TaskConfig]
+    presets: Mapping[str, TaskConfig] = field(default_factory=dict)
+    scores: tuple[Score, ...]
+    """What a validation gives, as columns of tables; other keys of a validation are not shown."""
+    rank: tuple[str, ...]
+    """Names of the scores that decide which of two validations is better, the first one first."""
+    columns: tuple[str, ...] = ()
+    """Columns of a manifest that must not be empty: ``labels``, ``events``."""
+    fine_tunes: bool = False
+    """Whether it starts from a trained head: stage I is then left out where a model is given."""
+    fit: Callable[[Any, Sequence[Clip]], Any] = lambda config, _clips: config
+    """``fit(config, clips) -> config``: fills in what a recipe leaves to the training clips."""
+    is_default: bool = False
+    """Whether it is taken where nobody names one."""
+
+    def score(self, name: str) -> Score:
+        """Return a score by name."""
+        return next(score for score in self.scores if score.name == name)
+
+    def rank_of(self, scores: Mapping[str, float]) -> tuple[float, ...]:
+        """Return what makes one validation better than another: the higher, the better."""
+        signs = [1 if self.score(name).is_higher_better else -1 for name in self.rank]
+        return tuple(sign * scores[name] for sign, name in zip(signs, self.rank, strict=True))
+
+    def describe(self, scores: Mapping[str, float]) -> str:
+        """Say scores in a few words: ``accuracy 95.2%, within 1 class 96.6%``."""
+        shown = [score for score in self.scores if score.name in scores]
+        return ", ".join(f"{score.title} {score.show(scores[score.name])}" for score in shown)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,9 +470,9 @@ class FormatSpec:
     recognises: Callable[[Collection[str]], bool]
     """Says from the names of its tensors whether a checkpoint is of this layout."""
     read: Callable[[Mapping[str, Tensor]], tuple[ModelConfig, dict[str, Tensor]]]
-    write: Callable[[SyncModel], dict[str, Any]]
-    task: Task | None = "offset"
-    """What these models answer; None without a head."""
+    write: Callable[[Model], dict[str, Any]]
+    task: str | None
+    """Name of the task that these models answer; None without a head."""
     source: str = ""
     license: str = ""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.evaluation.metrics import OffsetScores
+from zoo.evaluation.offset_metrics import OffsetScores
 from zoo.training.diagnostics import FINDINGS
 from zoo.training.goal import goal_of
 from zoo.training.recipe import Recipe, read_recipe

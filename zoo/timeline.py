@@ -11,7 +11,9 @@ To repair a clip, delay its audio by ``offset_s``.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -187,13 +189,21 @@ class OffsetGrid(_Frozen):
         return int(np.argmin(distances_s))
 
 
-class Draw(_Frozen):
-    """One training or test sample: where both crops of a clip start, and the class that makes."""
+@dataclass(frozen=True)
+class Sample:
+    """A random item for training or evaluation: where both crops of a clip start, and the answer.
+
+    Attributes:
+        clip: index of the clip in its split.
+        vision_start_s: start of the video crop, seconds.
+        audio_start_s: start of the audio crop, seconds.
+        target: what is to be answered; a class, or whatever the task collates.
+    """
 
     clip: int
     vision_start_s: float
     audio_start_s: float
-    target: int
+    target: Any
 
     @property
     def offset_s(self) -> float:
@@ -201,91 +211,50 @@ class Draw(_Frozen):
         return round(self.audio_start_s - self.vision_start_s, 6)
 
 
-def draw_crop(
+@dataclass(frozen=True)
+class Placement:
+    """Where crops may start.
+
+    Attributes:
+        layout: segments of a crop.
+        vision_hop_s: lattice of video starts, seconds.
+        audio_hop_s: lattice of audio starts, seconds.
+        jitter_s: largest audio jitter, which does not change the answer, seconds.
+    """
+
+    layout: SegmentLayout
+    vision_hop_s: float
+    audio_hop_s: float
+    jitter_s: float = 0.0
+
+
+def place_crops(
     rng: np.random.Generator,
     clip: int,
     duration_s: float,
-    layout: SegmentLayout,
-    grid: OffsetGrid,
-    *,
-    vision_hop_s: float,
-    audio_hop_s: float,
-    jitter_s: float = 0.0,
-    target: int | None = None,
-) -> Draw:
-    """Draw an offset and a crop of one synchronous clip.
+    place: Placement,
+    offset_s: float,
+    target: Any,
+) -> Sample:
+    """Choose where the crops of a synchronous clip start, the audio ``offset_s`` later.
 
-    The offset is uniform over the classes; the video start is uniform over the multiples of
-    ``vision_hop_s`` for which both crops lie inside the clip; the audio start then moves by a
-    random multiple of ``audio_hop_s`` within ``jitter_s``, which does not change the label.
+    The video start is uniform over the multiples of ``vision_hop_s`` for which both crops lie
+    inside the clip; the audio start then moves by a random multiple of ``audio_hop_s`` within
+    ``jitter_s``.
 
     Args:
         rng: source of randomness.
-        clip: index of the clip in its manifest.
+        clip: index of the clip in its split.
         duration_s: the part that both streams cover, seconds from time 0.
-        layout: segments of the crop.
-        grid: offset classes.
-        vision_hop_s: lattice of video starts, seconds.
-        audio_hop_s: lattice of audio starts, seconds.
-        jitter_s: largest audio jitter, seconds.
-        target: use this class instead of drawing one.
+        place: layout and lattices.
+        offset_s: of the audio, seconds.
+        target: what is to be answered.
 
     Raises:
-        ConfigError: if the clip is too short for the class that was drawn.
+        ConfigError: if the clip is too short for the offset.
     """
-    if target is None:
-        target = int(rng.integers(grid.num_classes))
-    return _draw_start(
-        rng,
-        clip,
-        duration_s,
-        layout,
-        grid.offsets_s[target],
-        target,
-        vision_hop_s,
-        audio_hop_s,
-        jitter_s,
-    )
-
-
-def draw_synchronizability(
-    rng: np.random.Generator,
-    clip: int,
-    duration_s: float,
-    layout: SegmentLayout,
-    grid: OffsetGrid,
-    *,
-    vision_hop_s: float,
-    audio_hop_s: float,
-    jitter_s: float = 0.0,
-) -> Draw:
-    """Draw crops that can be synchronized, or that share no content (paper section 4.2).
-
-    Half the time the offset is one of the grid (target 1); else it is the length of the crop, its
-    sign at random (target 0).  Arguments and errors are those of `draw_crop`.
-    """
-    target = int(rng.integers(2))
-    if target:
-        offset_s = grid.offsets_s[int(rng.integers(grid.num_classes))]
-    else:
-        offset_s = layout.covered_s * float(2 * rng.integers(2) - 1)
-    return _draw_start(
-        rng, clip, duration_s, layout, offset_s, target, vision_hop_s, audio_hop_s, jitter_s
-    )
-
-
-def _draw_start(
-    rng: np.random.Generator,
-    clip: int,
-    duration_s: float,
-    layout: SegmentLayout,
-    offset_s: float,
-    target: int,
-    vision_hop_s: float,
-    audio_hop_s: float,
-    jitter_s: float,
-) -> Draw:
-    starts = feasible_starts(duration_s, layout, offset_s, vision_hop_s)
+    layout, audio_hop_s = place.layout, place.audio_hop_s
+    starts = feasible_starts(duration_s, layout, offset_s, place.vision_hop_s)
     if not starts:
         raise ConfigError(
             f"a clip of {duration_s:.2f} s is too short for a crop of {layout.covered_s:g} s "
@@ -293,24 +262,19 @@ def _draw_start(
         )
     vision_start_s = starts[int(rng.integers(len(starts)))]
     last_audio_start_s = duration_s - layout.covered_s
-    reach = math.floor(jitter_s / audio_hop_s + LATTICE_TOLERANCE)
+    reach = math.floor(place.jitter_s / audio_hop_s + LATTICE_TOLERANCE)
     jitter = int(rng.integers(-reach, reach + 1)) * audio_hop_s
     audio_start_s = vision_start_s + offset_s + jitter
     if not -LATTICE_TOLERANCE <= audio_start_s <= last_audio_start_s + LATTICE_TOLERANCE:
         audio_start_s = vision_start_s + offset_s
-    return Draw(
-        clip=clip,
-        vision_start_s=round(vision_start_s, 6),
-        audio_start_s=round(audio_start_s, 6),
-        target=target,
-    )
+    return Sample(clip, round(vision_start_s, 6), round(audio_start_s, 6), target)
 
 
 FIXED_CROP_S = 5.0
 """Length of the crop that published fixed starts refer to; its segments lie in the middle."""
 
 
-def fixed_draw(
+def fixed_sample(
     clip: int,
     duration_s: float,
     layout: SegmentLayout,
@@ -318,7 +282,7 @@ def fixed_draw(
     offset_s: float,
     start_s: float,
     fps: float,
-) -> Draw:
+) -> Sample:
     """Place the crops of a published fixed offset: a start and an offset of a crop of 5 s.
 
     The segments lie in the middle of that crop, rounded down to whole frames as published; the
@@ -337,12 +301,7 @@ def fixed_draw(
             f"a crop of {layout.covered_s:g} s from {vision_start_s:.2f} s at offset "
             f"{offset_s:+g} s does not fit into a clip of {duration_s:.2f} s"
         )
-    return Draw(
-        clip=clip,
-        vision_start_s=vision_start_s,
-        audio_start_s=audio_start_s,
-        target=grid.class_of(offset_s),
-    )
+    return Sample(clip, vision_start_s, audio_start_s, grid.class_of(offset_s))
 
 
 def feasible_starts(
@@ -359,15 +318,6 @@ def feasible_starts(
 def shortest_clip_s(layout: SegmentLayout, grid: OffsetGrid, hop_s: float = 0.0) -> float:
     """Return the shortest clip from which every offset can be drawn, seconds."""
     return round(layout.covered_s + grid.reach_s + hop_s, 6)
-
-
-def shortest_unsynchronizable_s(layout: SegmentLayout, hop_s: float) -> float:
-    """Return the shortest clip that holds two crops without common content, seconds.
-
-    Twice the crop, the first start rounded up to the lattice: 9.6 s for 14 published segments.
-    """
-    steps = math.ceil(layout.covered_s / hop_s - LATTICE_TOLERANCE)
-    return round(steps * hop_s + layout.covered_s, 6)
 
 
 def search_shifts(layout: SegmentLayout, grid: OffsetGrid, max_offset_s: float) -> list[int]:

@@ -10,7 +10,7 @@ from typing import Any
 from orchestration.ablation.outcome import Result
 from orchestration.ablation.plan import Job, Key
 from orchestration.ablation.table import Table
-from zoo.evaluation.metrics import chance
+from zoo.evaluation.offset_metrics import chance
 from zoo.experiments.run_cost import Cost
 
 SCORES = ("exact", "within_one", "mean_abs_error_s")

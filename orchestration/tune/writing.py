@@ -12,7 +12,7 @@ from orchestration.tune.outcome import SCORES
 from orchestration.tune.points import name_of
 from orchestration.tune.search import LENGTH, OVERLAP, Search
 from orchestration.tune.summary import Row, as_dict, best_of, frontier
-from zoo.evaluation.metrics import chance
+from zoo.evaluation.offset_metrics import chance
 from zoo.experiments.console_tables import markdown_table
 from zoo.files import write_whole
 

@@ -4,7 +4,7 @@ import zoo
 
 
 @zoo.hookimpl
-def register_pairs() -> list[zoo.PairSpec]:
+def register_encoders() -> list[zoo.EncoderSpec | zoo.PairSpec]:
     """Register ``ast_motionformer``."""
     return [
         zoo.PairSpec(

@@ -30,11 +30,11 @@ def _build(config: CorrelationConfig, head_input: zoo.HeadInput) -> "zoo.Head":
     return CorrelationHead(config, head_input)
 
 
-def _build_trust(config: CorrelationConfig, head_input: zoo.HeadInput) -> "zoo.Head":
-    from plugins.correlation.model import CorrelationTrustHead
+def _build_synchronizability(config: CorrelationConfig, head_input: zoo.HeadInput) -> "zoo.Head":
+    from plugins.correlation.model import SynchronizabilityHead
 
     head_input.require_one_position("correlation_trust")
-    return CorrelationTrustHead(config, head_input)
+    return SynchronizabilityHead(config, head_input)
 
 
 PRESETS = {"paper": CorrelationConfig(width=256), "tiny": CorrelationConfig()}
@@ -55,16 +55,18 @@ def register_heads() -> list[zoo.HeadSpec]:
             build=_build,
             presets=PRESETS,
             search=SEARCH,
-            synchronizability="correlation_trust",
+            tasks=("offset",),
+            is_default=True,
             source="avsync-zoo, docs/heads.md",
             license="MIT",
         ),
         zoo.HeadSpec(
             name="correlation_trust",
-            task="synchronizability",
+            tasks=("synchronizability",),
+            starts_from=("correlation", "correlation_trust"),
             summary="the same correlation, asked whether it has a peak: (no, yes)",
             config_class=CorrelationConfig,
-            build=_build_trust,
+            build=_build_synchronizability,
             presets=PRESETS,
             search=SEARCH,
             stage2={"tiny": {"steps": 400}},

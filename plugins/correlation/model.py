@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from plugins.correlation import CorrelationConfig
 from zoo.contracts import FeatureMap, HeadInput
 from zoo.models.modules import Head
-from zoo.timeline import SegmentLayout
+from zoo.models.segments import Tokens
 
 
 class ContextProjection(nn.Module):
@@ -55,8 +55,8 @@ class CorrelationHead(Head):
 
     def __init__(self, config: CorrelationConfig, head_input: HeadInput) -> None:
         super().__init__()
+        grid = head_input.require_grid("correlation")
         self.layout = head_input.layout
-        self.tokens = {"audio": head_input.audio, "vision": head_input.vision}
         self.reach_s = config.reach_s
         self.audio_projection = ContextProjection(head_input.audio, config)
         self.vision_projection = ContextProjection(head_input.vision, config)
@@ -67,20 +67,20 @@ class CorrelationHead(Head):
         knots_s = torch.linspace(-config.reach_s, config.reach_s, config.knots)
         self.kernel = nn.Parameter(torch.exp(-0.5 * (knots_s / config.sigma_s) ** 2))
         self.gain = nn.Parameter(torch.tensor(1.0))
-        self.bias = nn.Parameter(torch.zeros(head_input.grid.num_classes))
-        offsets = torch.tensor(head_input.grid.offsets_s, dtype=torch.float32)
+        self.bias = nn.Parameter(torch.zeros(grid.num_classes))
+        offsets = torch.tensor(grid.offsets_s, dtype=torch.float32)
         self.register_buffer("offsets_s", offsets, persistent=False)
 
     def forward(
-        self, audio: Float[Tensor, "B La Da"], vision: Float[Tensor, "B Lv Dv"]
+        self, audio: Tokens, vision: Tokens
     ) -> Float[Tensor, "B K"]:
         """Classify the offset; the crop may have any number of segments."""
         return self.gain * self.curve(audio, vision, self.offsets_s) + self.bias
 
     def logits_at(
         self,
-        audio: Float[Tensor, "B La Da"],
-        vision: Float[Tensor, "B Lv Dv"],
+        audio: Tokens,
+        vision: Tokens,
         offsets_s: Float[Tensor, "O"],
     ) -> Float[Tensor, "B O"]:
         """Score any offsets; between classes the bias is interpolated."""
@@ -93,33 +93,31 @@ class CorrelationHead(Head):
 
     def curve(
         self,
-        audio: Float[Tensor, "B La Da"],
-        vision: Float[Tensor, "B Lv Dv"],
+        audio: Tokens,
+        vision: Tokens,
         offsets_s: Float[Tensor, "O"],
     ) -> Float[Tensor, "B O"]:
         """Return the correlation at any offsets, on a grid as fine as one likes.
 
         Args:
-            audio: tokens of the audio crop, segment-major.
-            vision: tokens of the video crop, segment-major.
+            audio: tokens of the audio crop.
+            vision: tokens of the video crop.
             offsets_s: offsets to score, seconds.
         """
-        a = self.audio_projection(_unit_scale(audio))  # (B, La, W)
-        v = self.vision_projection(_unit_scale(vision))  # (B, Lv, W)
+        a = self.audio_projection(_unit_scale(audio.flat))  # (B, La, W)
+        v = self.vision_projection(_unit_scale(vision.flat))  # (B, Lv, W)
         similarity = (v @ a.transpose(1, 2)).flatten(1)  # (B, Lv*La)
         spread = similarity.std(dim=1, keepdim=True).clamp_min(1e-6)  # (B, 1)
-        tau_s = self._times(vision, "vision")[:, None] - self._times(audio, "audio")  # (Lv, La)
+        tau_s = self._times(vision)[:, None] - self._times(audio)  # (Lv, La)
         weights = self._weights(tau_s.flatten() - offsets_s[:, None])  # (O, Lv*La)
         return similarity @ weights.T.to(similarity.dtype) / spread  # (B, O)
 
-    def _times(self, tokens: Tensor, modality: str) -> Float[Tensor, "L"]:
-        feature_map: FeatureMap = self.tokens[modality]
-        num_segments = tokens.shape[1] // feature_map.steps
-        layout = SegmentLayout(
-            num_segments=num_segments, segment_s=self.layout.segment_s, step_s=self.layout.step_s
-        )
-        starts = torch.tensor(layout.starts_s, device=tokens.device)[:, None]  # (S, 1)
-        return (starts + torch.tensor(feature_map.times_s, device=tokens.device)).flatten()
+    def _times(self, tokens: Tokens) -> Float[Tensor, "L"]:
+        """Return the time of every token within its crop, seconds."""
+        layout = self.layout.model_copy(update={"num_segments": tokens.num_segments})
+        device = tokens.values.device
+        starts = torch.tensor(layout.starts_s, device=device)[:, None]  # (S, 1)
+        return (starts + torch.tensor(tokens.times_s, device=device)).flatten()
 
     def _weights(self, distance_s: Float[Tensor, "O M"]) -> Float[Tensor, "O M"]:
         """Read the kernel at a distance from the diagonal, zero beyond its reach."""
@@ -133,7 +131,7 @@ class CorrelationHead(Head):
         return weights / weights.norm(dim=1, keepdim=True).clamp_min(1e-6)
 
 
-class CorrelationTrustHead(CorrelationHead):
+class SynchronizabilityHead(CorrelationHead):
     """Says whether the correlation over all offsets has a peak: (no, yes).
 
     With z the logits over the offsets, a crop whose streams share nothing has a flat z; one that
@@ -147,7 +145,7 @@ class CorrelationTrustHead(CorrelationHead):
         self.threshold = nn.Parameter(torch.tensor(2.0))
 
     def forward(
-        self, audio: Float[Tensor, "B La Da"], vision: Float[Tensor, "B Lv Dv"]
+        self, audio: Tokens, vision: Tokens
     ) -> Float[Tensor, "B 2"]:
         """Answer no or yes; the crop may have any number of segments."""
         z = super().forward(audio, vision)  # (B, K)

@@ -1,13 +1,19 @@
 """InfoNCE between the audio and video of the same segment."""
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
 
 from plugins.segment_avclip import SegmentAvclipConfig
-from zoo.models.model import Tower
-from zoo.models.modules import Gather, Objective, SegmentBatch
+from zoo.contracts import Modality
+from zoo.errors import ConfigError
+from zoo.models.model import require_separable
+from zoo.models.modules import Encoder, Gather, Objective
+from zoo.models.segments import Segments
+
+SHIFT_WINDOW = 8  # segments per window of the zero-shot validation (Source: Synchformer)
 
 
 class SegmentAvclip(Objective):
@@ -17,17 +23,41 @@ class SegmentAvclip(Objective):
     same clip and of the other clips are negatives.
     """
 
-    def __init__(self, config: SegmentAvclipConfig) -> None:
+    num_sums = 3
+
+    def __init__(self, config: SegmentAvclipConfig, encoder: Encoder) -> None:
         super().__init__()
         self.config = config
+        self.tokens = {"audio": encoder.io.audio.tokens, "vision": encoder.io.vision.tokens}
         self.temperature = nn.Parameter(torch.tensor(config.temperature))
+        # Interpolates tokens to the times of the modality with fewer steps.
+        fewer = min(self.tokens.values(), key=lambda tokens: tokens.steps)
+        for modality, tokens in self.tokens.items():
+            is_aligned = config.compare == "aligned"
+            matrix = interpolation(tokens.times_s, fewer.times_s) if is_aligned else None
+            self.register_buffer(f"{modality}_at", matrix, persistent=False)
 
-    def forward(
-        self, audio_tower: Tower, vision_tower: Tower, batch: SegmentBatch, gather: Gather
-    ) -> dict[str, Tensor]:
+    @property
+    def can_compare(self) -> bool:
+        """Whether the tokens of both modalities are equally wide."""
+        return self.tokens["audio"].dim == self.tokens["vision"].dim
+
+    def embed(self, modality: Modality, tokens: Float[Tensor, "N TxP D"]) -> Float[Tensor, "N E"]:
+        """Turn the tokens of segments into unit vectors to compare (paper section 3.2)."""
+        declared = self.tokens[modality]
+        if declared.positions > 1:
+            tokens = tokens.unflatten(1, (declared.steps, -1)).mean(dim=2)  # (N, T, D)
+        matrix = getattr(self, f"{modality}_at")
+        if matrix is None:
+            return normalize(tokens.mean(dim=1), dim=-1)
+        return normalize((matrix @ tokens).flatten(1), dim=-1)
+
+    def forward(self, encoder: Encoder, segments: Segments, gather: Gather) -> dict[str, Tensor]:
         """Return the loss and the accuracy of picking the right segment out of the batch."""
-        audio = audio_tower.embed(audio_tower(batch.audio.flatten(0, 1)))  # (N, E)
-        vision = vision_tower.embed(vision_tower(batch.vision.flatten(0, 1)))  # (N, E)
+        self._require_one_width()
+        audio_tokens, vision_tokens = encoder(segments)
+        audio = self.embed("audio", audio_tokens.per_segment)  # (N, E)
+        vision = self.embed("vision", vision_tokens.per_segment)  # (N, E)
         loss = self.contrast(audio, vision, gather if self.config.gather else _alone)
         return {**loss, "temperature": self.temperature.detach()}
 
@@ -47,6 +77,75 @@ class SegmentAvclip(Objective):
         loss = (cross_entropy(to_audio, target) + cross_entropy(to_vision, target)) / 2
         hits = (to_audio.argmax(1) == target).float() + (to_vision.argmax(1) == target).float()
         return {"loss": loss, "segment_accuracy": hits.mean() / 2}
+
+    @torch.no_grad()
+    def prepare(self, encoder: Encoder, segments: Segments) -> None:
+        """Set the biases of the projections so that embeddings start centred.
+
+        An untrained extractor maps all segments to nearly the same vector; without this the first
+        hundreds of steps are spent on removing what they share.
+        """
+        if not encoder.is_separable:
+            return
+        separable = require_separable(encoder, type(encoder).__name__)
+        pairs = ((separable.audio, segments.audio), (separable.vision, segments.vision))
+        for part, given in pairs:
+            projection = getattr(part, "projection", None)
+            if isinstance(projection, nn.Linear):
+                tokens = part.encode(given.flatten(0, 1))  # (N, T, D)
+                projection.bias.sub_(tokens.mean(dim=(0, 1)))
+
+    @torch.no_grad()
+    def validate(self, encoder: Encoder, segments: Segments) -> list[float]:
+        """Validate by shifted windows: which audio window belongs to a video window, and back."""
+        audio, vision = encoder.encode_many(segments)
+        precision = 0.0
+        num = audio.num_segments
+        pairs = zip(
+            self.embed("audio", audio.per_segment).split(num),
+            self.embed("vision", vision.per_segment).split(num),
+            strict=True,
+        )
+        for a, v in pairs:
+            precision += shifted_window_precision(a, v)
+        windows = max(1, num - SHIFT_WINDOW + 1)
+        return [precision, len(segments) / windows, float(len(segments))]
+
+    def scores(self, sums: list[float]) -> dict[str, float]:
+        """Return how often the right window is found, and how often by chance."""
+        precision, chance, count = sums
+        return {"precision": precision / max(1, count), "chance": chance / max(1, count)}
+
+    def _require_one_width(self) -> None:
+        if not self.can_compare:
+            widths = " and ".join(str(tokens.dim) for tokens in self.tokens.values())
+            raise ConfigError(
+                f"stage 1 compares tokens of both modalities, and theirs are {widths} wide: set "
+                "model.audio.projection_dim and model.vision.projection_dim to one width, or train "
+                "stage 2 only"
+            )
+
+
+def shifted_window_precision(
+    audio: Float[Tensor, "S D"], vision: Float[Tensor, "S D"], window: int = SHIFT_WINDOW
+) -> float:
+    """Return how often a window of segments finds its other modality among all shifts.
+
+    Source: Synchformer's zero-shot validation; chance is one over the number of windows.
+    """
+    window = min(window, len(audio))
+    a, v = (x.unfold(0, window, 1).flatten(1) for x in (audio, vision))  # (M, D*W)
+    similarity = a @ v.T  # (M, M)
+    truth = torch.arange(len(a), device=a.device)
+    by_video = (similarity.argmax(0) == truth).float().mean()
+    by_audio = (similarity.argmax(1) == truth).float().mean()
+    return float(by_video + by_audio) / 2
+
+
+def interpolation(times_s: tuple[float, ...], wanted_s: tuple[float, ...]) -> Float[Tensor, "L T"]:
+    """Return the matrix that interpolates values at some times linearly to other times."""
+    columns = [np.interp(wanted_s, times_s, row) for row in np.eye(len(times_s))]
+    return torch.tensor(np.stack(columns, axis=1), dtype=torch.float32)
 
 
 def _alone(tensor: Tensor) -> Tensor:

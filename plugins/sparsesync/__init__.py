@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from plugins.sparsesync.names import Kind
-    from zoo.models.model import ModelConfig, SyncModel
+    from zoo.models.config import ModelConfig
+    from zoo.models.model import Model
 
 _S3D, _SELECTOR = "vfeat_extractor.base.", "transformer.v_selector."
 _BRIDGE = "v_bridge."
@@ -49,7 +50,7 @@ def _read(kind: Kind, tensors: Mapping[str, Tensor]) -> tuple[ModelConfig, dict[
     return read(kind, tensors)
 
 
-def _write(kind: Kind, model: SyncModel) -> dict[str, Any]:
+def _write(kind: Kind, model: Model) -> dict[str, Any]:
     from plugins.sparsesync.layout import write
 
     return write(kind, model)
@@ -76,6 +77,7 @@ def register_heads() -> list[zoo.HeadSpec]:
                 "tiny": SelectorConfig(dim=64, heads=2, dropout=0.0),
             },
             search={**_SEARCH, "selectors": zoo.Choice(values=(4, 8, 16, 32))},
+            tasks=("offset",),
             stage2={"tiny": _TINY_STAGE2},
             source="arXiv:2210.07055",
             license="MIT",
@@ -87,6 +89,7 @@ def register_heads() -> list[zoo.HeadSpec]:
             build=_build_avst,
             presets={"paper": AvstConfig(), "tiny": AvstConfig(dim=64, heads=2, dropout=0.0)},
             search=_SEARCH,
+            tasks=("offset",),
             stage2={"tiny": _TINY_STAGE2},
             source="arXiv:2112.04432, as trained again in arXiv:2210.07055",
             license="MIT",
@@ -95,7 +98,7 @@ def register_heads() -> list[zoo.HeadSpec]:
 
 
 @zoo.hookimpl
-def register_pairs() -> list[zoo.PairSpec]:
+def register_encoders() -> list[zoo.EncoderSpec | zoo.PairSpec]:
     """Register ``sparsesync``."""
     return [
         zoo.PairSpec(
@@ -131,6 +134,7 @@ def register_formats() -> list[zoo.FormatSpec]:
         zoo.FormatSpec(
             name="sparsesync",
             summary="SparseSync: ResNet-18, S3D and the sparse_selector head",
+            task="offset",
             recognises=_is_sparsesync,
             read=partial(_read, "sparsesync"),
             write=partial(_write, "sparsesync"),
@@ -140,6 +144,7 @@ def register_formats() -> list[zoo.FormatSpec]:
         zoo.FormatSpec(
             name="avst",
             summary="AVST as SparseSync trained it again: ResNet-18, S3D and the avst head",
+            task="offset",
             recognises=_is_avst,
             read=partial(_read, "avst"),
             write=partial(_write, "avst"),

@@ -12,16 +12,24 @@ from torch import Tensor
 from plugins.sparsesync.names import Kind, names
 from zoo.checkpoints.tensors import Shapes, to_published
 from zoo.checkpoints.whole import check_as_published, read_best_fit
-from zoo.models.model import Component, ModelConfig, SyncModel, TowerConfig
+from zoo.contracts import PairSpec
+from zoo.models.config import (
+    Component,
+    ModalityConfig,
+    ModelConfig,
+    TwoTowerConfig,
+    pair_component,
+)
+from zoo.models.model import Model
 from zoo.registry.manager import registry
 
-PAIR = "sparsesync"
+PAIR, TASK = "sparsesync", "offset"
 HEADS: dict[Kind, str] = {"sparsesync": "sparse_selector", "avst": "avst"}
 _CHANNELS = 64  # per attention head
 _STAGES = 8  # times the width of the stem is the width of ResNet's last stage
 _PLACE = 32  # pixels per place of the last feature map
 # What training does with a model, not what it is.
-_FREE = ("dropout", "norm_momentum", "compare", "step_s", "temperature")
+_FREE = ("dropout", "norm_momentum", "objective", "step_s")
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,8 @@ def _count(shapes: Shapes, prefix: str) -> int:
 def build_config(kind: Kind, sizes: Sizes) -> ModelConfig:
     """Return the config of one of SparseSync's models."""
     found = registry()
-    pair = found.pair(PAIR)
+    pair = found.encoder(PAIR)
+    assert isinstance(pair, PairSpec)
     audio = _as_published(found.extractor(pair.audio), width=sizes.dim // _STAGES)
     vision = _as_published(found.extractor(pair.vision), width=sizes.vision_width, bridge=sizes.dim)
     vision.config["frontend"] |= {  # type: ignore[operator]
@@ -97,9 +106,10 @@ def build_config(kind: Kind, sizes: Sizes) -> ModelConfig:
     if kind == "sparsesync":
         wanted |= {"selectors": sizes.selectors, "selector_depth": sizes.selector_depth}
     aggregator = _as_published(found.aggregator(pair.aggregator))
+    parts = (ModalityConfig(extractor=x, aggregator=aggregator) for x in (audio, vision))
     return ModelConfig(
-        audio=TowerConfig(extractor=audio, aggregator=aggregator),
-        vision=TowerConfig(extractor=vision, aggregator=aggregator),
+        encoder=pair_component(TwoTowerConfig(**dict(zip(("audio", "vision"), parts, strict=True)))),
+        task=_as_published(found.task(TASK)),
         head=_as_published(found.head(HEADS[kind]), **wanted),
         layout=pair.layout,
     )
@@ -110,7 +120,7 @@ def _as_published(spec: Any, **sizes: int) -> Component:
     return Component(name=spec.name, config=config)
 
 
-def write(kind: Kind, model: SyncModel) -> dict[str, Any]:
+def write(kind: Kind, model: Model) -> dict[str, Any]:
     """Return what SparseSync's code loads: ``{"model": ...}``.
 
     Raises:
@@ -122,7 +132,8 @@ def write(kind: Kind, model: SyncModel) -> dict[str, Any]:
 
 
 def _sizes_of(config: ModelConfig) -> Sizes:
-    vision = config.vision.extractor.config
+    pair = config.two_tower()
+    vision = {} if pair is None else pair.vision.extractor.config
     head = {} if config.head is None else config.head.config
     frontend = vision.get("frontend")
     given = {

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from plugins.sparsesync.config import AvstConfig, SelectorConfig
 from zoo.contracts import FeatureMap, HeadInput
 from zoo.models.modules import Head, initialise_linears
+from zoo.models.segments import Tokens
 
 
 class Positions(nn.Module):
@@ -156,7 +157,7 @@ class _CropHead(Head):
         audio, vision = head_input.audio, head_input.vision
         self.audio = Stream(audio, dim, audio_positions(audio, num, dim))
         self.vision = Stream(vision, dim, vision_positions(vision, num, dim))
-        self.classifier = nn.Linear(dim, head_input.grid.num_classes, bias=False)
+        self.classifier = nn.Linear(dim, head_input.num_outputs, bias=False)
 
 
 class AvstHead(_CropHead):
@@ -167,11 +168,9 @@ class AvstHead(_CropHead):
         self.transformer = GlobalTransformer(config, is_normed=False)
         initialise_linears(self)
 
-    def forward(
-        self, audio: Float[Tensor, "B La Da"], vision: Float[Tensor, "B Lv Dv"]
-    ) -> Float[Tensor, "B K"]:
+    def forward(self, audio: Tokens, vision: Tokens) -> Float[Tensor, "B K"]:
         """Classify a crop of exactly the layout's segments."""
-        return self.classifier(self.transformer(self.audio(audio), self.vision(vision)))
+        return self.classifier(self.transformer(self.audio(audio.flat), self.vision(vision.flat)))
 
 
 class SparseSelectorHead(_CropHead):
@@ -183,10 +182,8 @@ class SparseSelectorHead(_CropHead):
         self.transformer = GlobalTransformer(config, is_normed=True)
         initialise_linears(self)
 
-    def forward(
-        self, audio: Float[Tensor, "B La Da"], vision: Float[Tensor, "B Lv Dv"]
-    ) -> Float[Tensor, "B K"]:
+    def forward(self, audio: Tokens, vision: Tokens) -> Float[Tensor, "B K"]:
         """Classify a crop of exactly the layout's segments."""
-        audio = self.audio_selector(self.audio(audio))
-        vision = self.vision_selector(self.vision(vision))
-        return self.classifier(self.transformer(audio, vision))
+        a = self.audio_selector(self.audio(audio.flat))
+        v = self.vision_selector(self.vision(vision.flat))
+        return self.classifier(self.transformer(a, v))

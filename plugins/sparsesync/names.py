@@ -77,16 +77,16 @@ _VISION_RULES = _vision_rules()
 
 
 def names(kind: Kind, tensor: str) -> tuple[str, ...]:
-    """Return SparseSync's names of a tensor of our model, such as ``audio.extractor.resnet...``.
+    """Return SparseSync's names of a tensor of our model, such as ``encoder.audio.extractor...``.
 
     Args:
         kind: which of its models.
-        tensor: a name in the state dict of a SyncModel.
+        tensor: a name in the state dict of a model.
 
     Raises:
         ModelError: if the layout has no place for it.
     """
-    part, _, rest = tensor.partition(".")
+    part, _, rest = tensor.removeprefix("encoder.").partition(".")
     if part == "head":
         return rename(rest, _HEAD_RULES[kind])
     rules = _AUDIO_RULES if part == "audio" else _VISION_RULES

@@ -1,6 +1,5 @@
 """The paper's heads: a small transformer over the tokens of all segments."""
 
-from functools import partial
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -42,13 +41,11 @@ SEARCH: dict[str, zoo.Choice | zoo.Range] = {
 }
 
 
-def _build(
-    config: SyncConfig, head_input: zoo.HeadInput, num_classes: int | None = None
-) -> "zoo.Head":
+def _build(config: SyncConfig, head_input: zoo.HeadInput) -> "zoo.Head":
     from plugins.sync.model import SyncHead
 
     head_input.require_one_position("sync")
-    return SyncHead(config, head_input, num_classes or head_input.grid.num_classes)
+    return SyncHead(config, head_input)
 
 
 @zoo.hookimpl
@@ -62,17 +59,18 @@ def register_heads() -> list[zoo.HeadSpec]:
             build=_build,
             presets=PRESETS,
             search=SEARCH,
-            synchronizability="synchronizability",
+            tasks=("offset",),
             stage2={"tiny": {"steps": 4800, "soft_sigma": 5.0, "soft_until": 0.4}},
             source="arXiv:2401.16423 section 3.3",
             license="MIT",
         ),
         zoo.HeadSpec(
             name="synchronizability",
-            task="synchronizability",
+            tasks=("synchronizability",),
+            starts_from=("sync", "synchronizability"),
             summary="the same transformer, asked whether there is an offset to find: (no, yes)",
             config_class=SyncConfig,
-            build=partial(_build, num_classes=2),
+            build=_build,
             presets=PRESETS,
             search=SEARCH,
             stage2={"tiny": {"steps": 1200}},

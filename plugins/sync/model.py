@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from plugins.sync import SyncConfig
 from zoo.contracts import FeatureMap, HeadInput
 from zoo.models.modules import Head, initialise_linears
+from zoo.models.segments import Tokens
 
 SINCOS_AMPLITUDE = 0.5
 
@@ -54,10 +55,9 @@ class SyncTransformer(nn.Module):
 class SyncHead(Head):
     """Projects both modalities' tokens to one width and runs the sync transformer."""
 
-    def __init__(self, config: SyncConfig, head_input: HeadInput, num_classes: int) -> None:
+    def __init__(self, config: SyncConfig, head_input: HeadInput) -> None:
         super().__init__()
         self.pool = config.pool
-        self.num_segments = head_input.layout.num_segments
         audio, vision = head_input.audio, head_input.vision
         self.audio_projection = nn.Linear(audio.dim, config.dim)
         self.vision_projection = nn.Linear(vision.dim, config.dim)
@@ -66,7 +66,9 @@ class SyncHead(Head):
             self.audio_projection.load_state_dict(self.vision_projection.state_dict())
         vision_s, audio_s = (self._token_times(head_input, tokens) for tokens in (vision, audio))
         self.num_tokens = {"vision": len(vision_s), "audio": len(audio_s)}
-        self.transformer = SyncTransformer(config, len(vision_s), len(audio_s), num_classes)
+        self.transformer = SyncTransformer(
+            config, len(vision_s), len(audio_s), head_input.num_outputs
+        )
         if config.position_init == "sincos":
             with torch.no_grad():
                 table = self.transformer.positions[0]
@@ -81,7 +83,7 @@ class SyncHead(Head):
         return [start + t for start in head_input.layout.starts_s for t in within]
 
     @torch.no_grad()
-    def initialise(self, audio: Float[Tensor, "B La Da"], vision: Float[Tensor, "B Lv Dv"]) -> None:
+    def initialise(self, audio: Tokens, vision: Tokens) -> None:
         """Start from centred tokens of unit spread.
 
         Most of a token is what all tokens share; the LayerNorms behind the projections would keep
@@ -118,17 +120,15 @@ class SyncHead(Head):
         ):
             mine[first : first + length] = theirs[its_first : its_first + length]
 
-    def forward(
-        self, audio: Float[Tensor, "B La Da"], vision: Float[Tensor, "B Lv Dv"]
-    ) -> Float[Tensor, "B K"]:
+    def forward(self, audio: Tokens, vision: Tokens) -> Float[Tensor, "B K"]:
         """Classify a crop of exactly the layout's segments."""
-        audio, vision = self._pooled(audio), self._pooled(vision)
-        return self.transformer(self.audio_projection(audio), self.vision_projection(vision))
+        a, v = self._pooled(audio), self._pooled(vision)
+        return self.transformer(self.audio_projection(a), self.vision_projection(v))
 
-    def _pooled(self, tokens: Float[Tensor, "B L D"]) -> Tensor:
+    def _pooled(self, tokens: Tokens) -> Float[Tensor, "B L D"]:
         if self.pool == "none":
-            return tokens
-        return tokens.unflatten(1, (self.num_segments, -1)).mean(2)  # (B, S, D)
+            return tokens.flat
+        return tokens.values.flatten(2, 3).mean(2)  # (B, S, D)
 
 
 def _sincos(times_s: list[float], dim: int) -> Float[Tensor, "L D"]:

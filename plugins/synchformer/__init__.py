@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from plugins.synchformer.names import Kind
-    from zoo.models.model import ModelConfig, SyncModel
+    from zoo.models.config import ModelConfig
+    from zoo.models.model import Model
 
 _ANSWER = "transformer.sync_head."
 _S3D = "vfeat_extractor.base."  # of SparseSync, by the same authors
@@ -41,7 +42,7 @@ def _read(kind: Kind, tensors: Mapping[str, Tensor]) -> tuple[ModelConfig, dict[
     return read(kind, tensors)
 
 
-def _write(kind: Kind, model: SyncModel) -> dict[str, Any]:
+def _write(kind: Kind, model: Model) -> dict[str, Any]:
     from plugins.synchformer.layout import write
 
     return write(kind, model)
@@ -55,6 +56,7 @@ def register_formats() -> list[zoo.FormatSpec]:
         zoo.FormatSpec(
             name="synchformer",
             summary="Synchformer, stage II: AST, Motionformer and the sync head",
+            task="offset",
             recognises=_is_sync,
             read=partial(_read, "sync"),
             write=partial(_write, "sync"),

@@ -11,11 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plugins.synchformer.names import AGGREGATOR, AUDIO, LOGIT_SCALE, TOWERS, VISION, Kind, names
+from plugins.synchformer.names import AGGREGATOR, AUDIO, LOGIT_SCALE, OBJECTIVE, PREFIXES, VISION, Kind, names
 from zoo.checkpoints.tensors import Shapes, check_tensors, to_published
 from zoo.checkpoints.whole import check_as_published, read_best_fit
 from zoo.errors import ModelError
-from zoo.models.model import Component, ModelConfig, SyncModel, TowerConfig
+from zoo.models.config import (
+    Component,
+    ModalityConfig,
+    ModelConfig,
+    TwoTowerConfig,
+    pair_component,
+)
+from zoo.models.model import Model
 from zoo.registry.manager import registry
 from zoo.timeline import SegmentLayout
 
@@ -24,7 +31,17 @@ _EXTRACTOR_HEAD, _SYNC_HEAD = 64, 96  # channels per attention head
 _SPECIAL_TOKENS, _TOKENS_PER_SEGMENT = 2, 8 + 6  # OFF, MOD; video and audio tokens
 _PUBLISHED_TEMPERATURE = 0.07
 # What training does with a model, not what it is.
-_FREE = ("drop_path", "position_std", "dropout", "position_init", "temperature")
+_FREE = (
+    "drop_path",
+    "position_std",
+    "dropout",
+    "position_init",
+    "temperature",
+    "min_temperature",
+    "max_temperature",
+    "gather",
+    "task",  # of a model without a head; with one, the head decides
+)
 
 
 @dataclass(frozen=True)
@@ -61,13 +78,14 @@ def read(kind: Kind, tensors: Mapping[str, Tensor]) -> tuple[ModelConfig, dict[s
     configs = [partial(build_config, kind, sizes) for sizes in (published, told)]
     config, state = read_best_fit(found, configs, partial(names, kind))
     if scale is not None:
-        config = config.model_copy(update={"temperature": float(scale)})
+        objective = _objective(temperature=float(scale))
+        config = config.model_copy(update={"objective": objective})
     return config, state
 
 
 def _sizes_in(kind: Kind, shapes: Shapes, published: Sizes) -> Sizes:
     """Read the sizes of a model off the shapes of its tensors, as far as they tell."""
-    audio, vision = TOWERS[kind == "avclip"].values()
+    audio, vision = PREFIXES[kind == "avclip"].values()
     sizes = replace(
         published,
         audio_dim=_width(shapes, audio) or published.audio_dim,
@@ -124,13 +142,14 @@ def build_config(kind: Kind, sizes: Sizes) -> ModelConfig:
         "size": sizes.pixels,
         "short_side": round(sizes.pixels * 256 / 224),
     }
-    head = None
+    head = task = None
     if kind != "avclip":
         heads = _heads(sizes.head_dim, _SYNC_HEAD)
         wanted = {"dim": sizes.head_dim, "depth": sizes.head_depth, "heads": heads}
         head = _as_published(found.head(kind), **wanted)
-    towers = {
-        modality: TowerConfig(
+        task = _as_published(found.task(found.head(kind).tasks[0]))
+    parts = {
+        modality: ModalityConfig(
             extractor=extractor,
             aggregator=_as_published(
                 found.aggregator(AGGREGATOR), heads=_heads(dim, _EXTRACTOR_HEAD)
@@ -142,10 +161,18 @@ def build_config(kind: Kind, sizes: Sizes) -> ModelConfig:
         )
     }
     layout = SegmentLayout(num_segments=sizes.num_segments)
-    return ModelConfig(**towers, head=head, layout=layout)
+    encoder = pair_component(TwoTowerConfig(**parts))
+    return ModelConfig(
+        encoder=encoder, objective=_objective(), task=task, head=head, layout=layout
+    )
 
 
-def _as_published(spec: Any, **sizes: int) -> Component:
+def _objective(**settings: float) -> Component:
+    """Return the objective that the extractors were trained with."""
+    return _as_published(registry().objective(OBJECTIVE), **settings)
+
+
+def _as_published(spec: Any, **sizes: float) -> Component:
     config = spec.presets["paper"].model_dump(mode="json") | sizes
     return Component(name=spec.name, config=config)
 
@@ -154,7 +181,7 @@ def _heads(dim: int, channels: int) -> int:
     return dim // channels if dim % channels == 0 else 1
 
 
-def write(kind: Kind, model: SyncModel) -> dict[str, Any]:
+def write(kind: Kind, model: Model) -> dict[str, Any]:
     """Return what Synchformer's code loads: ``{"model": ...}``, or ``{"state_dict": ...}``.
 
     Raises:
@@ -164,7 +191,9 @@ def write(kind: Kind, model: SyncModel) -> dict[str, Any]:
     state = to_published(model.state_dict(), partial(names, kind))
     if kind != "avclip":
         return {"model": state}
-    temperature = model.config.temperature or _PUBLISHED_TEMPERATURE
+    objective = model.config.objective
+    given = None if objective is None else objective.config.get("temperature")
+    temperature = given if isinstance(given, float) else _PUBLISHED_TEMPERATURE
     return {"state_dict": {LOGIT_SCALE: torch.tensor(temperature), **state}}
 
 
@@ -178,7 +207,9 @@ def check_kind(kind: Kind, config: ModelConfig) -> None:
 
 
 def _sizes_of(config: ModelConfig) -> Sizes:
-    audio, vision = config.audio.extractor.config, config.vision.extractor.config
+    pair = config.two_tower()
+    audio = {} if pair is None else pair.audio.extractor.config
+    vision = {} if pair is None else pair.vision.extractor.config
     head = {} if config.head is None else config.head.config
     frontend = vision.get("frontend")
     given = {

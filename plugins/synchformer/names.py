@@ -9,10 +9,11 @@ from zoo.registry.manager import registry
 
 Kind = Literal["sync", "synchronizability", "avclip"]
 AUDIO, VISION, AGGREGATOR = "ast", "motionformer", "transformer"
+OBJECTIVE = "segment_avclip"
 LOGIT_SCALE = "logit_scale"  # the temperature itself, not its logarithm
 
-# Where the two towers are: by whether it is stage I.
-TOWERS = {
+# Where the two extractors are: by whether it is stage I.
+PREFIXES = {
     True: {"audio": "a_encoder.", "vision": "v_encoder."},
     False: {"audio": "afeat_extractor.", "vision": "vfeat_extractor."},
 }
@@ -43,21 +44,21 @@ _CLASSIFIERS = {"sync": "off_head", "synchronizability": "sync_head"}
 
 
 def names(kind: Kind, tensor: str) -> tuple[str, ...]:
-    """Return Synchformer's names of a tensor of our model, such as ``audio.extractor.vit...``.
+    """Return Synchformer's names of a tensor of our model, such as ``encoder.audio.extractor...``.
 
     Args:
         kind: which of its models.
-        tensor: a name in the state dict of a SyncModel.
+        tensor: a name in the state dict of a model.
 
     Raises:
         ModelError: if the layout has no place for it.
     """
-    part, _, rest = tensor.partition(".")
+    part, _, rest = tensor.removeprefix("encoder.").partition(".")
     if part == "head":
         classifier = (r"transformer\.classifier\.(\w+)", (rf"transformer.{_head(kind)}.\1",))
         return rename(rest, [*_HEAD_RULES, classifier])
     inside, _, rest = rest.partition(".")
-    prefix = TOWERS[kind == "avclip"][part]
+    prefix = PREFIXES[kind == "avclip"][part]
     if inside == "aggregator":
         theirs = rename(rest, _AGGREGATOR_RULES)
         return tuple(prefix + _AGGREGATORS[part] + their for their in theirs)

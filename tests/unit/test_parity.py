@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from zoo.contracts import Frames, HeadInput, LogMel
 from zoo.data.frontend import crop_square, cut_audio, cut_frames
 from zoo.data.published import RawClip, crop_s, cut_segments, fixed_crop, trim
-from zoo.evaluation.metrics import score_logits
+from zoo.evaluation.offset_metrics import score_logits
 from zoo.evaluation.ranking import published_metrics
 from zoo.models.model import SyncModel, Tower
 from zoo.models.modules import Head

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from zoo.evaluation.metrics import OffsetScores
+from zoo.evaluation.offset_metrics import OffsetScores
 from zoo.training.goal import OffsetGoal
 from zoo.training.recipe import build_recipe
 

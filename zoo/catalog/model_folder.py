@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -16,12 +15,14 @@ from torch.overrides import TorchFunctionMode
 
 from zoo.catalog.entries import CONFIG, WEIGHTS, read_description
 from zoo.errors import ModelError, PluginError
-from zoo.models.model import ModelConfig, SyncModel, count_parameters, explain
+from zoo.models.config import ModelConfig
+from zoo.models.model import Model, count_parameters
+from zoo.models.upgrade import FORMAT_VERSION, read_model_config, upgrade_names
 from zoo.registry.manager import registry
 from zoo.registry.plugin_files import missing_plugin, origin_of
 
-# What torch.nn.init calls to draw, and to shape what it drew.
-DRAWS = ("uniform_", "normal_", "erfinv_", "mul_", "add_", "clamp_")
+# What torch.nn.init calls to fill a tensor at random, and to shape what it filled in.
+RANDOM = ("uniform_", "normal_", "erfinv_", "mul_", "add_", "clamp_")
 
 __all__ = [
     "CONFIG",
@@ -29,12 +30,11 @@ __all__ = [
     "load_model",
     "read_description",
     "save_model",
-    "towers_of",
     "verify_folder",
 ]
 
 
-def save_model(folder: Path, model: SyncModel, **facts: Any) -> None:
+def save_model(folder: Path, model: Model, **facts: Any) -> None:
     """Write a model folder: ``model.safetensors`` and ``model.json``.
 
     Args:
@@ -50,6 +50,7 @@ def save_model(folder: Path, model: SyncModel, **facts: Any) -> None:
     except SafetensorError as error:
         raise ModelError(f"cannot write {folder / WEIGHTS}: {error}") from None
     description = {
+        "format_version": FORMAT_VERSION,
         "config": model.config.model_dump(mode="json"),
         "sha256": _sha256(part),
         "parameters": count_parameters(model),
@@ -78,7 +79,7 @@ def verify_folder(folder: Path) -> dict[str, Any]:
     return description
 
 
-def load_model(folder: Path) -> SyncModel:
+def load_model(folder: Path) -> Model:
     """Rebuild a model from its folder, in eval mode.
 
     Raises:
@@ -88,13 +89,12 @@ def load_model(folder: Path) -> SyncModel:
     description = verify_folder(folder)
     weights = folder / WEIGHTS
     try:
-        with _WithoutDraws():
-            model = SyncModel(ModelConfig.model_validate(description.get("config")))
-        model.load_state_dict(load_file(weights))
+        config = read_model_config(description, str(folder / CONFIG))
+        with _WithoutInitialisation():
+            model = Model(config)
+        model.load_state_dict(upgrade_names(load_file(weights), model.state_dict()))
     except PluginError as error:
         raise missing_plugin(error, folder, description.get("plugins", {})) from error
-    except ValidationError as error:
-        raise ModelError(f"{folder / CONFIG}: {explain(error, '', ModelConfig)}") from None
     except (SafetensorError, RuntimeError) as error:
         first_line = str(error).splitlines()[0]
         raise ModelError(f"{weights} does not fit {CONFIG}: {first_line}") from None
@@ -103,13 +103,7 @@ def load_model(folder: Path) -> SyncModel:
 
 def plugins_of(config: ModelConfig) -> dict[str, str]:
     """Return ``"extractor name" -> origin`` of every component that is not built in."""
-    parts = {
-        ("extractors", config.audio.extractor.name),
-        ("extractors", config.vision.extractor.name),
-        ("aggregators", config.audio.aggregator.name),
-        ("aggregators", config.vision.aggregator.name),
-        *([("heads", config.head.name)] if config.head else []),
-    }
+    parts = {(kind, part.name) for kind, part in config.components()}
     owners = registry().plugins
     origins = {
         f"{kind.removesuffix('s')} {name}": origin_of(owners[f"{kind} {name}"])
@@ -118,8 +112,8 @@ def plugins_of(config: ModelConfig) -> dict[str, str]:
     return {part: origin for part, origin in origins.items() if origin is not None}
 
 
-class _WithoutDraws(TorchFunctionMode):
-    """Builds modules without drawing initial weights, which take seconds and are replaced."""
+class _WithoutInitialisation(TorchFunctionMode):
+    """Builds modules without random initial weights, which take seconds and are replaced."""
 
     def __torch_function__(
         self,
@@ -130,14 +124,9 @@ class _WithoutDraws(TorchFunctionMode):
     ) -> Any:
         """Leave parameters, and nothing but parameters, as they are."""
         name = getattr(function, "__name__", "")
-        if name in DRAWS and args and isinstance(args[0], nn.Parameter):
+        if name in RANDOM and args and isinstance(args[0], nn.Parameter):
             return args[0]
         return function(*args, **(kwargs or {}))
-
-
-def towers_of(model: SyncModel) -> nn.ModuleDict:
-    """Return both towers of a model as one module."""
-    return nn.ModuleDict({"audio": model.audio, "vision": model.vision})
 
 
 def _sha256(file: Path) -> str:

@@ -15,7 +15,8 @@ import torch
 from zoo.catalog.model_folder import CONFIG, WEIGHTS, load_model, save_model
 from zoo.checkpoints.layouts import find_model, read_tensors
 from zoo.errors import ModelError
-from zoo.models.model import ModelConfig, SyncModel
+from zoo.models.config import ModelConfig
+from zoo.models.model import Model
 from zoo.registry.manager import registry
 
 PUBLISHED = "published"
@@ -46,7 +47,7 @@ def convert_checkpoint(path: Path, folder: Path, *, format: str | None = None, *
     return name
 
 
-def read_model(path: Path, format_name: str | None = None) -> tuple[str, SyncModel]:
+def read_model(path: Path, format_name: str | None = None) -> tuple[str, Model]:
     """Read a model from a published checkpoint; return the name of its layout as well.
 
     Its weights are views into the file; buffers that are no weights stay on the meta device, so
@@ -63,10 +64,10 @@ def read_model(path: Path, format_name: str | None = None) -> tuple[str, SyncMod
     return spec.name, build_around(config, state)
 
 
-def build_around(config: ModelConfig, state: dict[str, torch.Tensor]) -> SyncModel:
+def build_around(config: ModelConfig, state: dict[str, torch.Tensor]) -> Model:
     """Build a model around weights, without memory of its own."""
     with torch.device("meta"):
-        model = SyncModel(config)
+        model = Model(config)
     model.load_state_dict(state, assign=True)
     return model
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from zoo.checkpoints.names import Names
 from zoo.checkpoints.tensors import check_tensors, find_misfit, from_published, shapes_of
 from zoo.errors import ModelError, ZooError
-from zoo.models.model import Component, ModelConfig, SyncModel
+from zoo.models.config import Component, ModelConfig
+from zoo.models.model import Model
 
 _PARTS = ("audio extractor", "video extractor", "audio aggregator", "video aggregator", "head")
 
@@ -39,7 +40,7 @@ def read_best_fit(
         try:
             config = build()
             with torch.device("meta"):
-                state = SyncModel(config).state_dict()
+                state = Model(config).state_dict()
         except (ZooError, ValidationError, AssertionError, RuntimeError):
             continue  # sizes that no model can have
         shapes = shapes_of(state, names)
@@ -73,12 +74,11 @@ def check_as_published(config: ModelConfig, published: ModelConfig, free: Collec
 
 
 def _components(config: ModelConfig) -> list[Component | None]:
-    towers = (config.audio, config.vision)
-    return [
-        *(tower.extractor for tower in towers),
-        *(tower.aggregator for tower in towers),
-        config.head,
-    ]
+    pair = config.two_tower()
+    if pair is None:
+        return [config.encoder, config.encoder, None, None, config.head]
+    parts = (pair.audio, pair.vision)
+    return [*(part.extractor for part in parts), *(part.aggregator for part in parts), config.head]
 
 
 def _difference(ours: Any, theirs: Any, free: Collection[str], place: str = "") -> str | None:

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from zoo.contracts import AudioFrontend, Frames, Modality
+from zoo.contracts import AudioFrontend, EncoderIO, Frames, Modality
 from zoo.data.frontend import crop_square, cut_audio, cut_frames
 from zoo.errors import MediaError
 from zoo.media import decode
-from zoo.timeline import LATTICE_TOLERANCE, to_frames, to_samples
+from zoo.timeline import LATTICE_TOLERANCE, SegmentLayout, to_frames, to_samples
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,22 @@ class ClipReader:
         audio: rate of the sound.
         cache: folder of decoded clips.
         audio_track: which track is read, from 1; None is the first, which alone is cached.
+        io: of the encoder, where its modalities read segments of different lengths.
     """
 
     vision: Frames
     audio: AudioFrontend
     cache: Path | None = None
     audio_track: int | None = None
+    io: EncoderIO | None = None
+
+    def places(self, modality: Modality, layout: SegmentLayout) -> tuple[list[float], float]:
+        """Return where what a modality reads starts within a crop, and how long it is, seconds."""
+        if self.io is None:
+            return layout.starts_s, layout.segment_s
+        own = self.io.audio if modality == "audio" else self.io.vision
+        lead_s = own.lead_s(layout.segment_s)
+        return [round(start_s + lead_s, 6) for start_s in layout.starts_s], own.segment_s
 
     def read_vision(self, path: Path, start_s: float, length_s: float) -> np.ndarray:
         """Return uint8 frames ``(Tv, H, W, 3)``, short side ``vision.short_side``."""

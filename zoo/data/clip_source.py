@@ -17,7 +17,8 @@ from zoo.data.clip_reader import ClipReader, whole_frames_s
 from zoo.data.frontend import crop_square, cut_audio, cut_crops
 from zoo.data.manifest import Clip
 from zoo.errors import MediaError, TrainingError
-from zoo.timeline import Draw, SegmentLayout
+from zoo.models.segments import Segments
+from zoo.timeline import Sample, SegmentLayout
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -36,30 +37,30 @@ class Augment:
 def read_sample(
     reader: ClipReader,
     clip: Clip,
-    draw: Draw,
+    sample: Sample,
     layout: SegmentLayout,
     augment: Augment,
     rng: np.random.Generator,
 ) -> tuple[Float[Tensor, "S F Ta"], UInt8[Tensor, "T H W C"]]:
-    """Read a crop of both streams: the sound as segments, the picture as `cut_crops` takes it."""
-    frames = reader.read_vision(clip.path, draw.vision_start_s, layout.covered_s)
-    samples = reader.read_audio(clip.path, draw.audio_start_s, layout.covered_s)
+    """Read a crop of both streams: the audio as segments, the frames as `cut_crops` takes them."""
+    frames = reader.read_vision(clip.path, sample.vision_start_s, layout.covered_s)
+    samples = reader.read_audio(clip.path, sample.audio_start_s, layout.covered_s)
     frames = crop_square(frames, reader.vision.size, rng if augment.random_crop else None)
     if rng.random() < augment.flip:
         frames = frames[:, :, ::-1]
     if augment.gain_db:
         samples = samples * np.float32(10 ** (rng.uniform(-1, 1) * augment.gain_db / 20))
-    audio = cut_audio(samples, layout.starts_s, layout.segment_s, reader.audio)
+    audio = cut_audio(samples, *reader.places("audio", layout), reader.audio)
     return audio, torch.from_numpy(np.array(frames, order="C"))  # the cache is read-only
 
 
 def read_segments(
-    reader: ClipReader, clip: Clip, draw: Draw, layout: SegmentLayout
-) -> tuple[Float[Tensor, "S F Ta"], Float[Tensor, "S C Tv H W"]]:
-    """Read a crop of both streams as it is and cut it into segments."""
+    reader: ClipReader, clip: Clip, sample: Sample, layout: SegmentLayout
+) -> Segments:
+    """Read a crop of both streams as it is and cut it into segments, a batch of one."""
     nothing_varies = Augment(), np.random.default_rng(0)
-    audio, frames = read_sample(reader, clip, draw, layout, *nothing_varies)
-    return audio, cut_crops(frames[None], layout, reader.vision)[0]
+    audio, frames = read_sample(reader, clip, sample, layout, *nothing_varies)
+    return Segments(audio[None], cut_crops(frames[None], *reader.places("vision", layout), reader.vision))
 
 
 @dataclass

@@ -14,7 +14,7 @@ from torchaudio.transforms import MelSpectrogram
 from torchaudio.transforms import Spectrogram as PowerSpectrogram
 
 from zoo.contracts import AudioFrontend, Frames, LogMel, Spectrogram
-from zoo.timeline import SegmentLayout, to_frames, to_samples
+from zoo.timeline import to_frames, to_samples
 
 LOG_FLOOR = 1e-6
 MOST_NUMBERS = 1 << 27  # of the segments held at a time: 0.5 GB
@@ -152,20 +152,27 @@ def cut_frames(
 
 
 def cut_crops(
-    frames: UInt8[Tensor, "B T H W C"], layout: SegmentLayout, frontend: Frames
+    frames: UInt8[Tensor, "B T H W C"],
+    starts_s: list[float],
+    segment_s: float,
+    frontend: Frames,
 ) -> Float[Tensor, "B S C Tv H W"]:
-    """Cut a batch of crops into the segments of a layout and normalise them, where the crops are.
+    """Cut a batch of crops into segments and normalise them, where the crops are.
 
-    Until here pictures travel as bytes: from process to process and to a GPU that is an eighth of
+    Until here frames travel as bytes: from process to process and to a GPU that is an eighth of
     what segments that overlap by half would take.  Segments share their memory, as in `cut_frames`.
 
     Args:
         frames: uint8 RGB of all that the layout covers, ``size`` pixels square.
-        layout: whose segments.
+        starts_s: start of each segment from the first frame, equally far apart, seconds.
+        segment_s: length of a segment, seconds.
         frontend: size, mean, std.
     """
-    num = frontend.num_frames(layout.segment_s)
-    step = to_frames(layout.step_s, frontend.fps)
+    num = frontend.num_frames(segment_s)
+    first = to_frames(starts_s[0], frontend.fps)
+    last = to_frames(starts_s[-1], frontend.fps) + num
+    step = to_frames(starts_s[1] - starts_s[0], frontend.fps) if len(starts_s) > 1 else num
+    frames = frames[:, first:last]
     is_here = frames.device.type == "cpu"
     planes = _planes(frames.numpy(), frontend) if is_here else normalise(frames, frontend)
     return _overlapping(planes, num, step)

@@ -20,12 +20,11 @@ from pydantic import Field
 from torch import Tensor
 
 from zoo.contracts import ComponentConfig, Modality, Precision
-from zoo.data.clip_reader import whole_frames_s
 from zoo.data.manifest import Clip
 from zoo.errors import TrainingError
 from zoo.files import write_whole
-from zoo.models.model import SyncModel
-from zoo.timeline import Draw, SegmentLayout, to_units
+from zoo.models.model import Model
+from zoo.timeline import Sample, SegmentLayout, to_units
 
 CLIPS_PER_SHARD = 32
 INDEX, SEAL = "index.json", "complete"
@@ -44,7 +43,7 @@ class StoreConfig(ComponentConfig):
 
 
 def store_config(
-    model: SyncModel,
+    model: Model,
     dtype: Literal["float16", "float32"],
     vision_hop_s: float | None = None,
     copies: int = 0,
@@ -65,14 +64,15 @@ def store_config(
     )
 
 
-def store_key(model: SyncModel, config: StoreConfig, clips: list[Clip]) -> str:
+def store_key(model: Model, config: StoreConfig, clips: list[Clip]) -> str:
     """Hash all that a store depends on: weights, front ends, lattices, clips."""
     digest = hashlib.sha256()
-    for tower in (model.audio, model.vision):
-        for name, value in tower.state_dict().items():
+    encoder = model.separable
+    for part, io in ((encoder.audio, model.io.audio), (encoder.vision, model.io.vision)):
+        for name, value in part.state_dict().items():
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-        digest.update(tower.frontend.model_dump_json().encode())
+        digest.update(io.frontend.model_dump_json().encode())
     digest.update(config.model_dump_json().encode())
     for clip in clips:
         stat = clip.path.stat() if clip.path.exists() else None
@@ -185,18 +185,12 @@ class FeatureStore:
         return torch.from_numpy(self._rows(clip, modality)[rows].astype(np.float32))
 
     def tokens(
-        self, draws: list[Draw], layout: SegmentLayout, copy: int = 0
-    ) -> tuple[Float[Tensor, "B SxTa D"], Float[Tensor, "B SxTv D"]]:
-        """Gather the tokens of a batch of draws, of the clips as they are or of one copy."""
-        audio, vision = [], []
-        for draw in draws:
-            audio_starts = [draw.audio_start_s + t for t in layout.starts_s]
-            vision_starts = [draw.vision_start_s + t for t in layout.starts_s]
-            audio.append(self.segments(draw.clip, "audio", audio_starts).flatten(0, 1))
-            vision.append(self.segments(draw.clip, "vision", vision_starts, copy).flatten(0, 1))
-        return torch.stack(audio), torch.stack(vision)
-
-
-def usable_duration_s(clip: Clip, fps: float) -> float:
-    """Return a clip's common stretch in whole frames, seconds: what online draws may use."""
-    return whole_frames_s(clip.duration_s, fps)
+        self, sample: Sample, layout: SegmentLayout, copy: int = 0
+    ) -> tuple[Float[Tensor, "S N Da"], Float[Tensor, "S M Dv"]]:
+        """Gather the tokens of a sample, of the clip as it is or of one copy."""
+        audio_starts = [sample.audio_start_s + t for t in layout.starts_s]
+        vision_starts = [sample.vision_start_s + t for t in layout.starts_s]
+        return (
+            self.segments(sample.clip, "audio", audio_starts),
+            self.segments(sample.clip, "vision", vision_starts, copy),
+        )

@@ -17,12 +17,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from zoo.contracts import ModalityIO
 from zoo.data.clip_reader import ClipReader
 from zoo.data.frontend import crop_square, cut_audio, cut_frames, segments_at_once
 from zoo.data.manifest import Clip
 from zoo.data.store import INDEX, StoreConfig, shard_folder, shards_of
 from zoo.errors import MediaError
-from zoo.models.model import SyncModel, Tower
+from zoo.models.model import Model
+from zoo.models.modules import ModalityEncoder
 from zoo.timeline import count_steps
 
 log = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ def map_items(dataset: Dataset[Decoded], items: Sequence[int]) -> Iterator[Decod
 @torch.no_grad()
 def build_store(
     folder: Path,
-    model: SyncModel,
+    model: Model,
     reader: ClipReader,
     clips: list[Clip],
     config: StoreConfig,
@@ -99,7 +101,7 @@ class WholeClips(Dataset[Decoded]):
 
 
 def encode_clip(
-    model: SyncModel,
+    model: Model,
     reader: ClipReader,
     clip: Clip,
     decoded: Decoded,
@@ -122,24 +124,32 @@ def encode_clip(
     if not starts_a or not starts_v:
         raise MediaError(f"{clip.path} is shorter than one segment of {config.segment_s:g} s")
 
+    encoder, io = model.separable, model.io
+    read_s = io.audio.segment_s, io.vision.segment_s
+    lead_s = io.audio.lead_s(config.segment_s), io.vision.lead_s(config.segment_s)
+
     def cut_a(starts_s: list[float]) -> Tensor:
-        return cut_audio(samples, starts_s, config.segment_s, reader.audio)
+        return cut_audio(samples, _later(starts_s, lead_s[0]), read_s[0], reader.audio)
 
     vision = []
     for copy in range(1 + config.copies):
-        pictures = _pictures(frames, clip, copy, config, reader)
+        cropped = _crop(frames, clip, copy, config, reader)
 
-        def cut_v(starts_s: list[float], pictures: np.ndarray = pictures) -> Tensor:
-            return cut_frames(pictures, starts_s, config.segment_s, reader.vision)
+        def cut_v(starts_s: list[float], cropped: np.ndarray = cropped) -> Tensor:
+            return cut_frames(cropped, _later(starts_s, lead_s[1]), read_s[1], reader.vision)
 
-        vision.append(_encode(model.vision, starts_v, cut_v, device))
-    return _encode(model.audio, starts_a, cut_a, device), torch.cat(vision)
+        vision.append(_encode(encoder.vision, io.vision, starts_v, cut_v, device))
+    return _encode(encoder.audio, io.audio, starts_a, cut_a, device), torch.cat(vision)
 
 
-def _pictures(
+def _later(starts_s: list[float], lead_s: float) -> list[float]:
+    return [round(start_s + lead_s, 6) for start_s in starts_s] if lead_s else starts_s
+
+
+def _crop(
     frames: np.ndarray, clip: Clip, copy: int, config: StoreConfig, reader: ClipReader
 ) -> np.ndarray:
-    """Cut the middle out of a clip's frames, or what chance says for an augmented copy."""
+    """Cut the middle out of a clip's frames, or a random part for an augmented copy."""
     if not copy:
         return crop_square(frames, reader.vision.size, None)
     rng = np.random.default_rng([copy, zlib.crc32(str(clip.path).encode())])
@@ -148,15 +158,16 @@ def _pictures(
 
 
 def _encode(
-    tower: Tower,
+    part: ModalityEncoder,
+    io: ModalityIO,
     starts_s: list[float],
     cut: Callable[[list[float]], Tensor],
     device: torch.device,
 ) -> Tensor:
     """Encode a clip's segments in bounded memory."""
-    block = segments_at_once(tower.frontend, tower.segment_s)
-    parts = [starts_s[i : i + block] for i in range(0, len(starts_s), block)]
-    return torch.cat([tower.encode(cut(part).to(device)).cpu() for part in parts])
+    block = segments_at_once(io.frontend, io.segment_s)
+    blocks = [starts_s[i : i + block] for i in range(0, len(starts_s), block)]
+    return torch.cat([part.encode(cut(some).to(device)).cpu() for some in blocks])
 
 
 def _lattice(length_s: float, segment_s: float, hop_s: float) -> list[float]:

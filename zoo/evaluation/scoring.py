@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from zoo.evaluation.bootstrap import interval, mean_intervals
-from zoo.evaluation.metrics import chance, score_logits
+from zoo.evaluation.offset_metrics import chance, score_logits
 from zoo.evaluation.ranking import published_metrics, roc_auc, roc_curve
 from zoo.evaluation.rounds import Outcome
 from zoo.evaluation.sample_sources import Draws

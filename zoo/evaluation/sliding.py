@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from zoo.data.store import FeatureStore
-from zoo.evaluation.metrics import scores_from, sums_of
+from zoo.evaluation.offset_metrics import scores_from, sums_of
 from zoo.models.model import SyncModel
 from zoo.timeline import LATTICE_TOLERANCE
 

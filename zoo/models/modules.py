@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from zoo.contracts import EncoderIO, FeatureMap, Modality, Precision
 from zoo.errors import ConfigError
+from zoo.models.device import autocast
+from zoo.models.segments import Segments, Tokens
 
-if TYPE_CHECKING:
-    from zoo.models.model import Tower
+# Numbers that enter an encoder at a time: 3 video segments of 224 pixels, whose activations take
+# 0.4 GB.  More make nothing faster.
+ENCODED_AT_ONCE, MOST_SEGMENTS = 1 << 23, 64
 
 
 def initialise_linears(module: nn.Module) -> None:
@@ -52,37 +56,133 @@ class Extractor(nn.Module, ABC):
         """
 
 
-class Aggregator(nn.Module, ABC):
-    """Reduces the positions of every time step to one token (paper section 3.1).
+class MaskableExtractor(Extractor):
+    """An extractor that can leave out patches: ``forward`` is ``encode`` of all patches.
 
-    One whose spec says ``keeps_positions`` gives ``(N, T*P, D)`` instead.
+    Patches are in the order of the feature map, time step by time step: L = T * P.
     """
 
     @abstractmethod
-    def forward(self, features: Float[Tensor, "N T P D"]) -> Float[Tensor, "N T D"]:
-        """Aggregate over positions."""
+    def patchify(self, segments: Tensor) -> Float[Tensor, "N L D"]:
+        """Embed the patches of segments and add their positions."""
+
+    @abstractmethod
+    def encode(
+        self, patches: Float[Tensor, "N L D"], keep: Int[Tensor, "N M"]
+    ) -> Float[Tensor, "N M D"]:
+        """Encode the patches whose numbers are kept, computing nothing for the others.
+
+        Args:
+            patches: of `patchify`.
+            keep: numbers of the patches to keep, the same count for every segment, rising.
+        """
+
+    @abstractmethod
+    def targets(self, segments: Tensor) -> Float[Tensor, "N L E"]:
+        """Return what a decoder must rebuild of every patch: its values as the front end gives."""
+
+
+class Aggregator(nn.Module, ABC):
+    """Reduces the positions of every time step to one token, or to P' (paper section 3.1)."""
+
+    @abstractmethod
+    def forward(self, features: Float[Tensor, "N T P D"]) -> Float[Tensor, "N TxP D"]:
+        """Aggregate over positions; the tokens are in the order of time."""
+
+
+class Encoder(nn.Module, ABC):
+    """Turns segments of both modalities into tokens of both (what it reads: `EncoderConfig.io`)."""
+
+    io: EncoderIO
+    """What it reads and gives; set by whoever builds it."""
+    is_separable: ClassVar[bool] = False
+    """Whether a segment of one modality never sees the other: see `SeparableEncoder`."""
+    precision: Precision = "fp32"
+    """How exactly many segments are encoded; heads compute in fp32."""
+
+    @abstractmethod
+    def encode(self, segments: Segments) -> tuple[Tokens, Tokens]:
+        """Return the tokens of audio and video."""
+
+    def forward(self, segments: Segments) -> tuple[Tokens, Tokens]:
+        """Encode."""
+        return self.encode(segments)
+
+    @torch.no_grad()
+    def encode_many(self, segments: Segments) -> tuple[Tokens, Tokens]:
+        """Encode without gradients, a few clips at a time, in bounded memory."""
+        numbers = segments.audio[0].numel() + segments.vision[0].numel()
+        size = max(1, min(MOST_SEGMENTS, ENCODED_AT_ONCE // numbers))
+        parts = zip(segments.audio.split(size), segments.vision.split(size), strict=True)
+        with autocast(segments.audio.device, self.precision):
+            encoded = [self.encode(Segments(*part)) for part in parts]
+        audio, vision = (Tokens.stack(tokens).float() for tokens in zip(*encoded, strict=True))
+        return audio, vision
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Trade compute for memory in the backward pass, in every part that can."""
+        for module in self.modules():
+            enable = getattr(module, "enable_gradient_checkpointing", None)
+            if module is not self and enable is not None:
+                enable()
+
+
+class ModalityEncoder(nn.Module, ABC):
+    """One modality of a separable encoder: segments to tokens, each segment by itself."""
+
+    modality: Modality
+    tokens: FeatureMap
+    precision: Precision = "fp32"
+
+    @abstractmethod
+    def forward(self, segments: Tensor) -> Float[Tensor, "N TxP D"]:
+        """Encode segments after the front end."""
+
+    @torch.no_grad()
+    def encode(self, segments: Tensor, chunk: int | None = None) -> Float[Tensor, "N TxP D"]:
+        """Encode many segments without gradients, ``chunk`` at a time, in bounded memory."""
+        chunk = chunk or min(MOST_SEGMENTS, ENCODED_AT_ONCE // segments.shape[1:].numel()) or 1
+        with autocast(segments.device, self.precision):
+            return torch.cat([self(part).float() for part in segments.split(chunk)])
+
+
+class SeparableEncoder(Encoder):
+    """An encoder of two parts, one per modality, that never see each other's segments.
+
+    The feature store, sliding search, attribution and feature export need that: a segment is
+    encoded once, whatever it is later compared with.
+    """
+
+    is_separable = True
+    audio: ModalityEncoder
+    vision: ModalityEncoder
+
+    def modality(self, name: Modality) -> ModalityEncoder:
+        """Return the part of one modality."""
+        return self.audio if name == "audio" else self.vision
+
+    def encode(self, segments: Segments) -> tuple[Tokens, Tokens]:
+        """Encode both modalities, each by itself."""
+        return self._tokens(self.audio, segments.audio), self._tokens(self.vision, segments.vision)
+
+    @staticmethod
+    def _tokens(part: ModalityEncoder, segments: Tensor) -> Tokens:
+        encoded = part(segments.flatten(0, 1))  # (B*S, T*P, D)
+        return Tokens.of_segments(encoded, segments.shape[1], part.tokens)
 
 
 class Head(nn.Module, ABC):
-    """Turns the tokens of a crop's segments into logits over the offset classes.
-
-    There are S*T tokens per modality, or S*T*P where the aggregator keeps the positions: see
-    `HeadInput`.
-    """
+    """Turns the tokens of a clip's segments into the outputs of a task."""
 
     @abstractmethod
-    def forward(
-        self, audio: Float[Tensor, "B SxTa Da"], vision: Float[Tensor, "B SxTv Dv"]
-    ) -> Float[Tensor, "B K"]:
-        """Classify the offset."""
+    def forward(self, audio: Tokens, vision: Tokens) -> Float[Tensor, "B K"]:
+        """Return the K outputs that the task asks for; see `HeadInput`."""
 
-    def initialise(
-        self, audio: Float[Tensor, "B SxTa Da"], vision: Float[Tensor, "B SxTv Dv"]
-    ) -> None:
+    def initialise(self, audio: Tokens, vision: Tokens) -> None:
         """See the first batch of training before the first step; most heads need not."""
 
     def start_from(self, other: Head) -> None:
-        """Take over the weights of a trained head, for another task; what is new stays as drawn.
+        """Take over the weights of a trained head, for another task; what is new stays as it was.
 
         Raises:
             ConfigError: if not one of its tensors fits.
@@ -97,10 +197,7 @@ class Head(nn.Module, ABC):
         self.load_state_dict({**mine, **fitting})
 
     def logits_at(
-        self,
-        audio: Float[Tensor, "B SxTa Da"],
-        vision: Float[Tensor, "B SxTv Dv"],
-        offsets_s: Float[Tensor, O],
+        self, audio: Tokens, vision: Tokens, offsets_s: Float[Tensor, O]
     ) -> Float[Tensor, "B O"]:
         """Score any offsets, for heads that can.
 
@@ -110,28 +207,45 @@ class Head(nn.Module, ABC):
         raise ConfigError("this head answers on its own grid of offsets only; try 'correlation'")
 
 
-@dataclass(frozen=True)
-class SegmentBatch:
-    """What stage I trains on: S segments of both modalities of B clips, cut at the same times."""
-
-    audio: Float[Tensor, "B S F Ta"]
-    vision: Float[Tensor, "B S C Tv H W"]
-
-
 Gather = Callable[[Tensor], Tensor]
 """Concatenates a tensor over all workers along dim 0, differentiably."""
 
 
 class Objective(nn.Module, ABC):
-    """A stage I loss over two towers.
+    """A stage I loss over an encoder, with its own parameters, validation and chance.
 
-    It is given the towers and the raw segments rather than embeddings, so that an objective may
-    mask tokens before an encoder, share one encoder between modalities, or fuse them midway.
-    Its own parameters (a temperature, decoders) train along and are saved with the stage.
+    It is given the encoder and the segments after the front ends rather than embeddings, so that it
+    may mask patches before the encoder.  Its own parameters (a temperature, decoders) train along
+    and are saved with the run.
     """
 
     @abstractmethod
-    def forward(
-        self, audio_tower: Tower, vision_tower: Tower, batch: SegmentBatch, gather: Gather
-    ) -> dict[str, Tensor]:
+    def forward(self, encoder: Encoder, segments: Segments, gather: Gather) -> dict[str, Tensor]:
         """Return scalars, among them ``loss``; the others are logged."""
+
+    def prepare(self, encoder: Encoder, segments: Segments) -> None:
+        """See the first batch of training before the first step; most objectives need not."""
+
+    num_sums: int
+    """How many numbers `validate` returns."""
+
+    @abstractmethod
+    def validate(self, encoder: Encoder, segments: Segments) -> list[float]:
+        """Score some clips: sums that `scores` divides by the last one, the number of clips."""
+
+    @abstractmethod
+    def scores(self, sums: list[float]) -> dict[str, float]:
+        """Turn sums over all clips and workers into the scores of a validation."""
+
+    @property
+    def can_compare(self) -> bool:
+        """Whether it brings segments of both modalities into one space: see `embed`."""
+        return False
+
+    def embed(self, modality: Modality, tokens: Float[Tensor, "N TxP D"]) -> Float[Tensor, "N E"]:
+        """Turn the tokens of segments into unit vectors to compare between modalities.
+
+        Raises:
+            ConfigError: if the objective compares nothing.
+        """
+        raise ConfigError(f"{type(self).__name__} does not compare segments of the two modalities")

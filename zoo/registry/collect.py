@@ -12,27 +12,35 @@ from zoo.contracts import (
     AggregatorSpec,
     CommandSpec,
     DatasetSpec,
+    EncoderSpec,
     ExtractorSpec,
     FormatSpec,
     HeadSpec,
     ObjectiveSpec,
     PairSpec,
+    TaskSpec,
 )
 from zoo.errors import PluginError, suggest
 from zoo.registry.plugin_files import GROUP
 
 NAME = re.compile(r"\w[\w.:/-]*")
-SPECS: dict[str, type] = {
-    "extractors": ExtractorSpec,
-    "pairs": PairSpec,
-    "aggregators": AggregatorSpec,
-    "heads": HeadSpec,
-    "objectives": ObjectiveSpec,
-    "datasets": DatasetSpec,
-    "formats": FormatSpec,
-    "commands": CommandSpec,
+SPECS: dict[str, tuple[type, ...]] = {
+    "extractors": (ExtractorSpec,),
+    "encoders": (EncoderSpec, PairSpec),
+    "aggregators": (AggregatorSpec,),
+    "heads": (HeadSpec,),
+    "objectives": (ObjectiveSpec,),
+    "tasks": (TaskSpec,),
+    "datasets": (DatasetSpec,),
+    "formats": (FormatSpec,),
+    "commands": (CommandSpec,),
 }
 """What a plugin registers, by kind: the hook is ``register_`` and the kind."""
+
+FORMER = {
+    "register_pairs": "rename it to register_encoders, which returns the same zoo.PairSpec",
+}
+"""Hooks of earlier versions, and what to change."""
 
 
 def collect(module: ModuleType, manager: pluggy.PluginManager) -> list[tuple[str, Any]]:
@@ -44,23 +52,23 @@ def collect(module: ModuleType, manager: pluggy.PluginManager) -> list[tuple[str
     hooks = _hooks_of(module)
     others = [p for p in manager.get_plugins() if p is not module]
     collected: list[tuple[str, Any]] = []
-    for kind, spec_class in SPECS.items():
+    for kind, spec_classes in SPECS.items():
         hook = f"register_{kind}"
         returned = manager.subset_hook_caller(hook, remove_plugins=others)()
         if hook in hooks and not returned:
-            raise PluginError(f"{hook} returns nothing; it must {_wanted(spec_class)}")
+            raise PluginError(f"{hook} returns nothing; it must {_wanted(spec_classes)}")
         for specs in returned:
             parts = specs if isinstance(specs, list | tuple) else [specs]
-            wrong = [part for part in parts if not isinstance(part, spec_class)]
+            wrong = [part for part in parts if not isinstance(part, spec_classes)]
             if wrong or parts is not specs:
                 found = type((wrong or parts)[0]).__name__
-                raise PluginError(f"{hook} returns {found}; it must {_wanted(spec_class)}")
+                raise PluginError(f"{hook} returns {found}; it must {_wanted(spec_classes)}")
             collected += [(kind, spec) for spec in specs]
     return collected
 
 
-def _wanted(spec_class: type) -> str:
-    return f"return a list of zoo.{spec_class.__name__}"
+def _wanted(spec_classes: tuple[type, ...]) -> str:
+    return f"return a list of {' or '.join(f'zoo.{c.__name__}' for c in spec_classes)}"
 
 
 def _hooks_of(module: ModuleType) -> set[str]:
@@ -75,6 +83,8 @@ def _hooks_of(module: ModuleType) -> set[str]:
         if (mark := getattr(value, f"{GROUP}_impl", None))
     }
     known = {f"register_{kind}" for kind in SPECS}
+    for name in sorted(marked & set(FORMER)):
+        raise PluginError(f"{name} is a hook of earlier versions: {FORMER[name]}")
     for name in sorted(marked - known):
         raise PluginError(f"there is no hook '{name}'{suggest(name, known) or '; see zoo.Hooks'}")
     bare = sorted(known & set(vars(module)) - marked)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
@@ -23,11 +23,13 @@ from zoo.contracts import (
     AggregatorSpec,
     CommandSpec,
     DatasetSpec,
+    EncoderSpec,
     ExtractorSpec,
     FormatSpec,
     HeadSpec,
     ObjectiveSpec,
     PairSpec,
+    TaskSpec,
 )
 from zoo.errors import PluginError, suggest
 from zoo.registry.collect import NAME, collect
@@ -67,8 +69,8 @@ class Hooks:
         """Return extractors of one modality each."""
 
     @hookspec
-    def register_pairs(self) -> list[PairSpec]:
-        """Return named combinations of an audio and a video extractor."""
+    def register_encoders(self) -> list[EncoderSpec | PairSpec]:
+        """Return encoders of both modalities: pairs of extractors, or encoders of their own."""
 
     @hookspec
     def register_aggregators(self) -> list[AggregatorSpec]:
@@ -81,6 +83,10 @@ class Hooks:
     @hookspec
     def register_objectives(self) -> list[ObjectiveSpec]:
         """Return stage I objectives."""
+
+    @hookspec
+    def register_tasks(self) -> list[TaskSpec]:
+        """Return what stage II can be about."""
 
     @hookspec
     def register_datasets(self) -> list[DatasetSpec]:
@@ -108,10 +114,11 @@ class Registry:
     """Every component that the loaded plugins registered, by kind and name."""
 
     extractors: dict[str, ExtractorSpec] = field(default_factory=dict)
-    pairs: dict[str, PairSpec] = field(default_factory=dict)
+    encoders: dict[str, EncoderSpec | PairSpec] = field(default_factory=dict)
     aggregators: dict[str, AggregatorSpec] = field(default_factory=dict)
     heads: dict[str, HeadSpec] = field(default_factory=dict)
     objectives: dict[str, ObjectiveSpec] = field(default_factory=dict)
+    tasks: dict[str, TaskSpec] = field(default_factory=dict)
     datasets: dict[str, DatasetSpec] = field(default_factory=dict)
     formats: dict[str, FormatSpec] = field(default_factory=dict)
     commands: dict[str, CommandSpec] = field(default_factory=dict)
@@ -137,6 +144,31 @@ class Registry:
         """Return a stage I objective by name."""
         return self._lookup("objective", self.objectives, name)
 
+    def task(self, name: str) -> TaskSpec:
+        """Return a task by name."""
+        return self._lookup("task", self.tasks, name)
+
+    def default_task(self) -> TaskSpec:
+        """Return the task that is trained where nobody names one."""
+        return _default("task", self.tasks.values())
+
+    def default_aggregator(self) -> AggregatorSpec:
+        """Return the aggregator that is taken where nobody names one."""
+        return _default("aggregator", self.aggregators.values())
+
+    def default_objective(self) -> ObjectiveSpec:
+        """Return the objective that is taken where nobody names one."""
+        return _default("objective", self.objectives.values())
+
+    def default_head(self, task: str) -> HeadSpec | None:
+        """Return the head that is taken for a task where nobody names one; None if none is."""
+        found = [h for h in self.heads.values() if h.is_default and h.tasks[0] == task]
+        return found[0] if found else None
+
+    def heads_of(self, task: str) -> list[HeadSpec]:
+        """Return the heads that give the outputs of a task."""
+        return [head for head in self.heads.values() if task in head.tasks]
+
     def dataset(self, name: str) -> DatasetSpec:
         """Return a dataset adapter by name."""
         return self._lookup("dataset", self.datasets, name)
@@ -145,13 +177,13 @@ class Registry:
         """Return a layout of published models by name."""
         return self._lookup("format", self.formats, name)
 
-    def pair(self, name: str) -> PairSpec:
-        """Return a named pair, or the ad hoc pair ``audio+vision``."""
+    def encoder(self, name: str) -> EncoderSpec | PairSpec:
+        """Return an encoder by name, or the pair that ``audio+vision`` puts together."""
         if "+" in name:
             return self._ad_hoc_pair(name)
-        if name not in self.pairs and name in self.extractors:
+        if name not in self.encoders and name in self.extractors:
             raise self._half_a_pair(self.extractors[name])
-        return self._lookup("extractor", self.pairs, name)
+        return self._lookup("encoder", self.encoders, name)
 
     def _ad_hoc_pair(self, name: str) -> PairSpec:
         parts = name.split("+")
@@ -164,8 +196,8 @@ class Registry:
                 f"{f': {named}' if named else ''}; see: zoo list extractors"
             )
         audio, vision = found["audio"], found["vision"]
-        for pair in self.pairs.values():
-            if (pair.audio, pair.vision) == (audio, vision):
+        for pair in self.encoders.values():
+            if isinstance(pair, PairSpec) and (pair.audio, pair.vision) == (audio, vision):
                 return pair
         return PairSpec(name=name, summary="ad hoc pair", audio=audio, vision=vision)
 
@@ -187,6 +219,16 @@ class Registry:
         skipped = "".join(f"; plugin '{f.plugin}' was skipped: {f.reason}" for f in self.failures)
         closest = suggest(name, specs) or "."
         raise PluginError(f"unknown {kind} '{name}'{closest} See: zoo list {kind}s{skipped}")
+
+
+D = TypeVar("D", AggregatorSpec, ObjectiveSpec, TaskSpec)
+
+
+def _default(kind: str, specs: Iterable[D]) -> D:
+    found = next((spec for spec in specs if spec.is_default), None)
+    if found is None:
+        raise PluginError(f"no {kind} is registered as the default; name one")
+    return found
 
 
 def load_registry(

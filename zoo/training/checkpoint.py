@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn, optim
 
 from zoo.errors import TrainingError
+from zoo.models.upgrade import upgrade_names
 from zoo.training.engine import unwrap
 
-WEIGHTS, META = "state.safetensors", "state.json"
+WEIGHTS, META, OBJECTIVE = "state.safetensors", "state.json", "objective.safetensors"
 
 
 def save_checkpoint(
@@ -35,6 +36,13 @@ def save_checkpoint(
     (folder / META).write_text(json.dumps(meta))
 
 
+def save_objective(folder: Path, objective: nn.Module) -> None:
+    """Keep an objective's own parameters (a temperature, decoders) beside the encoder."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in objective.state_dict().items()}
+    if tensors:
+        save_file(tensors, folder / OBJECTIVE)
+
+
 def read_meta(folder: Path) -> dict[str, Any]:
     """Read the JSON part of a checkpoint."""
     return json.loads((folder / META).read_text())
@@ -53,12 +61,22 @@ def load_checkpoint(
         raise TrainingError(f"checkpoint {folder} is damaged: its hash does not match; remove it")
     module = unwrap(module)
     try:
-        tensors = load_file(folder / WEIGHTS)
+        tensors = _upgrade(load_file(folder / WEIGHTS), list(module.state_dict()))
         module.load_state_dict(_part(tensors, "module."))
     except (SafetensorError, RuntimeError) as error:
         raise TrainingError(f"checkpoint {folder} does not fit this recipe: {error}") from None
     _restore_optimizer(module, optimizer, tensors)
     return meta, _part(tensors, "best.")
+
+
+def _upgrade(tensors: dict[str, Tensor], names: list[str]) -> dict[str, Tensor]:
+    """Bring the names of a checkpoint of an earlier version to those of this one."""
+    upgraded: dict[str, Tensor] = {}
+    for part in ("module.", "best.", "optimizer."):
+        mine = {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}
+        keys = [f"{n}|{key.split('|')[1]}" for n in names for key in mine if "|" in key] or names
+        upgraded |= {f"{part}{k}": v for k, v in upgrade_names(mine, keys).items()}
+    return upgraded
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

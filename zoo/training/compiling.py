@@ -6,13 +6,16 @@ import os
 import shutil
 
 from zoo.errors import TrainingError
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
+from zoo.models.two_tower import TwoTower
 
 COMPILERS = ("g++", "clang++", "c++")
 
 
-def compile_extractors(model: SyncModel) -> None:
-    """Compile both extractors in place; names of weights stay, so checkpoints do not change.
+def compile_extractors(model: Model) -> None:
+    """Compile both extractors, or the whole encoder, in place.
+
+    Names of weights stay, so checkpoints do not change.
 
     Raises:
         TrainingError: if this machine has no C++ compiler, without which nothing can be compiled.
@@ -23,5 +26,9 @@ def compile_extractors(model: SyncModel) -> None:
             f"compile=true needs a C++ compiler, and this machine has none ({', '.join(wanted)}): "
             "install one, or leave compile out"
         )
-    for tower in (model.audio, model.vision):
-        tower.extractor.compile()
+    encoder = model.encoder
+    if isinstance(encoder, TwoTower):
+        encoder.audio.extractor.compile()
+        encoder.vision.extractor.compile()
+    else:
+        encoder.compile()

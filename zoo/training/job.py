@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from zoo.catalog.model_folder import load_model, save_model, towers_of
+from zoo.catalog.model_folder import load_model, save_model
 from zoo.data.clip_reader import ClipReader
 from zoo.data.clip_source import ClipSource
 from zoo.data.manifest import Clip, Manifest, Split
-from zoo.data.samples import DrawSource
+from zoo.data.samples import SampleSource
 from zoo.data.store import (
     FeatureStore,
     is_sealed,
@@ -23,16 +23,16 @@ from zoo.data.store import (
 )
 from zoo.data.store_build import build_store
 from zoo.errors import TrainingError
-from zoo.evaluation.sliding import sliding_check
 from zoo.models.device import keep_memory
-from zoo.models.model import SyncModel
-from zoo.training.checkpoint import read_meta
-from zoo.training.diagnostics import examine, write_findings
+from zoo.models.model import Model
+from zoo.training.checkpoint import read_meta, save_objective
+from zoo.training.diagnostics import diagnose, write_findings
 from zoo.training.engine import Engine, wait_for_all
 from zoo.training.recipe import Recipe
 from zoo.training.runlog import RunLog, quarantine, read_quarantine
-from zoo.training.stage1 import train_stage1
-from zoo.training.stage2 import train_stage2
+from zoo.training.finetuning import Finetuning
+from zoo.training.fit import fit
+from zoo.training.pretraining import Pretraining
 
 log = logging.getLogger(__name__)
 STAGE1_FOLDER, FEATURES_FOLDER, CACHE_FOLDER = "stage1", "features", "cache"
@@ -48,8 +48,8 @@ class Job:
         manifest: Parquet file of the clips.
         run: folder of the run, on storage that all workers share.
         stages: which of 1 and 2 to train.
-        init: model folder whose towers to start from, or None; see `zoo.training.start`.  Stage 2
-            alone needs one, unless it trains the towers.
+        init: model folder whose encoder to start from, or None; see `zoo.training.start`.  Stage 2
+            alone needs one, unless it trains the encoder.
     """
 
     recipe: Recipe
@@ -69,7 +69,7 @@ def run_job(engine: Engine, job: Job) -> None:
     keep_memory()
     torch.manual_seed(recipe.seed)
     train, valid = clips_of(job)
-    model = SyncModel(recipe.model)
+    model = Model(recipe.model)
     model.precision = recipe.precision
     is_read_often = 1 in job.stages or recipe.data.features == "online"
     cache = job.run / CACHE_FOLDER if recipe.data.cache and is_read_often else None
@@ -83,61 +83,64 @@ def run_job(engine: Engine, job: Job) -> None:
     has_head = False
     if 1 in job.stages and not (job.run / STAGE1_FOLDER / "model.json").exists():
         if job.init is not None:
-            towers_of(model).load_state_dict(towers_of(load_model(job.init)).state_dict())
-        train_stage1(engine, recipe, model, *sources, runlog, checkpoint if stage == 1 else None)
+            take_encoder(model, load_model(job.init))
+        pretraining = Pretraining(engine, recipe, model, *sources)
+        fit(engine, pretraining, runlog, checkpoint if stage == 1 else None)
         if engine.rank == 0:
-            save_model(job.run / STAGE1_FOLDER, towers_only(model))
+            save_model(job.run / STAGE1_FOLDER, without_head(model))
+            save_objective(job.run / STAGE1_FOLDER, pretraining.objective)
         wait_for_all()
     else:
         runlog.rewind(*((1, recipe.stage1.steps) if stage < 2 else (2, meta["step"])))
         start = job.run / STAGE1_FOLDER if 1 in job.stages else job.init
         if start is not None:
             begun = load_model(start)
-            towers_of(model).load_state_dict(towers_of(begun).state_dict())
+            take_encoder(model, begun)
             has_head = _start_head(model, begun)
     if 2 in job.stages:
-        draws = _draw_sources(engine, job, model, sources, runlog, is_new=stage < 2)
-        best = train_stage2(
-            engine,
-            recipe,
-            model,
-            *draws,
-            runlog,
-            checkpoint if stage == 2 else None,
-            is_fresh=not has_head,
-        )
+        samples = _sample_sources(engine, job, model, sources, runlog, is_new=stage < 2)
+        finetuning = Finetuning(engine, recipe, model, *samples, is_fresh=not has_head)
+        fit(engine, finetuning, runlog, checkpoint if stage == 2 else None)
+        best = finetuning.end()
         if engine.rank == 0:
             save_model(job.run, model, scores={"valid": best})
-            write_findings(examine(engine, recipe, model, draws[1]), job.run)
+            write_findings(diagnose(finetuning), job.run)
     else:
         if recipe.data.features == "store":  # for every head that will start from here
             for split, source in zip(_SPLITS, sources, strict=True):
                 _open_store(engine, job, model, source, runlog, split, is_new=True)
         if engine.rank == 0:
-            save_model(job.run, towers_only(model))
+            save_model(job.run, without_head(model))
     if engine.rank == 0:
         runlog.write(max(job.stages), 0, "done", quarantined=len(read_quarantine(job.run)))
     runlog.close()
     wait_for_all()
 
 
-def _start_head(model: SyncModel, start: SyncModel) -> bool:
-    """Start a head that tells whether there is an offset from one that finds it; say if so."""
-    if model.head is None or start.head is None or model.task != "synchronizability":
+def take_encoder(model: Model, start: Model) -> None:
+    """Take over the encoder's weights of another model."""
+    model.encoder.load_state_dict(start.encoder.state_dict())
+
+
+def _start_head(model: Model, start: Model) -> bool:
+    """Start a head from a trained one where the task asks for that; say if so."""
+    if model.head is None or start.head is None or model.task is None:
+        return False
+    if not model.task.spec.fine_tunes:
         return False
     model.head.start_from(start.head)
     return True
 
 
-def make_reader(model: SyncModel, cache: Path | None = None) -> ClipReader:
+def make_reader(model: Model, cache: Path | None = None) -> ClipReader:
     """Return a reader for the front ends of a model."""
-    return ClipReader(model.vision_frontend, model.audio_frontend, cache)
+    return ClipReader(model.vision_frontend, model.audio_frontend, cache, io=model.io)
 
 
-def towers_only(model: SyncModel) -> SyncModel:
-    """Return the same towers without a head: the outcome of stage I."""
-    bare = SyncModel(model.config.model_copy(update={"head": None}))
-    towers_of(bare).load_state_dict(towers_of(model).state_dict())
+def without_head(model: Model) -> Model:
+    """Return the same encoder without a head: the outcome of stage I."""
+    bare = Model(model.config.model_copy(update={"head": None}))
+    take_encoder(bare, model)
     return bare
 
 
@@ -161,47 +164,40 @@ def clips_of(job: Job) -> tuple[list[Clip], list[Clip]]:
     return train, list(manifest.select("valid").clips)
 
 
-def _draw_sources(
+def _sample_sources(
     engine: Engine,
     job: Job,
-    model: SyncModel,
+    model: Model,
     sources: tuple[ClipSource, ClipSource],
     runlog: RunLog,
     *,
     is_new: bool,
-) -> tuple[DrawSource, DrawSource]:
-    """Return the draws of both splits, from the feature store if the recipe says so.
+) -> tuple[SampleSource, SampleSource]:
+    """Return the samples of both splits, from the feature store if the recipe says so.
 
     ``is_new`` says that stage II begins, so that the check of its features is yet to be logged.
     """
+    task, recipe = model.task, job.recipe
+    assert task is not None
 
-    def draws(split: Split, source: ClipSource) -> DrawSource:
+    def samples(split: Split, source: ClipSource) -> SampleSource:
         store = None
-        if job.recipe.data.features == "store":
+        if recipe.data.features == "store":
             store = _open_store(engine, job, model, source, runlog, split, is_new=is_new)
-        config = job.recipe.model
-        made = DrawSource(
-            source,
-            config.layout,
-            config.grid,
-            job.recipe.seed,
-            split,
-            store,
-            model.task,
-            job.recipe.vision_hop_s,
-        )
+        layout, hop_s = recipe.model.layout, recipe.vision_hop_s
+        made = SampleSource(source, layout, task, recipe.seed, split, store, hop_s)
         if is_new:
             numbers = {"usable": len(made.usable), "short": made.num_short}
             runlog.write(2, 0, "clips", split=split, needed_s=made.needed_s, **numbers)
         return made
 
-    return draws("train", sources[0]), draws("valid", sources[1])
+    return samples("train", sources[0]), samples("valid", sources[1])
 
 
 def _open_store(
     engine: Engine,
     job: Job,
-    model: SyncModel,
+    model: Model,
     source: ClipSource,
     runlog: RunLog,
     split: Split,
@@ -216,13 +212,14 @@ def _open_store(
     if is_new:
         total = len(source.clips)
         runlog.write(2, 0, "features", split=split, clips=total, total=total)
-        if split == "valid":
-            runlog.write(2, 0, "sliding", **sliding_check(model, store))
+        checked = model.task.check_features(model, store) if model.task is not None else {}
+        if split == "valid" and checked:
+            runlog.write(2, 0, "sliding", **checked)
     return store
 
 
 def ensure_store(
-    engine: Engine, job: Job, model: SyncModel, source: ClipSource, runlog: RunLog, split: Split
+    engine: Engine, job: Job, model: Model, source: ClipSource, runlog: RunLog, split: Split
 ) -> FeatureStore:
     """Build the store of a split, or find it beside this run or the one it starts from."""
     recipe = job.recipe

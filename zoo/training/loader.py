@@ -1,4 +1,4 @@
-"""Stage I's batches: contiguous stretches of both streams, the sound cut into segments."""
+"""Stage I's batches: contiguous stretches of both streams, the audio cut into segments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zoo.data.clip_reader import whole_frames_s
 from zoo.data.clip_source import Augment, ClipSource, read_sample
 from zoo.data.sampling import clips_of_step, share_of_rank, slot_rng
 from zoo.errors import MediaError
-from zoo.timeline import OffsetGrid, SegmentLayout, draw_crop
+from zoo.timeline import Placement, SegmentLayout, place_crops
 
 T = TypeVar("T")
 
@@ -36,7 +36,6 @@ class Stage1Batches(Dataset[tuple[Tensor, Tensor]]):
         self.source, self.layout, self.clips, self.augment = source, layout, clips, augment
         self.seed = seed
         self.rank, self.world_size = rank, world_size
-        self.in_sync = OffsetGrid(min_s=0.0, max_s=1.0, num_classes=2)  # only class 0 is drawn
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         """Return audio ``(B, S, F, Ta)`` and frames ``(B, T, H, W, C)`` for `cut_crops`."""
@@ -58,18 +57,9 @@ class Stage1Batches(Dataset[tuple[Tensor, Tensor]]):
             raise MediaError(
                 f"{clip.path} lasts {duration_s:.2f} s, stage 1 needs {self.layout.covered_s:g} s"
             )
-        draw = draw_crop(
-            rng,
-            index,
-            duration_s,
-            self.layout,
-            self.in_sync,
-            vision_hop_s=hop_s,
-            audio_hop_s=hop_s,
-            jitter_s=self.augment.jitter_s,
-            target=0,
-        )
-        return read_sample(reader, clip, draw, self.layout, self.augment, rng)
+        place = Placement(self.layout, hop_s, hop_s, self.augment.jitter_s)
+        sample = place_crops(rng, index, duration_s, place, offset_s=0.0, target=0)
+        return read_sample(reader, clip, sample, self.layout, self.augment, rng)
 
 
 def in_order(dataset: Dataset[T], items: Sequence[int], loader_workers: int) -> DataLoader[T]:

@@ -9,11 +9,29 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
-from zoo.contracts import AggregatorSpec, ComponentConfig, PairSpec, Precision, Spec, Task
+from zoo.contracts import (
+    AggregatorSpec,
+    ComponentConfig,
+    EncoderSpec,
+    HeadSpec,
+    PairSpec,
+    Precision,
+    Spec,
+    TaskSpec,
+)
 from zoo.errors import ConfigError, suggest
-from zoo.models.model import Component, ModelConfig, TowerConfig, explain, feature_map_of
+from zoo.models.config import (
+    Component,
+    ModalityConfig,
+    ModelConfig,
+    TwoTowerConfig,
+    explain,
+    feature_map_of,
+    pair_component,
+)
 from zoo.registry.manager import registry
-from zoo.timeline import LATTICE_TOLERANCE, SegmentLayout
+from zoo.models.upgrade import upgrade_recipe
+from zoo.timeline import LATTICE_TOLERANCE, SegmentLayout, count_steps
 
 Preset = Literal["tiny", "paper"]
 
@@ -34,24 +52,23 @@ class OptimiserConfig(ComponentConfig):
 
 
 class Stage1Config(OptimiserConfig):
-    """Segment AVCLIP (paper section 3.2); published: 28 segments a GPU, lr 1e-4."""
+    """Pre-training with an objective (paper section 3.2); published: 28 segments a GPU, lr 1e-4."""
 
     clips: int = Field(2, gt=0, description="B, clips per step over all workers")
     num_segments: int = Field(14, gt=0, description="S, contiguous segments per clip")
-    jitter_s: float = Field(0.05, ge=0, description="largest audio jitter, one draw per clip")
+    jitter_s: float = Field(0.05, ge=0, description="largest audio jitter, sampled per clip")
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip, per clip")
     gain_db: float = Field(0.0, ge=0, description="largest random audio gain, either way")
-    valid_clips: int = Field(64, gt=0, description="clips of a zero-shot validation")
-    objective: Component = Component(name="segment_avclip")
+    valid_clips: int = Field(64, gt=0, description="clips of a validation")
 
 
 class Stage2Config(OptimiserConfig):
-    """The head on frozen extractors (paper section 3.3); published: batch 16 a GPU, lr 2e-6."""
+    """A head on a frozen encoder (paper section 3.3); published: batch 16 a GPU, lr 2e-6."""
 
-    towers: Literal["frozen", "trained"] = Field(
-        "frozen", description="'trained' trains the towers along with the head, on features online"
+    encoder: Literal["frozen", "trained"] = Field(
+        "frozen", description="'trained' trains the encoder along with the head, on features online"
     )
-    batch: int = Field(16, gt=0, description="B, draws per step over all workers")
+    batch: int = Field(16, gt=0, description="B, samples per step over all workers")
     jitter_s: float = Field(0.05, ge=0, description="largest audio jitter, seconds")
     soft_sigma: float = Field(
         0.0, ge=0, description="spread of ordinal soft targets at the start, classes; 0 is off"
@@ -60,13 +77,13 @@ class Stage2Config(OptimiserConfig):
         0.6, gt=0, le=1, description="share of the run over which soft targets become hard"
     )
     flip: float = Field(0.5, ge=0, le=1, description="probability of a flip (online only)")
-    valid_rounds: int = Field(4, gt=0, description="fixed draws per validation clip")
+    valid_rounds: int = Field(4, gt=0, description="fixed samples per validation clip")
     patience: int = Field(10, gt=0, description="validations without improvement before stopping")
 
     @property
     def is_frozen(self) -> bool:
-        """Whether the towers stay as stage I made them."""
-        return self.towers == "frozen"
+        """Whether the encoder stays as stage I made it."""
+        return self.encoder == "frozen"
 
 
 class DataConfig(ComponentConfig):
@@ -77,7 +94,7 @@ class DataConfig(ComponentConfig):
     features: Literal["store", "online"] = Field("online", description="source of stage 2 tokens")
     store_dtype: Literal["float16", "float32"] = Field("float16", description="of stored features")
     store_copies: int = Field(
-        0, ge=0, description="augmented copies of the training clips' pictures in the store"
+        0, ge=0, description="augmented copies of the training clips' frames in the store"
     )
     vision_hop_s: float | None = Field(
         None, gt=0, description="lattice of video crops, seconds; by default the segments' step"
@@ -95,22 +112,22 @@ class Recipe(ComponentConfig):
     data: DataConfig = DataConfig()
     precision: Precision = Field("fp32", description="bf16 is autocast")
     gradient_checkpointing: bool = Field(
-        False, description="trade compute for memory where towers are trained"
+        False, description="trade compute for memory where the encoder is trained"
     )
     compile: bool = Field(False, description="torch.compile both extractors; needs a C++ compiler")
     overfit: int = Field(0, ge=0, description="train on this many clips with fixed offsets")
 
     @model_validator(mode="after")
     def _head_present(self) -> Self:
-        if self.model.head is None:
-            raise ValueError("a recipe needs a head")
+        if self.model.head is None or self.model.task is None or self.model.objective is None:
+            raise ValueError("a recipe needs a head, its task and an objective")
         return self
 
     @model_validator(mode="after")
-    def _features_of_trained_towers(self) -> Self:
+    def _features_of_a_trained_encoder(self) -> Self:
         if not self.stage2.is_frozen and self.data.features == "store":
             raise ValueError(
-                "stage2.towers=trained changes the features at every step, so they cannot come "
+                "stage2.encoder=trained changes the features at every step, so they cannot come "
                 "from a store: add --features online"
             )
         return self
@@ -126,10 +143,16 @@ class Recipe(ComponentConfig):
         return self
 
     @property
-    def task(self) -> Task:
+    def task(self) -> TaskSpec:
         """What the head answers."""
-        assert self.model.head is not None
-        return registry().head(self.model.head.name).task
+        assert self.model.task is not None
+        return registry().task(self.model.task.name)
+
+    @property
+    def objective(self) -> Component:
+        """What stage I trains the encoder with."""
+        assert self.model.objective is not None
+        return self.model.objective
 
     @property
     def vision_hop_s(self) -> float:
@@ -147,22 +170,6 @@ class Recipe(ComponentConfig):
 
 # The tiny numbers were found in the project's own experiments (docs/training.md); the paper's are
 # those of the published code for one GPU.
-_STAGE1: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "steps": 1100,
-        "lr": 7e-4,
-        "warmup_steps": 30,
-        "betas": (0.9, 0.98),
-        "weight_decay": 0.05,
-        "clips": 4,
-        "num_segments": 12,
-        "jitter_s": 0.0,
-        "gain_db": 6.0,
-        "valid_every": 300,
-        "checkpoint_every": 200,
-    },
-    "paper": {"steps": 500_000, "lr": 1e-4, "warmup_steps": 1000, "valid_every": 5000},
-}
 _STAGE2: dict[str, dict[str, Any]] = {
     "tiny": {"steps": 800, "lr": 1e-3, "warmup_steps": 50, "batch": 64, "weight_decay": 0.05},
     "paper": {
@@ -178,7 +185,6 @@ _DATA: dict[str, dict[str, Any]] = {
     "paper": {"loader_workers": 8},
 }
 _PROJECTION_DIM = {"tiny": 128, "paper": 768}
-_COMPARE: dict[str, Literal["mean", "aligned"]] = {"tiny": "aligned", "paper": "mean"}
 
 
 def build_recipe(
@@ -187,37 +193,51 @@ def build_recipe(
     head: str | None = None,
     preset: Preset,
     aggregator: str | None = None,
-    objective: str = "segment_avclip",
+    objective: str | None = None,
+    task: str | None = None,
     seed: int = 1337,
     overrides: list[str] | None = None,
 ) -> Recipe:
     """Resolve names, a preset and ``a.b=c`` overrides to a full recipe.
 
-    Head and aggregator are by default those of the pair of extractors.
+    Args:
+        extractor: an encoder, or ``audio+vision``.
+        head: by default that of the encoder, or of the task.
+        preset: sizes.
+        aggregator: of a pair of extractors; by default that of the pair.
+        objective: of stage I; by default that of the encoder.
+        task: of stage II; by default the first one of the head.
+        seed: of everything random.
+        overrides: assignments.
 
     Raises:
         PluginError: for an unknown component.
         ConfigError: for an override that does not fit.
     """
-    pair = registry().pair(extractor)
-    head_spec = registry().head(head or pair.head)
+    found = registry()
+    encoder = found.encoder(extractor)
+    head_spec, task_spec = choose_head(encoder, head, task)
+    objective_name = objective or encoder.objective or found.default_objective().name
+    objective_spec = found.objective(objective_name)
     data, stage2 = dict(_DATA[preset]), {**_STAGE2[preset], **head_spec.stage2.get(preset, {})}
-    stage2 |= pair.stage2.get(preset, {})
-    if pair.end_to_end:
-        stage2["towers"], data["features"] = "trained", "online"
+    stage2 |= encoder.stage2.get(preset, {})
+    part = _encoder(encoder, aggregator, preset)
+    is_pair = isinstance(encoder, PairSpec)
+    if encoder.end_to_end:
+        stage2["encoder"] = "trained"
+    if encoder.end_to_end or not is_pair:  # a store needs one modality at a time
+        data["features"] = "online"
     recipe = Recipe(
         seed=seed,
         preset=preset,
         model=ModelConfig(
-            **_towers(pair, registry().aggregator(aggregator or pair.aggregator), preset),
+            encoder=part,
+            objective=_component(objective_spec, preset),
+            task=_component(task_spec, preset),
             head=_component(head_spec, preset),
-            compare=_COMPARE[preset],
-            layout=pair.layout,
+            layout=encoder.layout,
         ),
-        stage1=Stage1Config(
-            **_STAGE1[preset],
-            objective=_component(registry().objective(objective), preset),
-        ),
+        stage1=Stage1Config(**objective_spec.stage1.get(preset, {})),
         stage2=Stage2Config(**stage2),
         data=DataConfig(**data),
         gradient_checkpointing=preset == "paper",
@@ -225,24 +245,69 @@ def build_recipe(
     return override(recipe, overrides or [])
 
 
-def _towers(pair: PairSpec, aggregator: AggregatorSpec, preset: Preset) -> dict[str, TowerConfig]:
-    """Configure both towers; what is never compared, or equal as published, is not projected."""
+def choose_head(
+    encoder: EncoderSpec | PairSpec, head: str | None, task: str | None
+) -> tuple[HeadSpec, TaskSpec]:
+    """Return a head and what it is trained for, where one of the two, or neither, is named.
+
+    Raises:
+        ConfigError: if they do not go together, or no head is known for the task.
+    """
+    found = registry()
+    if head is not None:
+        spec = found.head(head)
+        if task is not None and task not in spec.tasks:
+            answers = " and ".join(spec.tasks)
+            raise ConfigError(
+                f"--head {head} answers another question ({answers}) than --task {task}; leave one "
+                "out"
+            )
+        return spec, found.task(task or spec.tasks[0])
+    task_spec = found.default_task() if task is None else found.task(task)
+    if encoder.head and task_spec.name in found.head(encoder.head).tasks:
+        return found.head(encoder.head), task_spec
+    default = found.default_head(task_spec.name)
+    if default is None:
+        names = " or ".join(f"--head {spec.name}" for spec in found.heads_of(task_spec.name))
+        raise ConfigError(
+            f"--task {task_spec.name} has no head to train from scratch unless one is named: add "
+            f"--init RUN to start from a trained one, or name one: {names or 'there is none yet'}"
+        )
+    return default, task_spec
+
+
+def _encoder(
+    encoder: EncoderSpec | PairSpec, aggregator: str | None, preset: Preset
+) -> Component:
+    """Configure an encoder."""
+    if isinstance(encoder, PairSpec):
+        name = aggregator or encoder.aggregator or registry().default_aggregator().name
+        return pair_component(_pair(encoder, registry().aggregator(name), preset))
+    if aggregator is not None:
+        raise ConfigError(
+            f"the encoder '{encoder.name}' has no aggregator to choose; leave out --aggregator"
+        )
+    return _component(encoder, preset)
+
+
+def _pair(pair: PairSpec, aggregator: AggregatorSpec, preset: Preset) -> TwoTowerConfig:
+    """Configure both extractors; what is never compared, or equal as published, is not projected."""
     specs = {"audio": registry().extractor(pair.audio), "vision": registry().extractor(pair.vision)}
     maps = {m: feature_map_of(spec, _preset(spec, preset)) for m, spec in specs.items()}
     is_equal = preset == "paper" and maps["audio"].dim == maps["vision"].dim
-    towers = {}
+    parts = {}
     for modality, spec in specs.items():
         fitted = aggregator.fit(_preset(aggregator, preset), maps[modality])
-        towers[modality] = TowerConfig(
+        parts[modality] = ModalityConfig(
             extractor=_component(spec, preset),
-            aggregator=Component(name=aggregator.name, config=fitted.model_dump(mode="json")),
+            aggregator=Component.of(aggregator, fitted),
             projection_dim=None if is_equal or pair.end_to_end else _PROJECTION_DIM[preset],
         )
-    return towers
+    return TwoTowerConfig(**parts)
 
 
 def _component(spec: Spec, preset: str) -> Component:
-    return Component(name=spec.name, config=_preset(spec, preset).model_dump(mode="json"))
+    return Component.of(spec, _preset(spec, preset))
 
 
 def _preset(spec: Spec, preset: str) -> Any:
@@ -254,18 +319,31 @@ def _preset(spec: Spec, preset: str) -> Any:
 
 
 _SEGMENT_KEYS = ("layout.segment_s", "model.layout.segment_s")
-# Short names for the places people set most.
+# Short names for the places people set most, and those that have moved.
 _ALIASES = {
     "head.": "model.head.config.",
+    "task.": "model.task.config.",
+    "objective.": "model.objective.config.",
+    "encoder.": "model.encoder.config.",
     "layout.": "model.layout.",
-    "grid.": "model.grid.",
-    "audio.": "model.audio.extractor.config.",
-    "vision.": "model.vision.extractor.config.",
+    "grid.": "model.task.config.grid.",
+    "audio.": "model.encoder.config.audio.extractor.config.",
+    "vision.": "model.encoder.config.vision.extractor.config.",
+    "model.audio.": "model.encoder.config.audio.",
+    "model.vision.": "model.encoder.config.vision.",
+    "model.grid.": "model.task.config.grid.",
+    "model.compare": "model.objective.config.compare",
+    "stage1.objective.": "model.objective.",
+    "stage2.towers": "stage2.encoder",
 }
 
 
 def override(recipe: Recipe, assignments: list[str]) -> Recipe:
     """Apply ``a.b=c`` assignments; values are read as YAML.
+
+    ``layout.segment_s`` moves what follows from it unless that is set too: the segments of both
+    extractors, the step (the overlap stays), and the number of segments of both stages (what they
+    cover stays).
 
     Raises:
         ConfigError: for an unknown key (with a suggestion) or a value of the wrong type.
@@ -277,13 +355,37 @@ def override(recipe: Recipe, assignments: list[str]) -> Recipe:
         if not equals:
             raise ConfigError(f"--set takes key=value, got '{assignment}'")
         pairs.append((key.strip(), _read_value(text)))
-    for key, value in pairs:
-        if key in _SEGMENT_KEYS:  # the extractors follow, unless they are told otherwise
-            for modality in ("audio", "vision"):
-                _assign(data, f"{modality}.segment_s", value)
+    segment_s = next((value for key, value in reversed(pairs) if key in _SEGMENT_KEYS), None)
+    if segment_s is not None:
+        for key, value in _follow(recipe, segment_s).items():
+            _assign(data, key, value)
     for key, value in pairs:
         _assign(data, key, value)
     return parse_recipe(data)
+
+
+def _follow(recipe: Recipe, segment_s: JsonValue) -> dict[str, JsonValue]:
+    """Return the settings that follow from the length of a segment."""
+    follows: dict[str, JsonValue] = {}
+    pair = recipe.model.two_tower()
+    if pair is not None:
+        for name, part in (("audio", pair.audio), ("vision", pair.vision)):
+            if part.extractor_config().segment_s == recipe.model.layout.segment_s:
+                follows[f"{name}.segment_s"] = segment_s
+    if not isinstance(segment_s, int | float) or isinstance(segment_s, bool) or segment_s <= 0:
+        return follows  # refused where it is validated
+    layout = recipe.model.layout
+    step_s = layout.step_s * segment_s / layout.segment_s
+    fps = recipe.model.vision_fps
+    if abs(step_s * fps - round(step_s * fps)) > LATTICE_TOLERANCE or layout.num_segments == 1:
+        return follows
+    step_s = round(step_s, 9)
+    covered_s = layout.covered_s
+    follows["layout.step_s"] = step_s
+    follows["layout.num_segments"] = max(1, count_steps(covered_s, segment_s, step_s))
+    stage1_s = recipe.stage1_layout.covered_s
+    follows["stage1.num_segments"] = max(1, count_steps(stage1_s, segment_s, segment_s))
+    return follows
 
 
 def _read_value(text: str) -> JsonValue:
@@ -295,7 +397,7 @@ def _read_value(text: str) -> JsonValue:
 
 def _assign(data: dict[str, Any], key: str, value: JsonValue) -> None:
     full = key
-    for short, long in _ALIASES.items():
+    for short, long in sorted(_ALIASES.items(), key=lambda pair: len(pair[0])):
         if key.startswith(short):
             full = long + key.removeprefix(short)
     *parents, last = full.split(".")
@@ -312,24 +414,21 @@ def _assign(data: dict[str, Any], key: str, value: JsonValue) -> None:
 
 
 def parse_recipe(data: dict[str, Any]) -> Recipe:
-    """Validate a recipe and the plugins' own parts of it.
+    """Validate a recipe and the plugins' own parts of it; one of an earlier version is upgraded.
 
     Raises:
         ConfigError: naming the first field that does not fit.
     """
     try:
-        recipe = Recipe.model_validate(data)
+        recipe = Recipe.model_validate(upgrade_recipe(data))
     except ValidationError as error:
         raise ConfigError(explain(error, "", Recipe)) from None
     model = recipe.model
-    for tower in (model.audio, model.vision):
-        spec = registry().extractor(tower.extractor.name)
-        feature_map_of(spec, tower.extractor.parse(spec))
-        tower.aggregator.parse(registry().aggregator(tower.aggregator.name))
+    model.encoder_config().io()
+    model.task_config()
     assert model.head is not None
     model.head.parse(registry().head(model.head.name))
-    objective = recipe.stage1.objective
-    objective.parse(registry().objective(objective.name))
+    recipe.objective.parse(registry().objective(recipe.objective.name))
     return recipe
 
 

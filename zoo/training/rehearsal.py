@@ -15,18 +15,13 @@ import torch
 from torch import Tensor
 
 from zoo.data.manifest import Clip
+from zoo.data.samples import too_short
 from zoo.errors import ConfigError, PluginError, TrainingError, ZooError
-from zoo.models.model import SyncModel, Tower, build_component
-from zoo.models.modules import SegmentBatch
-from zoo.registry.manager import registry
+from zoo.models.model import Model, build_objective, build_task
+from zoo.models.segments import Segments, Tokens
+from zoo.models.two_tower import ExtractorEncoder, TwoTower
 from zoo.registry.plugin_files import reason_of
-from zoo.timeline import (
-    LATTICE_TOLERANCE,
-    shortest_clip_s,
-    shortest_unsynchronizable_s,
-    to_frames,
-    to_samples,
-)
+from zoo.timeline import LATTICE_TOLERANCE, SegmentLayout, to_frames, to_samples
 from zoo.training.recipe import Recipe
 
 T = TypeVar("T")
@@ -45,11 +40,11 @@ def check_fit(recipe: Recipe, stages: tuple[int, ...]) -> None:
         PluginError: naming a component that cannot be built, or fails on what it is given.
     """
     with torch.device("meta"), torch.no_grad():
-        model = SyncModel(recipe.model)
+        model = Model(recipe.model)
         _check_lattices(model, recipe)
+        _check_store(model, recipe)
         try:
-            num = recipe.model.layout.num_segments
-            tokens = [_rehearse_tower(tower, num) for tower in (model.audio, model.vision)]
+            tokens = _rehearse_encoder(model, recipe.model.layout)
             if 1 in stages:
                 _rehearse_stage1(model, recipe)
             if 2 in stages:
@@ -58,13 +53,21 @@ def check_fit(recipe: Recipe, stages: tuple[int, ...]) -> None:
             log.debug("not rehearsed to the end: %s", error)
 
 
+def _check_store(model: Model, recipe: Recipe) -> None:
+    if recipe.data.features == "store" and not model.encoder.is_separable:
+        raise ConfigError(
+            f"the encoder '{recipe.model.encoder.name}' looks at both modalities at once, so its "
+            "tokens cannot come from a feature store: add --features online"
+        )
+
+
 def check_lengths(recipe: Recipe, stages: tuple[int, ...], split: str, clips: list[Clip]) -> None:
     """Check that there is a clip long enough to train on; shorter ones are left out.
 
     Raises:
         TrainingError: if there is none.
     """
-    layout, grid = recipe.model.layout, recipe.model.grid
+    layout = recipe.model.layout
     longest_s = max(clip.duration_s for clip in clips)
     contiguous = recipe.stage1_layout
     if 1 in stages and longest_s < contiguous.covered_s - LATTICE_TOLERANCE:
@@ -73,21 +76,16 @@ def check_lengths(recipe: Recipe, stages: tuple[int, ...], split: str, clips: li
             f"1 need {contiguous.covered_s:g} s, the longest clip has {longest_s:.2f} s; take "
             "longer clips or fewer segments: --set stage1.num_segments=N"
         )
-    needed_s = shortest_clip_s(layout, grid, recipe.vision_hop_s)
-    wanted = f"offsets up to {grid.reach_s:g} s"
-    if recipe.task == "synchronizability":
-        twice_s = shortest_unsynchronizable_s(layout, recipe.vision_hop_s)
-        if twice_s > needed_s:
-            needed_s, wanted = twice_s, "one as long beside it"
-    if 2 in stages and longest_s < needed_s - LATTICE_TOLERANCE:
+    assert recipe.model.task is not None
+    need = build_task(recipe.model.task).need(layout, recipe.vision_hop_s)
+    if 2 in stages and longest_s < need.seconds - LATTICE_TOLERANCE:
+        told = too_short(split, layout, need.words, need.seconds, [longest_s])
         raise TrainingError(
-            f"not one {split} clip is long enough: a crop of {layout.covered_s:g} s and {wanted} "
-            f"need {needed_s:g} s, the longest clip has {longest_s:.2f} s; take longer clips or "
-            "fewer segments: --set layout.num_segments=N"
+            f"{told}; take longer clips or fewer segments: --set layout.num_segments=N"
         )
 
 
-def _check_lattices(model: SyncModel, recipe: Recipe) -> None:
+def _check_lattices(model: Model, recipe: Recipe) -> None:
     """Segments and offsets must start on whole audio samples, and on video frames."""
     fps, rate = model.vision_frontend.fps, model.audio_frontend.sample_rate_hz
     step_s = recipe.model.layout.step_s
@@ -101,7 +99,8 @@ def _check_lattices(model: SyncModel, recipe: Recipe) -> None:
     except ConfigError as error:
         raise ConfigError(f"data.vision_hop_s: {error}") from None
     is_stored = recipe.data.features == "store"
-    for offset_s in recipe.model.grid.offsets_s:
+    grid = None if model.task is None else model.task.grid
+    for offset_s in () if grid is None else grid.offsets_s:
         try:
             to_samples(offset_s, rate)
             if is_stored:
@@ -114,52 +113,66 @@ def _check_lattices(model: SyncModel, recipe: Recipe) -> None:
             ) from None
 
 
-def _rehearse_stage1(model: SyncModel, recipe: Recipe) -> None:
-    if not model.can_compare:
-        widths = f"{model.audio.tokens.dim} and {model.vision.tokens.dim}"
-        raise ConfigError(
-            f"stage 1 compares tokens of both modalities, and theirs are {widths} wide: set "
-            "model.audio.projection_dim and model.vision.projection_dim to one width, or train "
-            "stage 2 only"
-        )
-    given = recipe.stage1.objective
-    spec = registry().objective(given.name)
-    objective = build_component("objective", spec, given.parse(spec))
-    towers = model.audio, model.vision
-    batch = SegmentBatch(*(_segments(tower, 2) for tower in towers))
-    scalars = _try("objective", given.name, lambda: objective(*towers, batch, lambda x: x))
+def _rehearse_stage1(model: Model, recipe: Recipe) -> None:
+    name = recipe.objective.name
+    objective = build_objective(recipe.objective, model.encoder)
+    segments = _segments(model, 2)
+    scalars = _try(
+        "objective", name, lambda: objective(model.encoder, segments, lambda tensor: tensor)
+    )
     if "loss" not in scalars:
         raise PluginError(
-            f"objective '{given.name}' gives no 'loss', but {sorted(scalars)}; "
-            f"see: zoo plugin check {given.name}"
-        )
-
-
-def _rehearse_head(model: SyncModel, tokens: list[Tensor]) -> None:
-    assert model.head is not None
-    assert model.config.head is not None
-    head, name = model.head, model.config.head.name
-    logits = _try("head", name, lambda: head(*tokens))
-    classes = model.config.grid.num_classes if model.task == "offset" else 2
-    if tuple(logits.shape) != (2, classes):
-        raise PluginError(
-            f"head '{name}' must give {('B', classes)} and gives {tuple(logits.shape)}; "
+            f"objective '{name}' gives no 'loss', but {sorted(scalars)}; "
             f"see: zoo plugin check {name}"
         )
 
 
-def _segments(tower: Tower, num: int) -> Tensor:
-    """Return segments of two clips."""
-    return torch.empty(2, num, *tower.frontend.segment_shape(tower.segment_s))
+def _rehearse_head(model: Model, tokens: tuple[Tokens, Tokens]) -> None:
+    assert model.head is not None
+    assert model.config.head is not None
+    assert model.task is not None
+    head, name = model.head, model.config.head.name
+    outputs = _try("head", name, lambda: head(*tokens))
+    wanted = model.task.num_outputs
+    if tuple(outputs.shape) != (2, wanted):
+        raise PluginError(
+            f"head '{name}' must give {('B', wanted)} and gives {tuple(outputs.shape)}; "
+            f"see: zoo plugin check {name}"
+        )
 
 
-def _rehearse_tower(tower: Tower, num: int) -> Tensor:
-    """Return the tokens of two clips of some segments."""
-    segments, config = _segments(tower, num), tower.config
-    run = partial(tower.extractor, segments.flatten(0, 1))
+def _segments(model: Model, num: int) -> Segments:
+    """Return segments of two clips, without values."""
+    io = model.io
+    return Segments(*(torch.empty(2, num, *x.segment_shape) for x in (io.audio, io.vision)))
+
+
+def _rehearse_encoder(model: Model, layout: SegmentLayout) -> tuple[Tokens, Tokens]:
+    """Return the tokens of two clips."""
+    segments, encoder = _segments(model, layout.num_segments), model.encoder
+    if not isinstance(encoder, TwoTower):
+        name = model.config.encoder.name
+        given = _try("encoder", name, lambda: encoder(segments))
+        for tokens, io in zip(given, (model.io.audio, model.io.vision), strict=True):
+            shape = (2, layout.num_segments, io.tokens.steps, io.tokens.positions, io.tokens.dim)
+            if tuple(tokens.values.shape) != shape:
+                raise PluginError(
+                    f"encoder '{name}' declares {('B', *shape[1:])} and gives "
+                    f"{tuple(tokens.values.shape)}; see: zoo plugin check {name}"
+                )
+        audio, vision = given
+        return audio, vision
+    pairs = ((encoder.audio, segments.audio), (encoder.vision, segments.vision))
+    audio, vision = (_rehearse_extractor(part, given) for part, given in pairs)
+    return audio, vision
+
+
+def _rehearse_extractor(part: ExtractorEncoder, segments: Tensor) -> Tokens:
+    config = part.config
+    run = partial(part.extractor, segments.flatten(0, 1))
     features = _try("extractor", config.extractor.name, run)
-    tokens = _try("aggregator", config.aggregator.name, partial(tower.tokens_from, features))
-    return tokens.unflatten(0, (2, num)).flatten(1, 2)
+    tokens = _try("aggregator", config.aggregator.name, partial(part.tokens_from, features))
+    return Tokens.of_segments(tokens, segments.shape[1], part.tokens)
 
 
 def _try(kind: str, name: str, run: Callable[[], T]) -> T:

@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from zoo.catalog.entries import CONFIG, read_catalog, read_description, resolve
-from zoo.catalog.model_folder import load_model, save_model, towers_of
+from zoo.catalog.model_folder import load_model, save_model
 from zoo.checkpoints.convert import read_model, sha256_of
 from zoo.checkpoints.layouts import Tensors, find_extractors, find_model, read_tensors
 from zoo.contracts import Modality, Positions, WeightsFormat
 from zoo.errors import ConfigError, ModelError, suggest
-from zoo.models.model import ModelConfig, SyncModel
+from zoo.models.config import Component, ModelConfig
+from zoo.models.model import Model
+from zoo.models.upgrade import read_model_config
 from zoo.registry.manager import registry
-from zoo.training.job import STAGE1_FOLDER
+from zoo.training.job import STAGE1_FOLDER, take_encoder
 from zoo.training.recipe import Recipe
 
 START_FOLDER, TAKEN = "init", "started_from"
@@ -66,7 +67,7 @@ def config_of_start(given: Sequence[str]) -> ModelConfig | None:
         config = _read_config(find_start(name))
         if config is not None and number:
             raise ConfigError(
-                f"--init {name} is a whole model; name it first, and only one: its towers are "
+                f"--init {name} is a whole model; name it first, and only one: its encoder is "
                 "taken, then the extractors of the others"
             )
         found = found or config
@@ -75,11 +76,7 @@ def config_of_start(given: Sequence[str]) -> ModelConfig | None:
 
 def _read_config(path: Path) -> ModelConfig | None:
     if path.is_dir():
-        try:
-            return ModelConfig.model_validate(read_description(path).get("config"))
-        except ValidationError as error:
-            problem = error.errors()[0]["msg"]
-            raise ModelError(f"{path / CONFIG} does not describe a model: {problem}") from None
+        return read_model_config(read_description(path), str(path / CONFIG))
     parts = read_tensors(path)
     if any(find_extractors(parts)):
         return None
@@ -110,9 +107,9 @@ def check_start(given: Sequence[str], positions: Positions, recipe: Recipe) -> N
 
 
 def prepare_start(given: Sequence[str], positions: Positions, recipe: Recipe, folder: Path) -> None:
-    """Write the model folder that a run starts from: towers without a head.
+    """Write the model folder that a run starts from: an encoder, mostly without a head.
 
-    Towers of a whole model come first, then extractors; everything else is drawn as in a fresh run.
+    The encoder of a whole model comes first, then extractors; everything else is as in a fresh run.
 
     Args:
         given: what ``--init`` names.
@@ -124,26 +121,26 @@ def prepare_start(given: Sequence[str], positions: Positions, recipe: Recipe, fo
         ModelError: if a file cannot be read or does not fit.
     """
     torch.manual_seed(recipe.seed)
-    whole: SyncModel | None = None
+    whole: Model | None = None
     taken: list[dict[str, Any]] = []
     first = find_start(given[0])
     if first.is_dir():
         whole = load_model(first)
-        taken.append({"fills": "both towers", "folder": str(first)})
+        taken.append({"fills": "the encoder", "folder": str(first)})
     elif config_of_start(given[:1]) is not None:
         name, whole = read_model(first)
-        taken.append({"fills": "both towers", **_origin(first, name)})
-    model = SyncModel(recipe.model.model_copy(update={"head": None}))
-    if whole is not None and recipe.task == "synchronizability":  # which starts from a head too
-        kept = {key: getattr(whole.config, key) for key in ("head", "layout", "grid")}
-        model = SyncModel(recipe.model.model_copy(update=kept))
+        taken.append({"fills": "the encoder", **_origin(first, name)})
+    model = Model(recipe.model.model_copy(update={"head": None}))
+    if whole is not None and recipe.task.fine_tunes:  # which starts from a trained head too
+        kept = {key: getattr(whole.config, key) for key in ("head", "layout", "task")}
+        model = Model(recipe.model.model_copy(update=kept))
         if whole.head is not None and model.head is not None:
             model.head.load_state_dict(whole.head.state_dict())
     if whole is not None:
-        towers_of(model).load_state_dict(towers_of(whole).state_dict())
+        take_encoder(model, whole)
     for weights in _extractors_in(given, recipe):
-        tower = getattr(model, weights.modality)
-        tower.extractor.load_state_dict(_read(weights, positions, recipe))
+        part = getattr(model.encoder, weights.modality)
+        part.extractor.load_state_dict(_read(weights, positions, recipe))
         fills = f"the {weights.modality} extractor {weights.extractor}"
         origin = _origin(weights.path, weights.layout.name)
         taken.append({"fills": fills, **origin, "positions": positions})
@@ -154,7 +151,7 @@ def describe_start(folder: Path) -> list[str]:
     """Say what was taken from where, a line each, for a run that starts from a folder."""
     taken = read_description(folder).get(TAKEN)
     if not isinstance(taken, list):
-        return [f"starts from the towers of {folder}"]
+        return [f"starts from the encoder of {folder}"]
     lines = []
     for part in taken:
         details = [f"{part['format']}, sha256 {part['sha256'][:12]}..."] if "file" in part else []
@@ -180,14 +177,14 @@ def _extractors_in(given: Sequence[str], recipe: Recipe) -> list[_Weights]:
         may_be = list(find_extractors(parts))
         if not may_be:
             continue
-        chosen = {"audio": recipe.model.audio, "vision": recipe.model.vision}
+        chosen = _extractors_of(recipe, name)
         fitting = [
             _Weights(path, spec.modality, spec.name, layout, tensors)
             for spec, layout, tensors in may_be
-            if chosen[spec.modality].extractor.name == spec.name
+            if chosen[spec.modality].name == spec.name
         ]
         if not fitting:
-            wanted = " and ".join(f"'{tower.extractor.name}'" for tower in chosen.values())
+            wanted = " and ".join(f"'{part.name}'" for part in chosen.values())
             raise ConfigError(
                 f"--init {name} holds weights of '{may_be[0][0].name}', but the extractors of "
                 f"this run are {wanted}"
@@ -202,8 +199,23 @@ def _extractors_in(given: Sequence[str], recipe: Recipe) -> list[_Weights]:
     return list(found.values())
 
 
+def _extractors_of(recipe: Recipe, given: str) -> dict[str, Component]:
+    """Return both extractors of a recipe.
+
+    Raises:
+        ConfigError: if its encoder is no pair of extractors.
+    """
+    pair = recipe.model.two_tower()
+    if pair is None:
+        raise ConfigError(
+            f"--init {given} holds weights of one extractor, and the encoder "
+            f"'{recipe.model.encoder.name}' has none: start from a model of the same encoder"
+        )
+    return {"audio": pair.audio.extractor, "vision": pair.vision.extractor}
+
+
 def _read(weights: _Weights, positions: Positions, recipe: Recipe) -> dict[str, Tensor]:
-    component = getattr(recipe.model, weights.modality).extractor
+    component = _extractors_of(recipe, str(weights.path))[weights.modality]
     config = component.parse(registry().extractor(weights.extractor))
     try:
         return weights.layout.read(weights.tensors, config, positions)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zoo.evaluation.metrics import OffsetScores, chance
+from zoo.evaluation.offset_metrics import OffsetScores, chance
 from zoo.training.goal import goal_of
 from zoo.training.recipe import Recipe
 from zoo.training.runlog import METRICS, QUARANTINE, read_quarantine

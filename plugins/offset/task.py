@@ -1,0 +1,118 @@
+"""The task offset: samples, loss, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import cross_entropy, log_softmax
+
+from plugins.offset import OffsetConfig
+from zoo.evaluation.offset_metrics import chance, scores_from, sums_of
+from zoo.evaluation.sliding import sliding_check
+from zoo.models.task import MIN_DECISIONS, Need, Task
+from zoo.timeline import OffsetGrid, Placement, Sample, SegmentLayout, place_crops, shortest_clip_s
+
+if TYPE_CHECKING:
+    from zoo.data.manifest import Clip
+    from zoo.data.store import FeatureStore
+    from zoo.models.model import Model
+
+
+class Offset(Task):
+    """The class of the offset (paper section 3.3)."""
+
+    answers_offsets = True
+    says = "says by how much the audio is off"
+    num_sums = 5
+
+    def __init__(self, config: OffsetConfig) -> None:
+        self.config = config
+
+    @property
+    def grid(self) -> OffsetGrid:
+        """The offset classes."""
+        return self.config.grid
+
+    @property
+    def num_outputs(self) -> int:
+        """K, one logit per offset class."""
+        return self.grid.num_classes
+
+    def need(self, layout: SegmentLayout, hop_s: float) -> Need:
+        """Return the length that every offset of the grid takes."""
+        seconds = shortest_clip_s(layout, self.grid, hop_s)
+        return Need(seconds, f"offsets up to {self.grid.reach_s:g} s")
+
+    def sample(
+        self, rng: np.random.Generator, index: int, clip: Clip, duration_s: float, place: Placement
+    ) -> Sample:
+        """Choose an offset, uniform over the classes, and crops that have it."""
+        target = int(rng.integers(self.grid.num_classes))
+        return place_crops(rng, index, duration_s, place, self.grid.offsets_s[target], target)
+
+    def loss(
+        self, outputs: Float[Tensor, "B K"], targets: Int[Tensor, B], sigma: float
+    ) -> Float[Tensor, ""]:
+        """Return the cross-entropy, at first against neighbouring classes too."""
+        return ordinal_loss(outputs, targets, sigma)
+
+    def sums(self, outputs: Float[Tensor, "B K"], targets: Int[Tensor, B]) -> list[float]:
+        """Return the sums of `zoo.evaluation.offset_metrics`."""
+        return sums_of(outputs, targets, self.grid)
+
+    def scores(self, sums: Sequence[float]) -> dict[str, float]:
+        """Turn sums into means."""
+        return scores_from(list(sums)).as_dict()
+
+    @property
+    def chance(self) -> dict[str, float]:
+        """What guessing uniformly scores."""
+        return chance(self.grid).as_dict()
+
+    @property
+    def chance_words(self) -> str:
+        """Say what the loss of guessing is: ``ln 21 = 3.04``."""
+        return f"ln {self.num_outputs} = {self.chance['cross_entropy']:.2f}"
+
+    def has_left_chance(self, scores: Mapping[str, float], margin: float = 0.05) -> bool:
+        """Compare the loss with guessing, and the accuracy within one class."""
+        is_near = scores["within_one"] > 2 * self.chance["within_one"]
+        return super().has_left_chance(scores, margin) or (
+            scores["num"] >= MIN_DECISIONS and is_near
+        )
+
+    def check_features(self, model: Model, store: FeatureStore) -> dict[str, float]:
+        """Slide the audio over the video: the training-free check of stage I."""
+        return sliding_check(model, store, self.grid)
+
+    def values(
+        self, outputs: Float[Tensor, "N K"], targets: Int[Tensor, N]
+    ) -> dict[str, np.ndarray]:
+        """Return per sample: right class, at most one class off, error in seconds."""
+        predicted = outputs.argmax(1)
+        distance = (predicted - targets).abs()
+        offsets_s = torch.tensor(self.grid.offsets_s, dtype=torch.float64)
+        return {
+            "accuracy": (distance == 0).double().numpy(),
+            "within_one": (distance <= 1).double().numpy(),
+            "mean_abs_error_s": (offsets_s[predicted] - offsets_s[targets]).abs().numpy(),
+        }
+
+
+def ordinal_loss(
+    logits: Float[Tensor, "B K"], targets: Int[Tensor, B], sigma: float
+) -> Float[Tensor, ""]:
+    """Cross-entropy against a Gaussian around the true class; sigma (classes) 0 is one-hot."""
+    if sigma < 0.1:
+        return cross_entropy(logits, targets)
+    classes = torch.arange(logits.shape[1], device=logits.device)
+    distance = classes - targets[:, None]  # (B, K)
+    soft = torch.softmax(-0.5 * (distance / sigma) ** 2, dim=1)
+    return -(soft * log_softmax(logits, dim=1)).sum(1).mean()
+
+

@@ -1,0 +1,180 @@
+"""The abstract task: what fine-tuning (stage II) is about, and what its outputs mean."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from zoo.contracts import TaskSpec
+from zoo.errors import ConfigError
+from zoo.timeline import OffsetGrid, Placement, Sample, SegmentLayout
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from zoo.data.manifest import Clip
+    from zoo.data.store import FeatureStore
+    from zoo.evaluation.rounds import Outcome
+    from zoo.evaluation.sample_sources import Samples
+    from zoo.models.model import Model
+
+MIN_DECISIONS = 10  # fewer validation samples than these say nothing about chance
+
+
+@dataclass(frozen=True)
+class Need:
+    """How long a clip must be.
+
+    Attributes:
+        seconds: from time 0.
+        words: what takes so long beside the crop itself: ``offsets up to 2 s``.
+    """
+
+    seconds: float
+    words: str
+
+
+class Task(ABC):
+    """What stage II trains a head to answer.
+
+    Sums come before means, so that workers can add them up.  Outputs are ``(B, K)``.
+    """
+
+    spec: TaskSpec
+    """Set by whoever builds it."""
+    answers_offsets: ClassVar[bool] = False
+    """Whether outputs are about the classes of ``grid``: what predict, fix and DeSync look for."""
+    tells_synchronizable: ClassVar[bool] = False
+    """Whether outputs say (no, yes) whether a crop can be synchronized: such a model may stand
+    beside one that predicts offsets."""
+    says: ClassVar[str] = "answers another question"
+    """What a model of this task does, after its name: ``says which classes a clip shows``."""
+
+    @property
+    def grid(self) -> OffsetGrid | None:
+        """Offset classes that the task is about, if any."""
+        return None
+
+    @property
+    @abstractmethod
+    def num_outputs(self) -> int:
+        """K, outputs per clip."""
+
+    # --- what it is trained on ---
+
+    @abstractmethod
+    def need(self, layout: SegmentLayout, hop_s: float) -> Need:
+        """Return how long a clip must be.
+
+        Args:
+            layout: of the segments of a crop.
+            hop_s: lattice of video starts, seconds.
+        """
+
+    @abstractmethod
+    def sample(
+        self,
+        rng: np.random.Generator,
+        index: int,
+        clip: Clip,
+        duration_s: float,
+        place: Placement,
+    ) -> Sample:
+        """Choose at random where the crops of a clip start, and say what is to be answered.
+
+        Args:
+            rng: source of all randomness.
+            index: of the clip in its split.
+            clip: row of the manifest.
+            duration_s: the part that both streams cover, seconds from time 0.
+            place: layout and lattices.
+
+        Raises:
+            ConfigError: if the clip is too short.
+        """
+
+    def collate(self, targets: Sequence[Any]) -> Tensor:
+        """Return the targets of a batch as a tensor; by default classes ``(B,)``."""
+        return torch.tensor(targets)
+
+    def layout_from(self, layout: SegmentLayout, start: Task | None) -> SegmentLayout:
+        """Return the layout for a model that starts from one with this layout and another task."""
+        return layout
+
+    # --- what counts ---
+
+    @abstractmethod
+    def loss(self, outputs: Float[Tensor, "B K"], targets: Tensor, sigma: float) -> Tensor:
+        """Return the mean loss of a batch.
+
+        Args:
+            outputs: of the head.
+            targets: of `collate`.
+            sigma: spread of soft targets between neighbouring classes, where classes are ordered.
+        """
+
+    num_sums: int
+    """How many numbers `sums` returns."""
+
+    @abstractmethod
+    def sums(self, outputs: Float[Tensor, "B K"], targets: Tensor) -> list[float]:
+        """Return ``num_sums`` numbers that `scores` divides by the last, the number of samples."""
+
+    @abstractmethod
+    def scores(self, sums: Sequence[float]) -> dict[str, float]:
+        """Turn sums into the scores of the spec, with ``cross_entropy`` (or another loss) and
+        ``num``."""
+
+    @property
+    @abstractmethod
+    def chance(self) -> dict[str, float]:
+        """What guessing scores, under the same names."""
+
+    @property
+    def chance_words(self) -> str:
+        """How the loss of guessing comes about: ``ln 21 = 3.04``."""
+        return f"{self.chance[self.loss_name]:.2f}"
+
+    loss_name: ClassVar[str] = "cross_entropy"
+    """Which score is the loss."""
+
+    def has_left_chance(self, scores: Mapping[str, float], margin: float = 0.05) -> bool:
+        """Say whether a validation is better than guessing; a few samples say nothing."""
+        is_better = scores[self.loss_name] < self.chance[self.loss_name] - margin
+        return scores["num"] >= MIN_DECISIONS and is_better
+
+    # --- what is shown ---
+
+    def check_features(self, model: Model, store: FeatureStore) -> dict[str, float]:
+        """Score the stored tokens without a head, where that can be done; else an empty answer."""
+        return {}
+
+    def diagnose(
+        self, outputs: Float[Tensor, "N K"], targets: Tensor, examples: Sequence[Any]
+    ) -> dict[str, Any]:
+        """Return what the plots of a run are drawn from (see `plot_diagnosis`), as JSON."""
+        return {}
+
+    def plot_diagnosis(self, findings: dict[str, Any]) -> dict[str, Any]:
+        """Return figures by file name, drawn from what `diagnose` returned."""
+        return {}
+
+    def values(
+        self, outputs: Float[Tensor, "N K"], targets: Tensor
+    ) -> dict[str, np.ndarray]:
+        """Return what the scores are means of, per sample, for intervals over clips."""
+        return {}
+
+    def report(self, outcome: Outcome, samples: Samples, seed: int) -> dict[str, Any]:
+        """Return the scores of an evaluation as JSON; see `zoo.evaluation.report`.
+
+        Raises:
+            ConfigError: if the samples do not allow it.
+        """
+        raise ConfigError(f"the task '{self.spec.name}' has no report")

@@ -1,0 +1,74 @@
+"""The two-tower encoder: any audio extractor beside any video extractor."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from zoo.contracts import Modality
+from zoo.errors import ConfigError, PluginError
+from zoo.models.config import ModalityConfig, TwoTowerConfig, build_component
+from zoo.models.modules import Aggregator, Extractor, ModalityEncoder, SeparableEncoder
+from zoo.registry.manager import registry
+
+
+class ExtractorEncoder(ModalityEncoder):
+    """One modality from segments to tokens: extractor, aggregator, projection."""
+
+    def __init__(self, config: ModalityConfig, modality: Modality) -> None:
+        super().__init__()
+        extractor_spec = registry().extractor(config.extractor.name)
+        if extractor_spec.modality != modality:
+            raise ConfigError(
+                f"extractor '{extractor_spec.name}' reads {extractor_spec.modality}, not {modality}"
+            )
+        aggregator_spec = registry().aggregator(config.aggregator.name)
+        features, io = config.features(), config.io()
+        self.config, self.modality = config, modality
+        self.frontend, self.segment_s, self.tokens = io.frontend, io.segment_s, io.tokens
+        self.extractor: Extractor = build_component(
+            "extractor", extractor_spec, config.extractor_config()
+        )
+        self.aggregator: Aggregator = build_component(
+            "aggregator", aggregator_spec, config.aggregator.parse(aggregator_spec), features
+        )
+        self.declared = (features.steps, features.positions, features.dim)
+        is_projected = config.projection_dim is not None
+        self.projection = nn.Linear(features.dim, io.tokens.dim) if is_projected else nn.Identity()
+
+    def forward(self, segments: Tensor) -> Float[Tensor, "N TxP D"]:
+        """Encode segments after the front end into tokens: one per time step, or T*P.
+
+        Raises:
+            PluginError: if a plugin gives something of another shape than it declares.
+        """
+        return self.tokens_from(self.extractor(segments))
+
+    def tokens_from(self, features: Float[Tensor, "N T P D"]) -> Float[Tensor, "N TxP W"]:
+        """Aggregate what the extractor gives."""
+        self._check("extractor", features, self.declared)
+        tokens = self.aggregator(features)  # (N, T*P, D), P mostly 1
+        dim = self.declared[2]
+        self._check("aggregator", tokens, (self.tokens.num_tokens, dim))
+        return self.projection(tokens)
+
+    def _check(self, kind: str, given: Tensor, declared: tuple[int, ...]) -> None:
+        shape = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
+        if shape[1:] != declared:
+            name = getattr(self.config, kind).name
+            raise PluginError(
+                f"{kind} '{name}' declares {('N', *declared)} and gives {shape}; "
+                f"see: zoo plugin check {name}"
+            )
+
+
+class TwoTower(SeparableEncoder):
+    """A pair of extractors with their aggregators (paper section 3.1)."""
+
+    audio: ExtractorEncoder
+    vision: ExtractorEncoder
+
+    def __init__(self, config: TwoTowerConfig) -> None:
+        super().__init__()
+        self.audio = ExtractorEncoder(config.audio, "audio")
+        self.vision = ExtractorEncoder(config.vision, "vision")

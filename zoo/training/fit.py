@@ -1,0 +1,138 @@
+"""The one training loop: it is given a stage, which says what a batch is and what counts."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from zoo.training.checkpoint import load_checkpoint, save_checkpoint
+from zoo.training.engine import Engine, mean_over_workers
+from zoo.training.optimise import build_optimizer, seed_step, take_step
+from zoo.training.recipe import OptimiserConfig
+from zoo.training.runlog import RunLog
+
+Read = TypeVar("Read")
+Batch = TypeVar("Batch")
+
+
+class Stage(ABC, Generic[Read, Batch]):
+    """What the loop is given.
+
+    Attributes:
+        number: 1 or 2; part of all randomness.
+        config: steps, learning rate and so on.
+        module: what is trained.
+        seed: of the run.
+        loader_workers: processes that read ahead; None if reading is no work.
+    """
+
+    number: int
+    config: OptimiserConfig
+    module: nn.Module
+    seed: int
+    loader_workers: int | None = 0
+
+    @abstractmethod
+    def dataset(self, rank: int, world_size: int) -> Dataset[Read]:
+        """Return the batches of a worker: item ``step`` is its share of that step."""
+
+    @abstractmethod
+    def feed(self, read: Read) -> Batch:
+        """Bring a batch to the device, ready for the module."""
+
+    @abstractmethod
+    def loss(
+        self, module: nn.Module, batch: Batch, step: int
+    ) -> tuple[Tensor, Callable[[], dict[str, float]]]:
+        """Return the loss of a step, and a function that gives the numbers to log."""
+
+    @abstractmethod
+    def validate(self) -> dict[str, float]:
+        """Score the validation clips, shared out between workers; return what to log."""
+
+    def prepare(self, read: Read) -> None:
+        """See the first batch before a fresh start."""
+
+    def resume(self, meta: dict[str, Any], best: dict[str, Tensor]) -> None:
+        """Take up what a checkpoint holds beside the module."""
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
+        """Return what a checkpoint must hold beside the module: JSON, and the best weights."""
+        return {}, None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether to stop before the last step."""
+        return False
+
+
+def fit(
+    engine: Engine, stage: Stage[Read, Batch], log: RunLog, checkpoint: Path | None
+) -> None:
+    """Train what a stage trains, in place.
+
+    Args:
+        engine: what runs this worker.
+        stage: what is trained on what.
+        log: where metrics go.
+        checkpoint: folder of a checkpoint of this stage to go on from.
+    """
+    config, number = stage.config, stage.number
+    if checkpoint is None:
+        stage.prepare(stage.dataset(0, 1)[0])
+    module = engine.prepare(stage.module)
+    optimizer = build_optimizer(module, config)
+    first = 0
+    if checkpoint is not None:
+        meta, best = load_checkpoint(checkpoint, module, optimizer)
+        first = meta["step"]
+        stage.resume(meta, best)
+    log.rewind(number, first)
+    dataset = stage.dataset(engine.rank, engine.world_size)
+    loader = engine.load(dataset, range(first, config.steps), stage.loader_workers)
+    for step in range(first, config.steps):
+        if stage.is_over:
+            break
+        started = time.perf_counter()
+        batch = stage.feed(next(loader))
+        loaded = time.perf_counter()
+        seed_step(stage.seed, number, step, engine.rank)
+        module.train()
+        loss, numbers = stage.loss(module, batch, step)
+        norm = take_step(module, optimizer, loss, step, config)
+        done, is_last = step + 1, step + 1 == config.steps
+        if done % config.log_every == 0 or is_last:
+            values = mean_over_workers(numbers(), engine.device)
+            seconds = {"load_s": loaded - started, "step_s": time.perf_counter() - started}
+            log.write(number, done, "train", **values, gradient_norm=float(norm), **seconds)
+        if done % config.valid_every == 0 or is_last:
+            log.write(number, done, "valid", **stage.validate())
+        if done % config.checkpoint_every == 0 and not is_last:
+            report(engine, module, optimizer, stage, done)
+
+
+def report(
+    engine: Engine,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    stage: Stage[Any, Any],
+    step: int,
+) -> None:
+    """Hand a checkpoint to the engine; all ranks call this alike."""
+    more, best = stage.state()
+    meta = {"stage": stage.number, "step": step, **more}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        if engine.rank == 0:
+            save_checkpoint(path, module, optimizer, meta, best)
+        engine.report(
+            {"stage": stage.number, "step": step}, path if engine.rank == 0 else None
+        )

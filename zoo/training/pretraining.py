@@ -1,0 +1,110 @@
+"""Stage I: an encoder is trained with an objective, without labels (paper section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from zoo.data.clip_source import Augment, ClipSource
+from zoo.data.frontend import cut_crops
+from zoo.data.sampling import slot_rng
+from zoo.models.device import autocast
+from zoo.models.model import Model, build_objective
+from zoo.models.modules import Encoder, Objective
+from zoo.models.segments import Segments
+from zoo.training.compiling import compile_extractors
+from zoo.training.engine import Engine, gather, sum_over_workers
+from zoo.training.fit import Stage
+from zoo.training.loader import Stage1Batches
+from zoo.training.recipe import Recipe, Stage1Config
+
+Read = tuple[Tensor, Tensor]
+"""Audio segments ``(B, S, F, Ta)`` and frames ``(B, T, H, W, C)`` for `cut_crops`."""
+
+
+class EncoderWithObjective(nn.Module):
+    """The encoder and the objective, as one module that a distributed wrapper can hold."""
+
+    def __init__(self, encoder: Encoder, objective: Objective) -> None:
+        super().__init__()
+        self.encoder, self.objective = encoder, objective
+
+    def forward(self, segments: Segments) -> dict[str, Tensor]:
+        """Return the objective's scalars."""
+        return self.objective(self.encoder, segments, gather)
+
+
+class Pretraining(Stage[Read, Segments]):
+    """Trains the encoder of a model in place; its head is not touched.
+
+    Args:
+        engine: what runs this worker.
+        recipe: the run's recipe.
+        model: whose encoder is trained.
+        train: clips to learn from.
+        valid: clips to validate on.
+    """
+
+    number = 1
+    config: Stage1Config
+
+    def __init__(
+        self, engine: Engine, recipe: Recipe, model: Model, train: ClipSource, valid: ClipSource
+    ) -> None:
+        self.engine, self.recipe, self.model = engine, recipe, model
+        self.train, self.valid = train, valid
+        self.config, self.seed = recipe.stage1, recipe.seed
+        self.loader_workers = recipe.data.loader_workers
+        self.objective = build_objective(recipe.objective, model.encoder)
+        self.module = EncoderWithObjective(model.encoder, self.objective)
+        if recipe.gradient_checkpointing:
+            model.encoder.enable_gradient_checkpointing()
+        if recipe.compile:
+            compile_extractors(model)
+
+    def dataset(self, rank: int, world_size: int) -> Dataset[Read]:
+        """Return random stretches of the training clips, in sync."""
+        config = self.config
+        augment = Augment(config.jitter_s, config.flip, config.gain_db, random_crop=True)
+        layout, seed = self.recipe.stage1_layout, self.seed
+        return Stage1Batches(self.train, layout, config.clips, augment, seed, rank, world_size)
+
+    def feed(self, read: Read) -> Segments:
+        """Bring a batch to where the model is, and cut it into segments."""
+        model, reader = self.model, self.train.reader
+        audio, frames = (tensor.to(model.device, non_blocking=True) for tensor in read)
+        places = reader.places("vision", self.recipe.stage1_layout)
+        return Segments(audio, cut_crops(frames, *places, model.vision_frontend))
+
+    def prepare(self, read: Read) -> None:
+        """Let the objective see the first batch."""
+        self.objective.prepare(self.model.encoder, self.feed(read))
+
+    def loss(
+        self, module: nn.Module, batch: Segments, step: int
+    ) -> tuple[Tensor, Callable[[], dict[str, float]]]:
+        """Return the objective's loss, and its scalars."""
+        with autocast(self.engine.device, self.recipe.precision):
+            scalars = module(batch)
+        return scalars["loss"], lambda: {k: float(v.detach()) for k, v in scalars.items()}
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Score validation clips one by one, the same ones every time."""
+        self.model.eval()
+        engine, valid, layout = self.engine, self.valid, self.recipe.stage1_layout
+        num = min(self.recipe.stage1.valid_clips, len(valid.clips))
+        dataset = Stage1Batches(valid, layout, 1, Augment(), self.seed)
+        sums: list[float] = []
+        for index in range(engine.rank, num, engine.world_size):
+            rng = slot_rng(self.seed, 1, 0, index)
+            audio, frames = valid.first_readable(index, rng, partial(dataset.read, rng=rng))
+            segments = self.feed((audio[None], frames[None]))
+            found = self.objective.validate(self.model.encoder, segments)
+            sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
+        total = sum_over_workers(sums or [0.0] * self.objective.num_sums, engine.device)
+        return self.objective.scores(total)
