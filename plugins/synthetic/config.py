@@ -49,7 +49,7 @@ class SyntheticConfig(zoo.ComponentConfig):
 
 
 class Nuisance(zoo.ComponentConfig):
-    """What stands between a model and the events; pairs are the two ends of a uniform draw."""
+    """What stands between a model and the events; pairs are the ends of a range."""
 
     snr_db: tuple[float, float] = Field(description="sound over noise, dB")
     hum_share: float = Field(description="share of clips with a steady hum")
@@ -58,7 +58,7 @@ class Nuisance(zoo.ComponentConfig):
     silent_moves: tuple[int, int] = Field(
         description="dashes of a distractor that make no sound, per 9 s (sparse clips)"
     )
-    shake: float = Field(description="camera shake, share of the picture")
+    shake: float = Field(description="camera shake, share of the frame")
     texture: float = Field(description="contrast of the background")
 
 

@@ -43,7 +43,7 @@ def test_a_scene_looks_the_same_at_any_size() -> None:
 
 def test_sparse_clips_hold_three_to_seven_spaced_events_one_near_the_middle() -> None:
     for index in range(200):
-        times_s = sparse.draw_times(np.random.default_rng(index), 9.0)
+        times_s = sparse.sample_times(np.random.default_rng(index), 9.0)
         inside = times_s[(times_s >= 0) & (times_s < 9)]
         assert 3 <= inside.size <= 7
         assert np.diff(times_s).min() >= sparse.MIN_GAP_S
@@ -52,7 +52,7 @@ def test_sparse_clips_hold_three_to_seven_spaced_events_one_near_the_middle() ->
 
 def test_events_are_as_likely_anywhere_in_the_clip() -> None:
     rng = np.random.default_rng(0)
-    times_s = np.concatenate([sparse.draw_times(rng, 9.0) for _ in range(2000)])
+    times_s = np.concatenate([sparse.sample_times(rng, 9.0) for _ in range(2000)])
     counts, _ = np.histogram(times_s, bins=9, range=(0, 9))
     assert counts.max() / counts.mean() < 1.1
     assert counts.min() / counts.mean() > 0.9
