@@ -163,7 +163,11 @@ class Sparse:
 
 def plan(rng: np.random.Generator, config: SyntheticConfig) -> Sparse:
     """Sample what happens in a clip."""
-    species = SPECIES[int(rng.integers(len(SPECIES)))]
+    return plan_species(rng, config, SPECIES[int(rng.integers(len(SPECIES)))])
+
+
+def plan_species(rng: np.random.Generator, config: SyntheticConfig, species: Species) -> Sparse:
+    """Sample what an object of this class does in a clip."""
     radius = rng.uniform(0.085, 0.12)
     impacts = _sample_impacts(rng, sample_times(rng, config.duration_s), radius)
     return Sparse(species, impacts, radius, rng.uniform(0, np.pi), config)

@@ -32,6 +32,17 @@ def test_a_clip_depends_on_seed_and_index_only(kind: str) -> None:
     assert not np.array_equal(frames, other[0])
 
 
+def test_the_sparse_and_dense_clips_of_a_recipe_stay_what_they_were() -> None:
+    sparse_truth = clip.describe(SyntheticConfig(seed=11, seconds=6.0), 0)
+    dense_truth = clip.describe(SyntheticConfig(kind="dense", seed=11, seconds=6.0), 0)
+    assert sparse_truth.label == "snare"
+    assert sparse_truth.events_s == pytest.approx(
+        [0.398018, 1.158689, 3.052358, 3.762101, 4.546196], abs=1e-6
+    )
+    assert dense_truth.label == "flute"
+    assert dense_truth.events_s[:3] == pytest.approx([0.076, 0.354, 0.628], abs=1e-6)
+
+
 def test_a_scene_looks_the_same_at_any_size() -> None:
     small = SyntheticConfig(seconds=2.0, size=32)
     large = small.model_copy(update={"size": 128})
