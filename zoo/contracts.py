@@ -483,8 +483,14 @@ class ClipRecord(ComponentConfig):
     path: Path = Field(description="the clip's file")
     split: Literal["train", "valid", "test"] = "train"
     label: str | None = Field(None, description="class of the clip, where known")
+    labels: tuple[str, ...] | None = Field(
+        None, description="all classes of the clip, where known"
+    )
     events_s: tuple[float, ...] | None = Field(
         None, description="onsets of the audible and visible events, seconds, where known"
+    )
+    events: tuple[tuple[float, float, str], ...] | None = Field(
+        None, description="events as (start, end, label), seconds, where known"
     )
     fixed_offset_s: float | None = Field(
         None, description="offset at which a protocol evaluates the clip, seconds"

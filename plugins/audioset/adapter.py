@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from zoo.data.fixed_offsets import SHORT_FOLDERS
 from zoo.data.listed import AUTHORS_FOLDER, ClipList, ListedClip, ListedDataset, Meta, read_rows
@@ -18,7 +19,17 @@ if TYPE_CHECKING:
 FOLDERS: dict[Split, str] = {"train": "unbalanced", "valid": "balanced", "test": "eval"}
 LONG_FOLDERS = {short: long for long, short in SHORT_FOLDERS.items()}
 FILTERS = "filtered_examples_audioset"
+NAMES = "class_labels_indices.csv"  # Google's list of index, id and name of every class
 MARGIN_S = 5.0  # a clip cut at key frames is a little too long; a whole video is much longer
+
+
+class Segment(NamedTuple):
+    """One row of a list; the classes are indices or Google's ids, as the list has them."""
+
+    video: str
+    start_s: float
+    end_s: float
+    classes: tuple[str, ...]
 
 
 class AudioSet(ListedDataset):
@@ -41,18 +52,20 @@ class AudioSet(ListedDataset):
         reasons = meta.filters([*filters, *filter(None, [self.config.also_filter])])
         dropped = {_short(name): reason for name, reason in reasons.items()}
         draws = meta.fixed_offsets("audioset", self.config.splits)
+        names = _read_names(meta)
         clips = {}
         for split in self.config.splits:
-            for video, start_s, end_s in self._segments(meta, split):
+            for video, start_s, end_s, classes in self._segments(meta, split):
                 name = f"{FOLDERS[split]}/{clip_id(video, start_s, end_s)}"
                 if name not in dropped:
                     longest_s = end_s - start_s + MARGIN_S
-                    clips[name] = ListedClip(split, None, draws.get(name), longest_s)
+                    labels = tuple(names.get(label, label) for label in classes) or None
+                    clips[name] = ListedClip(split, None, draws.get(name), longest_s, labels)
         self.warn_without_draw(clips)
         return ClipList(clips, dropped)
 
-    def _segments(self, meta: Meta, split: Split) -> Iterator[tuple[str, float, float]]:
-        """Yield video, start and end of the segments of a split, seconds."""
+    def _segments(self, meta: Meta, split: Split) -> Iterator[Segment]:
+        """Yield the segments of a split."""
         ours = meta.find(self._list_file)
         if ours is not None:
             # The published list has rows such as  unbalanced/NFap9qgsI_s,30,40,"137,4",train
@@ -68,17 +81,31 @@ class AudioSet(ListedDataset):
         return iter(segments)
 
 
-def _rows(path: Path, prefix: str) -> list[tuple[str, float, float]]:
+def _rows(path: Path, prefix: str) -> list[Segment]:
     """Read the rows whose first column starts with a prefix, which is taken off."""
     segments = []
     for row in read_rows(path):
         if row[0].startswith(prefix):
             try:
-                segments.append((row[0].removeprefix(prefix), float(row[1]), float(row[2])))
+                video = row[0].removeprefix(prefix)
+                segments.append(Segment(video, float(row[1]), float(row[2]), _classes(row)))
             except (IndexError, ValueError):
                 if segments:  # a header, if there is one, is no row
                     raise ManifestError(f"{path} has a row without times: {row}") from None
     return segments
+
+
+def _classes(row: list[str]) -> tuple[str, ...]:
+    """Return what the fourth column lists; equal words are kept once, for millions of rows."""
+    words = (word.strip() for word in (row[3] if len(row) > 3 else "").split(","))
+    return tuple(sys.intern(word) for word in words if word)
+
+
+def _read_names(meta: Meta) -> dict[str, str]:
+    """Return the names of the classes by index and by id; none where the list is not there."""
+    path = meta.find(NAMES)
+    rows = [row for row in read_rows(path) if len(row) > 2] if path else []
+    return {key: name for index, mid, name, *_ in rows for key in (index, mid)}
 
 
 def _short(name: str) -> str:

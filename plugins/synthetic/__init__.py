@@ -19,7 +19,7 @@ def register_datasets() -> list[zoo.DatasetSpec]:
     """Register the folder of rendered clips as a data set."""
     spec = zoo.DatasetSpec(
         name="synthetic",
-        summary="rendered clips (zoo data synth): sparse impacts or dense babble, known events",
+        summary="rendered clips (zoo data synth): impacts, babble or classes, with known events",
         config_class=SyntheticConfig,
         build=build,
         presets={"paper": SyntheticConfig(size=256), "tiny": SyntheticConfig()},

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from plugins.synthetic import dense, sparse
+from plugins.synthetic import dense, labelled, sparse
 from plugins.synthetic.config import FPS, SAMPLE_RATE_HZ, SyntheticConfig
+from zoo.data.manifest import Event
 from zoo.media import encode
 
 CRF = 20
+Planned = sparse.Sparse | dense.Dense | labelled.Labelled
 GOP = (18, 32)  # frames between key frames: a window is decoded from about a second before it
 
 
@@ -23,20 +25,35 @@ class Truth:
     index: int
     label: str
     events_s: list[float]
+    labels: tuple[str, ...] | None = None
+    events: tuple[Event, ...] | None = None
 
 
-def _plan(config: SyntheticConfig, index: int) -> tuple[sparse.Sparse | dense.Dense, list[int]]:
+def round_size(config: SyntheticConfig) -> int:
+    """Return how many consecutive clips hold every class once, and share a split; else 1."""
+    return labelled.ROUND if config.is_labelled else 1
+
+
+def _plan(config: SyntheticConfig, index: int) -> tuple[Planned, list[int]]:
     seeds = np.random.SeedSequence([config.seed, index]).spawn(2)
     rng = np.random.default_rng(seeds[0])
     entropy = [int(word) for word in seeds[1].generate_state(4)]
+    if config.is_labelled:
+        return labelled.plan(rng, config, index), entropy
     planned = sparse.plan(rng, config) if config.kind == "sparse" else dense.plan(rng, config)
     return planned, entropy
+
+
+def _truth(index: int, planned: Planned) -> Truth:
+    if isinstance(planned, labelled.Labelled):
+        return Truth(index, planned.label, planned.events_s, planned.labels, planned.events)
+    return Truth(index, planned.label, planned.events_s)
 
 
 def describe(config: SyntheticConfig, index: int) -> Truth:
     """Return class and events of a clip."""
     planned, _ = _plan(config, index)
-    return Truth(index, planned.label, planned.events_s)
+    return _truth(index, planned)
 
 
 def render(
@@ -45,7 +62,7 @@ def render(
     """Render a clip to frames ``(Tv, H, W, 3)`` and samples ``(N,)``."""
     planned, entropy = _plan(config, index)
     frames, samples = planned.render(np.random.default_rng(entropy))
-    return frames, samples, Truth(index, planned.label, planned.events_s)
+    return frames, samples, _truth(index, planned)
 
 
 def write(config: SyntheticConfig, index: int, path: Path) -> None:

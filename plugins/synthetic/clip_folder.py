@@ -25,7 +25,7 @@ GOLDEN = 0.618033988749895
 
 
 def split_of(index: int, shares: dict[Split, float]) -> Split:
-    """Return the split of a clip; it depends on nothing but its index and the shares.
+    """Return the split of a clip or of a round; it depends on its index and the shares only.
 
     Multiples of the golden ratio fill 0..1 evenly, so that the shares hold for any number of
     clips, and adding clips moves none from one split to another.
@@ -142,9 +142,10 @@ def _describe(
 
     folder = folder.absolute()
     clips, lines = [], []
+    together = clip.round_size(config)
     for index in range(num_clips):
         truth = clip.describe(config, index)
-        path, split = clip_path(folder, index), split_of(index, shares)
+        path, split = clip_path(folder, index), split_of(index // together, shares)
         clips.append(
             Clip(
                 path=path,
@@ -157,15 +158,19 @@ def _describe(
                 channels=1,
                 label=truth.label,
                 events_s=tuple(truth.events_s),
+                labels=truth.labels,
+                events=truth.events,
             )
         )
-        row = {
+        row: dict[str, object] = {
             "path": path.relative_to(folder).as_posix(),
             "seed": [config.seed, index],
             "split": split,
             "label": truth.label,
             "events_s": [round(t, 6) for t in truth.events_s],
         }
+        if truth.labels is not None:
+            row |= {"labels": truth.labels, "events": truth.events}
         lines.append(json.dumps(row))
     part = folder / f"{LABELS}.part"
     part.write_text("\n".join(lines) + "\n")
@@ -194,4 +199,6 @@ class SyntheticFolder(zoo.DatasetAdapter):
                 split=row["split"],
                 label=row["label"],
                 events_s=tuple(row["events_s"]),
+                labels=row.get("labels"),
+                events=row.get("events"),
             )

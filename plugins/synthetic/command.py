@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from pydantic import ValidationError
 
-from plugins.synthetic.config import Difficulty, Kind, SyntheticConfig
+from plugins.synthetic.config import SECONDS, Difficulty, Kind, SyntheticConfig
 from zoo.errors import ConfigError, suggest
+
+if TYPE_CHECKING:
+    from zoo.data.manifest import Manifest
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
@@ -18,11 +21,15 @@ SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 def synth(
     out: Annotated[Path, typer.Argument(help="Folder to render into.")],
     *,
-    kind: Annotated[Kind, typer.Option(help="A few impacts, or continuous babble.")] = "sparse",
+    kind: Annotated[
+        Kind, typer.Option(help="A few impacts, babble, or classes that need both streams.")
+    ] = "sparse",
     clips: Annotated[int, typer.Option(min=1, help="Number of clips.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Clip i depends on (seed, i) only.")] = 0,
     size: Annotated[int, typer.Option(help="Width and height, pixels.")] = 64,
-    seconds: Annotated[float, typer.Option(help="Length of every clip.")] = 9.0,
+    seconds: Annotated[
+        float | None, typer.Option(help="Length of every clip; 9, with classes 5.")
+    ] = None,
     difficulty: Annotated[Difficulty, typer.Option(help="How much nuisance.")] = "normal",
     split: Annotated[
         str, typer.Option(help="One split for all clips, or shares of each.")
@@ -43,7 +50,11 @@ def synth(
     shares = parse_split(split)
     try:
         config = SyntheticConfig(
-            kind=kind, seed=seed, size=size, seconds=seconds, difficulty=difficulty
+            kind=kind,
+            seed=seed,
+            size=size,
+            seconds=SECONDS[kind] if seconds is None else seconds,
+            difficulty=difficulty,
         )
     except ValidationError as error:
         first = error.errors()[0]
@@ -55,7 +66,21 @@ def synth(
     counts = ", ".join(
         f"{sum(clip.split == name for clip in manifest.clips)} {name}" for name in shares
     )
-    Console().print(f"{clips} clips ({counts}): {out / MANIFEST}", soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"{clips} clips ({counts}): {out / MANIFEST}")
+    if config.is_labelled:
+        console.print(_describe_ceilings(manifest))
+
+
+def _describe_ceilings(manifest: Manifest) -> str:
+    from plugins.synthetic.labelled import single_stream_ceilings
+
+    labels = [str(clip.label) for clip in manifest.clips]
+    audio, vision = single_stream_ceilings(labels)
+    return (
+        f"{len(set(labels))} pairs of look and timbre: told from audio alone at most "
+        f"{100 * audio:.1f} %, from video alone {100 * vision:.1f} %, from both 100 %"
+    )
 
 
 def parse_split(text: str) -> dict[Split, float]:

@@ -8,19 +8,22 @@ from pydantic import Field
 
 import zoo
 
-Kind = Literal["sparse", "dense"]
+Kind = Literal["sparse", "dense", "labelled", "multilabel"]
 Difficulty = Literal["easy", "normal", "hard"]
 
 RENDERER_VERSION = 3  # raised whenever the same recipe would give other clips
 FPS = 25
 SAMPLE_RATE_HZ = 16_000
+SECONDS: dict[Kind, float] = {"sparse": 9.0, "dense": 9.0, "labelled": 5.0, "multilabel": 5.0}
 
 
 class SyntheticConfig(zoo.ComponentConfig):
     """The recipe of every clip in a folder; the number of clips is not part of it."""
 
     kind: Kind = Field(
-        default="sparse", description="a few audible events, or continuous motion and sound"
+        default="sparse",
+        description="a few audible events, continuous motion and sound, or classes (one per clip, "
+        "or two) that need both streams",
     )
     seed: int = Field(default=0, ge=0, description="clip i depends on (seed, i) only")
     size: int = Field(
@@ -31,6 +34,11 @@ class SyntheticConfig(zoo.ComponentConfig):
     )
     difficulty: Difficulty = Field(default="normal", description="how much nuisance")
     version: int = Field(default=RENDERER_VERSION, description="version of the renderer")
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the class of a clip is a pair of a look and a timbre."""
+        return self.kind in ("labelled", "multilabel")
 
     @property
     def num_frames(self) -> int:
@@ -49,7 +57,7 @@ class SyntheticConfig(zoo.ComponentConfig):
 
 
 class Nuisance(zoo.ComponentConfig):
-    """What stands between a model and the events; pairs are the two ends of a uniform draw."""
+    """What stands between a model and the events; pairs are the ends of a range."""
 
     snr_db: tuple[float, float] = Field(description="sound over noise, dB")
     hum_share: float = Field(description="share of clips with a steady hum")
@@ -58,7 +66,7 @@ class Nuisance(zoo.ComponentConfig):
     silent_moves: tuple[int, int] = Field(
         description="dashes of a distractor that make no sound, per 9 s (sparse clips)"
     )
-    shake: float = Field(description="camera shake, share of the picture")
+    shake: float = Field(description="camera shake, share of the frame")
     texture: float = Field(description="contrast of the background")
 
 

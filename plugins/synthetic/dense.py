@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from plugins.synthetic import synthesis
 from plugins.synthetic.config import NUISANCE, SAMPLE_RATE_HZ, SyntheticConfig
-from plugins.synthetic.scene import Layer, Pose, Scene, Times, Wander, draw_distractor
+from plugins.synthetic.scene import Layer, Pose, Scene, Times, Wander, sample_distractor
 
 MARGIN_S = 1.5  # the babble begins before the clip and goes on after it
 SYLLABLE_S = (0.16, 0.5)
@@ -91,7 +91,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Dense:
-    """Everything that happens in one dense clip, before it is drawn and sounded."""
+    """Everything that happens in one dense clip, before it is rendered."""
 
     voice: Voice
     babble: Babble
@@ -112,19 +112,19 @@ class Dense:
         return np.arange(self.config.num_samples) / SAMPLE_RATE_HZ
 
     def render(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], synthesis.Array]:
-        """Draw the frames and make the sound."""
+        """Render the frames and the audio."""
         nuisance = NUISANCE[self.config.difficulty]
-        draw_rng, sound_rng = rng.spawn(2)
-        count = int(draw_rng.integers(*nuisance.distractors, endpoint=True))
-        layers: list[Layer] = [draw_distractor(draw_rng) for _ in range(count)]
-        layers += self._face(draw_rng)
-        scene = Scene(draw_rng, nuisance, self.config.size, layers)
+        vision_rng, audio_rng = rng.spawn(2)
+        count = int(vision_rng.integers(*nuisance.distractors, endpoint=True))
+        layers: list[Layer] = [sample_distractor(vision_rng) for _ in range(count)]
+        layers += self._face(vision_rng)
+        scene = Scene(vision_rng, nuisance, self.config.size, layers)
         frames = scene.render(self.config.num_frames)
-        voice = self._speak(sound_rng)
+        voice = self._speak(audio_rng)
         loud = self.babble.at(self.babble.opening, self._sample_times_s) > 0.2
         loud_power = float(np.mean(voice[loud] ** 2)) if loud.any() else 1.0
-        stray = synthesis.draw_stray(sound_rng, self.config, nuisance)
-        return frames, synthesis.mix(sound_rng, voice, loud_power, stray, nuisance)
+        stray = synthesis.sample_stray(audio_rng, self.config, nuisance)
+        return frames, synthesis.mix(audio_rng, voice, loud_power, stray, nuisance)
 
     def _face(self, rng: np.random.Generator) -> list[Layer]:
         sway = (Wander(rng, 0.03, 0.1, 0.8), Wander(rng, 0.025, 0.1, 0.8))
@@ -135,7 +135,7 @@ class Dense:
         ball = rng.uniform(0.05, 0.065)
         dark = rng.uniform(0.02, 0.15, 3)
         # Dark lips and a bright inside, in balance: an open mouth must not show in the mean
-        # brightness of the picture.
+        # brightness of the frame.
         bright = np.array(self.voice.face) / INSIDE - dark * (1 - INSIDE) / INSIDE
         lips, inside = (_colour(values) for values in (dark, bright))
         voice, babble, low = self.voice, self.babble, (x, y + 0.06)
@@ -177,12 +177,12 @@ def _colour(values: NDArray[np.float64]) -> tuple[float, float, float]:
 
 
 def plan(rng: np.random.Generator, config: SyntheticConfig) -> Dense:
-    """Draw what happens in a clip."""
+    """Sample what happens in a clip."""
     voice = VOICES[int(rng.integers(len(VOICES)))]
-    return Dense(voice, _draw_babble(rng, config.duration_s), config)
+    return Dense(voice, _sample_babble(rng, config.duration_s), config)
 
 
-def _draw_babble(rng: np.random.Generator, seconds: float) -> Babble:
+def _sample_babble(rng: np.random.Generator, seconds: float) -> Babble:
     size = round((seconds + 2 * MARGIN_S) * CONTROL_HZ)
     opening, width, pitch = np.zeros(size), np.zeros(size), np.zeros(size)
     onsets_s, strengths = [], []

@@ -1,6 +1,6 @@
-"""Pictures: a scene of flat, antialiased shapes over a textured background, seen by a shaky camera.
+"""Frames: a scene of flat, antialiased shapes over a textured background, seen by a shaky camera.
 
-Places are shares of the picture (0 left or top, 1 right or bottom), so that a scene looks the same
+Places are shares of the frame (0 left or top, 1 right or bottom), so that a scene looks the same
 at any size.  Everything is a function of continuous time: a frame shows the scene at frame / fps.
 """
 
@@ -19,7 +19,7 @@ Array = NDArray[np.float32]
 Times = NDArray[np.float64]
 
 CHUNK_PIXELS = 200_000  # frames are drawn in groups that stay in the processor's cache
-TEXTURE_MARGIN = 0.1  # texture beyond the picture, for the shake
+TEXTURE_MARGIN = 0.1  # texture beyond the frame, for the shake
 
 
 class Wander:
@@ -119,7 +119,7 @@ class Background:
         self._texture = np.clip(base[:, None, None] + contrast * texture, 0, 1).astype(np.float32)
 
     def draw(self, shift_x: Times, shift_y: Times) -> Array:
-        """Return ``(3, frames, H, W)``, moved by shares of the picture."""
+        """Return ``(3, frames, H, W)``, moved by shares of the frame."""
         left, right = self._place(shift_x)
         top, bottom = self._place(shift_y)
         windows = np.lib.stride_tricks.sliding_window_view(
@@ -202,7 +202,7 @@ class Distractor:
     ring: float = 0.0
 
     def pose(self, times_s: Times) -> Pose:
-        """Return where the blob is: it stays in the middle 80 % of the picture."""
+        """Return where the blob is: it stays in the middle 80 % of the frame."""
         stretch = np.exp(self.stretch(times_s))
         low, high = 0.1 + self.radius, 0.9 - self.radius
         return Pose(
@@ -214,8 +214,8 @@ class Distractor:
         )
 
 
-def draw_distractor(rng: np.random.Generator) -> Distractor:
-    """Draw a distractor of random colour, size and path."""
+def sample_distractor(rng: np.random.Generator) -> Distractor:
+    """Sample a distractor of random colour, size and path."""
     level = rng.uniform(0.45, 0.85)
     red, green, blue = (float(np.clip(level + rng.uniform(-0.3, 0.3), 0.1, 1)) for _ in range(3))
     return Distractor(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from plugins.synthetic import synthesis
 from plugins.synthetic.config import NUISANCE, SAMPLE_RATE_HZ, Nuisance, SyntheticConfig
-from plugins.synthetic.scene import Layer, Pose, Scene, Times, draw_distractor
+from plugins.synthetic.scene import Layer, Pose, Scene, Times, sample_distractor
 
 MIN_GAP_S = 0.45
 MARGIN_S = 1.2  # events this far outside the clip happen too: a clip is cut out of a longer scene
@@ -18,7 +18,7 @@ EVENTS_PER_9_S = (3, 7)
 DASH_S = (0.18, 0.32)
 SQUASH = (0.18, 0.42)
 SQUASH_DECAY_S = 0.1
-OCTAVES = 1.4  # pitch between an impact at the bottom of the picture and one at the top
+OCTAVES = 1.4  # pitch between an impact at the bottom of the frame and one at the top
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,13 @@ class Actor:
             angle += way * impact.turn
             after = since_s >= 0
             squash[after] = impact.squash * np.exp(-since_s[after] / SQUASH_DECAY_S)
-        # The area stays the same: an impact must not show in the mean brightness of the picture.
+        # The area stays the same: an impact must not show in the mean brightness of the frame.
         return Pose(x, y, self.radius * (1 - squash), self.radius / (1 - squash), angle)
 
 
 @dataclass(frozen=True)
 class Sparse:
-    """Everything that happens in one sparse clip, before it is drawn and sounded."""
+    """Everything that happens in one sparse clip, before it is rendered."""
 
     species: Species
     impacts: tuple[Impact, ...]
@@ -122,12 +122,12 @@ class Sparse:
         return [t for t in times_s if 0 <= t < self.config.duration_s]
 
     def render(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], synthesis.Array]:
-        """Draw the frames and make the sound."""
+        """Render the frames and the audio."""
         nuisance = NUISANCE[self.config.difficulty]
-        draw_rng, sound_rng = rng.spawn(2)
-        layers = [*self._silent_layers(draw_rng, nuisance), self._actor()]
-        scene = Scene(draw_rng, nuisance, self.config.size, layers)
-        return scene.render(self.config.num_frames), self._sound(sound_rng, nuisance)
+        vision_rng, audio_rng = rng.spawn(2)
+        layers = [*self._silent_layers(vision_rng, nuisance), self._actor()]
+        scene = Scene(vision_rng, nuisance, self.config.size, layers)
+        return scene.render(self.config.num_frames), self._audio(audio_rng, nuisance)
 
     def _actor(self) -> Actor:
         species = self.species
@@ -137,18 +137,18 @@ class Sparse:
 
     def _silent_layers(self, rng: np.random.Generator, nuisance: Nuisance) -> list[Layer]:
         count = int(rng.integers(*nuisance.distractors, endpoint=True))
-        layers: list[Layer] = [draw_distractor(rng) for _ in range(count)]
-        moves = synthesis.draw_count(rng, nuisance.silent_moves, self.config.seconds)
+        layers: list[Layer] = [sample_distractor(rng) for _ in range(count)]
+        moves = synthesis.sample_count(rng, nuisance.silent_moves, self.config.seconds)
         if moves:
             times_s = np.sort(rng.uniform(0, self.config.seconds, moves))
             grey = float(rng.uniform(0.5, 0.8))
             radius = rng.uniform(0.07, 0.1)
-            impacts = _draw_impacts(rng, times_s, radius)
+            impacts = _sample_impacts(rng, times_s, radius)
             angle = rng.uniform(0, np.pi)
             layers.append(Actor((grey, grey, grey), 4, 0.0, radius, angle, impacts))
         return layers
 
-    def _sound(self, rng: np.random.Generator, nuisance: Nuisance) -> synthesis.Array:
+    def _audio(self, rng: np.random.Generator, nuisance: Nuisance) -> synthesis.Array:
         track = np.zeros(self.config.num_samples, np.float32)
         powers = []
         for impact in self.impacts:
@@ -157,20 +157,24 @@ class Sparse:
             synthesis.add(track, hit, impact.time_s)
             loud = hit[: round(synthesis.LOUD_S * SAMPLE_RATE_HZ)]
             powers.append(float(np.sum(loud**2)) / (synthesis.LOUD_S * SAMPLE_RATE_HZ))
-        stray = synthesis.draw_stray(rng, self.config, nuisance)
+        stray = synthesis.sample_stray(rng, self.config, nuisance)
         return synthesis.mix(rng, track, float(np.mean(powers)), stray, nuisance)
 
 
 def plan(rng: np.random.Generator, config: SyntheticConfig) -> Sparse:
-    """Draw what happens in a clip."""
-    species = SPECIES[int(rng.integers(len(SPECIES)))]
+    """Sample what happens in a clip."""
+    return plan_species(rng, config, SPECIES[int(rng.integers(len(SPECIES)))])
+
+
+def plan_species(rng: np.random.Generator, config: SyntheticConfig, species: Species) -> Sparse:
+    """Sample what an object of this class does in a clip."""
     radius = rng.uniform(0.085, 0.12)
-    impacts = _draw_impacts(rng, draw_times(rng, config.duration_s), radius)
+    impacts = _sample_impacts(rng, sample_times(rng, config.duration_s), radius)
     return Sparse(species, impacts, radius, rng.uniform(0, np.pi), config)
 
 
-def draw_times(rng: np.random.Generator, seconds: float) -> NDArray[np.float64]:
-    """Draw the event times of a clip and of the stretch around it.
+def sample_times(rng: np.random.Generator, seconds: float) -> NDArray[np.float64]:
+    """Sample the event times of a clip and of the stretch around it.
 
     Three to seven per 9 s, one of them close to the middle.  That one would make the middle
     special, so the others avoid the middle just enough for the histogram over the clip to be flat:
@@ -181,7 +185,7 @@ def draw_times(rng: np.random.Generator, seconds: float) -> NDArray[np.float64]:
     share = 2 * middle_s / seconds
     mean = (low + high) / 2
     share_of_others = float(np.clip((share * mean - 1) / max(mean - 1, 1e-9), 0, 1))
-    # Drawn once: if crowded clips could be drawn again with fewer events, few would be left.
+    # Sampled once: if crowded clips could be sampled again with fewer events, few would be left.
     count = int(rng.integers(low, high, endpoint=True))
     while True:
         is_middle = rng.random(count) < share_of_others
@@ -198,15 +202,15 @@ def draw_times(rng: np.random.Generator, seconds: float) -> NDArray[np.float64]:
             return np.asarray(times_s)
 
 
-def _draw_impacts(
+def _sample_impacts(
     rng: np.random.Generator, times_s: NDArray[np.float64], radius: float
 ) -> tuple[Impact, ...]:
     impacts = []
-    place = _draw_place(rng, radius)
+    place = _sample_place(rng, radius)
     for time_s in times_s:
         start = place
         while np.hypot(place[0] - start[0], place[1] - start[1]) < 0.2:
-            place = _draw_place(rng, radius)
+            place = _sample_place(rng, radius)
         impacts.append(
             Impact(
                 time_s=float(time_s),
@@ -220,8 +224,8 @@ def _draw_impacts(
     return tuple(impacts)
 
 
-def _draw_place(rng: np.random.Generator, radius: float) -> tuple[float, float]:
-    """Draw a centre for which the object stays in the middle 80 % of the picture."""
+def _sample_place(rng: np.random.Generator, radius: float) -> tuple[float, float]:
+    """Sample a centre for which the object stays in the middle 80 % of the frame."""
     reach = 0.4 - 1.35 * radius
     x, y = rng.uniform(0.5 - reach, 0.5 + reach, 2)
     return float(x), float(y)

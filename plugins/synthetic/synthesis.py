@@ -1,4 +1,4 @@
-"""Sounds: struck timbres, and everything that hides them."""
+"""Audio: struck timbres, and everything that hides them."""
 
 from __future__ import annotations
 
@@ -41,41 +41,41 @@ def strike(rng: np.random.Generator, timbre: Timbre, octaves: float) -> Array:
     pitch_hz = timbre.base_hz * 2.0**octaves
     glide_s = 0.04
     cycles = pitch_hz * (times_s + timbre.chirp * glide_s * (1 - np.exp(-times_s / glide_s)))
-    sound = np.zeros_like(times_s)
+    audio = np.zeros_like(times_s)
     for number, weight in enumerate(timbre.harmonics, start=1):
         if number * pitch_hz * (1 + max(0.0, timbre.chirp)) < NYQUIST_HZ:
             fade = np.exp(-times_s * (0.7 + 0.3 * number) / timbre.decay_s)
-            sound += weight * fade * np.sin(2 * np.pi * number * cycles)
+            audio += weight * fade * np.sin(2 * np.pi * number * cycles)
     hiss = rng.standard_normal(times_s.size) * np.exp(-2 * times_s / timbre.decay_s)
-    sound += timbre.noise * hiss
-    sound *= np.minimum(1, (times_s + 1 / SAMPLE_RATE_HZ) / ATTACK_S)
-    return (sound / np.abs(sound).max()).astype(np.float32)
+    audio += timbre.noise * hiss
+    audio *= np.minimum(1, (times_s + 1 / SAMPLE_RATE_HZ) / ATTACK_S)
+    return (audio / np.abs(audio).max()).astype(np.float32)
 
 
-def add(track: Array, sound: Array, onset_s: float) -> None:
-    """Add a sound to a track at round(onset_s * rate); parts outside the track are lost."""
+def add(track: Array, audio: Array, onset_s: float) -> None:
+    """Add audio to a track at round(onset_s * rate); parts outside the track are lost."""
     start = round(onset_s * SAMPLE_RATE_HZ)
-    first, last = max(0, start), min(track.size, start + sound.size)
+    first, last = max(0, start), min(track.size, start + audio.size)
     if first < last:
-        track[first:last] += sound[first - start : last - start]
+        track[first:last] += audio[first - start : last - start]
 
 
-def draw_offscreen(rng: np.random.Generator) -> Array:
+def sample_offscreen(rng: np.random.Generator) -> Array:
     """Return a short sound of no visible cause: a rustle, a whistle or a knock, peak 1."""
     length_s = rng.uniform(0.08, 0.4)
     times_s = np.arange(round(length_s * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
     window = np.sin(np.pi * times_s / length_s) ** 2
     kind = rng.integers(3)
     if kind == 0:
-        sound = coloured_noise(rng, times_s.size, rng.uniform(-0.5, 1.0)) * window
+        audio = coloured_noise(rng, times_s.size, rng.uniform(-0.5, 1.0)) * window
     elif kind == 1:
         start_hz, stop_hz = rng.uniform(300, 3000, 2)
         slope = (stop_hz - start_hz) / length_s
-        sound = np.sin(2 * np.pi * (start_hz + slope * times_s / 2) * times_s) * window
+        audio = np.sin(2 * np.pi * (start_hz + slope * times_s / 2) * times_s) * window
     else:
         fade = np.exp(-times_s / rng.uniform(0.02, 0.08))
-        sound = fade * np.sin(2 * np.pi * rng.uniform(90, 2500) * times_s)
-    return (sound / np.abs(sound).max()).astype(np.float32)
+        audio = fade * np.sin(2 * np.pi * rng.uniform(90, 2500) * times_s)
+    return (audio / np.abs(audio).max()).astype(np.float32)
 
 
 def coloured_noise(rng: np.random.Generator, num_samples: int, slope: float) -> Array:
@@ -112,7 +112,7 @@ def mix(
 
     Args:
         rng: source of randomness.
-        foreground: what the picture explains.
+        foreground: what the video explains.
         loud_power: its mean power while it sounds, to which the noise is set.
         stray: sounds without a visible cause.
         nuisance: how much noise.
@@ -125,16 +125,16 @@ def mix(
     return np.asarray(track * np.float32(peak / np.abs(track).max()), np.float32)
 
 
-def draw_stray(rng: np.random.Generator, config: SyntheticConfig, nuisance: Nuisance) -> Array:
+def sample_stray(rng: np.random.Generator, config: SyntheticConfig, nuisance: Nuisance) -> Array:
     """Return a track of sounds without a visible cause, anywhere in the clip."""
     track = np.zeros(config.num_samples, np.float32)
-    for _ in range(draw_count(rng, nuisance.offscreen, config.seconds)):
+    for _ in range(sample_count(rng, nuisance.offscreen, config.seconds)):
         level = np.float32(rng.uniform(0.2, 0.8))
-        add(track, level * draw_offscreen(rng), rng.uniform(-0.4, config.seconds))
+        add(track, level * sample_offscreen(rng), rng.uniform(-0.4, config.seconds))
     return track
 
 
-def draw_count(rng: np.random.Generator, per_9_s: tuple[int, int], seconds: float) -> int:
-    """Draw how many there are in a clip, given the smallest and largest number per 9 s."""
+def sample_count(rng: np.random.Generator, per_9_s: tuple[int, int], seconds: float) -> int:
+    """Sample how many there are in a clip, given the smallest and largest number per 9 s."""
     low, high = (round(number * seconds / 9) for number in per_9_s)
     return int(rng.integers(low, high, endpoint=True))

@@ -71,6 +71,7 @@ def test_vggsound_follows_splits_filter_labels_and_fixed_offsets(
     assert Counter(record.split for record in found.values()) == {"train": 3, "valid": 2, "test": 4}
     assert lists.FILTERED + ".mp4" not in found
     assert found["YBBBBBBBBBB_30000_40000.mp4"].label == "people sobbing, wailing"
+    assert found["YBBBBBBBBBB_30000_40000.mp4"].labels == ("people sobbing, wailing",)
     train, valid = found[f"{lists.TRAIN[0]}.mp4"], found[f"{lists.VALID[1]}.mp4"]
     assert (train.fixed_offset_s, train.fixed_start_s) == (None, None)
     assert (valid.fixed_offset_s, valid.fixed_start_s) == (-0.4, 0.08)
@@ -282,6 +283,22 @@ def test_audioset_reads_googles_lists_where_the_authors_is_missing(
     videos = files(tmp_path / "v", *SEGMENTS)
     assert list(scan("audioset", meta, videos, splits="test")) == [SEGMENTS[-1]]
     refuse("audioset", meta, videos, r"no audioset.csv.*Google's unbalanced_train_segments.csv")
+    (record,) = scan("audioset", meta, videos, splits="test").values()
+    assert record.labels == ("/m/068hy", "/m/07q6cd_")
+
+
+def test_audioset_gives_every_label_of_a_clip_by_name_where_names_are_listed(
+    meta: Path, tmp_path: Path
+) -> None:
+    videos = files(tmp_path / "v", *SEGMENTS)
+    found = scan("audioset", meta, videos)
+    assert found[SEGMENTS[0]].labels == ("137", "4")
+    header = "index,mid,display_name"
+    rows = ['4,/m/0ytgt,"Child speech, kid speaking"', "137,/m/04rlf,Music"]
+    lists.write(meta / "class_labels_indices.csv", [header, *rows])
+    named = scan("audioset", meta, videos)
+    assert named[SEGMENTS[0]].labels == ("Music", "Child speech, kid speaking")
+    assert named[SEGMENTS[3]].labels == ("0", "5")
 
 
 # --- what is missing or wrong ---

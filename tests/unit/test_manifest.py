@@ -1,16 +1,20 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from zoo.contracts import ClipRecord
-from zoo.data.manifest import Clip, Manifest, build_manifest
+from zoo.contracts import ClipRecord, DatasetAdapter
+from zoo.data.manifest import Clip, Event, Manifest, build_manifest
+from zoo.data.prepare import prepare
 from zoo.errors import ManifestError
 from zoo.media import encode
 
@@ -180,3 +184,111 @@ def test_nothing_usable_and_nowhere_to_write_are_errors(folder: Path) -> None:
         build_manifest(records(folder), folder)
     with pytest.raises(ManifestError, match="cannot write the manifest"):
         build_manifest(records(folder), folder / "text.mp4" / "m.parquet")
+
+
+def labelled(folder: Path) -> list[ClipRecord]:
+    first, second, *_ = records(folder)
+    events = ((0.25, 0.4, "drum"), (0.5, 1.0, "bell"))
+    return [first.model_copy(update={"labels": ("drum", "bell"), "events": events}), second]
+
+
+def test_labels_and_events_are_kept_and_older_manifests_read_without_them(folder: Path) -> None:
+    path = folder / "m.parquet"
+    manifest, _ = build_manifest(labelled(folder), path)
+    assert Manifest.read(path) == manifest
+    first, second = Manifest.read(path).clips
+    assert (first.label, first.labels) == ("drum", ("drum", "bell"))
+    assert first.events == (Event(0.25, 0.4, "drum"), Event(0.5, 1.0, "bell"))
+    assert (second.labels, second.events) == (None, None)
+    pq.write_table(pq.read_table(path).drop_columns(["labels", "events"]), path)
+    assert Manifest.read(path).clips[0].labels is None
+
+
+def test_all_labels_are_the_labels_or_the_one_label(tmp_path: Path) -> None:
+    clip = _row(tmp_path / "a.mp4")
+    assert clip.all_labels == ()
+    assert replace(clip, label="drum").all_labels == ("drum",)
+    assert replace(clip, label="drum", labels=("drum", "bell")).all_labels == ("drum", "bell")
+    assert replace(clip, label="drum", labels=()).all_labels == ()
+
+
+def test_hash_counts_labels_and_events_only_where_they_say_more(tmp_path: Path) -> None:
+    clip = replace(_row(Path("a.mp4")), label="drum")
+    before = Manifest((clip,), tmp_path).sha256
+    assert Manifest((replace(clip, labels=("drum",)),), tmp_path).sha256 == before
+    events = (Event(0.0, 1.0, "drum"),)
+    others = [
+        replace(clip, labels=("drum", "bell")),
+        replace(clip, events=events),
+        replace(clip, labels=("drum", "bell"), events=events),
+        replace(clip, fixed_offset_s=0.2, fixed_start_s=1.0, events=events),
+    ]
+    assert len({before, *(Manifest((each,), tmp_path).sha256 for each in others)}) == 5
+
+
+WRONG = [
+    ({"events": ((-0.1, 0.5, "drum"),)}, "must start at 0 or later"),
+    ({"events": ((0.5, 0.5, "drum"),)}, "end after its start"),
+    ({"events": ((0.5, float("nan"), "drum"),)}, "end after its start"),
+    ({"events": ((0.5, 2.0, "drum"),)}, "'drum' from 0.5 to 2 s ends after the clip"),
+    ({"events": ((0.2, 0.5, " "),)}, "has no label"),
+    ({"labels": ("drum", "")}, "has an empty label"),
+]
+
+
+@pytest.mark.parametrize(("changed", "words"), [*WRONG, ({"events_s": (3.0,)}, "3 s is outside")])
+def test_a_clip_with_a_wrong_event_or_label_is_rejected(
+    folder: Path, changed: dict[str, Any], words: str
+) -> None:
+    first, second, *_ = records(folder)
+    wrong = first.model_copy(update=changed)
+    _, rejected = build_manifest([wrong, second], folder / "m.parquet")
+    assert [path.name for path, _ in rejected] == ["a.mp4"]
+    assert words in rejected[0][1]
+
+
+@pytest.mark.parametrize(("changed", "words"), WRONG)
+def test_a_manifest_with_a_wrong_event_or_label_is_refused(
+    tmp_path: Path, changed: dict[str, Any], words: str
+) -> None:
+    (tmp_path / "a.mp4").touch()
+    if "events" in changed:
+        changed = {"events": tuple(Event(*event) for event in changed["events"])}
+    clip = replace(_row(tmp_path / "a.mp4"), duration_s=1.0, **changed)
+    Manifest((clip,), tmp_path).write(tmp_path / "m.parquet")
+    with pytest.raises(ManifestError, match=words):
+        Manifest.read(tmp_path / "m.parquet")
+
+
+def test_an_event_may_end_a_frame_after_the_clip(folder: Path) -> None:
+    first, *_ = records(folder)
+    late = first.model_copy(update={"events": ((0.5, 1.03, "drum"),)})
+    manifest, rejected = build_manifest([late], folder / "m.parquet")
+    assert not rejected
+    assert Manifest.read(folder / "m.parquet") == manifest
+
+
+def test_a_file_listed_twice_is_refused_with_its_splits(folder: Path) -> None:
+    first, *_ = records(folder)
+    again = first.model_copy(update={"split": "test", "path": folder / "." / "a.mp4"})
+    thrice = [first, again, first.model_copy(update={"split": "valid"})]
+    with pytest.raises(ManifestError, match=r"a.mp4 is listed 3 times \(in train, test, valid\)"):
+        build_manifest(thrice, folder / "m.parquet")
+    assert not (folder / "m.parquet").exists()
+
+
+def test_prepare_refuses_a_file_listed_twice_before_it_reencodes(folder: Path) -> None:
+    class Twice(DatasetAdapter):
+        def scan(self, videos: Path) -> Iterator[ClipRecord]:
+            yield ClipRecord(path=videos / "a.mp4", split="train")
+            yield ClipRecord(path=videos / "a.mp4", split="test")
+
+    with pytest.raises(ManifestError, match=r"listed 2 times \(in train, test\)"):
+        prepare(
+            Twice(),
+            folder,
+            folder / "m.parquet",
+            bar=lambda _: nullcontext(lambda done, total: None),
+            reencode_to=folder / "out",
+        )
+    assert not (folder / "out").exists()

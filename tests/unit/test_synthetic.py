@@ -32,6 +32,17 @@ def test_a_clip_depends_on_seed_and_index_only(kind: str) -> None:
     assert not np.array_equal(frames, other[0])
 
 
+def test_the_sparse_and_dense_clips_of_a_recipe_stay_what_they_were() -> None:
+    sparse_truth = clip.describe(SyntheticConfig(seed=11, seconds=6.0), 0)
+    dense_truth = clip.describe(SyntheticConfig(kind="dense", seed=11, seconds=6.0), 0)
+    assert sparse_truth.label == "snare"
+    assert sparse_truth.events_s == pytest.approx(
+        [0.398018, 1.158689, 3.052358, 3.762101, 4.546196], abs=1e-6
+    )
+    assert dense_truth.label == "flute"
+    assert dense_truth.events_s[:3] == pytest.approx([0.076, 0.354, 0.628], abs=1e-6)
+
+
 def test_a_scene_looks_the_same_at_any_size() -> None:
     small = SyntheticConfig(seconds=2.0, size=32)
     large = small.model_copy(update={"size": 128})
@@ -43,7 +54,7 @@ def test_a_scene_looks_the_same_at_any_size() -> None:
 
 def test_sparse_clips_hold_three_to_seven_spaced_events_one_near_the_middle() -> None:
     for index in range(200):
-        times_s = sparse.draw_times(np.random.default_rng(index), 9.0)
+        times_s = sparse.sample_times(np.random.default_rng(index), 9.0)
         inside = times_s[(times_s >= 0) & (times_s < 9)]
         assert 3 <= inside.size <= 7
         assert np.diff(times_s).min() >= sparse.MIN_GAP_S
@@ -52,7 +63,7 @@ def test_sparse_clips_hold_three_to_seven_spaced_events_one_near_the_middle() ->
 
 def test_events_are_as_likely_anywhere_in_the_clip() -> None:
     rng = np.random.default_rng(0)
-    times_s = np.concatenate([sparse.draw_times(rng, 9.0) for _ in range(2000)])
+    times_s = np.concatenate([sparse.sample_times(rng, 9.0) for _ in range(2000)])
     counts, _ = np.histogram(times_s, bins=9, range=(0, 9))
     assert counts.max() / counts.mean() < 1.1
     assert counts.min() / counts.mean() > 0.9

@@ -52,6 +52,8 @@ class ListedClip:
     label: str | None = None
     fixed: FixedOffset | None = None
     longest_s: float = float("inf")
+    labels: tuple[str, ...] | None = None
+    """All classes, where the lists may give several; else ``label`` is the only one."""
 
 
 @dataclass(frozen=True)
@@ -244,6 +246,7 @@ class ListedDataset(DatasetAdapter):
             path=path,
             split=clip.split,
             label=clip.label,
+            labels=(clip.label,) if clip.labels is None and clip.label else clip.labels,
             fixed_offset_s=clip.fixed.offset_s if clip.fixed else None,
             fixed_start_s=clip.fixed.start_s if clip.fixed else None,
             length_s=(self.config.min_seconds, clip.longest_s),

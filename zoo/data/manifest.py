@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from zoo.contracts import ClipRecord
 from zoo.errors import ManifestError, MediaError
@@ -22,10 +22,21 @@ Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 LENGTH_TOLERANCE_S = 0.04  # a frame at 25 fps
 FIXED_DRAW = ("fixed_offset_s", "fixed_start_s")
+CLASSES = ("labels", "events")
+LATER_COLUMNS = (*FIXED_DRAW, *CLASSES)
+"""Columns that older manifests lack; the hash covers them only where they say something."""
 Progress = Callable[[int, int], None]
 """Called with the number of clips done and the number of all."""
 
 log = logging.getLogger(__name__)
+
+
+class Event(NamedTuple):
+    """Something that happens in a clip: when it begins and ends, seconds, and its class."""
+
+    start_s: float
+    end_s: float
+    label: str
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,8 @@ class Clip:
         sample_rate_hz: audio samples per second.
         channels: audio channels.
         label: class of the clip, where known.
+        labels: all classes of the clip, where given; ``all_labels`` answers either way.
+        events: what happens when, where known.
         events_s: onsets of audible and visible events, seconds, where known.
         fixed_offset_s: offset at which a protocol evaluates the clip, seconds, where given.
         fixed_start_s: start of the video crop that goes with it, seconds.
@@ -59,6 +72,15 @@ class Clip:
     events_s: tuple[float, ...] | None = None
     fixed_offset_s: float | None = None
     fixed_start_s: float | None = None
+    labels: tuple[str, ...] | None = None
+    events: tuple[Event, ...] | None = None
+
+    @property
+    def all_labels(self) -> tuple[str, ...]:
+        """Every class of the clip: ``labels``, else the one ``label``, else none."""
+        if self.labels is not None:
+            return self.labels
+        return (self.label,) if self.label else ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +121,10 @@ class Manifest:
             return clip.path.relative_to(self.folder).as_posix()
         return str(clip.path)
 
+    def _row(self, clip: Clip) -> dict[str, Any]:
+        events = clip.events and [event._asdict() for event in clip.events]
+        return {**vars(clip), "path": self._stored_path(clip), "events": events}
+
     def write(self, path: Path) -> None:
         """Write the manifest as Parquet.
 
@@ -108,7 +134,7 @@ class Manifest:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        rows = [{**vars(clip), "path": self._stored_path(clip)} for clip in self.clips]
+        rows = [self._row(clip) for clip in self.clips]
         part = path.with_name(path.name + ".part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,9 +162,10 @@ class Manifest:
             table = pq.read_table(path)
         except (pa.ArrowException, OSError) as error:
             raise ManifestError(f"{path} is not a Parquet file that can be read") from error
-        for name in FIXED_DRAW:  # manifests made before there were fixed draws
+        for name in LATER_COLUMNS:
             if name not in table.column_names:
-                table = table.append_column(name, pa.nulls(table.num_rows, pa.float64()))
+                nothing = pa.nulls(table.num_rows, _schema().field(name).type)
+                table = table.append_column(name, nothing)
         missing = sorted(set(_schema().names) - set(table.column_names))
         if missing:
             raise ManifestError(
@@ -183,11 +210,13 @@ def build_manifest(
         The manifest, and the clips that were left out with the reason for each.
 
     Raises:
-        ManifestError: if no clip is left, or the manifest cannot be written.
+        ManifestError: if a file is listed twice, no clip is left, or the manifest cannot be
+            written.
     """
     records = list(records)
     if not records:
         raise ManifestError("there are no clips to put into a manifest")
+    require_listed_once(records)
     if out.is_dir():
         raise ManifestError(f"cannot write the manifest {out}: it is a folder")
     clips: list[Clip] = []
@@ -212,6 +241,23 @@ def build_manifest(
     return manifest, rejected
 
 
+def require_listed_once(records: Iterable[ClipRecord]) -> None:
+    """Refuse a file that is listed twice: it would be learnt from and tested on.
+
+    Raises:
+        ManifestError: naming the first such file and the splits it is in.
+    """
+    splits: dict[str, list[Split]] = {}
+    for record in records:
+        splits.setdefault(os.path.abspath(record.path), []).append(record.split)
+    for path, found in splits.items():
+        if len(found) > 1:
+            raise ManifestError(
+                f"{path} is listed {len(found)} times (in {', '.join(found)}): "
+                "a file is one clip of one split"
+            )
+
+
 def _probe(record: ClipRecord) -> Clip | str:
     from zoo.media import probe, require_streams
 
@@ -223,6 +269,12 @@ def _probe(record: ClipRecord) -> Clip | str:
     wrong_length = describe_length(info.common_s, record.length_s)
     if wrong_length:
         return wrong_length
+    events = None if record.events is None else tuple(Event(*event) for event in record.events)
+    wrong = describe_classes(record.labels, events, info.common_s) or _describe_onsets(
+        record.events_s, info.common_s
+    )
+    if wrong:
+        return wrong
     assert info.video is not None
     assert info.audio is not None
     return Clip(
@@ -238,6 +290,8 @@ def _probe(record: ClipRecord) -> Clip | str:
         events_s=record.events_s,
         fixed_offset_s=record.fixed_offset_s,
         fixed_start_s=record.fixed_start_s,
+        labels=record.labels,
+        events=events,
     )
 
 
@@ -251,27 +305,66 @@ def describe_length(duration_s: float, length_s: tuple[float, float] | None) -> 
     return None
 
 
+def describe_classes(
+    labels: Iterable[str] | None, events: Iterable[Event] | None, duration_s: float
+) -> str | None:
+    """Say which label or event of a clip of this length cannot be; None where all can."""
+    if any(not label.strip() for label in labels or ()):
+        return "has an empty label"
+    for event in events or ():
+        what = f"has a wrong event: '{event.label}' from {event.start_s:g} to {event.end_s:g} s"
+        if not event.label.strip():
+            return f"{what} has no label"
+        if not 0 <= event.start_s < event.end_s:  # false for NaN too
+            return f"{what} must start at 0 or later and end after its start"
+        if event.end_s > duration_s + LENGTH_TOLERANCE_S:
+            return f"{what} ends after the clip ({duration_s:.2f} s)"
+    return None
+
+
+def _describe_onsets(events_s: Iterable[float] | None, duration_s: float) -> str | None:
+    for at_s in events_s or ():
+        if not 0 <= at_s <= duration_s + LENGTH_TOLERANCE_S:
+            return f"has a wrong event: {at_s:g} s is outside the clip ({duration_s:.2f} s)"
+    return None
+
+
 def _hashed(clip: Clip) -> list[Any]:
-    """Return what the hash covers; without a fixed draw it is what it was before there were any."""
-    row = vars(clip)
-    is_fixed = any(row[name] is not None for name in FIXED_DRAW)
-    return [row[name] for name in list(row)[1:] if is_fixed or name not in FIXED_DRAW]
+    """Return what the hash covers; later columns without a word leave it what it was before."""
+    row = dict(list(vars(clip).items())[1:])
+    if row["labels"] == (clip.label,):  # no more than ``label`` says already
+        row["labels"] = None
+    for names in (FIXED_DRAW, CLASSES):
+        if all(row[name] is None for name in names):
+            row = {name: value for name, value in row.items() if name not in names}
+    return list(row.values())
 
 
 def _to_clip(row: dict[str, Any], path: Path) -> Clip:
     if row["path"] is None or row["split"] not in SPLITS or row["duration_s"] is None:
         raise ManifestError(f"{path} has a row without path, split or duration: {row}")
-    events_s = row["events_s"]
-    changed = {
-        "path": path.parent / row["path"],
-        "events_s": None if events_s is None else tuple(events_s),
-    }
-    return Clip(**{**row, **changed})
+    events_s, labels, events = row["events_s"], row["labels"], row["events"]
+    if None in (labels or ()) or any(None in event.values() for event in events or ()):
+        raise ManifestError(f"{path} has a row with an empty label or event: {row}")
+    clip = Clip(
+        **{
+            **row,
+            "path": path.parent / row["path"],
+            "events_s": None if events_s is None else tuple(events_s),
+            "labels": None if labels is None else tuple(labels),
+            "events": None if events is None else tuple(Event(**event) for event in events),
+        }
+    )
+    wrong = describe_classes(clip.labels, clip.events, clip.duration_s)
+    if wrong:
+        raise ManifestError(f"{row['path']} in {path} {wrong}")
+    return clip
 
 
 def _schema() -> Any:
     import pyarrow as pa
 
+    event = {"start_s": pa.float64(), "end_s": pa.float64(), "label": pa.string()}
     return pa.schema(
         {
             "path": pa.string(),
@@ -286,6 +379,8 @@ def _schema() -> Any:
             "events_s": pa.list_(pa.float64()),
             "fixed_offset_s": pa.float64(),
             "fixed_start_s": pa.float64(),
+            "labels": pa.list_(pa.string()),
+            "events": pa.list_(pa.struct(event)),
         }
     )
 

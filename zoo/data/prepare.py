@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.contracts import ClipRecord, DatasetAdapter, LeftOut
-from zoo.data.manifest import SPLITS, Manifest, Progress, Split, build_manifest
+from zoo.data.manifest import (
+    SPLITS,
+    Manifest,
+    Progress,
+    Split,
+    build_manifest,
+    require_listed_once,
+)
 from zoo.data.reencode import reencode_all
 from zoo.errors import ManifestError
 
@@ -77,9 +84,11 @@ def prepare(
         workers: threads that probe and processes that re-encode; by default one per processor.
 
     Raises:
-        ManifestError: if the folder holds no clip of the data set, or none that can be used.
+        ManifestError: if the folder holds no clip of the data set, or none that can be used, or if
+            the data set lists a file twice.
     """
     records = list(adapter.scan(videos))
+    require_listed_once(records)  # before hours of re-encoding
     left_out = adapter.left_out()
     rejected: list[LeftOut] = []
     splits = {record.path: record.split for record in records}
