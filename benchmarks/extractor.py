@@ -29,8 +29,9 @@ from benchmarks.common.timing import (
 from benchmarks.reference.model import reference_towers
 from zoo.models.cost import model_cost
 from zoo.models.device import autocast, find_device, keep_memory
-from zoo.models.model import SyncModel, Tower, enable_gradient_checkpointing
+from zoo.models.model import Model, enable_gradient_checkpointing
 from zoo.models.modules import SegmentBatch
+from zoo.models.two_tower import ExtractorEncoder
 from zoo.registry.manager import registry
 from zoo.timeline import SegmentLayout
 from zoo.training.compiling import compile_extractors
@@ -96,7 +97,7 @@ def measure(
     """Measure both towers of a preset, and the published method beside them."""
     torch.manual_seed(0)
     recipe = build_recipe(extractor="ast_motionformer", preset=preset)
-    model = SyncModel(recipe.model).to(device)
+    model = Model(recipe.model).to(device)
     num = segments or SEGMENTS[device.type, preset]
     flops = model_cost(_with_segments(recipe, num)).extractor_flops
     inputs = _inputs(model, num, device)
@@ -118,7 +119,7 @@ def compiled(preset: str, device: torch.device, rounds: int, num: int) -> dict[s
     works: dict[str, Callable[[], object]] = {}
     for name in ("plain", "compiled"):
         torch.manual_seed(0)
-        model = SyncModel(recipe.model).to(device)
+        model = Model(recipe.model).to(device)
         if name == "compiled":
             compile_extractors(model)
         inputs = _inputs(model, num, device)
@@ -144,7 +145,7 @@ def _with_segments(recipe: Recipe, num: int) -> Any:
     return recipe.model.model_copy(update={"head": None, "layout": layout})
 
 
-def _inputs(model: SyncModel, num: int, device: torch.device) -> SegmentBatch:
+def _inputs(model: Model, num: int, device: torch.device) -> SegmentBatch:
     audio, vision = (
         torch.randn(1, num, *tower.frontend.segment_shape(tower.segment_s), device=device)
         for tower in (model.audio, model.vision)
@@ -153,7 +154,7 @@ def _inputs(model: SyncModel, num: int, device: torch.device) -> SegmentBatch:
 
 
 def _forwards(
-    model: SyncModel, inputs: SegmentBatch, device: torch.device
+    model: Model, inputs: SegmentBatch, device: torch.device
 ) -> dict[str, Callable[[], object]]:
     model.eval()
     published = reference_towers(model)
@@ -172,7 +173,7 @@ def _forwards(
 
 
 def _steps(
-    model: SyncModel, recipe: Recipe, inputs: SegmentBatch, device: torch.device
+    model: Model, recipe: Recipe, inputs: SegmentBatch, device: torch.device
 ) -> dict[str, Callable[[], object]]:
     spec = registry().objective("segment_avclip")
     objective = spec.build(recipe.stage1.objective.parse(spec)).to(device)
@@ -186,7 +187,7 @@ def _steps(
             loss = objective.contrast(*embedded, _alone)["loss"]
         take_step(model, optimizer, loss, 0, recipe.stage1)
 
-    ours: tuple[Tower, Tower] = (model.audio, model.vision)
+    ours: tuple[ExtractorEncoder, ExtractorEncoder] = (model.audio, model.vision)
     published = reference_towers(model)
     return {
         "published": lambda: step(published, "fp32"),
@@ -215,7 +216,7 @@ def _summary(times: Times, num: int, flops: int, ceiling: dict[str, float]) -> d
 
 
 def _on_gpu(
-    model: SyncModel, recipe: Recipe, inputs: SegmentBatch, device: torch.device, row: Any
+    model: Model, recipe: Recipe, inputs: SegmentBatch, device: torch.device, row: Any
 ) -> dict[str, Any]:
     """Measure memory with and without gradient checkpointing, and project GPU-hours."""
     memory = {}

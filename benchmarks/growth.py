@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from zoo.training.stage2 import Stage2Batches
 
 from benchmarks.common import results
 from benchmarks.common.timing import interleave, seconds, wall_seconds
@@ -26,12 +27,11 @@ from plugins.synthetic.clip_folder import render_folder
 from plugins.synthetic.config import SyntheticConfig
 from zoo.data.clip_source import Augment, ClipSource
 from zoo.data.manifest import Clip
-from zoo.data.samples import DrawSource
-from zoo.models.model import SyncModel
+from zoo.data.samples import SampleSource
+from zoo.models.model import Model
 from zoo.training.job import make_reader
 from zoo.training.loader import in_order
 from zoo.training.recipe import build_recipe
-from zoo.training.stage2 import Stage2Batches
 
 LENGTHS_S, SEGMENTS, WORKERS = (10.0, 20.0, 40.0), (7, 14, 28), (0, 1, 2)
 MODEL = "tiny-synthetic"
@@ -90,7 +90,7 @@ def segments(rounds: int) -> dict[str, dict[str, float]]:
         recipe = build_recipe(
             extractor="ast_motionformer", head="sync", preset="tiny", overrides=overrides
         )
-        model = SyncModel(recipe.model).eval()
+        model = Model(recipe.model).eval()
         inputs = [
             torch.randn(1, num, *tower.frontend.segment_shape(tower.segment_s))
             for tower in (model.audio, model.vision)
@@ -104,16 +104,16 @@ def segments(rounds: int) -> dict[str, dict[str, float]]:
 
 
 @torch.no_grad()
-def _tokens(model: SyncModel, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+def _tokens(model: Model, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
     towers = (model.audio, model.vision)
     return [model.tokens_of(tower, x) for tower, x in zip(towers, inputs, strict=True)]
 
 
-def _towers(model: SyncModel, inputs: list[torch.Tensor]) -> Callable[[], object]:
+def _towers(model: Model, inputs: list[torch.Tensor]) -> Callable[[], object]:
     return lambda: _tokens(model, inputs)
 
 
-def _head(model: SyncModel, inputs: list[torch.Tensor]) -> Callable[[], object]:
+def _head(model: Model, inputs: list[torch.Tensor]) -> Callable[[], object]:
     tokens = _tokens(model, inputs)
     return torch.no_grad()(lambda: model.classify(*tokens))
 
@@ -125,10 +125,10 @@ def workers(clips: list[Clip], rounds: int) -> dict[str, float]:
         preset="tiny",
         overrides=["stage2.batch=8", "data.features=online"],
     )
-    source = ClipSource(clips, make_reader(SyncModel(recipe.model)))
+    source = ClipSource(clips, make_reader(Model(recipe.model)))
     long = [replace(clip, duration_s=min(clip.duration_s, 10.0)) for clip in source.clips]
     source = replace(source, clips=long)
-    draws = DrawSource(source, recipe.model.layout, recipe.model.grid, 0, "train")
+    draws = SampleSource(source, recipe.model.layout, recipe.model.grid, 0, "train")
     dataset = Stage2Batches(draws, recipe, Augment(), 0, 1)
     steps = 4 * rounds
     rates = {}

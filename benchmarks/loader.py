@@ -34,7 +34,7 @@ from zoo.data.clip_source import Augment, read_sample
 from zoo.data.frontend import cut_crops
 from zoo.data.manifest import Clip
 from zoo.media import probe
-from zoo.timeline import Draw, OffsetGrid, SegmentLayout, draw_crop
+from zoo.timeline import OffsetGrid, Sample, SegmentLayout, draw_crop
 
 SIZES = {"paper": Frames(), "tiny": Frames(size=48, short_side=56)}
 LAYOUT = SegmentLayout()
@@ -100,7 +100,7 @@ def measure(name: str, clips: list[Clip], size: str, rounds: int, cache: Path) -
     return row
 
 
-def _draws(clips: list[Clip], rounds: int) -> list[list[Draw]]:
+def _draws(clips: list[Clip], rounds: int) -> list[list[Sample]]:
     """Draw offsets and crops as stage II does, anew for every round and the same for all works."""
     rng = np.random.default_rng(0)
     lattice = {"vision_hop_s": 0.32, "audio_hop_s": 0.04, "jitter_s": 0.0}
@@ -114,7 +114,7 @@ def _draws(clips: list[Clip], rounds: int) -> list[list[Draw]]:
 
 
 def _turns(
-    work: Callable[[Clip, Draw], object], clips: list[Clip], draws: list[list[Draw]]
+    work: Callable[[Clip, Sample], object], clips: list[Clip], draws: list[list[Sample]]
 ) -> Callable[[], None]:
     rounds = cycle(draws)
 
@@ -125,21 +125,21 @@ def _turns(
     return turn
 
 
-def _published(clip: Clip, draw: Draw, reader: ClipReader) -> object:
+def _published(clip: Clip, draw: Sample, reader: ClipReader) -> object:
     assert isinstance(reader.audio, LogMel)
     return published_sample(clip.path, draw, LAYOUT, reader.vision, reader.audio)
 
 
-def _bytes(clip: Clip, draw: Draw, reader: ClipReader) -> tuple[Tensor, Tensor]:
+def _bytes(clip: Clip, draw: Sample, reader: ClipReader) -> tuple[Tensor, Tensor]:
     return read_sample(reader, clip, draw, LAYOUT, Augment(), np.random.default_rng(0))
 
 
-def _ours(clip: Clip, draw: Draw, reader: ClipReader) -> object:
+def _ours(clip: Clip, draw: Sample, reader: ClipReader) -> object:
     audio, frames = _bytes(clip, draw, reader)
     return audio, cut_crops(frames[None], LAYOUT, reader.vision).contiguous()  # as extractors do
 
 
-def _decode(clip: Clip, draw: Draw, reader: ClipReader) -> object:
+def _decode(clip: Clip, draw: Sample, reader: ClipReader) -> object:
     pictures = reader.read_vision(clip.path, draw.vision_start_s, LAYOUT.covered_s)
     return pictures, reader.read_audio(clip.path, draw.audio_start_s, LAYOUT.covered_s)
 

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.common import results
 from benchmarks.extractor import STAGE1_EPOCHS, STAGE2_EPOCHS, TRAINING, VGGSOUND_CLIPS
 from zoo.models.cost import model_cost
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 from zoo.timeline import count_steps
 from zoo.training.recipe import build_recipe
 
@@ -32,7 +32,7 @@ def main() -> None:
     recipe = build_recipe(extractor="ast_motionformer", head="sync", preset="paper")
     layout = recipe.model.layout
     with torch.device("meta"), torch.no_grad():
-        model = SyncModel(recipe.model).eval()
+        model = Model(recipe.model).eval()
         segment_flops = {}
         for tower in (model.audio, model.vision):
             with FlopCounterMode(display=False) as counted:

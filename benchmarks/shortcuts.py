@@ -24,7 +24,7 @@ from plugins.synthetic.clip_folder import render_folder
 from plugins.synthetic.config import SyntheticConfig
 from zoo.data.manifest import Clip, Manifest
 from zoo.media import decode
-from zoo.timeline import Draw, OffsetGrid, SegmentLayout, draw_crop
+from zoo.timeline import OffsetGrid, Sample, SegmentLayout, draw_crop
 
 FPS = 25
 SAMPLE_RATE_HZ = 16_000
@@ -132,7 +132,7 @@ def pooled(curve: Array) -> Array:
     return curve.reshape(CROP_FRAMES // POOL, POOL, -1).mean(axis=1).ravel()
 
 
-def draw(all_curves: list[Curves], num: int, seed: int) -> list[Draw]:
+def draw(all_curves: list[Curves], num: int, seed: int) -> list[Sample]:
     rng = np.random.default_rng(seed)
     return [
         draw_crop(
@@ -149,7 +149,7 @@ def draw(all_curves: list[Curves], num: int, seed: int) -> list[Draw]:
     ]
 
 
-def features(all_curves: list[Curves], draws: list[Draw], modality: str) -> torch.Tensor:
+def features(all_curves: list[Curves], draws: list[Sample], modality: str) -> torch.Tensor:
     rows = [
         pooled(crop(all_curves[d.clip].vision, d.vision_start_s))
         if modality == "vision"
@@ -215,13 +215,13 @@ def read_offset(train: list[Curves], test: list[Curves]) -> dict[str, object]:
     return answers
 
 
-def shares_event(all_curves: list[Curves], d: Draw) -> bool:
+def shares_event(all_curves: list[Curves], d: Sample) -> bool:
     first_s = max(d.vision_start_s, d.audio_start_s)
     last_s = min(d.vision_start_s, d.audio_start_s) + LAYOUT.covered_s
     return any(first_s <= event_s < last_s for event_s in all_curves[d.clip].clip.events_s or ())
 
 
-def correlate(all_curves: list[Curves], d: Draw, vision: int, audio: int) -> int:
+def correlate(all_curves: list[Curves], d: Sample, vision: int, audio: int) -> int:
     """Compare two curves for every offset, without any training; the sign of the match is free."""
     seen = crop(all_curves[d.clip].vision[:, vision], d.vision_start_s)
     heard = crop(all_curves[d.clip].audio[:, audio], d.audio_start_s)

@@ -20,6 +20,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from zoo.training.goal import goal_of
+from zoo.training.stage1 import Stage1, to_segments
+from zoo.training.stage2 import Batch, Stage2Batches, Tokeniser
 
 from benchmarks.common import results
 from benchmarks.common.timing import Times, cpu_seconds, interleave, ratio, seconds
@@ -29,20 +32,17 @@ from plugins.synthetic.clip_folder import render_folder
 from plugins.synthetic.config import SyntheticConfig
 from zoo.data.clip_source import Augment, ClipSource
 from zoo.data.manifest import Manifest
-from zoo.data.samples import DrawSource
+from zoo.data.samples import SampleSource
 from zoo.data.store import FeatureStore, store_config
 from zoo.data.store_build import build_store
 from zoo.models.device import keep_memory
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 from zoo.registry.manager import registry
 from zoo.training.engine import LocalEngine
-from zoo.training.goal import goal_of
 from zoo.training.job import make_reader
 from zoo.training.loader import Stage1Batches
 from zoo.training.optimise import build_optimizer, take_step
 from zoo.training.recipe import Recipe, build_recipe
-from zoo.training.stage1 import Stage1, to_segments
-from zoo.training.stage2 import Batch, Stage2Batches, Tokeniser
 
 Feed = Callable[[int], Batch]
 HEADS = ("sync", "correlation")
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def measure(manifest: Manifest, recipe: Recipe, folder: Path, rounds: int) -> dict[str, Any]:
-    model = SyncModel(recipe.model)
+    model = Model(recipe.model)
     files = ClipSource(list(manifest.clips), make_reader(model))
     cached = replace(files, reader=make_reader(model, folder / "cache"))
     for clip in cached.clips:
@@ -116,7 +116,7 @@ def _row(head: str, times: Times, batch: int, store_clip_s: float) -> dict[str, 
     }
 
 
-def _store(model: SyncModel, source: ClipSource, folder: Path) -> tuple[FeatureStore, float]:
+def _store(model: Model, source: ClipSource, folder: Path) -> tuple[FeatureStore, float]:
     config, cpu = store_config(model, "float16"), torch.device("cpu")
     started = cpu_seconds()
     for _ in build_store(folder / "store", model, source.reader, source.clips, config, cpu):
@@ -125,12 +125,12 @@ def _store(model: SyncModel, source: ClipSource, folder: Path) -> tuple[FeatureS
     return FeatureStore(folder / "store", source.clips, config), round(clip_s, 4)
 
 
-def _draws(source: ClipSource, recipe: Recipe, store: FeatureStore | None) -> DrawSource:
-    return DrawSource(source, recipe.model.layout, recipe.model.grid, 0, "train", store)
+def _draws(source: ClipSource, recipe: Recipe, store: FeatureStore | None) -> SampleSource:
+    return SampleSource(source, recipe.model.layout, recipe.model.grid, 0, "train", store)
 
 
 def _ours(
-    model: SyncModel,
+    model: Model,
     recipe: Recipe,
     source: ClipSource,
     store: FeatureStore | None,
@@ -141,7 +141,7 @@ def _ours(
     return lambda number: tokenise(batches[number])
 
 
-def _published(model: SyncModel, recipe: Recipe, source: ClipSource) -> Feed:
+def _published(model: Model, recipe: Recipe, source: ClipSource) -> Feed:
     """Decode whole clips, and run the towers of the reference."""
     draws, towers = _draws(source, recipe, None), reference_towers(model)
     layout, clips, batch = recipe.model.layout, source.clips, recipe.stage2.batch
@@ -180,7 +180,7 @@ def _feeding(feed: Feed) -> Callable[[], Batch]:
 def _step(head: str, held: list[Batch]) -> Callable[[], None]:
     """Train a head on tokens that are there."""
     recipe = build_recipe(extractor="ast_motionformer", head=head, preset="tiny")
-    model = SyncModel(recipe.model)
+    model = Model(recipe.model)
     goal = goal_of(model.task, recipe.model.grid)
     assert model.head is not None
     optimizer = build_optimizer(model.head, recipe.stage2)
@@ -193,7 +193,7 @@ def _step(head: str, held: list[Batch]) -> Callable[[], None]:
     return step
 
 
-def _stage1(model: SyncModel, recipe: Recipe, source: ClipSource, rounds: int) -> dict[str, float]:
+def _stage1(model: Model, recipe: Recipe, source: ClipSource, rounds: int) -> dict[str, float]:
     """Measure a step of stage I and reading its batch from the cache, seconds."""
     batches = Stage1Batches(source, recipe.stage1_layout, recipe.stage1.clips, Augment(), 0)
     spec = registry().objective(recipe.stage1.objective.name)

@@ -16,7 +16,7 @@ import torch
 from zoo.catalog.model_folder import save_model
 from zoo.data.clip_reader import ClipReader
 from zoo.data.manifest import Manifest
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 from zoo.registry.manager import registry
 from zoo.training.recipe import Recipe, build_recipe
 
@@ -51,14 +51,14 @@ def recipe() -> Recipe:
 
 
 @pytest.fixture(scope="session")
-def model(recipe: Recipe) -> SyncModel:
+def model(recipe: Recipe) -> Model:
     """A small untrained model; do not change it."""
     torch.manual_seed(0)
-    return SyncModel(recipe.model).eval()
+    return Model(recipe.model).eval()
 
 
 @pytest.fixture(scope="session")
-def model_folder(model: SyncModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model_folder(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model as a folder; do not change it."""
     folder = tmp_path_factory.mktemp("models") / "untrained"
     save_model(folder, model, scores={"nothing": {"accuracy": 0.05}})
@@ -66,7 +66,7 @@ def model_folder(model: SyncModel, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def reader(model: SyncModel) -> ClipReader:
+def reader(model: Model) -> ClipReader:
     """Reads clips as the small model wants them."""
     return ClipReader(model.vision_frontend, model.audio_frontend)
 

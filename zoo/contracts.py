@@ -483,9 +483,7 @@ class ClipRecord(ComponentConfig):
     path: Path = Field(description="the clip's file")
     split: Literal["train", "valid", "test"] = "train"
     label: str | None = Field(None, description="class of the clip, where known")
-    labels: tuple[str, ...] | None = Field(
-        None, description="all classes of the clip, where known"
-    )
+    labels: tuple[str, ...] | None = Field(None, description="all classes of the clip, where known")
     events_s: tuple[float, ...] | None = Field(
         None, description="onsets of the audible and visible events, seconds, where known"
     )

@@ -13,7 +13,7 @@ import torch
 import zoo
 from zoo.contracts import Precision
 from zoo.inference.predictor import Predictor
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 from zoo.training.recipe import build_recipe
 
 
@@ -22,7 +22,7 @@ def predictor(name: str, precision: Precision) -> Predictor:
     if name != "paper":
         return zoo.load(name, trust="none", precision=precision)
     recipe = build_recipe(extractor="ast_motionformer", head="sync", preset="paper")
-    model = SyncModel(recipe.model)
+    model = Model(recipe.model)
     model.precision = precision
     return Predictor(model, name)
 

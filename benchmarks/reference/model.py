@@ -9,8 +9,9 @@ from torch.nn.functional import linear
 from plugins.aggregators.model import TransformerAggregator
 from plugins.ast.model import Ast
 from plugins.motionformer.model import DividedAttention, Motionformer
-from zoo.models.model import SyncModel, Tower
+from zoo.models.model import Model
 from zoo.models.modules import emphasise_change
+from zoo.models.two_tower import ExtractorEncoder
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -100,7 +101,7 @@ def aggregate(aggregator: TransformerAggregator, features: Tensor) -> Tensor:
 class ReferenceTower(nn.Module):
     """A tower that computes what ours does, on the same weights."""
 
-    def __init__(self, tower: Tower) -> None:
+    def __init__(self, tower: ExtractorEncoder) -> None:
         super().__init__()
         self.tower = tower
 
@@ -113,6 +114,6 @@ class ReferenceTower(nn.Module):
         return self.tower.embed(tokens)
 
 
-def reference_towers(model: SyncModel) -> tuple[ReferenceTower, ReferenceTower]:
+def reference_towers(model: Model) -> tuple[ReferenceTower, ReferenceTower]:
     """Return the audio and the video tower of a model, computed the published way."""
     return ReferenceTower(model.audio), ReferenceTower(model.vision)

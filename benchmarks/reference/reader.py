@@ -12,7 +12,7 @@ from torchvision.transforms.v2.functional import resize
 
 from zoo.contracts import Frames, LogMel
 from zoo.data.frontend import log_mel, per_channel
-from zoo.timeline import Draw, SegmentLayout, to_frames, to_samples
+from zoo.timeline import Sample, SegmentLayout, to_frames, to_samples
 
 LONGEST_S = 11.0  # Source: Synchformer's reader stops here on LRS3; its other clips have 10 s
 
@@ -43,7 +43,7 @@ def _until(frames, end_s: float):
 
 
 def read_sample(
-    path: Path, draw: Draw, layout: SegmentLayout, vision: Frames, audio: LogMel
+    path: Path, draw: Sample, layout: SegmentLayout, vision: Frames, audio: LogMel
 ) -> tuple[Tensor, Tensor]:
     """Return the segments of a draw, audio ``(S, F, Ta)`` and video ``(S, C, Tv, H, W)``.
 

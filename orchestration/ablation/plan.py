@@ -16,7 +16,7 @@ from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError, ZooError
 from zoo.evaluation.protocol import find_protocol
 from zoo.experiments.train_options import request_of
-from zoo.models.model import SyncModel, count_parameters
+from zoo.models.model import Model, count_parameters
 from zoo.training.job import STAGE1_FOLDER
 from zoo.training.recipe import Recipe
 from zoo.training.request import Request, check_shares, recipe_of
@@ -157,7 +157,7 @@ def _resolve(
         raise ConfigError("stage 2 needs the towers of stage 1: 'towers' or 'init'")
     check_shares(recipe, stages, resources.workers)
     with torch.device("meta"):
-        parameters = count_parameters(SyncModel(recipe.model))
+        parameters = count_parameters(Model(recipe.model))
     return _Resolved(request, recipe, stages, parameters)
 
 

@@ -17,7 +17,7 @@ from zoo.errors import ConfigError, suggest
 from zoo.experiments.train_options import TrainOptions
 from zoo.experiments.yaml_file import read_yaml
 from zoo.files import write_whole
-from zoo.models.model import explain
+from zoo.models.config import explain
 
 Config = TypeVar("Config", bound=ComponentConfig)
 INHERITED = ("extractor", "aggregator", "preset")

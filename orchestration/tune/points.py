@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from orchestration.tune.search import LENGTH, OVERLAP, Params, Search
 from zoo.errors import ConfigError, ZooError
 from zoo.experiments.train_options import TrainOptions, request_of
+from zoo.models.config import explain
 from zoo.models.cost import ModelCost, model_cost
-from zoo.models.model import explain
 from zoo.registry.manager import registry
 from zoo.timeline import common_hop_s, count_steps, nearby_lengths_s, overlapping_segments
 from zoo.training.recipe import Recipe

@@ -15,7 +15,7 @@ from zoo.errors import ConfigError, TrainingError, suggest
 from zoo.experiments.train_options import TrainOptions
 from zoo.experiments.yaml_file import read_yaml
 from zoo.files import write_whole
-from zoo.models.model import explain
+from zoo.models.config import explain
 from zoo.search_space import Choice, Dimension, Range, Value
 from zoo.training.request import first_difference
 

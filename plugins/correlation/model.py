@@ -71,9 +71,7 @@ class CorrelationHead(Head):
         offsets = torch.tensor(grid.offsets_s, dtype=torch.float32)
         self.register_buffer("offsets_s", offsets, persistent=False)
 
-    def forward(
-        self, audio: Tokens, vision: Tokens
-    ) -> Float[Tensor, "B K"]:
+    def forward(self, audio: Tokens, vision: Tokens) -> Float[Tensor, "B K"]:
         """Classify the offset; the crop may have any number of segments."""
         return self.gain * self.curve(audio, vision, self.offsets_s) + self.bias
 
@@ -144,9 +142,7 @@ class SynchronizabilityHead(CorrelationHead):
         self.slope = nn.Parameter(torch.tensor(1.0))
         self.threshold = nn.Parameter(torch.tensor(2.0))
 
-    def forward(
-        self, audio: Tokens, vision: Tokens
-    ) -> Float[Tensor, "B 2"]:
+    def forward(self, audio: Tokens, vision: Tokens) -> Float[Tensor, "B 2"]:
         """Answer no or yes; the crop may have any number of segments."""
         z = super().forward(audio, vision)  # (B, K)
         peak = z.logsumexp(1) - z.mean(1) - math.log(z.shape[1])  # 0 where z is flat

@@ -114,5 +114,3 @@ def ordinal_loss(
     distance = classes - targets[:, None]  # (B, K)
     soft = torch.softmax(-0.5 * (distance / sigma) ** 2, dim=1)
     return -(soft * log_softmax(logits, dim=1)).sum(1).mean()
-
-

@@ -108,7 +108,9 @@ def build_config(kind: Kind, sizes: Sizes) -> ModelConfig:
     aggregator = _as_published(found.aggregator(pair.aggregator))
     parts = (ModalityConfig(extractor=x, aggregator=aggregator) for x in (audio, vision))
     return ModelConfig(
-        encoder=pair_component(TwoTowerConfig(**dict(zip(("audio", "vision"), parts, strict=True)))),
+        encoder=pair_component(
+            TwoTowerConfig(**dict(zip(("audio", "vision"), parts, strict=True)))
+        ),
         task=_as_published(found.task(TASK)),
         head=_as_published(found.head(HEADS[kind]), **wanted),
         layout=pair.layout,

@@ -11,7 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plugins.synchformer.names import AGGREGATOR, AUDIO, LOGIT_SCALE, OBJECTIVE, PREFIXES, VISION, Kind, names
+from plugins.synchformer.names import (
+    AGGREGATOR,
+    AUDIO,
+    LOGIT_SCALE,
+    OBJECTIVE,
+    PREFIXES,
+    VISION,
+    Kind,
+    names,
+)
 from zoo.checkpoints.tensors import Shapes, check_tensors, to_published
 from zoo.checkpoints.whole import check_as_published, read_best_fit
 from zoo.errors import ModelError
@@ -162,9 +171,7 @@ def build_config(kind: Kind, sizes: Sizes) -> ModelConfig:
     }
     layout = SegmentLayout(num_segments=sizes.num_segments)
     encoder = pair_component(TwoTowerConfig(**parts))
-    return ModelConfig(
-        encoder=encoder, objective=_objective(), task=task, head=head, layout=layout
-    )
+    return ModelConfig(encoder=encoder, objective=_objective(), task=task, head=head, layout=layout)
 
 
 def _objective(**settings: float) -> Component:

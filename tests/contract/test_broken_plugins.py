@@ -13,7 +13,9 @@ import zoo
 from plugins.synchformer.layout import Sizes, build_config
 from zoo import testing
 from zoo.errors import PluginError
-from zoo.models.model import Component, SyncModel, Tower, TowerConfig
+from zoo.models.config import Component, ModalityConfig
+from zoo.models.model import Model
+from zoo.models.two_tower import ExtractorEncoder
 from zoo.registry.manager import add_plugin_file, registry
 
 EXTRACTOR = '''
@@ -382,7 +384,7 @@ def lose_a_bit(written: dict[str, Any]) -> dict[str, Any]:
 def test_a_broken_format_is_one_sentence(register: Callable[[str, object], None]) -> None:
     whole = registry().format("synchformer-avclip")
     sizes = Sizes(audio_dim=48, audio_depth=1, vision_dim=48, vision_depth=1, pixels=32)
-    model = SyncModel(build_config("avclip", sizes))
+    model = Model(build_config("avclip", sizes))
     (theirs,) = whole.write(model).values()
     testing.check_format(whole.name, theirs)
     for changes, words in (
@@ -404,10 +406,12 @@ def test_a_broken_format_is_one_sentence(register: Callable[[str, object], None]
         assert words in str(caught.value)
 
 
-def tower_of(extractor: str) -> Tower:
+def tower_of(extractor: str) -> ExtractorEncoder:
     config = registry().extractor(extractor).presets["tiny"].model_dump(mode="json")
     component = Component(name=extractor, config=config)
-    return Tower(TowerConfig(extractor=component, aggregator=Component(name="mean")), "audio")
+    return ExtractorEncoder(
+        ModalityConfig(extractor=component, aggregator=Component(name="mean")), "audio"
+    )
 
 
 def test_a_model_names_the_plugin_whose_output_has_another_shape(

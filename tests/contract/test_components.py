@@ -6,7 +6,7 @@ import pytest
 
 from zoo import testing
 from zoo.data.manifest import Manifest
-from zoo.models.model import Tower
+from zoo.models.two_tower import ExtractorEncoder
 from zoo.registry.manager import registry
 
 
@@ -40,7 +40,7 @@ def test_dataset(name: str, clips: Manifest) -> None:
 @pytest.mark.parametrize("name", registry().pairs)
 def test_pair_is_one_audio_and_one_vision_extractor(name: str) -> None:
     testing.check_pair(name)
-    assert isinstance(testing.any_tower("audio"), Tower)
+    assert isinstance(testing.any_tower("audio"), ExtractorEncoder)
 
 
 @pytest.mark.parametrize("name", registry().formats)

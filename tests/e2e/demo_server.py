@@ -45,7 +45,7 @@ def build(config, head_input):
     return PatientHead(config, head_input)
 
 def read(tensors):
-    from zoo.models.model import ModelConfig
+    from zoo.models.config import ModelConfig
     return ModelConfig.model_validate_json(Path(__file__).with_suffix(".json").read_text()), tensors
 
 @zoo.hookimpl

@@ -26,7 +26,7 @@ from zoo.catalog.model_folder import load_model
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.errors import ModelError
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 from zoo.registry.manager import add_plugin_file, registry
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
@@ -37,7 +37,7 @@ from pathlib import Path
 import zoo
 
 def read(tensors):
-    from zoo.models.model import ModelConfig
+    from zoo.models.config import ModelConfig
     return ModelConfig.model_validate_json(Path(__file__).with_suffix(".json").read_text()), tensors
 
 @zoo.hookimpl
@@ -50,7 +50,7 @@ Zoo = Callable[..., str]
 
 
 @pytest.fixture
-def small(tmp_path: Path, model: SyncModel, monkeypatch: pytest.MonkeyPatch) -> Iterator[bytes]:
+def small(tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[bytes]:
     """A checkpoint as its authors would publish it, with a plugin that knows its layout."""
     (tmp_path / "small.py").write_text(PLUGIN)
     (tmp_path / "small.json").write_text(model.config.model_dump_json())
@@ -152,7 +152,7 @@ def command(*arguments: object) -> list[str]:
 
 
 def test_a_model_is_pulled_over_a_connection_that_breaks(
-    server: Server, zoo: Zoo, model: SyncModel, clips: Manifest
+    server: Server, zoo: Zoo, model: Model, clips: Manifest
 ) -> None:
     server.answers = [Answer(status=503, headers={"Retry-After": "0"}), Answer(stops_after=500_000)]
     said = zoo("pull", "small", "--mirror", server.address)

@@ -98,7 +98,7 @@ def fill(module: nn.Module, part: str, inventory: str) -> None:
 
     Args:
         module: one of ours.
-        part: where it is in a SyncModel: ``audio.extractor``, ``vision.aggregator``, ``head``.
+        part: where it is in a Model: ``audio.extractor``, ``vision.aggregator``, ``head``.
         inventory: name of the CSV that lists the published keys.
     """
     shapes = {key: shape for key, shape, *_ in recipe().read_inventory(REFERENCE / inventory)}

@@ -23,7 +23,7 @@ from zoo.checkpoints import convert_checkpoint, export_checkpoint
 from zoo.checkpoints.convert import sha256_of
 from zoo.cli.app import run
 from zoo.errors import ModelError
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 from zoo.registry.manager import registry
 from zoo.testing import check_format
 
@@ -46,7 +46,7 @@ FORMATS: dict[str, Kind] = {
 def stand_in(kind: Kind, sizes: Sizes = SMALL) -> dict[str, Any]:
     """Return a small checkpoint in the published structure, of random weights."""
     torch.manual_seed(0)
-    model = SyncModel(build_config(kind, sizes))
+    model = Model(build_config(kind, sizes))
     (structure,) = write(kind, model).items()
     others = {"epoch": 3, "optimizer": {"state": {0: {"step": torch.ones(())}}}, "metrics": {}}
     return {**others, structure[0]: structure[1]}
@@ -105,7 +105,7 @@ def test_a_converted_model_answers_as_the_one_it_was_written_from(
 ) -> None:
     kind = FORMATS[name]
     torch.manual_seed(0)
-    model = SyncModel(build_config(kind, SMALL)).eval()
+    model = Model(build_config(kind, SMALL)).eval()
     torch.save(write(kind, model), tmp_path / "a.pt")
     assert convert_checkpoint(tmp_path / "a.pt", tmp_path / "model") == name
     again = load_model(tmp_path / "model")
@@ -354,7 +354,7 @@ def test_models_that_are_not_of_the_family_are_not_written_as_such(
     assert "its head is 'correlation', not 'sync'" in said(capsys)
     config = build_config("sync", SMALL)
     config.vision.extractor.config["motion_gain"] = 2.0
-    save_model(tmp_path / "other", SyncModel(config))
+    save_model(tmp_path / "other", Model(config))
     with pytest.raises(ModelError, match=r"its 'vision.*motion_gain' is 2\.0, not None"):
         export_checkpoint(tmp_path / "other", tmp_path / "b.pt", "synchformer")
     with pytest.raises(ModelError, match="its head is 'sync', not None"):

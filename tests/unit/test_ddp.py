@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
+from zoo.training.stage1 import Stage1
 
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 from zoo.models.modules import SegmentBatch
 from zoo.registry.manager import registry
 from zoo.training.engine import sum_over_workers, unwrap
 from zoo.training.recipe import Recipe, build_recipe
-from zoo.training.stage1 import Stage1
 
 WORKERS, TOLERANCE = 2, 1e-5
 HEADS = ("correlation", "sync")
@@ -29,9 +29,9 @@ def recipe_of(head: str) -> Recipe:
     return build_recipe(extractor="ast_motionformer", head=head, preset="tiny")
 
 
-def build(head: str) -> SyncModel:
+def build(head: str) -> Model:
     torch.manual_seed(3)
-    return SyncModel(recipe_of(head).model).eval()  # no dropout
+    return Model(recipe_of(head).model).eval()  # no dropout
 
 
 def gradients_of(module: nn.Module) -> dict[str, Tensor]:

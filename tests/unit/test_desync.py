@@ -24,7 +24,8 @@ from zoo.desync.score_clips import Scorer
 from zoo.desync.scores import ClipScore
 from zoo.errors import ConfigError, ManifestError, ModelError
 from zoo.media import decode, encode, shift_audio
-from zoo.models.model import Component, SyncModel
+from zoo.models.config import Component
+from zoo.models.model import Model
 from zoo.training.recipe import Recipe
 
 MODEL = "tiny-synthetic"
@@ -62,7 +63,7 @@ def write_sound(path: Path, source: Path, *, seconds: float = 8.5, delay_s: floa
 
 
 def reference(
-    model: SyncModel, video: Path, audio: Path, duration_s: float
+    model: Model, video: Path, audio: Path, duration_s: float
 ) -> list[tuple[float, float]]:
     """The public scorer's two offsets and their probabilities, step by step, nothing shared."""
     size = model.vision_frontend.size
@@ -377,11 +378,11 @@ def test_models_that_answer_no_offsets_are_refused(
     recipe: Recipe, videos: Path, tmp_path: Path
 ) -> None:
     headless = recipe.model.model_copy(update={"head": None})
-    save_model(tmp_path / "headless", SyncModel(headless))
+    save_model(tmp_path / "headless", Model(headless))
     with pytest.raises(ConfigError, match="no head yet"):
         score(tmp_path / "headless", videos)
     head = Component(name="synchronizability", config={"depth": 1, "heads": 2, "dim": 32})
-    save_model(tmp_path / "yesno", SyncModel(recipe.model.model_copy(update={"head": head})).eval())
+    save_model(tmp_path / "yesno", Model(recipe.model.model_copy(update={"head": head})).eval())
     with pytest.raises(ConfigError, match="not by how much"):
         score(tmp_path / "yesno", videos)
     with pytest.raises(ModelError, match="no model 'nothing'"):

@@ -17,9 +17,10 @@ from zoo.catalog.model_folder import save_model
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, MediaError, ModelError
+from zoo.models.config import ModelConfig
 from zoo.models.export import METADATA, export, formats
 from zoo.models.export.inputs import crop_of_clip, made_up_crop, random_crops
-from zoo.models.model import ModelConfig, SyncModel
+from zoo.models.model import Model
 from zoo.training.recipe import build_recipe
 
 needs_onnx = pytest.mark.skipif(
@@ -37,18 +38,18 @@ def _no_shape_checks() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def model(model: SyncModel) -> SyncModel:
+def model(model: Model) -> Model:
     """The small model with a single block per extractor and three segments: it traces faster."""
     config = model.config.model_dump(mode="json")
     for tower in ("audio", "vision"):
         config[tower]["extractor"]["config"]["depth"] = 1
     config["layout"]["num_segments"] = 3
     torch.manual_seed(0)
-    return SyncModel(ModelConfig.model_validate(config)).eval()
+    return Model(ModelConfig.model_validate(config)).eval()
 
 
 @pytest.fixture(scope="module")
-def model_folder(model: SyncModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model_folder(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model as a folder."""
     folder = tmp_path_factory.mktemp("models") / "shallow"
     save_model(folder, model)
@@ -56,7 +57,7 @@ def model_folder(model: SyncModel, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def traced(model: SyncModel) -> tuple[ExportedProgram, bool]:
+def traced(model: Model) -> tuple[ExportedProgram, bool]:
     """The same model, traced; tracing takes most of the time."""
     jaxtyping_config.update("jaxtyping_disable", True)
     return formats.trace(model, "shallow")
@@ -67,14 +68,14 @@ def _traced_before(traced: tuple[ExportedProgram, bool], monkeypatch: pytest.Mon
     monkeypatch.setattr("zoo.models.export.write_export.trace", lambda _model, _name: traced)
 
 
-def assert_same(model: SyncModel, answer: object, num: int) -> None:
+def assert_same(model: Model, answer: object, num: int) -> None:
     inputs = random_crops(model, num)
     with torch.no_grad():
         torch.testing.assert_close(answer(inputs), model(*inputs), rtol=1e-4, atol=1e-3)  # type: ignore[operator]
 
 
 def test_a_torch_program_answers_as_the_model_for_any_batch(
-    model: SyncModel, model_folder: Path, clips: Manifest, tmp_path: Path
+    model: Model, model_folder: Path, clips: Manifest, tmp_path: Path
 ) -> None:
     clip = clips.clips[0].path
     done = export(model_folder, tmp_path / "model.pt2", clip=clip)
@@ -91,7 +92,7 @@ def test_a_torch_program_answers_as_the_model_for_any_batch(
 @needs_onnx
 @pytest.mark.usefixtures("_traced_before")
 def test_an_onnx_file_answers_as_the_model_for_any_batch(
-    model: SyncModel, model_folder: Path, tmp_path: Path
+    model: Model, model_folder: Path, tmp_path: Path
 ) -> None:
     import onnx
 
@@ -115,7 +116,7 @@ def test_tiny_models_of_both_pairs_can_be_exported(
     pair: str, head: str, kind: str, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    model = SyncModel(build_recipe(extractor=pair, head=head, preset="tiny").model).eval()
+    model = Model(build_recipe(extractor=pair, head=head, preset="tiny").model).eval()
     save_model(tmp_path / "model", model)
     suffix, load = {
         "torch": (".pt2", formats.load_torch),
@@ -142,18 +143,18 @@ def test_a_file_that_answers_otherwise_is_not_left(
 def test_a_model_that_looks_at_its_batch_size_is_written_for_one_crop(
     model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = SyncModel.forward
+    forward = Model.forward
 
-    def fixed(self: SyncModel, audio: torch.Tensor, vision: torch.Tensor) -> torch.Tensor:
+    def fixed(self: Model, audio: torch.Tensor, vision: torch.Tensor) -> torch.Tensor:
         return forward(self, audio, vision) + 0.0 * len(audio)
 
-    monkeypatch.setattr(SyncModel, "forward", fixed)
+    monkeypatch.setattr(Model, "forward", fixed)
     done = export(model_folder, tmp_path / "model.pt2")
     assert not done.batch
     assert done.metadata["inputs"]["audio"][0] == 1
 
 
-def test_made_up_crops_have_the_shape_of_real_ones(model: SyncModel, clips: Manifest) -> None:
+def test_made_up_crops_have_the_shape_of_real_ones(model: Model, clips: Manifest) -> None:
     real = crop_of_clip(model, clips.clips[0].path)
     for crops in (made_up_crop(model), random_crops(model, 1)):
         assert [x.shape for x in crops] == [x.shape for x in real]
@@ -186,8 +187,8 @@ def test_missing_packages_are_named_with_the_command_that_brings_them(
         export(model_folder, tmp_path / "model.onnx", format="onnx")
 
 
-def test_a_model_without_a_head_is_refused(model: SyncModel, tmp_path: Path) -> None:
-    headless = SyncModel(model.config.model_copy(update={"head": None}))
+def test_a_model_without_a_head_is_refused(model: Model, tmp_path: Path) -> None:
+    headless = Model(model.config.model_copy(update={"head": None}))
     save_model(tmp_path / "headless", headless)
     with pytest.raises(ConfigError, match="has no head yet"):
         export(tmp_path / "headless", tmp_path / "model.pt2")
@@ -200,7 +201,7 @@ def test_a_model_that_cannot_be_traced_is_refused(
         def forward(self, _segments: torch.Tensor) -> torch.Tensor:
             raise RuntimeError("not today")
 
-    monkeypatch.setattr("zoo.models.model.Tower.forward", Wilful.forward)
+    monkeypatch.setattr("zoo.models.model.ExtractorEncoder.forward", Wilful.forward)
     with pytest.raises(ConfigError, match="cannot be traced: not today"):
         export(model_folder, tmp_path / "model.pt2")
     assert not (tmp_path / "model.pt2").exists()

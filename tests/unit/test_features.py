@@ -26,7 +26,7 @@ from zoo.errors import ConfigError, ManifestError, MediaError
 from zoo.features import Result, extract
 from zoo.features.feature_settings import build_settings, parse_which
 from zoo.inference.predictor import Predictor
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 from zoo.training.recipe import build_recipe
 
 STEP_S, SEGMENT_S = 0.32, 0.64
@@ -49,7 +49,7 @@ def features(model_folder: Path, tmp_path: Path) -> Run:
     return run
 
 
-def segments_of(model: SyncModel, clip: Path, num: int) -> tuple[torch.Tensor, torch.Tensor]:
+def segments_of(model: Model, clip: Path, num: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Cut segments out of one reading of a clip, as training does."""
     reader = ClipReader(model.vision_frontend, model.audio_frontend)
     starts = [round(i * STEP_S, 6) for i in range(num)]
@@ -60,7 +60,7 @@ def segments_of(model: SyncModel, clip: Path, num: int) -> tuple[torch.Tensor, t
 
 
 def test_tokens_and_features_equal_those_of_the_model(
-    model: SyncModel, clip: Path, features: Run
+    model: Model, clip: Path, features: Run
 ) -> None:
     (file,) = features(clip, which="all").files.values()
     written = load_file(file)
@@ -75,7 +75,7 @@ def test_tokens_and_features_equal_those_of_the_model(
 
 
 def test_the_head_answers_on_written_tokens_what_predict_answers(
-    model: SyncModel, clip: Path, features: Run
+    model: Model, clip: Path, features: Run
 ) -> None:
     (file,) = features(clip).files.values()
     written = load_file(file)
@@ -104,7 +104,7 @@ def test_blocks_change_nothing(
     assert told == [(5, 27), (10, 27), (15, 27), (20, 27), (25, 27), (27, 27)]
 
 
-def test_every_segment_and_token_has_its_time(model: SyncModel, clip: Path, features: Run) -> None:
+def test_every_segment_and_token_has_its_time(model: Model, clip: Path, features: Run) -> None:
     (file,) = features(clip).files.values()
     written = load_file(file)
     starts = written["segment_start_s"]
@@ -144,7 +144,7 @@ def test_short_numbers_are_the_long_ones_rounded(
 
 
 def test_the_video_to_audio_preset_needs_no_sound(
-    model: SyncModel, clip: Path, features: Run, tmp_path: Path
+    model: Model, clip: Path, features: Run, tmp_path: Path
 ) -> None:
     silent = tmp_path / "silent.mp4"
     without_audio(clip, silent)
@@ -318,7 +318,7 @@ def test_the_preset_refuses_segments_of_another_length() -> None:
         overrides=["layout.segment_s=0.32", "layout.step_s=0.16"],
     )
     with pytest.raises(ConfigError, match="reads segments of 8 frames at 25"):
-        build_settings(SyncModel(short.model), "short", "", preset="v2a")
+        build_settings(Model(short.model), "short", "", preset="v2a")
 
 
 def test_names_of_tensors_come_in_one_order() -> None:
@@ -363,7 +363,7 @@ def test_the_command_prints_what_it_did(
 @pytest.mark.slow
 def test_a_clip_in_a_file_gives_the_features_of_the_published_code(tmp_path: Path) -> None:
     config = build_recipe(extractor="ast_motionformer", head="sync", preset="paper").model
-    model = SyncModel(config.model_copy(update={"head": None}))
+    model = Model(config.model_copy(update={"head": None}))
     for tower in (model.audio, model.vision):
         fill(tower.extractor, f"{tower.modality}.extractor", SYNC)
         fill(tower.aggregator, f"{tower.modality}.aggregator", SYNC)

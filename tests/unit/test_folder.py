@@ -7,7 +7,7 @@ import torch
 
 from zoo.catalog.model_folder import CONFIG, WEIGHTS, load_model, read_description, save_model
 from zoo.errors import ModelError, PluginError
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def edit(folder: Path, **changes: object) -> None:
     (folder / CONFIG).write_text(json.dumps(description | changes))
 
 
-def test_a_model_comes_back_as_it_was(model: SyncModel, model_folder: Path) -> None:
+def test_a_model_comes_back_as_it_was(model: Model, model_folder: Path) -> None:
     again = load_model(model_folder)
     assert again.config == model.config
     assert not again.training
@@ -94,7 +94,7 @@ def test_a_component_that_is_not_installed_is_named(copy: Path) -> None:
         load_model(copy)
 
 
-def test_saving_over_a_model_replaces_it_whole(model: SyncModel, copy: Path) -> None:
+def test_saving_over_a_model_replaces_it_whole(model: Model, copy: Path) -> None:
     save_model(copy, model, note="second")
     assert read_description(copy)["note"] == "second"
     assert {file.name for file in copy.iterdir()} == {WEIGHTS, CONFIG}

@@ -11,12 +11,12 @@ from zoo.errors import ConfigError, MediaError
 from zoo.inference.estimate import certainty
 from zoo.inference.predictor import Predictor
 from zoo.media import encode
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 from zoo.training.recipe import build_recipe
 
 
 @pytest.fixture(scope="module")
-def predictor(model: SyncModel) -> Predictor:
+def predictor(model: Model) -> Predictor:
     return Predictor(model, "untrained")
 
 
@@ -79,18 +79,18 @@ def test_a_window_without_an_event_has_little_to_say() -> None:
     assert float(weights[1]) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_a_model_that_knows_no_offsets_is_refused(model: SyncModel) -> None:
+def test_a_model_that_knows_no_offsets_is_refused(model: Model) -> None:
     config = build_recipe(
         extractor="ast_motionformer", head="synchronizability", preset="tiny"
     ).model
     for unfit, reason in (
-        (SyncModel(config), "can be synchronized, not by how much"),
-        (SyncModel(config.model_copy(update={"head": None})), "has no head yet"),
+        (Model(config), "can be synchronized, not by how much"),
+        (Model(config.model_copy(update={"head": None})), "has no head yet"),
     ):
         with pytest.raises(ConfigError, match=reason):
             Predictor(unfit, "unfit")
 
 
-def test_a_device_that_is_not_there_is_one_sentence(model: SyncModel) -> None:
+def test_a_device_that_is_not_there_is_one_sentence(model: Model) -> None:
     with pytest.raises(ConfigError, match="--device cuda:77 cannot be used"):
         Predictor(model, "untrained", "cuda:77")

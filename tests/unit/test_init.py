@@ -29,7 +29,7 @@ from zoo.cli.app import run
 from zoo.contracts import Positions
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, ModelError
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 from zoo.registry.manager import registry
 from zoo.training.request import Request, recipe_of
 from zoo.training.run_folder import open_run
@@ -154,7 +154,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
     torch.save({"model_state": state, "cfg": "TRAIN:", "epoch": 1}, found["vision"])
     sizes = Sizes(audio_dim=64, audio_depth=1, vision_dim=64, vision_depth=1, pixels=48)
     torch.manual_seed(3)
-    torch.save(write("avclip", SyncModel(build_config("avclip", sizes))), found["avclip"])
+    torch.save(write("avclip", Model(build_config("avclip", sizes))), found["avclip"])
     torch.save(published_ast(AST.model_copy(update={"dim": 192})), found["paper"])
     return found
 
@@ -184,7 +184,7 @@ def test_extractors_are_filled_and_the_rest_is_fresh(
     started = load_model(folder)
     recipe = recipe_of(asked, 0)
     torch.manual_seed(recipe.seed)
-    fresh = SyncModel(recipe.model)
+    fresh = Model(recipe.model)
     for modality, layout in (("audio", HUGGING_FACE), ("vision", MODEL_STATE)):
         mine, drawn = getattr(started, modality), getattr(fresh, modality)
         config = getattr(recipe.model, modality).extractor.parse(

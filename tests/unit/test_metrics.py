@@ -3,12 +3,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from zoo.training.stage1 import shifted_window_precision
 
 from zoo.evaluation.bootstrap import interval, mean_intervals
 from zoo.evaluation.offset_metrics import chance, score_logits, scores_from, sums_of
 from zoo.evaluation.ranking import published_metrics, roc_auc, roc_curve
 from zoo.timeline import OffsetGrid
-from zoo.training.stage1 import shifted_window_precision
 
 GRID = OffsetGrid()
 

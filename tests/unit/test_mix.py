@@ -10,7 +10,8 @@ from torch.nn.functional import cross_entropy
 from zoo.contracts import FeatureMap, HeadInput
 from zoo.data.manifest import Clip, Manifest
 from zoo.errors import ConfigError, PluginError, TrainingError
-from zoo.models.model import SyncModel, build_component
+from zoo.models.config import build_component
+from zoo.models.model import Model
 from zoo.registry.manager import registry
 from zoo.testing import fake_segments
 from zoo.timeline import OffsetGrid, SegmentLayout
@@ -27,7 +28,7 @@ ALL_HERE = [f"{audio}+{vision}" for audio, vision in product(AUDIO, VISION)]
 
 
 @torch.no_grad()
-def encode(model: SyncModel) -> tuple[torch.Tensor, ...]:
+def encode(model: Model) -> tuple[torch.Tensor, ...]:
     """Return the tokens of two crops of random segments."""
     num = model.config.layout.num_segments
     tokens = []
@@ -38,7 +39,7 @@ def encode(model: SyncModel) -> tuple[torch.Tensor, ...]:
     return tuple(tokens)
 
 
-def assert_trains(model: SyncModel, tokens: tuple[torch.Tensor, ...]) -> None:
+def assert_trains(model: Model, tokens: tuple[torch.Tensor, ...]) -> None:
     """Take one step of stage II."""
     assert model.head is not None
     head = model.head.train()
@@ -62,7 +63,7 @@ def resolve(request: Request) -> Recipe | str:
         return sentence
 
 
-def build(pair: str, aggregator: str, head: str, *settings: str) -> SyncModel | str:
+def build(pair: str, aggregator: str, head: str, *settings: str) -> Model | str:
     """Return the model of a mix, or the one sentence with which it is refused."""
     try:
         recipe = build_recipe(
@@ -72,7 +73,7 @@ def build(pair: str, aggregator: str, head: str, *settings: str) -> SyncModel | 
             preset="tiny",
             overrides=list(settings),
         )
-        return SyncModel(recipe.model)
+        return Model(recipe.model)
     except ConfigError as error:
         (sentence,) = str(error).splitlines()
         return sentence

@@ -2,19 +2,20 @@ import pytest
 import torch
 
 from zoo.errors import ConfigError
-from zoo.models.model import Component, ModelConfig, SyncModel, count_parameters
+from zoo.models.config import Component, ModelConfig
+from zoo.models.model import Model, count_parameters
 from zoo.training.recipe import Recipe, build_recipe, override
 
 
 @pytest.fixture(scope="module")
-def paper() -> SyncModel:
+def paper() -> Model:
     """The published sizes, without memory."""
     config = build_recipe(extractor="ast_motionformer", head="sync", preset="paper").model
     with torch.device("meta"):
-        return SyncModel(config)
+        return Model(config)
 
 
-def test_the_published_parameter_counts(paper: SyncModel) -> None:
+def test_the_published_parameter_counts(paper: Model) -> None:
     assert count_parameters(paper.audio) == 92_400_384
     assert count_parameters(paper.vision) == 122_440_704
     assert paper.head is not None
@@ -22,7 +23,7 @@ def test_the_published_parameter_counts(paper: SyncModel) -> None:
     assert count_parameters(paper) == 237_460_245
 
 
-def test_the_dead_patch_embedding_is_counted_and_frozen(paper: SyncModel) -> None:
+def test_the_dead_patch_embedding_is_counted_and_frozen(paper: Model) -> None:
     frozen = {n: p for n, p in paper.named_parameters() if not p.requires_grad}
     assert set(frozen) == {
         "vision.extractor.patch_embed.weight",
@@ -31,14 +32,14 @@ def test_the_dead_patch_embedding_is_counted_and_frozen(paper: SyncModel) -> Non
     assert sum(p.numel() for p in frozen.values()) == 590_592
 
 
-def test_published_sizes_have_the_published_token_counts(paper: SyncModel) -> None:
+def test_published_sizes_have_the_published_token_counts(paper: Model) -> None:
     assert (paper.audio.tokens.steps, paper.audio.tokens.dim) == (6, 768)
     assert (paper.vision.tokens.steps, paper.vision.tokens.dim) == (8, 768)
     assert paper.head is not None
     assert paper.head.transformer.positions.shape == (1, 198, 768)
 
 
-def test_crops_go_in_and_logits_come_out(model: SyncModel, recipe: Recipe) -> None:
+def test_crops_go_in_and_logits_come_out(model: Model, recipe: Recipe) -> None:
     num = recipe.model.layout.num_segments
     audio = torch.randn(2, num, 128, 66)
     vision = torch.randn(2, num, 3, 16, 48, 48)
@@ -49,7 +50,7 @@ def test_crops_go_in_and_logits_come_out(model: SyncModel, recipe: Recipe) -> No
     assert logits.shape == (2, 21)
 
 
-def test_segments_never_see_one_another(model: SyncModel) -> None:
+def test_segments_never_see_one_another(model: Model) -> None:
     segments = torch.randn(4, 128, 66)
     changed = segments.clone()
     changed[0] = 0.0
@@ -58,7 +59,7 @@ def test_segments_never_see_one_another(model: SyncModel) -> None:
     assert not torch.allclose(whole[0], other[0], atol=1e-2)
 
 
-def test_embeddings_have_unit_length(model: SyncModel) -> None:
+def test_embeddings_have_unit_length(model: Model) -> None:
     for tower in (model.audio, model.vision):
         tokens = torch.randn(3, tower.tokens.steps, tower.tokens.dim)
         assert torch.allclose(tower.embed(tokens).norm(dim=1), torch.ones(3), atol=1e-5)
@@ -66,7 +67,7 @@ def test_embeddings_have_unit_length(model: SyncModel) -> None:
 
 def test_aligned_towers_are_compared_at_the_same_times(recipe: Recipe) -> None:
     """A ramp over time reads the same in both modalities, whatever their time steps."""
-    model = SyncModel(recipe.model.model_copy(update={"compare": "aligned"}))
+    model = Model(recipe.model.model_copy(update={"compare": "aligned"}))
     ramps = []
     for tower in (model.audio, model.vision):
         times = torch.tensor(tower.tokens.times_s)
@@ -83,24 +84,24 @@ def test_a_layout_of_other_segments_is_refused(recipe: Recipe) -> None:
     lengths = ["audio.segment_s=0.64", "vision.segment_s=0.64"]
     config = override(recipe, [*settings, *lengths]).model
     with pytest.raises(ConfigError, match=r"reads segments of 0\.64 s, but the layout has 0\.32 s"):
-        SyncModel(config)
+        Model(config)
 
 
 def test_a_model_of_shorter_segments_can_be_built(recipe: Recipe) -> None:
     shorter = ["layout.segment_s=0.32", "layout.step_s=0.16"]
     towers = ["audio.segment_s=0.32", "vision.segment_s=0.32"]
-    model = SyncModel(override(recipe, shorter + towers).model)
+    model = Model(override(recipe, shorter + towers).model)
     assert model.vision.tokens.steps == 4
 
 
 def test_towers_of_the_wrong_modality_are_refused(recipe: Recipe) -> None:
     swapped = recipe.model.model_copy(update={"audio": recipe.model.vision})
     with pytest.raises(ConfigError, match="'motionformer' reads vision, not audio"):
-        SyncModel(swapped)
+        Model(swapped)
 
 
 def test_a_model_without_a_head_says_so(recipe: Recipe) -> None:
-    headless = SyncModel(recipe.model.model_copy(update={"head": None}))
+    headless = Model(recipe.model.model_copy(update={"head": None}))
     with pytest.raises(ConfigError, match="train stage 2 first"):
         headless.classify(torch.zeros(1, 84, 128), torch.zeros(1, 112, 128))
 

@@ -27,18 +27,19 @@ from golden import (
     unit,
 )
 from torch import Tensor, nn
+from zoo.training.stage1 import shifted_window_precision
 
 from zoo.contracts import Frames, HeadInput, LogMel
 from zoo.data.frontend import crop_square, cut_audio, cut_frames
 from zoo.data.published import RawClip, crop_s, cut_segments, fixed_crop, trim
 from zoo.evaluation.offset_metrics import score_logits
 from zoo.evaluation.ranking import published_metrics
-from zoo.models.model import SyncModel, Tower
+from zoo.models.model import Model
 from zoo.models.modules import Head
+from zoo.models.two_tower import ExtractorEncoder
 from zoo.registry.manager import registry
 from zoo.timeline import OffsetGrid, SegmentLayout, count_steps, fixed_draw
 from zoo.training.recipe import build_recipe
-from zoo.training.stage1 import shifted_window_precision
 
 pytestmark = needs_golden
 
@@ -55,11 +56,11 @@ def _all_cores() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def model() -> SyncModel:
+def model() -> Model:
     """The published sizes with fake weights."""
     config = build_recipe(extractor="ast_motionformer", head="sync", preset="paper").model
     with torch.device("meta"):
-        model = SyncModel(config)
+        model = Model(config)
     model = model.to_empty(device="cpu")
     for tower in (model.audio, model.vision):
         fill(tower.extractor, f"{tower.modality}.extractor", SYNC)
@@ -137,7 +138,7 @@ def test_stage_one_transform_is_equal_in_full_precision() -> None:
     assert_agrees("preprocess_stage1/rgb_mean", rgb.double().mean((2, 3, 4)), 1e-5)
 
 
-def test_ast_equals_the_published_code(model: SyncModel) -> None:
+def test_ast_equals_the_published_code(model: Model) -> None:
     vit = model.audio.extractor.vit
     mel = stage_two_input(OFFSET_S)[0][:2]
     seen = record(
@@ -149,7 +150,7 @@ def test_ast_equals_the_published_code(model: SyncModel) -> None:
     assert_agrees("features/ast_feat", seen["feat"], 1e-4)
 
 
-def test_motionformer_equals_the_published_code(model: SyncModel) -> None:
+def test_motionformer_equals_the_published_code(model: Model) -> None:
     extractor = model.vision.extractor
     block = extractor.blocks[0]
     rgb = stage_two_input(OFFSET_S)[1][:1]
@@ -208,7 +209,7 @@ def test_synchronizability_head_equals_the_published_transformer() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_whole_models_equal_the_published_code(model: SyncModel) -> None:
+def test_whole_models_equal_the_published_code(model: Model) -> None:
     binary = published_head("synchronizability", 13)
     fill(binary, "head", SYNCHRONIZABILITY)
     vision = tokens_of(model.vision, stage_two_input(OFFSET_S)[1])
@@ -225,13 +226,16 @@ def test_whole_models_equal_the_published_code(model: SyncModel) -> None:
     assert_agrees("e2e/vfeat_seg_mean", per_segment, 1e-4)
 
 
-def tokens_of(tower: Tower, segments: Tensor) -> Tensor:
+def tokens_of(tower: ExtractorEncoder, segments: Tensor) -> Tensor:
     return tower.encode(segments, chunk=2).flatten(0, 1).unsqueeze(0)
 
 
 def test_stage_one_embeddings_equal_the_published_code() -> None:
     config = build_recipe(extractor="ast_motionformer", head="sync", preset="paper").model
-    towers = {"audio": Tower(config.audio, "audio"), "vision": Tower(config.vision, "vision")}
+    towers = {
+        "audio": ExtractorEncoder(config.audio, "audio"),
+        "vision": ExtractorEncoder(config.vision, "vision"),
+    }
     for modality, tower in towers.items():
         fill(tower.extractor, f"{modality}.extractor", AVCLIP)
         fill(tower.aggregator, f"{modality}.aggregator", AVCLIP)
@@ -323,7 +327,10 @@ def test_segments_lie_where_the_published_code_cuts_them() -> None:
 def test_resnet18_and_s3d_equal_the_published_code() -> None:
     mel, rgb = stage_two_input(OFFSET_S)
     config = build_recipe(extractor="resnet18_s3d", head="sync", preset="paper").model
-    audio, vision = Tower(config.audio, "audio"), Tower(config.vision, "vision")
+    audio, vision = (
+        ExtractorEncoder(config.audio, "audio"),
+        ExtractorEncoder(config.vision, "vision"),
+    )
     fill_convolutions(audio, "resnet18_audio_keys.csv", "freq_attn_agg.", resnet_key)
     fill_convolutions(vision, "s3d_visual_keys.csv", "spatial_attn_agg.", s3d_key)
     with torch.no_grad():
@@ -337,7 +344,7 @@ def test_resnet18_and_s3d_equal_the_published_code() -> None:
 
 
 def fill_convolutions(
-    tower: Tower, inventory: str, aggregator: str, key_of: Callable[[str], str]
+    tower: ExtractorEncoder, inventory: str, aggregator: str, key_of: Callable[[str], str]
 ) -> None:
     """Give a tower the fake weights of its published counterpart."""
     fake = fake_checkpoint(inventory)

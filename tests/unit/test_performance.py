@@ -16,8 +16,7 @@ from zoo.contracts import Frames, LogMel
 from zoo.data.clip_reader import ClipReader
 from zoo.data.clip_source import read_segments
 from zoo.data.manifest import Manifest
-from zoo.models.model import SyncModel
-from zoo.timeline import Draw
+from zoo.models.model import Model
 from zoo.training.recipe import build_recipe
 
 TINY = build_recipe(extractor="ast_motionformer", preset="tiny").model
@@ -25,13 +24,13 @@ TINY_FRAMES = Frames(size=48, short_side=64)
 
 
 @pytest.fixture(scope="module")
-def model() -> SyncModel:
+def model() -> Model:
     torch.manual_seed(0)
-    return SyncModel(TINY).eval()
+    return Model(TINY).eval()
 
 
 @pytest.mark.parametrize("modality", ["audio", "vision"])
-def test_the_reference_gives_the_same_tokens_and_gradients(model: SyncModel, modality: str) -> None:
+def test_the_reference_gives_the_same_tokens_and_gradients(model: Model, modality: str) -> None:
     ours = getattr(model, modality)
     theirs = dict(zip(("audio", "vision"), reference_towers(model), strict=True))[modality]
     segments = torch.randn(3, *ours.frontend.segment_shape(ours.segment_s))
@@ -49,7 +48,7 @@ def test_the_reference_gives_the_same_tokens_and_gradients(model: SyncModel, mod
         assert torch.allclose(gradient, gradients[1][name], atol=1e-4 * float(scale) + 1e-6), name
 
 
-def test_plain_bf16_attention_on_a_cpu_stays_near_fp32(model: SyncModel) -> None:
+def test_plain_bf16_attention_on_a_cpu_stays_near_fp32(model: Model) -> None:
     tower = model.vision
     segments = torch.randn(2, *tower.frontend.segment_shape(tower.segment_s))
     with torch.no_grad():
@@ -107,7 +106,7 @@ def test_what_is_measured_on_a_gpu_alone_runs_on_a_cpu_too(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: next(taken))
     cpu, recipe = torch.device("cpu"), build_recipe(extractor="ast_motionformer", preset="tiny")
-    model = SyncModel(recipe.model)
+    model = Model(recipe.model)
     rates = {work: {"segments_per_s": {"bf16": 100.0}} for work in ("forward", "training")}
     inputs = extractor._inputs(model, 2, cpu)
     row = {"preset": "tiny", **extractor._on_gpu(model, recipe, inputs, cpu, rates)}

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from zoo.data.manifest import Manifest
 from zoo.errors import TrainingError
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 from zoo.training.compiling import compile_extractors
 from zoo.training.engine import LocalEngine
 from zoo.training.job import Job, run_job
@@ -82,7 +82,7 @@ def test_a_run_in_bf16_resumes_bit_for_bit(recipe, clips, tmp_path) -> None:
 
 def test_without_a_compiler_compiling_is_refused_in_one_sentence(recipe, monkeypatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    model = SyncModel(recipe.model)
+    model = Model(recipe.model)
     with pytest.raises(TrainingError, match=r"compile=true needs a C\+\+ compiler.*no-such"):
         compile_extractors(model)
 
@@ -111,7 +111,7 @@ def test_compiled_extractors_learn_the_same_under_the_same_names(
     subprocess.run(command, check=True)
     assert losses(run) == pytest.approx(plain, abs=1e-3)
     names = load_file(run / "model.safetensors").keys()
-    assert names == SyncModel(recipe.model).state_dict().keys()
+    assert names == Model(recipe.model).state_dict().keys()
 
 
 FAULTS = """

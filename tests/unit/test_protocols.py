@@ -19,7 +19,7 @@ from zoo.evaluation.protocol import PROTOCOLS, find_protocol
 from zoo.evaluation.report import evaluate_manifest
 from zoo.evaluation.sample_sources import FixedDraws, PublishedDraws, find_fixed
 from zoo.media import encode
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 from zoo.timeline import OffsetGrid, SegmentLayout
 
 GRID, LAYOUT = OffsetGrid(), SegmentLayout()
@@ -30,7 +30,7 @@ def chosen(clips: Manifest) -> list[Clip]:
     return list(clips.select("train").clips)
 
 
-def published_draws(clips: list[Clip], model: SyncModel, **options: object) -> PublishedDraws:
+def published_draws(clips: list[Clip], model: Model, **options: object) -> PublishedDraws:
     fronts = (model.vision_frontend, model.audio_frontend)
     return PublishedDraws(clips, LAYOUT, GRID, *fronts, **options)  # type: ignore[arg-type]
 
@@ -76,7 +76,7 @@ def test_fixed_draws_come_from_the_manifest_or_from_a_list(chosen: list[Clip]) -
 
 
 def test_both_readings_of_a_fixed_draw_differ_by_the_truncated_frame(
-    chosen: list[Clip], reader: ClipReader, model: SyncModel
+    chosen: list[Clip], reader: ClipReader, model: Model
 ) -> None:
     fixed = {0: FixedOffset(0.6, 1.16)}
     right, _ = FixedDraws(chosen, reader, LAYOUT, GRID, fixed).sample(0, 0)
@@ -90,7 +90,7 @@ def test_both_readings_of_a_fixed_draw_differ_by_the_truncated_frame(
 
 
 def test_both_readings_see_the_same_where_nothing_is_truncated(
-    chosen: list[Clip], reader: ClipReader, model: SyncModel
+    chosen: list[Clip], reader: ClipReader, model: Model
 ) -> None:
     fixed = {0: FixedOffset(0.0, 1.0)}
     _, right = FixedDraws(chosen, reader, LAYOUT, GRID, fixed).sample(0, 0)
@@ -105,7 +105,7 @@ def test_both_readings_see_the_same_where_nothing_is_truncated(
     assert float((right[1] - published[1]).abs().max()) < 2e-3  # float16
 
 
-def test_published_random_draws_can_be_made_again(chosen: list[Clip], model: SyncModel) -> None:
+def test_published_random_draws_can_be_made_again(chosen: list[Clip], model: Model) -> None:
     draws = [published_draws(chosen, model, seed=3).sample(1, n)[0] for n in (0, 1, 0)]
     assert draws[0] == draws[2] != draws[1]
     task = {"task": "synchronizability", "seed": 3}
@@ -120,7 +120,7 @@ def test_published_random_draws_can_be_made_again(chosen: list[Clip], model: Syn
         source.sample(0, 0)
 
 
-def test_the_audio_shift_moves_the_audio_alone(chosen: list[Clip], model: SyncModel) -> None:
+def test_the_audio_shift_moves_the_audio_alone(chosen: list[Clip], model: Model) -> None:
     fixed = {0: FixedOffset(0.0, 1.0)}
     _, plain = published_draws(chosen, model, fixed=fixed).sample(0, 0)
     _, moved = published_draws(chosen, model, fixed=fixed, audio_shift_s=0.32).sample(0, 0)
@@ -131,7 +131,7 @@ def test_the_audio_shift_moves_the_audio_alone(chosen: list[Clip], model: SyncMo
 
 
 def test_the_published_reading_converts_no_rates(
-    chosen: list[Clip], model: SyncModel, tmp_path: Path
+    chosen: list[Clip], model: Model, tmp_path: Path
 ) -> None:
     frames = np.zeros((300, 64, 64, 3), np.uint8)
     encode(tmp_path / "fast.mp4", frames, np.zeros(160_000, np.float32), fps=30.0)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import ConfigError, PluginError
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 from zoo.training.recipe import Recipe, build_recipe, override, parse_recipe, read_recipe
 
 
@@ -116,4 +116,4 @@ def test_heads_that_do_not_divide_the_width_are_one_sentence() -> None:
         extractor="ast_motionformer", head="sync", preset="tiny", overrides=settings
     )
     with pytest.raises(ConfigError, match=r"heads=5 does not divide the 64 channels .*; 4 would"):
-        SyncModel(recipe.model)
+        Model(recipe.model)

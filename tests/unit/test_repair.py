@@ -14,7 +14,7 @@ from zoo.inference.repair import doubts, is_worse, repair
 from zoo.inference.synchronizability import Judge
 from zoo.inference.windows import find_streams
 from zoo.media import shift_audio
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 from zoo.training.recipe import build_recipe
 
 
@@ -40,7 +40,7 @@ def judge() -> Judge:
     """An untrained synchronizability model."""
     torch.manual_seed(0)
     recipe = build_recipe(extractor="ast_motionformer", head="synchronizability", preset="tiny")
-    return Judge(SyncModel(recipe.model), "judge")
+    return Judge(Model(recipe.model), "judge")
 
 
 def test_a_sure_prediction_raises_no_doubts(prediction: Prediction) -> None:

@@ -20,9 +20,10 @@ from zoo.evaluation.report_files import markdown, write_report
 from zoo.evaluation.rounds import Outcome
 from zoo.evaluation.sample_sources import Draws
 from zoo.evaluation.scoring import offset_scores, synchronizability_scores, tiers
-from zoo.models.model import Component, SyncModel
+from zoo.models.config import Component
+from zoo.models.model import Model
 from zoo.registry.manager import registry
-from zoo.timeline import Draw, OffsetGrid, SegmentLayout
+from zoo.timeline import OffsetGrid, Sample, SegmentLayout
 from zoo.training.recipe import Recipe
 
 GRID = OffsetGrid()
@@ -41,11 +42,11 @@ class Listed(Draws):
         ]
         self.layout, self.usable, self.left_out = SegmentLayout(), list(range(num)), {}
 
-    def sample(self, clip: int, number: int) -> tuple[Draw, None]:
+    def sample(self, clip: int, number: int) -> tuple[Sample, None]:
         raise NotImplementedError
 
 
-def draw(clip: int, target: int, offset_s: float | None = None) -> Draw:
+def draw(clip: int, target: int, offset_s: float | None = None) -> Sample:
     offset_s = GRID.offsets_s[target] if offset_s is None else offset_s
     start_s = max(0.0, -offset_s)
     return Draw(clip=clip, vision_start_s=start_s, audio_start_s=start_s + offset_s, target=target)
@@ -113,12 +114,12 @@ def pair(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     folder = tmp_path_factory.mktemp("pair")
     torch.manual_seed(1)
     layout = recipe.model.layout
-    offset = SyncModel(_with(recipe, layout, 6)).eval()
+    offset = Model(_with(recipe, layout, 6)).eval()
     spec = registry().head("synchronizability")
     preset: ComponentConfig = spec.presets["tiny"]
     head = Component(name="synchronizability", config=preset.model_dump(mode="json"))
     config = _with(recipe, layout, 5).model_copy(update={"head": head})
-    judge = SyncModel(config).eval()
+    judge = Model(config).eval()
     judge.audio.load_state_dict(offset.audio.state_dict())
     judge.vision.load_state_dict(offset.vision.state_dict())
     for name, model in (("offset", offset), ("judge", judge)):
@@ -223,5 +224,5 @@ def test_models_with_the_same_towers_share_what_is_encoded(
     request = _request(model, clips, trust=str(judge), features="online", with_controls=False)
     request = dataclasses.replace(request, rounds=2)
     shared = evaluate_manifest(request)
-    monkeypatch.setattr("zoo.models.model.SyncModel.has_same_towers", lambda *_: False)
+    monkeypatch.setattr("zoo.models.model.Model.has_same_towers", lambda *_: False)
     assert evaluate_manifest(request) == shared

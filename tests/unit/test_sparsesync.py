@@ -31,7 +31,7 @@ from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, ModelError
 from zoo.evaluation.evaluation_request import Request, choose_features
 from zoo.inference.predictor import Predictor
-from zoo.models.model import SyncModel, count_parameters
+from zoo.models.model import Model, count_parameters
 from zoo.registry.manager import registry
 from zoo.training.engine import LocalEngine
 from zoo.training.job import Job, run_job
@@ -85,7 +85,7 @@ def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
 def test_published_models_have_the_published_number_of_parameters(head: str, num: int) -> None:
     recipe = build_recipe(extractor="sparsesync", head=head, preset="paper")
     with torch.device("meta"):
-        model = SyncModel(recipe.model)
+        model = Model(recipe.model)
     assert count_parameters(model) == num
     assert (model.audio.tokens.steps, model.audio.tokens.positions) == (20, 9)
     assert (model.vision.tokens.steps, model.vision.tokens.positions) == (16, 49)
@@ -143,7 +143,7 @@ def test_tokens_without_places_have_positions_in_time_only() -> None:
 def test_the_heads_take_tokens_of_segments_too(head: str) -> None:
     recipe = build_recipe(extractor="ast_motionformer", head=head, preset="tiny")
     assert recipe.stage2.towers == "frozen"
-    model = SyncModel(recipe.model).eval()
+    model = Model(recipe.model).eval()
     tokens = (
         torch.randn(2, 14 * t.tokens.steps, t.tokens.dim) for t in (model.audio, model.vision)
     )
@@ -153,13 +153,13 @@ def test_the_heads_take_tokens_of_segments_too(head: str) -> None:
 def test_other_heads_refuse_tokens_of_many_places() -> None:
     recipe = build_recipe(extractor="sparsesync", head="sync", preset="tiny")
     with torch.device("meta"), pytest.raises(ConfigError, match="one token per time step"):
-        SyncModel(recipe.model)
+        Model(recipe.model)
 
 
 @pytest.mark.parametrize("head", ["sparse_selector", "avst"])
 def test_every_token_reaches_the_answer(head: str) -> None:
     torch.manual_seed(0)
-    model = SyncModel(quick(head).model).eval()
+    model = Model(quick(head).model).eval()
     tokens = [
         torch.randn(1, t.tokens.steps * t.tokens.positions, t.tokens.dim, requires_grad=True)
         for t in (model.audio, model.vision)
@@ -177,7 +177,7 @@ def test_every_token_reaches_the_answer(head: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_published_tensor_has_its_place_and_shape(kind: Kind) -> None:
     with torch.device("meta"):
-        state = SyncModel(build_config(kind, Sizes())).state_dict()
+        state = Model(build_config(kind, Sizes())).state_dict()
     ours: dict[str, tuple[int, ...]] = {}
     for name, tensor in state.items():
         theirs = names(kind, name)
@@ -206,9 +206,9 @@ def test_published_weights_come_back_bit_for_bit(kind: Kind) -> None:
     assert back["vfeat_extractor.base.0.bn_s.num_batches_tracked"].dtype == torch.int64
 
 
-def stand_in(kind: Kind) -> SyncModel:
+def stand_in(kind: Kind) -> Model:
     torch.manual_seed(0)
-    model = SyncModel(build_config(kind, SMALL))
+    model = Model(build_config(kind, SMALL))
     for name, buffer in model.named_buffers():
         if name.endswith("running_var"):
             buffer.uniform_(0.5, 2.0)
@@ -264,7 +264,7 @@ def test_only_what_computes_the_same_is_written() -> None:
     config = build_config("sparsesync", SMALL)
     config.vision.extractor.config["motion_gain"] = 2.0
     with pytest.raises(ModelError, match=r"motion_gain' is 2\.0, not None"):
-        write("sparsesync", SyncModel(config))
+        write("sparsesync", Model(config))
     with pytest.raises(ModelError, match="its head is 'sparse_selector', not 'avst'"):
         write("avst", stand_in("sparsesync"))
 
@@ -309,7 +309,7 @@ def test_a_bridge_starts_fresh_on_published_weights() -> None:
 
 def test_towers_are_trained_along_with_the_head(clips: Manifest, trained: Path) -> None:
     torch.manual_seed(quick("sparse_selector").seed)
-    before = SyncModel(quick("sparse_selector").model).state_dict()
+    before = Model(quick("sparse_selector").model).state_dict()
     after = load_file(trained / "model.safetensors")
     assert before.keys() == after.keys()
     assert [name for name, tensor in before.items() if torch.equal(tensor, after[name])] == []
@@ -370,7 +370,7 @@ def test_features_of_towers_in_training_cannot_come_from_a_store() -> None:
 # --- at work ---
 
 
-def test_crops_of_one_segment_are_evaluated_online(trained: Path, model: SyncModel) -> None:
+def test_crops_of_one_segment_are_evaluated_online(trained: Path, model: Model) -> None:
     request = Request(model=str(trained), data=Path("m.parquet"))
     assert choose_features(request, load_model(trained), False) == "online"
     assert choose_features(request, model, False) == "store"

@@ -3,9 +3,9 @@
 import math
 
 import pytest
+from zoo.training.goal import OffsetGoal
 
 from zoo.evaluation.offset_metrics import OffsetScores
-from zoo.training.goal import OffsetGoal
 from zoo.training.recipe import build_recipe
 
 

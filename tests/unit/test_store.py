@@ -13,12 +13,12 @@ from zoo.data.clip_reader import ClipReader
 from zoo.data.clip_source import Augment, ClipSource
 from zoo.data.frontend import cut_crops
 from zoo.data.manifest import Clip, Manifest
-from zoo.data.samples import DrawSource
+from zoo.data.samples import SampleSource
 from zoo.data.sampling import slot_rng
 from zoo.data.store import FeatureStore, is_sealed, seal, store_config, store_key
 from zoo.data.store_build import WholeClips, build_store, encode_clip
 from zoo.errors import ConfigError, TrainingError
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 from zoo.timeline import SegmentLayout
 from zoo.training.engine import LocalEngine
 from zoo.training.recipe import Recipe, override
@@ -34,7 +34,7 @@ def chosen(clips: Manifest) -> list[Clip]:
 
 
 def build(
-    folder: Path, model: SyncModel, reader: ClipReader, clips: list[Clip], dtype: str = "float32"
+    folder: Path, model: Model, reader: ClipReader, clips: list[Clip], dtype: str = "float32"
 ) -> FeatureStore:
     config = store_config(model, dtype)  # type: ignore[arg-type]
     for _ in build_store(folder, model, reader, clips, config, CPU):
@@ -45,7 +45,7 @@ def build(
 @pytest.fixture(scope="module")
 def stored(
     tmp_path_factory: pytest.TempPathFactory,
-    model: SyncModel,
+    model: Model,
     reader: ClipReader,
     chosen: list[Clip],
 ) -> FeatureStore:
@@ -54,15 +54,13 @@ def stored(
 
 def draws_of(
     clips: list[Clip], reader: ClipReader, recipe: Recipe, store: FeatureStore | None
-) -> DrawSource:
+) -> SampleSource:
     layout, grid = recipe.model.layout, recipe.model.grid
-    return DrawSource(ClipSource(clips, reader), layout, grid, 7, "train", store)
+    return SampleSource(ClipSource(clips, reader), layout, grid, 7, "train", store)
 
 
 @torch.no_grad()
-def logits_of(
-    model: SyncModel, source: DrawSource, clip: int, step: int
-) -> tuple[torch.Tensor, int]:
+def logits_of(model: Model, source: SampleSource, clip: int, step: int) -> tuple[torch.Tensor, int]:
     audio, vision, draw = source.item(clip, (2, step, 0), AUGMENT)
     if source.store is not None:
         return model.classify(audio[None], vision[None]), draw.target
@@ -73,7 +71,7 @@ def logits_of(
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float16", 1e-2)])
 def test_store_and_files_give_the_same_logits(
     stored: FeatureStore,
-    model: SyncModel,
+    model: Model,
     reader: ClipReader,
     chosen: list[Clip],
     recipe: Recipe,
@@ -108,7 +106,7 @@ def test_a_start_off_the_lattice_is_an_error(stored: FeatureStore) -> None:
 
 
 def test_a_corrupt_clip_is_left_out_and_named(
-    tmp_path: Path, model: SyncModel, reader: ClipReader, chosen: list[Clip], recipe: Recipe
+    tmp_path: Path, model: Model, reader: ClipReader, chosen: list[Clip], recipe: Recipe
 ) -> None:
     bad = tmp_path / "bad.mp4"
     bad.write_text("not a video")
@@ -120,7 +118,7 @@ def test_a_corrupt_clip_is_left_out_and_named(
 
 
 def test_all_clips_corrupt_is_an_error_with_the_reason(
-    tmp_path: Path, model: SyncModel, reader: ClipReader, chosen: list[Clip]
+    tmp_path: Path, model: Model, reader: ClipReader, chosen: list[Clip]
 ) -> None:
     missing = dataclasses.replace(chosen[0], path=tmp_path / "gone.mp4")
     with pytest.raises(TrainingError, match=r"not one clip could be read.*gone\.mp4"):
@@ -129,7 +127,7 @@ def test_all_clips_corrupt_is_an_error_with_the_reason(
 
 def test_an_interrupted_build_goes_on(
     tmp_path: Path,
-    model: SyncModel,
+    model: Model,
     reader: ClipReader,
     chosen: list[Clip],
     stored: FeatureStore,
@@ -160,9 +158,9 @@ def test_an_interrupted_build_goes_on(
 
 
 def test_a_store_in_bf16_is_another_store_with_nearly_the_same_tokens(
-    tmp_path: Path, recipe: Recipe, reader: ClipReader, chosen: list[Clip], model: SyncModel
+    tmp_path: Path, recipe: Recipe, reader: ClipReader, chosen: list[Clip], model: Model
 ) -> None:
-    rough = SyncModel(recipe.model)
+    rough = Model(recipe.model)
     rough.load_state_dict(model.state_dict())
     rough.precision = "bf16"
     configs = [store_config(each, "float32") for each in (model, rough)]
@@ -176,7 +174,7 @@ def test_a_store_in_bf16_is_another_store_with_nearly_the_same_tokens(
 
 def test_two_workers_build_what_one_builds(
     tmp_path: Path,
-    model: SyncModel,
+    model: Model,
     reader: ClipReader,
     chosen: list[Clip],
     stored: FeatureStore,
@@ -193,7 +191,7 @@ def test_two_workers_build_what_one_builds(
 
 def test_a_finer_lattice_serves_layouts_of_several_steps(
     tmp_path: Path,
-    model: SyncModel,
+    model: Model,
     reader: ClipReader,
     chosen: list[Clip],
     recipe: Recipe,
@@ -211,7 +209,7 @@ def test_a_finer_lattice_serves_layouts_of_several_steps(
         starts = set()
         for step in range(12):
             pair = [
-                DrawSource(source, layout, grid, 7, "train", store, hop_s=0.16)
+                SampleSource(source, layout, grid, 7, "train", store, hop_s=0.16)
                 for store in (None, finer)
             ]
             rngs = [slot_rng(7, 2, step, 0) for _ in pair]
@@ -231,14 +229,14 @@ def test_a_lattice_must_divide_the_step(recipe: Recipe) -> None:
 
 
 def test_the_key_changes_with_weights_lattice_and_clips(
-    model: SyncModel, recipe: Recipe, chosen: list[Clip], tmp_path: Path
+    model: Model, recipe: Recipe, chosen: list[Clip], tmp_path: Path
 ) -> None:
     config = store_config(model, "float16")
     key = store_key(model, config, chosen)
     assert store_key(model, config, chosen) == key
     assert store_key(model, config, chosen[:1]) != key
     assert store_key(model, config.model_copy(update={"audio_hop_s": 0.08}), chosen) != key
-    other = SyncModel(recipe.model)
+    other = Model(recipe.model)
     other.load_state_dict(model.state_dict())
     assert store_key(other, config, chosen) == key
     with torch.no_grad():
@@ -262,7 +260,7 @@ def test_a_store_refuses_crops_beyond_the_clip(stored: FeatureStore) -> None:
 
 def test_augmented_copies_are_there_to_be_drawn(
     tmp_path: Path,
-    model: SyncModel,
+    model: Model,
     reader: ClipReader,
     chosen: list[Clip],
     recipe: Recipe,
@@ -281,8 +279,10 @@ def test_augmented_copies_are_there_to_be_drawn(
     )
     assert store.duration_s(1) == stored.duration_s(1)
     grid = recipe.model.grid
-    source = DrawSource(ClipSource(chosen, reader), SegmentLayout(), grid, 7, "train", store)
-    plain_source = DrawSource(ClipSource(chosen, reader), SegmentLayout(), grid, 7, "train", stored)
+    source = SampleSource(ClipSource(chosen, reader), SegmentLayout(), grid, 7, "train", store)
+    plain_source = SampleSource(
+        ClipSource(chosen, reader), SegmentLayout(), grid, 7, "train", stored
+    )
     seen = set()
     for slot in range(20):
         key = (2, 0, slot)
@@ -296,7 +296,7 @@ def test_augmented_copies_are_there_to_be_drawn(
 
 
 def test_an_augmented_copy_is_the_mirrored_clip(
-    tmp_path: Path, model: SyncModel, reader: ClipReader, chosen: list[Clip]
+    tmp_path: Path, model: Model, reader: ClipReader, chosen: list[Clip]
 ) -> None:
     frames, samples = WholeClips(chosen, reader)[0]
     assert isinstance(frames, torch.Tensor)
@@ -313,7 +313,7 @@ def test_an_augmented_copy_is_the_mirrored_clip(
 
 
 def test_a_sealed_store_is_used_and_another_or_a_damaged_one_refused(
-    tmp_path: Path, model: SyncModel, reader: ClipReader, chosen: list[Clip]
+    tmp_path: Path, model: Model, reader: ClipReader, chosen: list[Clip]
 ) -> None:
     config = store_config(model, "float32")
     key = store_key(model, config, chosen)
@@ -334,7 +334,7 @@ def test_a_sealed_store_is_used_and_another_or_a_damaged_one_refused(
 
 def test_a_store_built_by_loader_processes_is_the_same(
     tmp_path: Path,
-    model: SyncModel,
+    model: Model,
     reader: ClipReader,
     chosen: list[Clip],
     stored: FeatureStore,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from zoo.training.goal import OffsetGoal, SyncGoal, goal_of
 
 from plugins.correlation.model import CorrelationHead, CorrelationTrustHead
 from plugins.sync.model import SyncHead
@@ -15,11 +16,10 @@ from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError
 from zoo.evaluation.evaluation_request import Request as EvaluationRequest
 from zoo.evaluation.report import evaluate_manifest
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 from zoo.plots import draw_pictures
 from zoo.registry.manager import registry
 from zoo.training.engine import LocalEngine
-from zoo.training.goal import OffsetGoal, SyncGoal, goal_of
 from zoo.training.job import Job, run_job
 from zoo.training.recipe import Recipe, build_recipe
 from zoo.training.rehearsal import check_lengths
@@ -45,7 +45,7 @@ def sync_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "sync"
     torch.manual_seed(1)
     recipe = build_recipe(extractor="ast_motionformer", head="sync", preset="tiny")
-    save_model(folder, SyncModel(recipe.model))
+    save_model(folder, Model(recipe.model))
     return folder
 
 
@@ -85,7 +85,7 @@ def test_the_paper_s_head_starts_from_its_positions_modality_by_modality(
     assert recipe.model.head is not None
     assert recipe.model.head.name == "synchronizability"
     assert recipe.model.layout.num_segments == 13
-    head, start = SyncModel(recipe.model).head, load_model(sync_folder).head
+    head, start = Model(recipe.model).head, load_model(sync_folder).head
     assert isinstance(head, SyncHead)
     assert isinstance(start, SyncHead)
     classes = head.transformer.classifier.weight.clone()
@@ -100,7 +100,7 @@ def test_the_paper_s_head_starts_from_its_positions_modality_by_modality(
 def test_a_head_of_another_size_cannot_be_started_from(sync_folder: Path, recipe: Recipe) -> None:
     other = load_model(sync_folder).head
     assert other is not None
-    head = SyncModel(tuned(sync_folder, head="correlation_trust").model).head
+    head = Model(tuned(sync_folder, head="correlation_trust").model).head
     assert head is not None
     with pytest.raises(ConfigError, match="no weight of a SyncHead fits a CorrelationTrustHead"):
         head.start_from(other)
@@ -110,7 +110,7 @@ def test_a_peak_is_trusted_and_a_flat_curve_is_not(
     recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = registry().head("correlation_trust")
-    model = SyncModel(recipe.model)
+    model = Model(recipe.model)
     layout, grid = recipe.model.layout, recipe.model.grid
     given = HeadInput(
         audio=model.audio.tokens, vision=model.vision.tokens, layout=layout, grid=grid
@@ -179,7 +179,7 @@ def test_a_prepared_start_keeps_the_head(sync_folder: Path, tmp_path: Path) -> N
 
 def test_a_model_fine_tuned_once_more_keeps_its_segments(sync_folder: Path, tmp_path: Path) -> None:
     recipe = tuned(sync_folder)
-    save_model(tmp_path / "again", SyncModel(recipe.model))
+    save_model(tmp_path / "again", Model(recipe.model))
     assert tuned(tmp_path / "again").model == recipe.model
     assert recipe.model_copy().task == "synchronizability"
 
@@ -193,8 +193,8 @@ def test_clips_must_hold_two_crops(clips: Manifest, sync_folder: Path) -> None:
     check_lengths(tuned(sync_folder), (2,), "train", list(clips.clips))
 
 
-def test_towers_without_a_head_need_one_from_scratch(model: SyncModel, tmp_path: Path) -> None:
-    bare = SyncModel(model.config.model_copy(update={"head": None}))
+def test_towers_without_a_head_need_one_from_scratch(model: Model, tmp_path: Path) -> None:
+    bare = Model(model.config.model_copy(update={"head": None}))
     save_model(tmp_path / "towers", bare)
     with pytest.raises(ConfigError, match="say which head to train from scratch"):
         tuned(tmp_path / "towers")

@@ -4,8 +4,8 @@ from pydantic import ValidationError
 
 from zoo.errors import ConfigError
 from zoo.timeline import (
-    Draw,
     OffsetGrid,
+    Sample,
     SegmentLayout,
     count_steps,
     describe_offset,
@@ -24,7 +24,7 @@ LAYOUT, GRID = SegmentLayout(), OffsetGrid()
 
 def draw(
     seed: int = 0, *, duration_s: float = 9.0, jitter_s: float = 0.0, target: int | None = None
-) -> Draw:
+) -> Sample:
     return draw_crop(
         np.random.default_rng(seed),
         0,

@@ -14,14 +14,14 @@ from zoo.inference.changepoints import OverTime, follow
 from zoo.inference.predictor import Predictor
 from zoo.inference.windows import Streams, plan_windows
 from zoo.media import decode, encode
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 from zoo.timeline import OffsetGrid, SegmentLayout, clock_time, search_shifts, shared_segments
 
 OFFSETS_S = tuple(round(-2 + 0.2 * i, 6) for i in range(21))
 
 
 @pytest.fixture(scope="module")
-def untrained(model: SyncModel) -> Predictor:
+def untrained(model: Model) -> Predictor:
     return Predictor(model, "untrained")
 
 

@@ -13,7 +13,7 @@ from zoo.data.find import find_clips
 from zoo.data.frontend import crop_square
 from zoo.errors import MediaError
 from zoo.media import probe, require_streams
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 from zoo.timeline import LATTICE_TOLERANCE
 
 
@@ -30,7 +30,7 @@ class Crop:
     samples: Float[np.ndarray, " N"]
 
 
-def read_crop(model: SyncModel, path: Path, start_s: float, audio_track: int | None = None) -> Crop:
+def read_crop(model: Model, path: Path, start_s: float, audio_track: int | None = None) -> Crop:
     """Read one crop of a clip as a model wants it.
 
     Raises:
@@ -56,7 +56,7 @@ def mean_of(crop: Crop) -> Crop:
     return Crop(np.broadcast_to(mean, crop.frames.shape), np.zeros_like(crop.samples))
 
 
-def choose_other(against: Path, path: Path, model: SyncModel, seed: int) -> Path:
+def choose_other(against: Path, path: Path, model: Model, seed: int) -> Path:
     """Return the clip that stands in: the one given, or one drawn from a folder.
 
     Raises:

@@ -12,7 +12,8 @@ from torch import Tensor
 from zoo.attribution.crops import Crop, mean_of
 from zoo.contracts import Frames, Modality
 from zoo.data.frontend import cut_audio, cut_frames, segments_at_once
-from zoo.models.model import SyncModel, Tower
+from zoo.models.model import Model
+from zoo.models.two_tower import ExtractorEncoder
 from zoo.timeline import chunk_at, to_frames, to_samples
 
 Masks = Bool[np.ndarray, "B C"]  # which chunks each mask keeps
@@ -32,7 +33,7 @@ class Masked(ABC):
 
     def __init__(
         self,
-        model: SyncModel,
+        model: Model,
         modality: Modality,
         crop: Crop,
         other: Crop | None,
@@ -40,7 +41,7 @@ class Masked(ABC):
         num_chunks: int,
     ) -> None:
         self._model, self._modality = model, modality
-        self._tower: Tower = getattr(model, modality)
+        self._tower: ExtractorEncoder = getattr(model, modality)
         self._chunk_s, self._num_chunks = chunk_s, num_chunks
         self._prepare(crop, other)
 
@@ -56,14 +57,14 @@ class Masked(ABC):
         return chunk_at(times_s, self._chunk_s, self._num_chunks)
 
 
-def encode_crop(model: SyncModel, modality: Modality, crop: Crop) -> Float[Tensor, "1 L D"]:
+def encode_crop(model: Model, modality: Modality, crop: Crop) -> Float[Tensor, "1 L D"]:
     """Encode a crop without a mask."""
     layout = model.config.layout
     if modality == "audio":
         cut = cut_audio(crop.samples, layout.starts_s, layout.segment_s, model.audio_frontend)
     else:
         cut = cut_frames(crop.frames, layout.starts_s, layout.segment_s, model.vision_frontend)
-    tower: Tower = getattr(model, modality)
+    tower: ExtractorEncoder = getattr(model, modality)
     return tower.encode(cut.to(model.device)).flatten(0, 1)[None]
 
 

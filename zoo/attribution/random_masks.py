@@ -27,7 +27,7 @@ from zoo.attribution.masking import Masked, MaskedContent, MaskedTokens, Masks, 
 from zoo.contracts import Modality
 from zoo.errors import ConfigError
 from zoo.inference.predictor import Predictor
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 from zoo.timeline import LATTICE_TOLERANCE, count_chunks
 
 HEAD_BATCH = 64  # masked crops that pass through the head at a time
@@ -133,7 +133,7 @@ class Trial:
 
     def __init__(
         self,
-        model: SyncModel,
+        model: Model,
         crop: Crop,
         other: Crop | None,
         options: Options,
@@ -214,7 +214,7 @@ def _find_keep(share_right: Callable[[float], float]) -> float:
     return round((low + high) / 2, 3)
 
 
-def _check(options: Options, model: SyncModel, reference_s: float | None) -> None:
+def _check(options: Options, model: Model, reference_s: float | None) -> None:
     grid, segment_s = model.config.grid, model.config.layout.segment_s
     if reference_s is not None and not grid.min_s <= reference_s <= grid.max_s:
         raise ConfigError(

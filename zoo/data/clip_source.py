@@ -60,7 +60,9 @@ def read_segments(
     """Read a crop of both streams as it is and cut it into segments, a batch of one."""
     nothing_varies = Augment(), np.random.default_rng(0)
     audio, frames = read_sample(reader, clip, sample, layout, *nothing_varies)
-    return Segments(audio[None], cut_crops(frames[None], *reader.places("vision", layout), reader.vision))
+    return Segments(
+        audio[None], cut_crops(frames[None], *reader.places("vision", layout), reader.vision)
+    )
 
 
 @dataclass

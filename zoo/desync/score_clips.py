@@ -27,7 +27,7 @@ from zoo.desync.score_settings import Mode, Settings
 from zoo.desync.scores import ClipScore, scored, skipped, summarise
 from zoo.errors import ConfigError, ManifestError, MediaError
 from zoo.models.device import find_device
-from zoo.models.model import SyncModel, require_offsets
+from zoo.models.model import Model, require_offsets
 
 BATCH = 16  # segments a tower sees at once
 MAX_WORKERS = 16
@@ -148,7 +148,7 @@ def _version(pair: Pair) -> str:
 class Scorer:
     """A model with the windows of a mode."""
 
-    def __init__(self, model: SyncModel, mode: Mode, duration_s: float, batch: int) -> None:
+    def __init__(self, model: Model, mode: Mode, duration_s: float, batch: int) -> None:
         layout = model.config.layout
         if not duration_s >= layout.covered_s - 1e-6:
             raise ConfigError(

@@ -12,7 +12,7 @@ from zoo.data.fixed_offsets import FixedOffset, read_fixed_offsets
 from zoo.data.manifest import Clip, Split
 from zoo.errors import ConfigError
 from zoo.evaluation.sample_sources import find_fixed
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +73,7 @@ class Request:
         return find_fixed(clips, offsets, self.offsets_name)
 
 
-def choose_features(
-    request: Request, model: SyncModel, is_fixed: bool
-) -> Literal["store", "online"]:
+def choose_features(request: Request, model: Model, is_fixed: bool) -> Literal["store", "online"]:
     """Choose how clips are encoded.
 
     A store pays where crops share segments; a crop that is one segment shares nothing.
@@ -103,9 +101,7 @@ def choose_features(
     return request.features
 
 
-def check_task(
-    request: Request, model: SyncModel, trusted: SyncModel | None, is_fixed: bool
-) -> Task:
+def check_task(request: Request, model: Model, trusted: Model | None, is_fixed: bool) -> Task:
     """Find out what the draws must answer.
 
     Raises:
@@ -123,7 +119,7 @@ def check_task(
     return "synchronizability"
 
 
-def _check_trust(request: Request, model: SyncModel, trusted: SyncModel) -> None:
+def _check_trust(request: Request, model: Model, trusted: Model) -> None:
     if model.task != "offset":
         raise ConfigError(
             f"--trust goes with a model that predicts offsets; '{request.model}' does not"

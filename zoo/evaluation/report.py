@@ -14,7 +14,7 @@ from zoo.contracts import LogMel, Task
 from zoo.data.clip_reader import ClipReader
 from zoo.data.clip_source import ClipSource
 from zoo.data.manifest import Clip, Manifest
-from zoo.data.samples import DrawSource
+from zoo.data.samples import SampleSource
 from zoo.data.store import FeatureStore, store_config
 from zoo.data.store_build import build_store
 from zoo.errors import ConfigError
@@ -30,7 +30,7 @@ from zoo.evaluation.scoring import (
 )
 from zoo.evaluation.sliding import sliding_check
 from zoo.models.device import find_device
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 from zoo.timeline import SegmentLayout
 
 
@@ -114,7 +114,7 @@ def _settings(request: Request, is_fixed: bool) -> dict[str, Any]:
     }
 
 
-def _notes(request: Request, model: SyncModel, clips: list[Clip]) -> list[str]:
+def _notes(request: Request, model: Model, clips: list[Clip]) -> list[str]:
     """Say what may make numbers differ from those one expects."""
     side = model.vision_frontend.short_side
     others = sum(min(clip.width, clip.height) != side for clip in clips)
@@ -144,7 +144,7 @@ def _build_stores(
 
 
 def _build_store(
-    folder: Path, clips: list[Clip], model: SyncModel, progress: Progress | None
+    folder: Path, clips: list[Clip], model: Model, progress: Progress | None
 ) -> FeatureStore:
     reader = ClipReader(model.vision_frontend, model.audio_frontend)
     config = store_config(model, "float16")
@@ -192,7 +192,7 @@ def _open_draws(
     split = request.split or protocol.split
     source = ClipSource(clips, reader)
     return RandomDraws(
-        DrawSource(source, layout, config.grid, request.seed, split, member.store, task)
+        SampleSource(source, layout, config.grid, request.seed, split, member.store, task)
     )
 
 
@@ -212,7 +212,7 @@ def _layout_of_draws(
 
 
 def _score(
-    request: Request, outcome: Outcome, source: Draws, model: SyncModel, task: Task
+    request: Request, outcome: Outcome, source: Draws, model: Model, task: Task
 ) -> dict[str, Any]:
     grid, seed = model.config.grid, request.seed
     if task == "offset":

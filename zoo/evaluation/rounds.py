@@ -18,8 +18,9 @@ from zoo.data.frontend import cut_audio, cut_frames
 from zoo.data.store import FeatureStore
 from zoo.errors import ManifestError, MediaError
 from zoo.evaluation.sample_sources import Draws, Segments
-from zoo.models.model import SyncModel, Tower
-from zoo.timeline import Draw, OffsetGrid
+from zoo.models.model import Model
+from zoo.models.two_tower import ExtractorEncoder
+from zoo.timeline import OffsetGrid, Sample
 
 BATCH = 64
 CONTROLS = ("audio of another clip", "audio blanked", "video blanked")
@@ -30,14 +31,14 @@ Progress = Callable[[int, int], None]
 class Member:
     """A model under evaluation, and its feature store where there is one."""
 
-    model: SyncModel
+    model: Model
     store: FeatureStore | None = None
     is_half: bool = False
     """Compute in float16 where the device is a GPU, as the published code does."""
     is_twin: bool = False
     """This second model has the towers of the first, whose tokens it can use."""
 
-    def tokens(self, draw: Draw, segments: Segments | None) -> Segments:
+    def tokens(self, draw: Sample, segments: Segments | None) -> Segments:
         """Return the tokens ``(S*T, D)`` of the first S segments of a draw, S as the model has."""
         layout = self.model.config.layout
         if self.store is not None:
@@ -81,7 +82,7 @@ class Outcome:
         trust: logits of the second model, where there is one.
     """
 
-    draws: list[Draw] = field(default_factory=list)
+    draws: list[Sample] = field(default_factory=list)
     rounds: list[int] = field(default_factory=list)
     logits: dict[str, list[Tensor]] = field(default_factory=dict)
     trust: list[Tensor] = field(default_factory=list)
@@ -158,7 +159,7 @@ def run_rounds(
 
 
 def _tokens(
-    member: Member, trust: Member | None, draw: Draw, segments: Segments | None
+    member: Member, trust: Member | None, draw: Sample, segments: Segments | None
 ) -> tuple[Segments, Segments | None]:
     """Return the tokens of a draw for both models, encoded once where they share their towers."""
     if trust is None:
@@ -171,11 +172,11 @@ def _tokens(
 
 def _samples(
     source: Draws, chosen: list[int], number: int
-) -> Iterator[tuple[Draw, Segments | None]]:
+) -> Iterator[tuple[Sample, Segments | None]]:
     """Yield the draws of a batch in order, reading a few clips ahead."""
     ahead = min(4, os.cpu_count() or 1)
     with ThreadPoolExecutor(ahead) as pool:
-        waiting: deque[tuple[int, Future[tuple[Draw, Segments | None]]]] = deque()
+        waiting: deque[tuple[int, Future[tuple[Sample, Segments | None]]]] = deque()
         for place, clip in enumerate(chosen):
             waiting.append((clip, pool.submit(source.sample, clip, number)))
             while waiting and (len(waiting) > ahead or place == len(chosen) - 1):
@@ -202,7 +203,7 @@ def _classify(outcome: Outcome, member: Member, tokens: Segments, blank: Segment
         outcome.logits.setdefault(name, []).append(member.classify(a, v))
 
 
-def _blank_tokens(model: SyncModel) -> Segments:
+def _blank_tokens(model: Model) -> Segments:
     """Encode silence and a black picture."""
     layout = model.config.layout
     audio, vision = model.audio_frontend, model.vision_frontend
@@ -215,5 +216,5 @@ def _blank_tokens(model: SyncModel) -> Segments:
     return _crop_tokens(model.audio, silence), _crop_tokens(model.vision, black)
 
 
-def _crop_tokens(tower: Tower, segments: Tensor) -> Float[Tensor, "1 SxT D"]:
+def _crop_tokens(tower: ExtractorEncoder, segments: Tensor) -> Float[Tensor, "1 SxT D"]:
     return tower.encode(segments).flatten(0, 1).unsqueeze(0)

@@ -17,10 +17,10 @@ from zoo.data.clip_reader import ClipReader, whole_frames_s
 from zoo.data.clip_source import Augment, read_segments
 from zoo.data.fixed_offsets import FixedOffset, fixed_for
 from zoo.data.manifest import Clip
-from zoo.data.samples import DrawSource
+from zoo.data.samples import SampleSource
 from zoo.data.sampling import slot_rng
 from zoo.errors import ConfigError, ManifestError, MediaError
-from zoo.timeline import Draw, OffsetGrid, SegmentLayout, fixed_draw
+from zoo.timeline import OffsetGrid, Sample, SegmentLayout, fixed_draw
 
 EVALUATION = 4  # the "stage" of the random numbers
 Segments = tuple[Tensor, Tensor]
@@ -45,7 +45,7 @@ class Draws(ABC):
     left_out: dict[int, str]
 
     @abstractmethod
-    def sample(self, clip: int, number: int) -> tuple[Draw, Segments | None]:
+    def sample(self, clip: int, number: int) -> tuple[Sample, Segments | None]:
         """Draw from a clip in a round; None for the segments if they are in a store.
 
         Raises:
@@ -62,7 +62,7 @@ class Draws(ABC):
 class RandomDraws(Draws):
     """Random draws on the clip's own clock, from the feature store or from files."""
 
-    def __init__(self, source: DrawSource) -> None:
+    def __init__(self, source: SampleSource) -> None:
         self.source, self.clips, self.layout = source, source.clips.clips, source.layout
         self.usable = list(source.usable)
         store = source.store
@@ -73,7 +73,7 @@ class RandomDraws(Draws):
                     f"too short: {duration_s:.2f} s, crop and offsets need {source.needed_s:g} s"
                 )
 
-    def sample(self, clip: int, number: int) -> tuple[Draw, Segments | None]:  # noqa: D102
+    def sample(self, clip: int, number: int) -> tuple[Sample, Segments | None]:  # noqa: D102
         rng, source = slot_rng(self.source.seed, EVALUATION, number, clip), self.source
         draw = source.draw(clip, rng, Augment())
         if source.store is not None:
@@ -94,7 +94,7 @@ class FixedDraws(Draws):
     left_out: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._draws: dict[int, Draw] = {}
+        self._draws: dict[int, Sample] = {}
         for clip, fixed in self.fixed.items():
             length_s = whole_frames_s(self.clips[clip].duration_s, self.reader.vision.fps)
             place = (self.layout, self.grid, fixed.offset_s, fixed.start_s, self.reader.vision.fps)
@@ -104,7 +104,7 @@ class FixedDraws(Draws):
                 self.left_out[clip] = f"too short: {error}"
         self.usable = list(self._draws)
 
-    def sample(self, clip: int, number: int) -> tuple[Draw, Segments | None]:  # noqa: D102
+    def sample(self, clip: int, number: int) -> tuple[Sample, Segments | None]:  # noqa: D102
         draw = self._draws[clip]
         return draw, read_segments(self.reader, self.clips[clip], draw, self.layout)
 
@@ -128,7 +128,7 @@ class PublishedDraws(Draws):
     def __post_init__(self) -> None:
         self.usable = list(range(len(self.clips)) if self.fixed is None else self.fixed)
 
-    def sample(self, clip: int, number: int) -> tuple[Draw, Segments | None]:  # noqa: D102
+    def sample(self, clip: int, number: int) -> tuple[Sample, Segments | None]:  # noqa: D102
         raw = published.read_clip(
             self.clips[clip].path, end_s=self.end_s, audio_shift_s=self.audio_shift_s
         )

@@ -15,7 +15,7 @@ from zoo.evaluation.offset_metrics import chance, score_logits
 from zoo.evaluation.ranking import published_metrics, roc_auc, roc_curve
 from zoo.evaluation.rounds import Outcome
 from zoo.evaluation.sample_sources import Draws
-from zoo.timeline import Draw, OffsetGrid
+from zoo.timeline import OffsetGrid, Sample
 
 TIERS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 WRONG_BY = 5  # classes by which the target of a draw without common content is made wrong
@@ -75,7 +75,7 @@ def confusion(logits: Tensor, targets: Tensor) -> list[list[int]]:
     return torch.bincount(flat, minlength=k**2).view(k, k).tolist()
 
 
-def has_common_event(source: Draws, draw: Draw) -> bool | None:
+def has_common_event(source: Draws, draw: Sample) -> bool | None:
     """Say whether some event's onset lies in both crops; None where events are not known.
 
     Without one the two crops share nothing that could tell the offset.

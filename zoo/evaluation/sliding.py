@@ -7,13 +7,13 @@ import torch
 
 from zoo.data.store import FeatureStore
 from zoo.evaluation.offset_metrics import scores_from, sums_of
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 from zoo.timeline import LATTICE_TOLERANCE
 
 
 @torch.no_grad()
 def sliding_check(
-    model: SyncModel, store: FeatureStore, *, other_audio: bool = False
+    model: Model, store: FeatureStore, *, other_audio: bool = False
 ) -> dict[str, float]:
     """Place the video crop in the middle and score every offset of the grid against it.
 

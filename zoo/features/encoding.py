@@ -22,7 +22,9 @@ from zoo.features.feature_folder import identity_of
 from zoo.features.feature_settings import Settings, tower_of
 from zoo.features.tensorfile import TensorFile
 from zoo.media import ClipInfo, probe
-from zoo.models.model import ENCODED_AT_ONCE, MOST_SEGMENTS, SyncModel, Tower
+from zoo.models.model import Model
+from zoo.models.modules import ENCODED_AT_ONCE, MOST_SEGMENTS
+from zoo.models.two_tower import ExtractorEncoder
 from zoo.timeline import count_steps
 
 FORMAT = "avsync-zoo features 1"
@@ -35,7 +37,7 @@ T = TypeVar("T")
 class FeatureExtractor:
     """A model that writes the features of one clip after the other; may be used from threads."""
 
-    def __init__(self, model: SyncModel, settings: Settings) -> None:
+    def __init__(self, model: Model, settings: Settings) -> None:
         self.model, self.settings, self.stop = model, settings, Event()
         frames = model.vision_frontend.model_copy(update={"short_side": settings.short_side})
         self.reader = ClipReader(frames, model.audio_frontend)
@@ -156,7 +158,7 @@ class FeatureExtractor:
 
 
 @torch.no_grad()
-def encode(tower: Tower, segments: Tensor) -> dict[str, Tensor]:
+def encode(tower: ExtractorEncoder, segments: Tensor) -> dict[str, Tensor]:
     """Encode segments, a few at a time: ``features`` ``(N, T, P, D)``, ``tokens`` ``(N, T, D)``.
 
     Tokens are ``(N, T, P, D)`` where the aggregator keeps the positions of a time step.
@@ -173,7 +175,7 @@ def encode(tower: Tower, segments: Tensor) -> dict[str, Tensor]:
     return {"features": torch.cat(parts["features"]), "tokens": tokens}
 
 
-def token_times(starts_s: list[float], tower: Tower) -> Tensor:
+def token_times(starts_s: list[float], tower: ExtractorEncoder) -> Tensor:
     """Return the centre of every time step of every segment, seconds, ``(M, T)``."""
     times_s = np.add.outer(starts_s, tower.tokens.times_s)
     return torch.from_numpy(times_s.round(6))

@@ -9,7 +9,9 @@ from pydantic import Field, ValidationError
 
 from zoo.contracts import ComponentConfig, Frames, Modality
 from zoo.errors import ConfigError, suggest
-from zoo.models.model import SyncModel, Tower, explain
+from zoo.models.config import explain
+from zoo.models.model import Model
+from zoo.models.two_tower import ExtractorEncoder
 from zoo.timeline import SegmentLayout, to_frames, to_samples
 
 Kind = Literal["audio_tokens", "vision_tokens", "audio_features", "vision_features"]
@@ -64,7 +66,7 @@ class Settings(ComponentConfig):
 
 
 def build_settings(
-    model: SyncModel,
+    model: Model,
     name: str,
     sha256: str,
     *,
@@ -115,7 +117,7 @@ def parse_which(which: str | Sequence[str]) -> tuple[Kind, ...]:
     return tuple(kind for kind in KINDS if kind in wanted)
 
 
-def tower_of(model: SyncModel, modality: str) -> Tower:
+def tower_of(model: Model, modality: str) -> ExtractorEncoder:
     """Return the tower of a modality."""
     return model.audio if modality == "audio" else model.vision
 
@@ -150,7 +152,7 @@ def _of_preset(
     }
 
 
-def _check_fit(settings: Settings, model: SyncModel) -> None:
+def _check_fit(settings: Settings, model: Model) -> None:
     """Refuse steps between frames or samples, and pictures smaller than their crop."""
     frames, audio = model.vision_frontend, model.audio_frontend
     if "vision" in settings.modalities:

@@ -29,7 +29,7 @@ from zoo.inference.windows import (
     plan_windows,
 )
 from zoo.models.device import find_device
-from zoo.models.model import SyncModel, require_offsets
+from zoo.models.model import Model, require_offsets
 from zoo.models.modules import Head
 from zoo.timeline import LATTICE_TOLERANCE, count_steps, describe_offset
 
@@ -120,7 +120,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: SyncModel,
+        model: Model,
         name: str,
         device: torch.device | str = "cpu",
         judge: Judge | None = None,

@@ -23,7 +23,7 @@ from zoo.inference.windows import (
     plan_windows,
 )
 from zoo.models.device import find_device
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 
 YES = 1  # the logits are (no, yes)
 
@@ -35,7 +35,7 @@ class Judge:
         ConfigError: if the model answers something else.
     """
 
-    def __init__(self, model: SyncModel, name: str, device: torch.device | str = "cpu") -> None:
+    def __init__(self, model: Model, name: str, device: torch.device | str = "cpu") -> None:
         if model.head is None or model.task != "synchronizability":
             raise ConfigError(
                 f"--trust {name} does not say whether a clip can be synchronized; see: zoo train "
@@ -66,7 +66,7 @@ class Judge:
         encoder = SegmentEncoder(self.model, streams)
         return self.combine(list(map(self.classify, encode_crops(encoder, plan, progress))))
 
-    def reads_tokens_of(self, model: SyncModel) -> bool:
+    def reads_tokens_of(self, model: Model) -> bool:
         """Say whether the crops of another model, once encoded, will do."""
         own, other = self.model.config.layout, model.config.layout
         same = own.model_copy(update={"num_segments": other.num_segments}) == other

@@ -15,7 +15,8 @@ from zoo.data.clip_reader import ClipReader, whole_frames_s
 from zoo.data.frontend import block_segments
 from zoo.errors import MediaError
 from zoo.media import probe
-from zoo.models.model import SyncModel, Tower
+from zoo.models.model import Model
+from zoo.models.two_tower import ExtractorEncoder
 from zoo.timeline import shared_segments
 
 SHORTEST_S = 3.0  # a clip from here up to a crop's length is filled up with a still and silence
@@ -101,7 +102,7 @@ class Plan:
 
 
 def plan_windows(
-    streams: Streams, model: SyncModel, name: str, every_s: float | None = None, shift_s: float = 0
+    streams: Streams, model: Model, name: str, every_s: float | None = None, shift_s: float = 0
 ) -> Plan:
     """Place the crops: one every ``every_s`` (by default every segment), rounded to segments.
 
@@ -130,7 +131,7 @@ def plan_windows(
 class SegmentEncoder:
     """Reads segments of a clip and encodes them to tokens, a block of them at a time."""
 
-    def __init__(self, model: SyncModel, streams: Streams) -> None:
+    def __init__(self, model: Model, streams: Streams) -> None:
         self.model, self.streams = model, streams
         self.layout = model.config.layout
         self.reader = ClipReader(
@@ -147,7 +148,7 @@ class SegmentEncoder:
         return self._encode(self.model.audio, self.streams.audio, first, last, shift_s)
 
     def _encode(
-        self, tower: Tower, path: Path, first: int, last: int, shift_s: float = 0.0
+        self, tower: ExtractorEncoder, path: Path, first: int, last: int, shift_s: float = 0.0
     ) -> Tensor:
         starts_s = [round(i * self.layout.step_s - shift_s, 6) for i in range(first, last)]
         parts = []
@@ -221,7 +222,7 @@ def _advance(
 
 @torch.no_grad()
 def classify(
-    model: SyncModel,
+    model: Model,
     audio: Float[Tensor, "W La Da"],
     vision: Float[Tensor, "W Lv Dv"],
     offsets_s: tuple[float, ...],

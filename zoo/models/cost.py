@@ -10,7 +10,8 @@ from pydantic import Field
 from torch.utils.flop_counter import FlopCounterMode
 
 from zoo.contracts import ComponentConfig
-from zoo.models.model import ModelConfig, SyncModel, count_parameters
+from zoo.models.config import ModelConfig
+from zoo.models.model import Model, count_parameters
 
 
 class ModelCost(ComponentConfig):
@@ -39,7 +40,7 @@ def model_cost(config: ModelConfig) -> ModelCost:
             are none on the meta device.
     """
     with torch.device("meta"), torch.no_grad():
-        model = SyncModel(config).eval()
+        model = Model(config).eval()
         num = config.layout.num_segments
         tokens = []
         with FlopCounterMode(display=False) as towers:

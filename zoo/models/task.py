@@ -129,7 +129,8 @@ class Task(ABC):
     @abstractmethod
     def scores(self, sums: Sequence[float]) -> dict[str, float]:
         """Turn sums into the scores of the spec, with ``cross_entropy`` (or another loss) and
-        ``num``."""
+        ``num``.
+        """
 
     @property
     @abstractmethod
@@ -165,9 +166,7 @@ class Task(ABC):
         """Return figures by file name, drawn from what `diagnose` returned."""
         return {}
 
-    def values(
-        self, outputs: Float[Tensor, "N K"], targets: Tensor
-    ) -> dict[str, np.ndarray]:
+    def values(self, outputs: Float[Tensor, "N K"], targets: Tensor) -> dict[str, np.ndarray]:
         """Return what the scores are means of, per sample, for intervals over clips."""
         return {}
 

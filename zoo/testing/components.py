@@ -20,8 +20,8 @@ from zoo.contracts import (
     HeadSpec,
 )
 from zoo.errors import ConfigError, ManifestError
-from zoo.models.model import Tower
 from zoo.models.modules import Aggregator, Extractor, Head, Objective, SegmentBatch
+from zoo.models.two_tower import ExtractorEncoder
 from zoo.registry.manager import registry
 from zoo.testing.fakes import (
     any_tower,
@@ -191,7 +191,7 @@ def _check_objective(build: Callable[[], nn.Module]) -> None:
 
 
 def _scalars(
-    objective: nn.Module, towers: tuple[Tower, Tower], segments: list[Tensor]
+    objective: nn.Module, towers: tuple[ExtractorEncoder, ExtractorEncoder], segments: list[Tensor]
 ) -> dict[str, Tensor]:
     with about("forward"):
         scalars = run_objective(objective, towers, segments)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from zoo.contracts import ExtractorConfig, FeatureMap, HeadInput
-from zoo.models.model import Component, Tower, TowerConfig
+from zoo.models.config import Component, ModalityConfig
+from zoo.models.two_tower import ExtractorEncoder
 from zoo.registry.manager import registry
 from zoo.timeline import OffsetGrid, SegmentLayout
 
@@ -16,7 +17,7 @@ def fake_segments(config: ExtractorConfig, num: int) -> Tensor:
     return torch.randn(num, *config.frontend.segment_shape(config.segment_s))
 
 
-def any_tower(modality: str) -> Tower:
+def any_tower(modality: str) -> ExtractorEncoder:
     """Build a small tower of the first extractor that is registered for a modality."""
     found = registry()
     extractor = next(spec for spec in found.extractors.values() if spec.modality == modality)
@@ -25,11 +26,11 @@ def any_tower(modality: str) -> Tower:
         Component(name=spec.name, config=spec.presets["tiny"].model_dump(mode="json"))
         for spec in (extractor, aggregator)
     ]
-    config = TowerConfig(extractor=parts[0], aggregator=parts[1], projection_dim=32)
-    return Tower(config, extractor.modality)
+    config = ModalityConfig(extractor=parts[0], aggregator=parts[1], projection_dim=32)
+    return ExtractorEncoder(config, extractor.modality)
 
 
-def config_of(tower: Tower) -> ExtractorConfig:
+def config_of(tower: ExtractorEncoder) -> ExtractorConfig:
     """Return the config of the extractor of such a tower."""
     found = registry().extractors.values()
     return next(s for s in found if s.modality == tower.modality).presets["tiny"]

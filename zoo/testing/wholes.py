@@ -11,7 +11,8 @@ from torch import Tensor
 from zoo.checkpoints.tensors import to_published
 from zoo.contracts import ExtractorConfig, ExtractorSpec, FormatSpec, WeightsFormat
 from zoo.errors import ModelError
-from zoo.models.model import ModelConfig, SyncModel
+from zoo.models.config import ModelConfig
+from zoo.models.model import Model
 from zoo.registry.manager import registry
 from zoo.testing.promises import about, fresh
 from zoo.testing.specs import check_light_import
@@ -120,7 +121,7 @@ def _check_round_trip(spec: FormatSpec, tensors: Mapping[str, Tensor]) -> None:
         config, state = spec.read(dict(tensors))
         assert isinstance(config, ModelConfig), f"gives a {type(config).__name__}, no ModelConfig"
     with about("a model of what was read"):
-        model = SyncModel(config)
+        model = Model(config)
         model.load_state_dict(state)
     with about("write"):
         written = spec.write(model)

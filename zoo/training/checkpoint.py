@@ -38,7 +38,9 @@ def save_checkpoint(
 
 def save_objective(folder: Path, objective: nn.Module) -> None:
     """Keep an objective's own parameters (a temperature, decoders) beside the encoder."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in objective.state_dict().items()}
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in objective.state_dict().items()
+    }
     if tensors:
         save_file(tensors, folder / OBJECTIVE)
 

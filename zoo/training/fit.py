@@ -74,9 +74,7 @@ class Stage(ABC, Generic[Read, Batch]):
         return False
 
 
-def fit(
-    engine: Engine, stage: Stage[Read, Batch], log: RunLog, checkpoint: Path | None
-) -> None:
+def fit(engine: Engine, stage: Stage[Read, Batch], log: RunLog, checkpoint: Path | None) -> None:
     """Train what a stage trains, in place.
 
     Args:
@@ -133,6 +131,4 @@ def report(
         path = Path(folder)
         if engine.rank == 0:
             save_checkpoint(path, module, optimizer, meta, best)
-        engine.report(
-            {"stage": stage.number, "step": step}, path if engine.rank == 0 else None
-        )
+        engine.report({"stage": stage.number, "step": step}, path if engine.rank == 0 else None)

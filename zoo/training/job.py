@@ -28,11 +28,11 @@ from zoo.models.model import Model
 from zoo.training.checkpoint import read_meta, save_objective
 from zoo.training.diagnostics import diagnose, write_findings
 from zoo.training.engine import Engine, wait_for_all
-from zoo.training.recipe import Recipe
-from zoo.training.runlog import RunLog, quarantine, read_quarantine
 from zoo.training.finetuning import Finetuning
 from zoo.training.fit import fit
 from zoo.training.pretraining import Pretraining
+from zoo.training.recipe import Recipe
+from zoo.training.runlog import RunLog, quarantine, read_quarantine
 
 log = logging.getLogger(__name__)
 STAGE1_FOLDER, FEATURES_FOLDER, CACHE_FOLDER = "stage1", "features", "cache"

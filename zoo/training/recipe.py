@@ -29,8 +29,8 @@ from zoo.models.config import (
     feature_map_of,
     pair_component,
 )
-from zoo.registry.manager import registry
 from zoo.models.upgrade import upgrade_recipe
+from zoo.registry.manager import registry
 from zoo.timeline import LATTICE_TOLERANCE, SegmentLayout, count_steps
 
 Preset = Literal["tiny", "paper"]
@@ -276,9 +276,7 @@ def choose_head(
     return default, task_spec
 
 
-def _encoder(
-    encoder: EncoderSpec | PairSpec, aggregator: str | None, preset: Preset
-) -> Component:
+def _encoder(encoder: EncoderSpec | PairSpec, aggregator: str | None, preset: Preset) -> Component:
     """Configure an encoder."""
     if isinstance(encoder, PairSpec):
         name = aggregator or encoder.aggregator or registry().default_aggregator().name

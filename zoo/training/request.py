@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from zoo.contracts import Positions, Task
 from zoo.errors import ConfigError, TrainingError
-from zoo.models.model import ModelConfig
+from zoo.models.config import ModelConfig
 from zoo.registry.manager import registry
 from zoo.training.recipe import Recipe, build_recipe, override
 from zoo.training.rehearsal import check_fit

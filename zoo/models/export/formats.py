@@ -16,7 +16,7 @@ from torch.export import Dim, ExportedProgram
 
 from zoo.errors import ConfigError
 from zoo.models.export.inputs import Inputs, random_crops
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 
 ONNX_OPSET = 20
 BATCH = Dim("batch", min=1, max=4096)
@@ -25,7 +25,7 @@ METADATA = "avsync-zoo.json"  # where a .pt2 file keeps what is known about it
 log = logging.getLogger(__name__)
 
 
-def trace(model: SyncModel, name: str) -> tuple[ExportedProgram, bool]:
+def trace(model: Model, name: str) -> tuple[ExportedProgram, bool]:
     """Return the program, and whether it takes any number of crops.
 
     Raises:
@@ -41,7 +41,7 @@ def trace(model: SyncModel, name: str) -> tuple[ExportedProgram, bool]:
         raise ConfigError(f"'{name}' cannot be traced: {_first_line(error)}") from error
 
 
-def _export(model: SyncModel, inputs: Inputs, dynamic_shapes: Any) -> ExportedProgram:
+def _export(model: Model, inputs: Inputs, dynamic_shapes: Any) -> ExportedProgram:
     with torch.no_grad(), _quiet():
         program = torch.export.export(model, inputs, dynamic_shapes=dynamic_shapes, strict=False)
     program.example_inputs = None  # they would be written along, larger than the weights

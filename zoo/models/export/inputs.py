@@ -12,14 +12,14 @@ from zoo.data.clip_reader import ClipReader
 from zoo.data.frontend import crop_square, cut_audio, cut_frames
 from zoo.errors import MediaError
 from zoo.media import probe, require_streams
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 from zoo.timeline import to_frames, to_samples
 
 Inputs = tuple[Tensor, Tensor]
 """Audio ``(B, S, F, Ta)`` and vision ``(B, S, C, Tv, H, W)`` after the front ends."""
 
 
-def shapes_of(model: SyncModel) -> dict[str, tuple[int, ...]]:
+def shapes_of(model: Model) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the inputs, without the batch."""
     layout = model.config.layout
     return {
@@ -28,14 +28,14 @@ def shapes_of(model: SyncModel) -> dict[str, tuple[int, ...]]:
     }
 
 
-def random_crops(model: SyncModel, num: int) -> Inputs:
+def random_crops(model: Model, num: int) -> Inputs:
     """Return some crops of unit normals."""
     rng = torch.Generator().manual_seed(num)
     audio, vision = (torch.randn(num, *s, generator=rng) for s in shapes_of(model).values())
     return audio, vision
 
 
-def made_up_crop(model: SyncModel) -> Inputs:
+def made_up_crop(model: Model) -> Inputs:
     """Return a crop through the model's own front ends: a flash and a click, one third in."""
     layout, frontend = model.config.layout, model.vision_frontend
     rng = np.random.default_rng(0)
@@ -49,7 +49,7 @@ def made_up_crop(model: SyncModel) -> Inputs:
     return _cut(model, frames, samples)
 
 
-def crop_of_clip(model: SyncModel, clip: Path) -> Inputs:
+def crop_of_clip(model: Model, clip: Path) -> Inputs:
     """Return the first crop of a clip.
 
     Raises:
@@ -67,7 +67,7 @@ def crop_of_clip(model: SyncModel, clip: Path) -> Inputs:
     return _cut(model, frames, reader.read_audio(clip, 0.0, covered_s))
 
 
-def _cut(model: SyncModel, frames: np.ndarray, samples: np.ndarray) -> Inputs:
+def _cut(model: Model, frames: np.ndarray, samples: np.ndarray) -> Inputs:
     layout = model.config.layout
     audio = cut_audio(samples, layout.starts_s, layout.segment_s, model.audio_frontend)
     vision = cut_frames(frames, layout.starts_s, layout.segment_s, model.vision_frontend)

@@ -20,7 +20,7 @@ from zoo.catalog.model_folder import load_model
 from zoo.errors import ConfigError, ModelError, suggest
 from zoo.models.export.formats import load_onnx, load_torch, save_onnx, save_torch, trace
 from zoo.models.export.inputs import Inputs, crop_of_clip, made_up_crop, random_crops, shapes_of
-from zoo.models.model import SyncModel
+from zoo.models.model import Model
 
 Format = Literal["torch", "onnx"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -140,7 +140,7 @@ def _weights_beside(out: Path) -> Path:
     return out.with_name(f"{out.name}.data")
 
 
-def _describe(model: SyncModel, name: str, sha256: str, is_dynamic: bool) -> dict[str, Any]:
+def _describe(model: Model, name: str, sha256: str, is_dynamic: bool) -> dict[str, Any]:
     """Return what somebody needs who has the file alone."""
     config = model.config
     assert config.head is not None
@@ -167,7 +167,7 @@ def _describe(model: SyncModel, name: str, sha256: str, is_dynamic: bool) -> dic
 
 @torch.no_grad()
 def _compare(
-    model: SyncModel, answer: Callable[[Inputs], Tensor], inputs: dict[str, Inputs]
+    model: Model, answer: Callable[[Inputs], Tensor], inputs: dict[str, Inputs]
 ) -> tuple[dict[str, float], float]:
     """Return the largest absolute difference by input, and the largest logit."""
     differences, largest_logit = {}, 0.0
