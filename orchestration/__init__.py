@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import zoo
 from orchestration.ablation.cli import ablate
-from orchestration.cli import train
 from orchestration.quickstart import quickstart
+from orchestration.train_command import train
 from orchestration.tune.cli import tune as run_tune
 
 

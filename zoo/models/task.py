@@ -128,9 +128,7 @@ class Task(ABC):
 
     @abstractmethod
     def scores(self, sums: Sequence[float]) -> dict[str, float]:
-        """Turn sums into the scores of the spec, with ``cross_entropy`` (or another loss) and
-        ``num``.
-        """
+        """Turn sums into the scores of the spec, the loss (`loss_name`) and ``num``."""
 
     @property
     @abstractmethod
@@ -155,6 +153,10 @@ class Task(ABC):
     def check_features(self, model: Model, store: FeatureStore) -> dict[str, float]:
         """Score the stored tokens without a head, where that can be done; else an empty answer."""
         return {}
+
+    def describe_features(self, scores: Mapping[str, float]) -> str:
+        """Say what `check_features` found, in one line."""
+        return ""
 
     def diagnose(
         self, outputs: Float[Tensor, "N K"], targets: Tensor, examples: Sequence[Any]
