@@ -165,6 +165,16 @@ class SeparableEncoder(Encoder):
         """Encode both modalities, each by itself."""
         return self._tokens(self.audio, segments.audio), self._tokens(self.vision, segments.vision)
 
+    @torch.no_grad()
+    def encode_many(self, segments: Segments) -> tuple[Tokens, Tokens]:
+        """Encode without gradients, a few segments at a time, in bounded memory."""
+        parts = ((self.audio, segments.audio), (self.vision, segments.vision))
+        audio, vision = (
+            Tokens.of_segments(part.encode(given.flatten(0, 1)), given.shape[1], part.tokens)
+            for part, given in parts
+        )
+        return audio, vision
+
     @staticmethod
     def _tokens(part: ModalityEncoder, segments: Tensor) -> Tokens:
         encoded = part(segments.flatten(0, 1))  # (B*S, T*P, D)
