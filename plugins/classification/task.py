@@ -135,7 +135,7 @@ class Classification(Task):
 
 
 def _mean_average_precision(positives: np.ndarray, everything: np.ndarray) -> float:
-    """Average precision per class from counts, the highest scores first; classes without any skip."""
+    """Return the mean over classes, from counts, the highest scores first; absent classes skip."""
     found, seen = positives.cumsum(1), everything.cumsum(1)
     total = found[:, -1]
     precision = found / np.maximum(seen, 1)
