@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from zoo.contracts import Score
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, option
 from zoo.evaluation.bootstrap import interval, mean_intervals
 from zoo.evaluation.ranking import count_confusion, published_metrics, roc_auc, roc_curve
 from zoo.evaluation.rounds import Outcome
@@ -60,7 +60,8 @@ def require_both_kinds(targets: Int[Tensor, N]) -> None:
     if len(kinds) < 2:
         raise ConfigError(
             f"every one of the {len(targets)} samples {'can' if 1 in kinds else 'cannot'} be "
-            "synchronized, so there is nothing to tell apart: ask for more rounds"
+            "synchronized, so there is nothing to tell apart",
+            f"ask for more {option('rounds')}",
         )
 
 

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from zoo.contracts import Frames, LogMel
 from zoo.data.frontend import crop_square, log_mel, per_channel
-from zoo.errors import MediaError
+from zoo.errors import MediaError, option
 from zoo.timeline import FIXED_CROP_S, OffsetGrid, SegmentLayout
 
 LONGEST_S = 10.0  # what is kept of a clip
@@ -115,8 +115,8 @@ def _in_order(frames: Iterator[Any], start_s: float, end_s: float | None, tick: 
 def _planar(frame: Any, path: Path) -> np.ndarray:
     if frame.format.name != "fltp":
         raise MediaError(
-            f"{path.name} has {frame.format.name} audio; the published code expects AAC: "
-            "re-encode the clips, or evaluate without the published reading"
+            f"{path.name} has {frame.format.name} audio, and the published code expects AAC",
+            f"re-encode the clips, or leave out {option('as_published')}",
         )
     return frame.to_ndarray()  # (channels, samples)
 

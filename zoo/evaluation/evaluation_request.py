@@ -9,7 +9,7 @@ from typing import Literal
 
 from zoo.data.fixed_offsets import FixedOffset, read_fixed_offsets
 from zoo.data.manifest import Clip, Split
-from zoo.errors import ConfigError, ManifestError
+from zoo.errors import ConfigError, ManifestError, option
 from zoo.evaluation.sample_sources import find_fixed
 from zoo.models.model import Model
 from zoo.models.task import Task
@@ -89,11 +89,15 @@ def choose_features(
         ConfigError: if the options contradict each other, or a model has no use for a store.
     """
     if request.audio_shift_s and not request.as_published:
-        raise ConfigError("an audio shift goes with the published reading only")
+        raise ConfigError(
+            f"{option('audio_shift')} shifts the audio in the published reader",
+            f"add {option('as_published')}",
+        )
     if is_fixed and (request.rounds or 1) > 1:
         raise ConfigError(
-            "fixed offsets give the same samples in every round: ask for one round, or take the "
-            "protocol 'random' without a list of offsets"
+            "fixed offsets give the same samples in every round",
+            f"leave out {option('rounds')}, or use {option('protocol')} random without "
+            f"{option('offsets')}",
         )
     reason = "the published reading" if request.as_published else "a list of fixed offsets"
     is_off_lattice = is_fixed or request.as_published
@@ -104,7 +108,8 @@ def choose_features(
     if request.features == "store":
         if is_off_lattice:
             raise ConfigError(
-                f"{reason} cuts off the lattice of the feature store: compute features online"
+                f"{reason} cuts off the lattice of the feature store",
+                f"leave out {option('features')} store",
             )
         for model in models:
             _ = model.separable
@@ -118,15 +123,15 @@ def choose_task(request: Request, model: Model, second: Model | None, is_fixed: 
         ConfigError: if the models or the protocol do not fit together.
     """
     if model.head is None or model.task is None:
-        raise ConfigError(f"'{request.model}' has no head yet: train stage 2 before evaluating")
+        raise ConfigError(f"'{request.model}' has no head yet", "train stage 2 before evaluating")
     task = model.task
     if second is not None:
         task = _joint_task(request, model, second)
     if is_fixed and not task.answers_offsets:
         name = request.synchronizability or request.model
         raise ConfigError(
-            f"fixed offsets are for models that predict offsets, and '{name}' {task.says}: use a "
-            "protocol with random samples, without a list of offsets"
+            f"fixed offsets are for models that predict offsets, and '{name}' {task.says}",
+            f"use a protocol with random samples, without {option('offsets')}",
         )
     return task
 
@@ -135,12 +140,13 @@ def _joint_task(request: Request, model: Model, second: Model) -> Task:
     assert model.task is not None
     if not model.task.answers_offsets:
         raise ConfigError(
-            "a second model says which offsets of the first one to believe, and "
-            f"'{request.model}' does not predict offsets"
+            f"{option('synchronizability')} goes with a model that predicts offsets, and "
+            f"'{request.model}' {model.task.says}"
         )
     if second.head is None or second.task is None or not second.task.tells_synchronizable:
         raise ConfigError(
-            f"'{request.synchronizability}' does not say whether a clip can be synchronized"
+            f"{option('synchronizability')} takes a model that says whether a clip can be "
+            f"synchronized, which '{request.synchronizability}' does not"
         )
     layouts = [(m.config.layout.segment_s, m.config.layout.step_s) for m in (model, second)]
     read = [

@@ -15,7 +15,7 @@ from zoo.data.manifest import Clip, Manifest
 from zoo.data.samples import SampleSource
 from zoo.data.store import FeatureStore, store_config
 from zoo.data.store_build import build_store
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, option
 from zoo.evaluation.evaluation_request import Request, check_columns, choose_features, choose_task
 from zoo.evaluation.members import Member, member_of, reader_of
 from zoo.evaluation.protocol import Protocol, find_protocol
@@ -172,8 +172,9 @@ def _open_samples(
     if request.as_published:
         if not isinstance(model.audio_frontend, LogMel):
             raise ConfigError(
-                "the published reading is that of Synchformer's code, and "
-                f"'{request.model}' takes another spectrogram than it gives"
+                f"{option('as_published')} repeats how Synchformer reads clips, and "
+                f"'{request.model}' takes another spectrogram",
+                "leave it out",
             )
         return PublishedSamples(
             clips,

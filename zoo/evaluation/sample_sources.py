@@ -17,7 +17,7 @@ from zoo.data.fixed_offsets import FixedOffset, fixed_for
 from zoo.data.manifest import Clip
 from zoo.data.samples import SampleSource
 from zoo.data.sampling import slot_rng
-from zoo.errors import ConfigError, ManifestError, MediaError
+from zoo.errors import ConfigError, ManifestError, MediaError, option
 from zoo.models.segments import Segments
 from zoo.models.task import Task
 from zoo.timeline import OffsetGrid, Sample, SegmentLayout, fixed_sample
@@ -198,8 +198,9 @@ def find_fixed(
             found[i] = fixed
     if not found and offsets is None:
         raise ManifestError(
-            f"{where} gives no fixed offset for any of {len(clips)} clips: give the published list "
-            "of offsets, or use a protocol with random offsets"
+            f"{where} gives no fixed offset for any of {len(clips)} clips",
+            f"give the published list with {option('offsets')}, or use a protocol with random "
+            "samples",
         )
     if not found:
         raise ManifestError(

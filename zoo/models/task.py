@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from zoo.contracts import Score, TaskSpec
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, option
 from zoo.timeline import OffsetGrid, Placement, Sample, SegmentLayout
 
 if TYPE_CHECKING:
@@ -239,6 +239,6 @@ class Task(ABC):
             MediaError: if the clip is too short.
         """
         raise ConfigError(
-            f"the task '{self.spec.name}' was not evaluated by the published code, so there is no "
-            "published reading for it"
+            f"the published code does not know the task '{self.spec.name}'",
+            f"leave out {option('as_published')}",
         )
