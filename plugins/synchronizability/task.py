@@ -13,7 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from plugins.synchronizability import SynchronizabilityConfig
 from zoo.evaluation.sliding import sliding_check
-from zoo.models.task import Need, Task
+from zoo.inference.estimate import synchronizability
+from zoo.models.task import Answer, Need, Task
 from zoo.timeline import (
     LATTICE_TOLERANCE,
     OffsetGrid,
@@ -109,6 +110,15 @@ class Synchronizability(Task):
     def chance_words(self) -> str:
         """Say what the loss of a coin is."""
         return f"ln 2 = {math.log(2):.2f}"
+
+    def answer(
+        self, outputs: Float[Tensor, "W 2"], starts_s: Sequence[float], crop_s: float
+    ) -> Answer:
+        """Average yes over the crops, each weighted by how far it is from undecided."""
+        yes = synchronizability(outputs.softmax(1))
+        can = "can" if yes >= 0.5 else "cannot"
+        words = f"audio and video {can} be synchronized (probability that they can: {yes:.2f})"
+        return Answer({"synchronizability": yes}, [words])
 
     def check_features(self, model: Model, store: FeatureStore) -> dict[str, float]:
         """Slide the audio over the video: the training-free check of stage I."""
