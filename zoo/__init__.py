@@ -56,7 +56,7 @@ _LAZY = {
     "Tokens": "zoo.models.segments",
     "Task": "zoo.models.task",
     "Need": "zoo.models.task",
-    "load": "zoo.inference.predictor",
+    "load": "zoo.inference.load",
 }
 
 _ROOMS = {"export": "zoo.models.export", "features": "zoo.features"}

@@ -28,6 +28,7 @@ __all__ = [
     "CONFIG",
     "WEIGHTS",
     "load_model",
+    "read_config",
     "read_description",
     "save_model",
     "verify_folder",
@@ -77,6 +78,23 @@ def verify_folder(folder: Path) -> dict[str, Any]:
             f"{weights} is damaged: its hash differs from the one in {CONFIG}; restore the file"
         )
     return description
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Read what a model is made of, without its weights.
+
+    Raises:
+        ModelError: if the folder does not describe a model.
+        PluginError: if a component is not installed.
+    """
+    description = read_description(folder)
+    try:
+        config = read_model_config(description, str(folder / CONFIG))
+        for kind, part in config.components():
+            getattr(registry(), kind.removesuffix("s"))(part.name)
+    except PluginError as error:
+        raise missing_plugin(error, folder, description.get("plugins", {})) from error
+    return config
 
 
 def load_model(folder: Path) -> Model:
