@@ -18,8 +18,8 @@ from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, MediaError, ModelError
 from zoo.models.config import ModelConfig
-from zoo.models.export import METADATA, export, formats
-from zoo.models.export.inputs import crop_of_clip, made_up_crop, random_crops
+from zoo.export import METADATA, export, formats
+from zoo.export.inputs import crop_of_clip, made_up_crop, random_crops
 from zoo.models.model import Model
 from zoo.training.recipe import build_recipe
 
@@ -65,7 +65,7 @@ def traced(model: Model) -> tuple[ExportedProgram, bool]:
 
 @pytest.fixture
 def _traced_before(traced: tuple[ExportedProgram, bool], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.models.export.write_export.trace", lambda _model, _name: traced)
+    monkeypatch.setattr("zoo.export.write_export.trace", lambda _model, _name: traced)
 
 
 def assert_same(model: Model, answer: object, num: int) -> None:
@@ -134,7 +134,7 @@ def test_a_file_that_answers_otherwise_is_not_left(
     def wrong(_file: Path) -> object:
         return lambda inputs: torch.full((len(inputs[0]), 21), torch.nan)
 
-    monkeypatch.setattr("zoo.models.export.write_export.load_torch", wrong)
+    monkeypatch.setattr("zoo.export.write_export.load_torch", wrong)
     with pytest.raises(ModelError, match=r"answers otherwise .* nothing was written"):
         export(model_folder, tmp_path / "model.pt2")
     assert not list(tmp_path.iterdir())
