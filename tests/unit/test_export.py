@@ -20,7 +20,7 @@ from zoo.errors import ConfigError, MediaError, ModelError
 from zoo.models.config import ModelConfig
 from zoo.export import METADATA, export, formats
 from zoo.export.inputs import crop_of_clip, made_up_crop, random_crops
-from zoo.models.model import Model
+from zoo.models.model import Model, require_offsets
 from zoo.training.recipe import build_recipe
 
 needs_onnx = pytest.mark.skipif(
@@ -41,8 +41,8 @@ def _no_shape_checks() -> Iterator[None]:
 def model(model: Model) -> Model:
     """The small model with a single block per extractor and three segments: it traces faster."""
     config = model.config.model_dump(mode="json")
-    for tower in ("audio", "vision"):
-        config[tower]["extractor"]["config"]["depth"] = 1
+    for modality in ("audio", "vision"):
+        config["encoder"]["config"][modality]["extractor"]["config"]["depth"] = 1
     config["layout"]["num_segments"] = 3
     torch.manual_seed(0)
     return Model(ModelConfig.model_validate(config)).eval()
@@ -103,7 +103,7 @@ def test_an_onnx_file_answers_as_the_model_for_any_batch(
     written = onnx.load(done.path)
     about = {entry.key: entry.value for entry in written.metadata_props}
     assert json.loads(about["inputs"]) == done.metadata["inputs"]
-    assert json.loads(about["classes"]) == list(model.config.grid.offsets_s)
+    assert json.loads(about["classes"]) == list(require_offsets(model, "shallow").offsets_s)
     assert [value.name for value in written.graph.input] == ["audio", "vision"]
     assert written.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
 
@@ -201,7 +201,7 @@ def test_a_model_that_cannot_be_traced_is_refused(
         def forward(self, _segments: torch.Tensor) -> torch.Tensor:
             raise RuntimeError("not today")
 
-    monkeypatch.setattr("zoo.models.model.ExtractorEncoder.forward", Wilful.forward)
+    monkeypatch.setattr("zoo.models.two_tower.ExtractorEncoder.forward", Wilful.forward)
     with pytest.raises(ConfigError, match="cannot be traced: not today"):
         export(model_folder, tmp_path / "model.pt2")
     assert not (tmp_path / "model.pt2").exists()
