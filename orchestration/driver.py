@@ -18,8 +18,8 @@ from zoo.experiments.process import BROKE_OFF
 from zoo.plots import draw_pictures
 from zoo.registry.plugin_files import PLUGIN_FILES_VARIABLE, copy_plugins
 from zoo.training.job import Job, clips_of
-from zoo.training.rehearsal import check_lengths
-from zoo.training.request import Request, check_shares
+from zoo.training.rehearsal import check_clips
+from zoo.training.request import TrainRequest, check_shares
 from zoo.training.resources import Resources, check_machine
 from zoo.training.run_display import display, summary
 from zoo.training.run_folder import RAY_FOLDER, open_run, write_environment
@@ -35,7 +35,7 @@ COLLECTIVE_TIMEOUT_S = 7200  # one worker may still be encoding clips while the 
 MAX_WORKER_FAILURES = 3
 
 
-def launch(request: Request, out: Path, resources: Resources, *, resume: bool) -> int:
+def launch(request: TrainRequest, out: Path, resources: Resources, *, resume: bool) -> int:
     """Run ``zoo train`` and return its exit code: 0, or 130 after Ctrl-C.
 
     Raises:
@@ -44,7 +44,7 @@ def launch(request: Request, out: Path, resources: Resources, *, resume: bool) -
     run = open_run(request, out, resources.gpus_per_worker, resume=resume)
     job = run.job
     for split, clips in zip(("train", "valid"), clips_of(job), strict=True):
-        check_lengths(job.recipe, job.stages, split, clips)
+        check_clips(job.recipe, job.stages, split, clips)
     check_shares(job.recipe, job.stages, resources.workers)
     check_machine(resources)
     console, started = Console(), time.monotonic()

@@ -450,7 +450,7 @@ class TaskSpec(Spec):
     """Columns of a manifest that must not be empty: ``labels``, ``events``."""
     fine_tunes: bool = False
     """Whether it starts from a trained head: stage I is then left out where a model is given."""
-    fit: Callable[[Any, Sequence[Clip]], Any] = lambda config, _clips: config
+    fit: Callable[[Any, Sequence[Clip]], Any] | None = None
     """``fit(config, clips) -> config``: fills in what a recipe leaves to the training clips."""
     is_default: bool = False
     """Whether it is taken where nobody names one."""

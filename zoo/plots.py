@@ -11,7 +11,6 @@ import numpy as np
 
 from zoo.evaluation.offset_metrics import OffsetScores
 from zoo.training.diagnostics import FINDINGS
-from zoo.training.goal import goal_of
 from zoo.training.recipe import Recipe, read_recipe
 from zoo.training.runlog import read_metrics
 

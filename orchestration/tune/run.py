@@ -35,7 +35,7 @@ from zoo.experiments.lock import interruptible, locked, wait_for_trainings
 from zoo.experiments.process import program_words
 from zoo.experiments.train_options import request_words
 from zoo.registry.plugin_files import copy_plugins
-from zoo.training.rehearsal import check_lengths
+from zoo.training.rehearsal import check_clips
 from zoo.training.resources import Resources, check_machine, count_cpus, count_gpus, fitting
 from zoo.training.run_folder import RECIPE, make_writable
 
@@ -154,7 +154,7 @@ def _check_clips(search: Search, points: list[Point]) -> None:
         clips = list(manifest.select(split).clips)
         for point in points:
             try:
-                check_lengths(point.recipe, point.stages, split, clips)
+                check_clips(point.recipe, point.stages, split, clips)
             except TrainingError as error:
                 raise TrainingError(f"{point.name}: {error}") from error
 

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, log_softmax
 
 from plugins.offset import OffsetConfig
 from zoo.evaluation.offset_metrics import chance, scores_from, sums_of
-from zoo.evaluation.sliding import sliding_check
+from zoo.evaluation.sliding import describe_sliding, sliding_check
 from zoo.models.task import MIN_DECISIONS, Need, Task
 from zoo.timeline import OffsetGrid, Placement, Sample, SegmentLayout, place_crops, shortest_clip_s
 
@@ -89,6 +89,10 @@ class Offset(Task):
     def check_features(self, model: Model, store: FeatureStore) -> dict[str, float]:
         """Slide the audio over the video: the training-free check of stage I."""
         return sliding_check(model, store, self.grid)
+
+    def describe_features(self, scores: Mapping[str, float]) -> str:
+        """Say what the sliding check found."""
+        return describe_sliding(scores, self.grid)
 
     def values(
         self, outputs: Float[Tensor, "N K"], targets: Int[Tensor, N]

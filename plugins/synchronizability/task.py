@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from plugins.synchronizability import SynchronizabilityConfig
-from zoo.evaluation.sliding import sliding_check
+from zoo.evaluation.sliding import describe_sliding, sliding_check
 from zoo.models.task import Need, Task
 from zoo.timeline import (
     LATTICE_TOLERANCE,
@@ -118,6 +118,10 @@ class Synchronizability(Task):
     def check_features(self, model: Model, store: FeatureStore) -> dict[str, float]:
         """Slide the audio over the video: the training-free check of stage I."""
         return sliding_check(model, store, self.grid)
+
+    def describe_features(self, scores: Mapping[str, float]) -> str:
+        """Say what the sliding check found."""
+        return describe_sliding(scores, self.grid)
 
     def values(
         self, outputs: Float[Tensor, "N 2"], targets: Int[Tensor, N]

@@ -16,7 +16,7 @@ from zoo.registry.manager import registry
 from zoo.testing import fake_segments
 from zoo.timeline import OffsetGrid, SegmentLayout
 from zoo.training.recipe import Recipe, build_recipe
-from zoo.training.rehearsal import check_lengths
+from zoo.training.rehearsal import check_clips
 from zoo.training.request import Request, recipe_of
 
 AUDIO, VISION = (
@@ -225,11 +225,11 @@ def test_clips_that_are_too_short_are_refused_before_anything_starts(
     def lasting(*durations_s: float) -> list[Clip]:
         return [replace(clips.clips[0], duration_s=duration_s) for duration_s in durations_s]
 
-    check_lengths(recipe, (1, 2), "train", lasting(1.0, 8.0))
+    check_clips(recipe, (1, 2), "train", lasting(1.0, 8.0))
     with pytest.raises(TrainingError, match=r"not one train clip is long enough: the 12 segments"):
-        check_lengths(recipe, (1, 2), "train", lasting(1.0, 7.0))
+        check_clips(recipe, (1, 2), "train", lasting(1.0, 7.0))
     with pytest.raises(TrainingError, match=r"valid clip .* need 7\.12 s, the longest clip has 7"):
-        check_lengths(recipe, (2,), "valid", lasting(7.0))
+        check_clips(recipe, (2,), "valid", lasting(7.0))
 
 
 def test_a_component_that_breaks_on_what_it_is_given_is_named(

@@ -22,7 +22,7 @@ from zoo.registry.manager import registry
 from zoo.training.engine import LocalEngine
 from zoo.training.job import Job, run_job
 from zoo.training.recipe import Recipe, build_recipe
-from zoo.training.rehearsal import check_lengths
+from zoo.training.rehearsal import check_clips
 from zoo.training.request import Request, recipe_of
 from zoo.training.runlog import read_metrics
 from zoo.training.start import START_FOLDER, prepare_start
@@ -189,8 +189,8 @@ def test_clips_must_hold_two_crops(clips: Manifest, sync_folder: Path) -> None:
     with pytest.raises(
         TrainingError, match=r"a crop of 4\.8 s and one as long beside it need 9\.6"
     ):
-        check_lengths(recipe, (2,), "train", list(clips.clips))
-    check_lengths(tuned(sync_folder), (2,), "train", list(clips.clips))
+        check_clips(recipe, (2,), "train", list(clips.clips))
+    check_clips(tuned(sync_folder), (2,), "train", list(clips.clips))
 
 
 def test_towers_without_a_head_need_one_from_scratch(model: Model, tmp_path: Path) -> None:

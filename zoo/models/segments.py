@@ -1,4 +1,4 @@
-"""What flows between the parts of a model: segments after the front ends, tokens with their times."""
+"""What flows between the parts of a model: segments after the front ends, tokens with times."""
 
 from __future__ import annotations
 

@@ -104,6 +104,10 @@ class Task(ABC):
             ConfigError: if the clip is too short.
         """
 
+    def accepts(self, clip: Clip) -> bool:
+        """Say whether a clip has what the task needs beside its length, such as a label."""
+        return True
+
     def collate(self, targets: Sequence[Any]) -> Tensor:
         """Return the targets of a batch as a tensor; by default classes ``(B,)``."""
         return torch.tensor(targets)
@@ -133,9 +137,7 @@ class Task(ABC):
 
     @abstractmethod
     def scores(self, sums: Sequence[float]) -> dict[str, float]:
-        """Turn sums into the scores of the spec, with ``cross_entropy`` (or another loss) and
-        ``num``.
-        """
+        """Turn sums into the scores of the spec, the loss (`loss_name`) and ``num``."""
 
     @property
     @abstractmethod
@@ -160,6 +162,10 @@ class Task(ABC):
     def check_features(self, model: Model, store: FeatureStore) -> dict[str, float]:
         """Score the stored tokens without a head, where that can be done; else an empty answer."""
         return {}
+
+    def describe_features(self, scores: Mapping[str, float]) -> str:
+        """Say what `check_features` found, in one line."""
+        return ""
 
     def diagnose(
         self, outputs: Float[Tensor, "N K"], targets: Tensor, examples: Sequence[Any]

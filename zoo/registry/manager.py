@@ -213,6 +213,12 @@ class Registry:
             f"--extractor {' or '.join(joined[:2])}"
         )
 
+    def find(self, kind: str, name: str) -> Any:
+        """Return a component by its kind (``extractors``, ``heads``, ...) and name."""
+        if kind == "encoders":
+            return self.encoder(name)
+        return self._lookup(kind.removesuffix("s"), getattr(self, kind), name)
+
     def _lookup(self, kind: str, specs: dict[str, S], name: str) -> S:
         if name in specs:
             return specs[name]

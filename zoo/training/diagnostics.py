@@ -65,9 +65,9 @@ def diagnose(stage: Finetuning) -> dict[str, Any]:
     model.to(stage.engine.device).eval()
     outputs, targets = [], []
     for read in islice(fixed_samples(valid, stage.recipe), MAX_BATCHES):
-        fed = stage.feeder.tokens(read)
-        outputs.append(model.answer(*fed.given).float().cpu())
-        targets.append(fed.targets.cpu())
+        tokens, wanted = stage.feeder.tokens(read)
+        outputs.append(model.answer(*tokens).float().cpu())
+        targets.append(wanted.cpu())
     examples = [_example(stage, clip) for clip in valid.usable[:EXAMPLES]]
     return task.diagnose(torch.cat(outputs), torch.cat(targets), examples)
 
@@ -75,7 +75,7 @@ def diagnose(stage: Finetuning) -> dict[str, Any]:
 def _example(stage: Finetuning, clip: int) -> Example:
     valid = stage.valid
     item = valid.item(clip, (3, 0, clip), Augment())
-    audio, vision = stage.feeder.tokens(collate([item], stage.task)).given
+    (audio, vision), _ = stage.feeder.tokens(collate([item], stage.task))
     outputs = stage.model.answer(audio, vision)[0]
     name = valid.clips.clips[item[2].clip].path.name
     return Example(stage.model, name, item[2], audio, vision, outputs)

@@ -81,8 +81,8 @@ class Feeder:
         return Segments(audio, cut_crops(frames, *places, self.model.vision_frontend)), targets
 
     @torch.no_grad()
-    def tokens(self, read: Read) -> Fed:
-        """Return tokens, for a head on a frozen encoder."""
+    def tokens(self, read: Read) -> tuple[tuple[Tokens, Tokens], Tensor]:
+        """Return tokens and targets, for a head on a frozen encoder."""
         if self.is_stored:
             audio, vision, targets = (t.to(self.device, non_blocking=True) for t in read)
             pair = self._stored(audio, "audio"), self._stored(vision, "vision")
@@ -90,12 +90,7 @@ class Feeder:
             segments, targets = self.segments(read)
             with autocast(self.device, self.recipe.precision):
                 pair = self.model.encoder(segments)
-        return Fed((pair[0].float(), pair[1].float()), targets)
-
-    def whole(self, read: Read) -> Fed:
-        """Return segments, for a model that is trained whole."""
-        segments, targets = self.segments(read)
-        return Fed((segments.audio, segments.vision), targets)
+        return (pair[0].float(), pair[1].float()), targets
 
     def _stored(self, values: Tensor, modality: str) -> Tokens:
         declared = getattr(self.model.io, modality).tokens
@@ -158,15 +153,16 @@ class Finetuning(Stage[Read, Fed]):
 
     def feed(self, read: Read) -> Fed:
         """Bring a batch to the device: as tokens, or as segments if the encoder is trained."""
-        frozen = self.config.is_frozen
-        return self.feeder.tokens(read) if frozen else self.feeder.whole(read)
+        if self.config.is_frozen:
+            return Fed(*self.feeder.tokens(read))
+        segments, targets = self.feeder.segments(read)
+        return Fed((segments.audio, segments.vision), targets)
 
     def prepare(self, read: Read) -> None:
         """Let a new head see the first batch."""
         assert self.model.head is not None
         if self.is_fresh:
-            audio, vision = self.feeder.tokens(read).given
-            self.model.head.initialise(audio, vision)  # type: ignore[arg-type]
+            self.model.head.initialise(*self.feeder.tokens(read)[0])
 
     def loss(
         self, module: nn.Module, batch: Fed, step: int

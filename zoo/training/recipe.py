@@ -289,7 +289,7 @@ def _encoder(encoder: EncoderSpec | PairSpec, aggregator: str | None, preset: Pr
 
 
 def _pair(pair: PairSpec, aggregator: AggregatorSpec, preset: Preset) -> TwoTowerConfig:
-    """Configure both extractors; what is never compared, or equal as published, is not projected."""
+    """Configure both extractors; what is not compared, or equal as published, is not projected."""
     specs = {"audio": registry().extractor(pair.audio), "vision": registry().extractor(pair.vision)}
     maps = {m: feature_map_of(spec, _preset(spec, preset)) for m, spec in specs.items()}
     is_equal = preset == "paper" and maps["audio"].dim == maps["vision"].dim

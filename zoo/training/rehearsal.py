@@ -61,12 +61,18 @@ def _check_store(model: Model, recipe: Recipe) -> None:
         )
 
 
-def check_lengths(recipe: Recipe, stages: tuple[int, ...], split: str, clips: list[Clip]) -> None:
-    """Check that there is a clip long enough to train on; shorter ones are left out.
+def check_clips(recipe: Recipe, stages: tuple[int, ...], split: str, clips: list[Clip]) -> None:
+    """Check that there is a clip that the task can be trained on; others are left out.
 
     Raises:
-        TrainingError: if there is none.
+        TrainingError: if not one clip is long enough, or has what the task needs.
     """
+    for column in recipe.task.columns if 2 in stages else ():
+        if not any(clip.has(column) for clip in clips):
+            raise TrainingError(
+                f"the task '{recipe.task.name}' needs the column '{column}' of the manifest, and "
+                f"not one {split} clip has it"
+            )
     layout = recipe.model.layout
     longest_s = max(clip.duration_s for clip in clips)
     contiguous = recipe.stage1_layout

@@ -1,88 +1,133 @@
-"""What the user asked for, turned into a recipe and checked before anything starts."""
+"""What is asked of a training, and the recipe that it comes to, checked before anything starts."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from zoo.contracts import Positions, Task
+from pydantic import Field, JsonValue, ValidationError, field_validator
+
+from zoo.contracts import ComponentConfig, HeadSpec, Positions
+from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError
-from zoo.models.config import ModelConfig
+from zoo.models.config import Component, ModelConfig
+from zoo.models.model import build_task
 from zoo.registry.manager import registry
-from zoo.training.recipe import Recipe, build_recipe, override
+from zoo.training.recipe import Preset, Recipe, build_recipe, override
 from zoo.training.rehearsal import check_fit
 from zoo.training.start import DEFAULT_POSITIONS, check_start, config_of_start
 
+_FORMER = {"settings": "set"}  # fields of a request that were called otherwise
 
-@dataclass(frozen=True)
-class Request:
-    """The options of ``zoo train`` that decide what is learnt; None is the default."""
 
-    extractor: str | None = None
-    data: str | None = None
+class TrainRequest(ComponentConfig):
+    """The options of a training that decide what is learnt; None is the default."""
+
+    extractor: str | None = Field(None, description="encoder, or audio+vision")
+    data: str | None = Field(None, description="manifest of the clips")
     head: str | None = None
     aggregator: str | None = None
-    objective: str | None = None
+    objective: str | None = Field(None, description="of stage 1")
+    task: str | None = Field(None, description="of stage 2")
     stage: Literal["1", "2", "all"] | None = None
-    init: tuple[str, ...] | None = None
+    init: tuple[str, ...] | None = Field(None, description="models or weights to start from")
     init_positions: Positions | None = None
-    preset: Literal["tiny", "paper"] | None = None
-    settings: tuple[str, ...] = ()
+    preset: Preset | None = None
     features: Literal["store", "online"] | None = None
-    overfit: int | None = None
-    seed: int | None = None
-    task: Task | None = None
+    overfit: int | None = Field(None, gt=0, description="clips")
+    seed: int | None = Field(None, ge=0)
+    set: dict[str, JsonValue] = Field(default_factory=dict, description="as --set: stage2.lr: 1e-3")
+
+    @field_validator("stage", mode="before")
+    @classmethod
+    def _stage_as_text(cls, stage: Any) -> Any:
+        return str(stage) if isinstance(stage, int) else stage
+
+    @field_validator("init", mode="before")
+    @classmethod
+    def _one_or_several(cls, init: Any) -> Any:
+        return (init,) if isinstance(init, str) else init
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing was asked for: a resumed run then keeps all it had."""
-        return self == Request()
+        return self == TrainRequest()
 
     @property
     def positions(self) -> Positions:
         """How tables of positions of published extractors are brought to their length."""
         return self.init_positions or DEFAULT_POSITIONS
 
+    @property
+    def assignments(self) -> list[str]:
+        """The settings as ``key=value``."""
+        return [f"{key}={_as_typed(value)}" for key, value in self.set.items()]
+
     def stages(self, recipe: Recipe) -> tuple[int, ...]:
-        """Return the stages to train: by default both, or stage 2 if the towers need none."""
-        is_tuning = recipe.task == "synchronizability" and self.init is not None
+        """Return the stages to train: by default both, or stage 2 if the encoder needs no other."""
+        is_tuning = recipe.task.fine_tunes and self.init is not None
         if self.stage is None and (is_tuning or not recipe.stage2.is_frozen):
             return (2,)
         return (1, 2) if self.stage in {None, "all"} else (int(self.stage or 0),)
 
-    def over(self, saved: Request) -> Request:
+    def over(self, saved: TrainRequest) -> TrainRequest:
         """Put what is asked for now over what was asked for when the run began."""
-        mine, theirs = asdict(self), asdict(saved)
-        merged = {k: theirs[k] if v is None else v for k, v in mine.items()}
-        merged["settings"] = (*saved.settings, *self.settings)
-        return Request(**merged)
+        mine = self.model_dump(exclude_none=True, exclude={"set"})
+        return saved.model_copy(update={**mine, "set": {**saved.set, **self.set}})
+
+    def words(self) -> list[str]:
+        """Write the request as options of ``zoo train``."""
+        given = self.model_dump(exclude_none=True, exclude={"set"})
+        words = []
+        for name, value in given.items():
+            for one in value if isinstance(value, tuple) else (value,):
+                words += [f"--{name.replace('_', '-')}", str(one)]
+        return words + [word for text in self.assignments for word in ("--set", text)]
 
     def write(self, path: Path) -> None:
         """Keep the request beside the run."""
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        path.write_text(json.dumps(self.model_dump(mode="json"), indent=2) + "\n")
 
     @classmethod
-    def read(cls, path: Path) -> Request:
-        """Read a request kept beside a run.
+    def read(cls, path: Path) -> TrainRequest:
+        """Read a request kept beside a run, of this or an earlier version.
 
         Raises:
             TrainingError: if it is missing or damaged.
         """
         try:
-            data: dict[str, Any] = json.loads(path.read_text())
-            known = {field.name for field in fields(cls)}
-            data = {k: v for k, v in data.items() if k in known}
-            init = data.get("init")
-            if init is not None:
-                data["init"] = (init,) if isinstance(init, str) else tuple(init)
-            return cls(**{**data, "settings": tuple(data["settings"])})
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TrainingError(f"cannot resume: {path} cannot be read ({error})") from None
+            data = {_FORMER.get(k, k): v for k, v in json.loads(path.read_text()).items()}
+            settings = data.get("set") or {}
+            if not isinstance(settings, dict):  # a list of key=value
+                data["set"] = dict(text.split("=", 1) for text in settings)
+            return cls.model_validate({k: v for k, v in data.items() if k in cls.model_fields})
+        except (OSError, ValueError, AttributeError, ValidationError) as error:
+            reason = str(error).splitlines()[0]
+            raise TrainingError(f"cannot resume: {path} cannot be read ({reason})") from None
 
 
-def recipe_of(request: Request, gpus_per_worker: float) -> Recipe:
+def read_settings(assignments: Iterable[str]) -> dict[str, JsonValue]:
+    """Return ``key=value`` assignments as a table.
+
+    Raises:
+        ConfigError: if one is not of that form.
+    """
+    settings: dict[str, JsonValue] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"--set takes key=value, got '{assignment}'")
+        settings[key.strip()] = text
+    return settings
+
+
+def _as_typed(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def recipe_of(request: TrainRequest, gpus_per_worker: float) -> Recipe:
     """Resolve a request to a recipe, and check that its parts fit together.
 
     Raises:
@@ -93,17 +138,17 @@ def recipe_of(request: Request, gpus_per_worker: float) -> Recipe:
     recipe = draft_recipe(request, gpus_per_worker)
     stages = request.stages(recipe)
     check_fit(recipe, stages)
-    needs_towers = stages == (2,) and recipe.stage2.is_frozen
-    if needs_towers and request.init and _start_of(request) is None:
+    needs_encoder = stages == (2,) and recipe.stage2.is_frozen
+    if needs_encoder and request.init and _start_of(request) is None:
         raise ConfigError(
-            "--stage 2 needs the towers of stage 1, and --init names single extractors only; "
+            "--stage 2 needs the encoder of stage 1, and --init names single extractors only; "
             "train both stages"
         )
     check_start(request.init or (), request.positions, recipe)
     return recipe
 
 
-def draft_recipe(request: Request, gpus_per_worker: float) -> Recipe:
+def draft_recipe(request: TrainRequest, gpus_per_worker: float) -> Recipe:
     """Resolve a request to a recipe whose parts may not fit together.
 
     Raises:
@@ -114,31 +159,39 @@ def draft_recipe(request: Request, gpus_per_worker: float) -> Recipe:
     if extractor is None:
         if start is None:
             raise ConfigError("say what to train: --extractor NAME (see: zoo list extractors)")
-        extractor = f"{start.audio.extractor.name}+{start.vision.extractor.name}"
-    head = request.head if request.task is None else _head_for(request, start)
+        extractor = start.encoder.name
     recipe = build_recipe(
         extractor=extractor,
-        head=head,
+        head=request.head or _head_from(request, start),
         preset=request.preset or "tiny",
         aggregator=request.aggregator,
-        objective=request.objective or "segment_avclip",
+        objective=request.objective,
+        task=request.task,
         seed=1337 if request.seed is None else request.seed,
     )
     if start is not None:
-        recipe = _with_towers_of(recipe, start, request)
-        if recipe.task == "synchronizability":
-            recipe = _tuned_from(recipe, start)
-    settings = list(request.settings)
+        recipe = _from_start(recipe, start, request)
+    settings = request.assignments
     if request.features is not None:
         settings.append(f"data.features={request.features}")
     if request.overfit is not None:
         settings.append(f"overfit={request.overfit}")
-    if gpus_per_worker > 0 and not any(s.startswith("precision=") for s in settings):
+    if gpus_per_worker > 0 and "precision" not in request.set:
         settings.insert(0, "precision=bf16")
-    return override(recipe, settings)
+    return _fitted(override(recipe, settings), request)
 
 
-def _start_of(request: Request) -> ModelConfig | None:
+def _fitted(recipe: Recipe, request: TrainRequest) -> Recipe:
+    """Fill in what the task leaves to the training clips, where they are at hand."""
+    spec = recipe.task
+    if spec.fit is None or request.data is None or not Path(request.data).exists():
+        return recipe
+    clips = Manifest.read(Path(request.data)).select("train").clips
+    task = Component.of(spec, spec.fit(recipe.model.task_config(), clips))
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"task": task})})
+
+
+def _start_of(request: TrainRequest) -> ModelConfig | None:
     """Return the config of the whole model to start from, if there is one."""
     if request.init is None:
         if request.init_positions is not None:
@@ -147,73 +200,65 @@ def _start_of(request: Request) -> ModelConfig | None:
     return config_of_start(request.init)
 
 
-def _head_for(request: Request, start: ModelConfig | None) -> str | None:
-    """Return the head of a task: of synchronizability, the one that starts from a trained head.
-
-    Raises:
-        ConfigError: if the head that was asked for answers something else, or there is none.
-    """
-    if request.head is not None:
-        found = registry().head(request.head).task
-        if found != request.task:
-            raise ConfigError(
-                f"--head {request.head} answers another question ({found}) than --task "
-                f"{request.task}; leave one out"
-            )
-        return request.head
-    if request.task == "offset":
+def _head_from(request: TrainRequest, start: ModelConfig | None) -> str | None:
+    """Return the head of a task that starts from the head of a trained model; None if none does."""
+    if request.task is None or start is None or start.head is None:
         return None
-    if start is None or start.head is None:
-        raise ConfigError(
-            "--task synchronizability fine-tunes a model that finds offsets: add --init RUN, or "
-            "say which head to train from scratch: --head synchronizability"
-        )
-    spec = registry().head(start.head.name)
-    if spec.task == "synchronizability":
-        return spec.name
-    if spec.synchronizability is None:
-        raise ConfigError(
-            f"no head for synchronizability starts from '{spec.name}'; say which to train from "
-            "scratch: --head correlation_trust, or --head synchronizability"
-        )
-    return spec.synchronizability
+    name = start.head.name
+    own = registry().head(name)
+    if request.task in own.tasks:
+        return name if registry().task(request.task).fine_tunes else None
+    found = [h.name for h in registry().heads_of(request.task) if name in h.starts_from]
+    return found[0] if found else None
 
 
-def _tuned_from(recipe: Recipe, start: ModelConfig) -> Recipe:
-    """Take the sizes of the head to start from, and one segment less than it has, as published.
-
-    Draws without an offset need clips of twice the crop.
-    """
-    model = recipe.model
-    assert model.head is not None
-    head, layout = model.head, model.layout
-    if start.head is not None:
-        spec = registry().head(start.head.name)
-        if head.name in {spec.name, spec.synchronizability}:
-            head = head.model_copy(update={"config": start.head.config})
-        if spec.task == "offset" and layout.num_segments > 1:
-            layout = layout.model_copy(update={"num_segments": layout.num_segments - 1})
-    return recipe.model_copy(
-        update={"model": model.model_copy(update={"layout": layout, "head": head})}
+def _from_start(recipe: Recipe, start: ModelConfig, request: TrainRequest) -> Recipe:
+    """Take what must fit its weights from the model to start from: encoder, layout, head."""
+    _check_parts(recipe, start, request)
+    objective = recipe.model.objective
+    if 1 not in request.stages(recipe) and start.objective is not None:
+        objective = start.objective  # which brought segments into one space, if any did
+    model = recipe.model.model_copy(
+        update={"encoder": start.encoder, "layout": start.layout, "objective": objective}
     )
+    if recipe.task.fine_tunes:
+        model = _fine_tuned(model, start)
+    return recipe.model_copy(update={"model": model})
 
 
-def _with_towers_of(recipe: Recipe, start: ModelConfig, request: Request) -> Recipe:
-    """Take the towers and the layout of the model to start from, so that its weights fit."""
+def _fine_tuned(model: ModelConfig, start: ModelConfig) -> ModelConfig:
+    """Take the sizes of the head to start from, and the layout that the task makes of its own."""
+    assert model.head is not None
+    assert model.task is not None
+    head = model.head
+    spec: HeadSpec = registry().head(head.name)
+    if start.head is not None and start.head.name in {spec.name, *spec.starts_from}:
+        head = head.model_copy(update={"config": start.head.config})
+    before = None if start.task is None or start.head is None else build_task(start.task)
+    layout = build_task(model.task).layout_from(start.layout, before)
+    return model.model_copy(update={"layout": layout, "head": head})
+
+
+def _check_parts(recipe: Recipe, start: ModelConfig, request: TrainRequest) -> None:
+    """Check that the parts that were named are those of the model to start from."""
+    given = (request.init or ("",))[0]
+    wanted, found = recipe.model.two_tower(), start.two_tower()
+    if wanted is None or found is None:
+        if request.extractor is not None and recipe.model.encoder.name != start.encoder.name:
+            raise ConfigError(
+                f"--extractor {request.extractor} does not fit --init {given}, whose encoder is "
+                f"'{start.encoder.name}'"
+            )
+        return
     for modality in ("audio", "vision"):
-        wanted, given = getattr(recipe.model, modality), getattr(start, modality)
         for part in ("extractor", "aggregator"):
             asked = getattr(request, part)
-            names = getattr(wanted, part).name, getattr(given, part).name
-            if asked is not None and names[0] != names[1]:
+            mine, theirs = (getattr(getattr(c, modality), part).name for c in (wanted, found))
+            if asked is not None and mine != theirs:
                 raise ConfigError(
-                    f"--{part} {asked} does not fit --init {(request.init or ('',))[0]}, "
-                    f"whose {modality} {part} is '{names[1]}'"
+                    f"--{part} {asked} does not fit --init {given}, whose {modality} {part} is "
+                    f"'{theirs}'"
                 )
-    model = recipe.model.model_copy(
-        update={"audio": start.audio, "vision": start.vision, "layout": start.layout}
-    )
-    return recipe.model_copy(update={"model": model})
 
 
 def first_difference(old: Any, new: Any, key: str = "") -> str | None:
@@ -251,6 +296,5 @@ def check_components(recipe: Recipe) -> None:
     Raises:
         PluginError: naming the one that is not.
     """
-    for tower in (recipe.model.audio, recipe.model.vision):
-        registry().extractor(tower.extractor.name)
-        registry().aggregator(tower.aggregator.name)
+    for kind, part in recipe.model.components():
+        registry().find(kind, part.name)

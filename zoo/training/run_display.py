@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zoo.training.job import Job
-from zoo.training.watch import MetricsTail, RunState, count, describe
+from zoo.training.watch import MetricsTail, RunState, count
 
 STARTING = "Ray is starting the workers (10 to 30 seconds)"
 
@@ -56,7 +55,7 @@ class Display:
         stage = 2 if "stage 2" in state.steps else 1
         info = state.info.get(f"stage {stage}", "")
         is_over = state.steps.get(f"stage {stage}") == state.totals[f"stage {stage}"]
-        self.status.plain = info + ("" if is_over else state.plateau(stage))
+        self.status.plain = info + ("" if is_over else state.at_chance(stage))
 
 
 @contextmanager
@@ -85,55 +84,45 @@ def display(job: Job, workers: int, threads: int, console: Console) -> Iterator[
 
 
 def opening(job: Job, workers: int, threads: int, state: RunState) -> list[str]:
-    """Say what is trained on what, and what guessing would score."""
-    model, guess = job.recipe.model, state.guess
+    """Say what is trained on what, and what chance is."""
+    model = job.recipe.model
     assert model.head is not None
-    names = f"{model.audio.extractor.name} + {model.vision.extractor.name}, head {model.head.name}"
     lines = [
-        f"{names} ({job.recipe.preset}), stage {' and '.join(map(str, job.stages))}, "
-        f"{count(workers, 'worker')} x {count(threads, 'thread')}; data: {job.manifest}"
+        f"{model.encoder_title}, head {model.head.name} ({job.recipe.preset}), stage "
+        f"{' and '.join(map(str, job.stages))}, {count(workers, 'worker')} x "
+        f"{count(threads, 'thread')}; data: {job.manifest}"
     ]
-    if 1 in job.stages:
-        lines.append(
-            f"chance in stage 1: loss ln {job.recipe.stage1.clips * job.recipe.stage1.num_segments}"
-            f" = {state.guess1:.2f}"
-        )
+    if 1 in job.stages and state.chance1.words:
+        lines.append(f"chance in stage 1: loss {state.chance1.words}")
     if 2 in job.stages:
-        num = round(math.exp(guess.cross_entropy))
-        told = describe(guess.as_dict())
-        lines.append(f"chance in stage 2: loss ln {num} = {guess.cross_entropy:.2f}, {told}")
+        told = state.spec.describe(state.task.chance)
+        lines.append(f"chance in stage 2: loss {state.task.chance_words}, {told}")
     return lines
 
 
-def summary(job: Job, state: RunState, pictures: list[Path], seconds: float) -> Group:
+def summary(job: Job, state: RunState, plots: list[Path], seconds: float) -> Group:
     """Return the closing table: what was reached, where it is, what to type next."""
-    is_offset = state.goal.task == "offset"
-    names = ("exact", "+-1 class", "mean error") if is_offset else ("right", "cross-entropy")
-    table = Table("", *names, title="Result", title_justify="left")
+    spec = state.spec
+    shown = [score for score in spec.scores if score.name in state.task.chance]
+    table = Table("", *(score.title for score in shown), title="Result", title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     scored = "the clips it trained on" if job.recipe.overfit else "valid"
+    is_offset = state.task.answers_offsets
     for name, scores in (
         ("sliding check (features, no head)", state.sliding if is_offset else None),
         (f"head on {scored}, best", state.valid),
-        ("chance", state.guess.as_dict()),
+        ("chance", state.task.chance),
     ):
         if scores is not None:
-            table.add_row(name, *_cells(scores))
+            table.add_row(name, *(score.show(scores[score.name]) for score in shown))
     lines = [f"model folder: {job.run}  ({seconds / 60:.1f} minutes)"]
-    if pictures:
-        lines.append(f"pictures: {pictures[0].parent} ({', '.join(p.name for p in pictures)})")
+    if plots:
+        lines.append(f"plots: {plots[0].parent} ({', '.join(p.name for p in plots)})")
     lines += left_out(job.run)
     lines.append(f"next: {next_command(job)}")
     texts = [Text(line, overflow="fold") for line in lines]
     return Group(table, *texts) if table.row_count > 1 else Group(*texts)
-
-
-def _cells(scores: dict[str, Any]) -> list[str]:
-    accuracy = f"{scores['accuracy']:.1%}"
-    if "within_one" not in scores:
-        return [accuracy, f"{scores['cross_entropy']:.3f}"]
-    return [accuracy, f"{scores['within_one']:.1%}", f"{scores['mean_abs_error_s']:.2f} s"]
 
 
 def left_out(run: Path) -> list[str]:

@@ -19,7 +19,7 @@ from zoo.registry.plugin_files import missing_plugin
 from zoo.training.job import STAGE1_FOLDER, Job
 from zoo.training.recipe import Recipe, read_recipe
 from zoo.training.request import (
-    Request,
+    TrainRequest,
     check_components,
     first_difference,
     recipe_of,
@@ -36,7 +36,7 @@ class Run:
     """A run that is ready to begin or to go on."""
 
     job: Job
-    request: Request
+    request: TrainRequest
 
     def write(self) -> None:
         """Write what decides the run into its folder."""
@@ -50,7 +50,7 @@ class Run:
             prepare_start(request.init or (), request.positions, self.job.recipe, start)
 
 
-def open_run(request: Request, out: Path, gpus_per_worker: float, *, resume: bool) -> Run:
+def open_run(request: TrainRequest, out: Path, gpus_per_worker: float, *, resume: bool) -> Run:
     """Check a request against the folder of the run; nothing is written but a test file.
 
     Raises:
@@ -65,15 +65,15 @@ def open_run(request: Request, out: Path, gpus_per_worker: float, *, resume: boo
     return run
 
 
-def _new(request: Request, out: Path, gpus_per_worker: float) -> Run:
+def _new(request: TrainRequest, out: Path, gpus_per_worker: float) -> Run:
     return Run(_job(request, recipe_of(request, gpus_per_worker), out), request)
 
 
-def _reopen(request: Request, out: Path, gpus_per_worker: float) -> Run:
+def _reopen(request: TrainRequest, out: Path, gpus_per_worker: float) -> Run:
     if not (out / RECIPE).exists():
         raise TrainingError(f"there is no run to resume in {out}: it has no {RECIPE}")
     try:
-        recipe, saved = read_recipe(out / RECIPE), Request.read(out / REQUEST)
+        recipe, saved = read_recipe(out / RECIPE), TrainRequest.read(out / REQUEST)
         check_components(recipe)
     except PluginError as error:
         raise missing_plugin(error, out, {}) from error
@@ -99,14 +99,14 @@ def _refuse_difference(out: Path, old: Recipe, new: Recipe) -> None:
         )
 
 
-def _job(request: Request, recipe: Recipe, out: Path) -> Job:
+def _job(request: TrainRequest, recipe: Recipe, out: Path) -> Job:
     if request.data is None:
         raise ConfigError("say what to train on: --data MANIFEST (make one: zoo data prepare)")
     init = start_folder(request.init or (), out)
     stages = request.stages(recipe)
     if stages == (2,) and init is None and recipe.stage2.is_frozen:
         if not (out / STAGE1_FOLDER / CONFIG).exists():
-            raise ConfigError("--stage 2 needs the towers of stage 1: --init MODEL_FOLDER")
+            raise ConfigError("--stage 2 needs the encoder of stage 1: --init MODEL_FOLDER")
         stages = (1, 2)  # stage 1 is done and is passed over
     return Job(recipe, Path(request.data), out, stages, init)
 

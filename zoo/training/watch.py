@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zoo.evaluation.offset_metrics import OffsetScores, chance
-from zoo.training.goal import goal_of
+from zoo.contracts import Chance
+from zoo.models.model import build_task
+from zoo.models.task import MIN_DECISIONS
+from zoo.registry.manager import registry
 from zoo.training.recipe import Recipe
 from zoo.training.runlog import METRICS, QUARANTINE, read_quarantine
 
-PLATEAU_NATS = 0.1  # stage 1 has left its plateau when the loss is so far below guessing
-SMOOTHED = 5  # logged losses that are averaged for that
+SMOOTHED = 5  # logged losses that are averaged to see whether stage 1 has left chance
 REMEMBERED = 400  # bytes: more than a record, whose time and cost no other has
 
 Record = dict[str, Any]
@@ -66,7 +66,7 @@ class RunState:
     info: dict[str, str] = field(default_factory=dict)
     """Phase -> the latest numbers, short."""
     left: dict[int, int] = field(default_factory=dict)
-    """Stage -> step at which it left its plateau."""
+    """Stage -> step at which it left chance."""
     losses: list[float] = field(default_factory=list)
     sliding: Record | None = None
     valid: Record | None = None
@@ -76,12 +76,16 @@ class RunState:
     _quarantine_size: int = 0
 
     def __post_init__(self) -> None:
-        self.goal = goal_of(self.recipe.task, self.recipe.model.grid)
-        self.guess = self.goal.guess
-        self.guess_offset: OffsetScores = chance(self.recipe.model.grid)
-        rows = self.recipe.stage1.clips * self.recipe.stage1.num_segments
-        self.guess1 = math.log(rows)
-        self.totals = {"stage 1": self.recipe.stage1.steps, "stage 2": self.recipe.stage2.steps}
+        recipe = self.recipe
+        assert recipe.model.task is not None
+        self.task = build_task(recipe.model.task)
+        self.spec = recipe.task
+        objective, stage1 = recipe.objective, recipe.stage1
+        self.objective = registry().objective(objective.name)
+        self.chance1: Chance = self.objective.chance(
+            objective.parse(self.objective), stage1.clips, stage1.num_segments
+        )
+        self.totals = {"stage 1": stage1.steps, "stage 2": recipe.stage2.steps}
 
     def follow(self, tail: MetricsTail) -> list[str]:
         """Take in what is new and return what to say about it."""
@@ -117,20 +121,21 @@ class RunState:
     def _train1(self, record: Record) -> list[str]:
         self.steps["stage 1"] = record["step"]
         self.losses = [*self.losses[1 - SMOOTHED :], record["loss"]]
-        self.info["stage 1"] = f"loss {record['loss']:.2f} (guessing {self.guess1:.2f})"
+        chance = self.chance1.loss
+        told = "" if chance is None else f" (chance {chance:.2f})"
+        self.info["stage 1"] = f"loss {record['loss']:.2f}{told}"
         mean = sum(self.losses) / len(self.losses)
-        if len(self.losses) < SMOOTHED or mean > self.guess1 - PLATEAU_NATS or 1 in self.left:
+        if chance is None or len(self.losses) < SMOOTHED or 1 in self.left:
+            return []
+        if mean > chance - self.chance1.margin:
             return []
         self.left[1] = record["step"]
-        return [f"stage 1 left the plateau at step {record['step']} (loss {mean:.2f})"]
+        return [f"stage 1 is better than chance from step {record['step']} on (loss {mean:.2f})"]
 
     def _valid1(self, record: Record) -> list[str]:
-        precision, guess = record["precision"], record["chance"]
         where = self._where("stage 1", record)
-        return [
-            f"{where}: finds the shifted window in {precision:.1%} of cases (chance {guess:.1%})"
-            f", {self.info.get('stage 1', '')}{self.plateau(1)}"
-        ]
+        told = self.objective.describe(record)
+        return [f"{where}: {told}, {self.info.get('stage 1', '')}{self.at_chance(1)}"]
 
     def _features(self, record: Record) -> list[str]:
         phase = f"features ({record['split']})"
@@ -140,43 +145,50 @@ class RunState:
         return [f"features of {record['total']} {record['split']} clips are computed"]
 
     def _clips(self, record: Record) -> list[str]:
+        lines = []
+        if record.get("refused"):
+            needed = " and ".join(self.spec.columns)
+            lines.append(
+                f"{count(record['refused'], 'clip')} of split {record['split']} without usable "
+                f"{needed}: left out of stage 2"
+            )
         if not record["short"]:
-            return []
+            return lines
         return [
+            *lines,
             f"{count(record['short'], 'clip')} of split {record['split']} "
-            f"{'is' if record['short'] == 1 else 'are'} too short for a crop and the largest "
-            f"offset, which take {record['needed_s']:.2f} s: passed over in stage 2"
+            f"{'is' if record['short'] == 1 else 'are'} shorter than the "
+            f"{record['needed_s']:.2f} s that stage 2 needs, and left out of it",
         ]
 
     def _sliding(self, record: Record) -> list[str]:
         if not record["num"]:
             return []
         self.sliding = record
-        return [
-            f"sliding check of the features, no head: {describe(record)} "
-            f"(chance {self.guess_offset.accuracy:.1%}, {self.guess_offset.within_one:.1%})"
-        ]
+        return [self.task.describe_features(record)]
 
     def _train2(self, record: Record) -> list[str]:
         self.steps["stage 2"] = record["step"]
+        loss, first = self.task.chance[self.task.loss_name], self.spec.scores[0]
         self.info["stage 2"] = (
-            f"loss {record['loss']:.2f} (guessing {self.guess.cross_entropy:.2f}), "
-            f"{'exact' if self.goal.task == 'offset' else 'right'} {record['accuracy']:.0%}"
+            f"loss {record['loss']:.2f} (chance {loss:.2f}), "
+            f"{first.title} {first.show(record[first.name])}"
         )
         return []
 
     def _valid2(self, record: Record) -> list[str]:
-        rank = self.goal.rank
+        rank = self.spec.rank_of
         is_better = self.valid is None or rank(record) > rank(self.valid)
         if is_better:
             self.valid = record
         lines = []
         if not record["on_plateau"] and 2 not in self.left:
             self.left[2] = record["step"]
-            lines = [f"stage 2 left the plateau at step {record['step']}"]
+            lines = [f"stage 2 is better than chance from step {record['step']} on"]
         mark = ", best so far" if is_better else ""
         where = self._where("stage 2", record)
-        return [*lines, f"{where}: valid {describe(record)}{mark}{self.plateau(2)}"]
+        told = self.at_chance(2) if record["num"] >= MIN_DECISIONS else ""
+        return [*lines, f"{where}: valid {self.spec.describe(record)}{mark}{told}"]
 
     def is_done_with(self, stages: tuple[int, ...]) -> bool:
         """Whether the run has ended and trained all of these stages."""
@@ -192,17 +204,12 @@ class RunState:
     def _where(self, phase: str, record: Record) -> str:
         return f"{phase}, step {record['step']} of {self.totals[phase]}"
 
-    def plateau(self, stage: int) -> str:
-        """Say so if a stage does no better than guessing yet."""
-        if stage in self.left:
+    def at_chance(self, stage: int) -> str:
+        """Say so if a stage does no better than chance yet."""
+        level = self.chance1.words if stage == 1 else self.task.chance_words
+        if stage in self.left or not level:
             return ""
-        if stage == 1:
-            rows = self.recipe.stage1.clips * self.recipe.stage1.num_segments
-            level = f"ln {rows} = {self.guess1:.2f}"
-        else:
-            num = round(math.exp(self.guess.cross_entropy))
-            level = f"ln {num} = {self.guess.cross_entropy:.2f}"
-        return f"; still on the plateau (loss ~ {level}; normal for the first hundreds of steps)"
+        return f"; still at chance (loss ~ {level}; normal for the first hundreds of steps)"
 
     def _look_at_quarantine(self) -> list[str]:
         file = self.run / QUARANTINE
@@ -216,16 +223,6 @@ class RunState:
         return [
             f"{count(len(left_out), 'clip')} left out; the first: {next(iter(left_out.values()))}"
         ]
-
-
-def describe(scores: Record) -> str:
-    """Say scores in a few words."""
-    if "within_one" not in scores:
-        return f"right {scores['accuracy']:.1%}, cross-entropy {scores['cross_entropy']:.3f}"
-    return (
-        f"exact {scores['accuracy']:.1%}, +-1 class {scores['within_one']:.1%}, "
-        f"mean error {scores['mean_abs_error_s']:.2f} s"
-    )
 
 
 def count(number: int, noun: str) -> str:

@@ -31,11 +31,10 @@ def train(
     head: Head = None,
     aggregator: Aggregator = None,
     objective: Annotated[
-        str | None, typer.Option(help="zoo list objectives.", show_default="segment_avclip")
+        str | None, typer.Option(help="zoo list objectives.", show_default="that of the encoder")
     ] = None,
     task: Annotated[
-        Literal["offset", "synchronizability"] | None,
-        typer.Option(help="What the head answers.", show_default="that of the head"),
+        str | None, typer.Option(help="zoo list tasks.", show_default="that of the head")
     ] = None,
     stage: Annotated[
         Literal["1", "2", "all"] | None, typer.Option(help="What to train.", show_default="all")
@@ -78,10 +77,10 @@ def train(
     An interrupted run goes on with: zoo train --out run --resume
     """
     from orchestration.driver import launch
-    from zoo.training.request import Request
+    from zoo.training.request import TrainRequest, read_settings
     from zoo.training.resources import Resources
 
-    request = Request(
+    request = TrainRequest(
         extractor=extractor,
         data=None if data is None else str(data.absolute()),
         head=head,
@@ -91,7 +90,7 @@ def train(
         init=tuple(map(_named, init)) if init else None,
         init_positions=init_positions,
         preset=preset,
-        settings=tuple(settings or ()),
+        set=read_settings(settings or ()),
         features=features,
         overfit=overfit,
         seed=seed,
