@@ -386,7 +386,9 @@ def test_models_that_answer_no_offsets_are_refused(
     with pytest.raises(ConfigError, match="no head yet"):
         score(tmp_path / "headless", videos)
     head = Component(name="synchronizability", config={"depth": 1, "heads": 2, "dim": 32})
-    save_model(tmp_path / "yesno", Model(recipe.model.model_copy(update={"head": head})).eval())
+    task = Component(name="synchronizability")
+    yes_no = recipe.model.model_copy(update={"task": task, "head": head})
+    save_model(tmp_path / "yesno", Model(yes_no).eval())
     with pytest.raises(ConfigError, match="not by how much"):
         score(tmp_path / "yesno", videos)
     with pytest.raises(ModelError, match="no model 'nothing'"):

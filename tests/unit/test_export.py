@@ -17,9 +17,9 @@ from zoo.catalog.model_folder import save_model
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, MediaError, ModelError
-from zoo.models.config import ModelConfig
 from zoo.export import METADATA, export, formats
 from zoo.export.inputs import crop_of_clip, made_up_crop, random_crops
+from zoo.models.config import ModelConfig
 from zoo.models.model import Model, require_offsets
 from zoo.training.recipe import build_recipe
 
