@@ -397,6 +397,8 @@ class Chance:
     """How the loss comes about: ``ln 48 = 3.87``."""
     margin: float = 0.1
     """How far below, smoothed, the loss must fall to count as having left chance."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """What the curves of an objective show by chance, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)

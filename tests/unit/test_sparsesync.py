@@ -378,8 +378,8 @@ def test_features_of_an_encoder_in_training_cannot_come_from_a_store() -> None:
 
 def test_crops_of_one_segment_are_evaluated_online(trained: Path, model: Model) -> None:
     request = Request(model=str(trained), data=Path("m.parquet"))
-    assert choose_features(request, load_model(trained), False) == "online"
-    assert choose_features(request, model, False) == "store"
+    assert choose_features(request, [load_model(trained)], False) == "online"
+    assert choose_features(request, [model], False) == "store"
 
 
 def test_a_clip_is_looked_at_a_few_crops_at_a_time(
