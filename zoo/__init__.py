@@ -59,7 +59,7 @@ _LAZY = {
     "load": "zoo.inference.load",
 }
 
-_ROOMS = {"export": "zoo.models.export", "features": "zoo.features"}
+_ROOMS = {"export": "zoo.export", "features": "zoo.features"}
 
 __all__ = [
     "AggregatorSpec",

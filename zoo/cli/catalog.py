@@ -183,7 +183,8 @@ def add(
 
     Example: zoo catalog add runs/mine --name mine
     """
-    from zoo.catalog.entries import add_model, user_catalog
+    from zoo.catalog.entries import user_catalog
+    from zoo.catalog.model_folder import add_model
 
     target = add_model(folder, name, summary or f"added from {folder}", synchronizability)
     Console().print(
