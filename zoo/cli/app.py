@@ -25,7 +25,8 @@ from zoo.cli import (
     predict,
 )
 from zoo.errors import ZooError
-from zoo.registry.manager import PLUGIN_FILES_VARIABLE, add_plugin_file, registry
+from zoo.registry.manager import add_plugin_file, registry
+from zoo.registry.plugin_files import PLUGIN_FILES_VARIABLE
 
 console = Console(stderr=True)
 

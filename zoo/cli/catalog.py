@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -12,14 +12,16 @@ from rich.table import Table
 
 from zoo.cli.output import byte_bar, print_json
 from zoo.errors import ModelError, ZooError
+from zoo.registry.kinds import KINDS
 
-Kind = Literal[
-    "all", "models", "extractors", "aggregators", "heads", "objectives", "datasets", "formats"
-]
+if TYPE_CHECKING:
+    Listed = str
+else:
+    Listed = Literal["all", "models", *(kind for kind in KINDS if kind != "commands")]
 
 
 def list_components(
-    kind: Annotated[Kind, typer.Argument(help="What to list.")] = "all",
+    kind: Annotated[Listed, typer.Argument(help="What to list.")] = "all",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List what the zoo holds: models, and the components that plugins registered.
@@ -57,30 +59,18 @@ def _tables() -> dict[str, list[dict[str, Any]]]:
         {"name": name, "summary": entry.summary, "plugin": "", "is_here": path.exists()}
         for name, (entry, path) in read_catalog().items()
     ]
-    found = registry()
-    extractors = {**found.pairs, **found.extractors}
-    kinds = {
-        "extractors": extractors,
-        "aggregators": found.aggregators,
-        "heads": found.heads,
-        "objectives": found.objectives,
-        "datasets": found.datasets,
-        "formats": found.formats,
-    }
-    tables = {"models": models}
-    for kind, specs in kinds.items():
-        tables[kind] = [
-            {"name": name, "summary": spec.summary, "plugin": _owner(kind, name)}
-            for name, spec in specs.items()  # type: ignore[attr-defined]
-        ]
+    found, tables = registry(), {"models": models}
+    for kind in KINDS.values():
+        if kind.name != "commands":  # those are listed by --help
+            tables[kind.name] = [
+                {
+                    "name": name,
+                    "summary": spec.summary,
+                    "plugin": found.plugins[f"{kind.name} {name}"],
+                }
+                for name, spec in found.of_kind(kind).items()
+            ]
     return tables
-
-
-def _owner(kind: str, name: str) -> str:
-    from zoo.registry.manager import registry
-
-    owners = registry().plugins
-    return owners.get(f"{kind} {name}") or owners.get(f"pairs {name}", "")
 
 
 def info(
