@@ -75,6 +75,10 @@ class Clip:
     labels: tuple[str, ...] | None = None
     events: tuple[Event, ...] | None = None
 
+    def has(self, column: str) -> bool:
+        """Say whether a column holds something."""
+        return bool(self.all_labels if column == "labels" else getattr(self, column))
+
     @property
     def all_labels(self) -> tuple[str, ...]:
         """Every class of the clip: ``labels``, else the one ``label``, else none."""

@@ -1,4 +1,4 @@
-"""Samples of a split: a task says where crops start, and they are read from the store or from files."""
+"""Samples of a split: a task says where crops start; they are read from the store or files."""
 
 from __future__ import annotations
 
@@ -45,8 +45,18 @@ class SampleSource:
         self.place = Placement(self.layout, vision_hop_s, audio_hop_s)
         need = self.task.need(self.layout, vision_hop_s)
         self.needed_s = need.seconds
-        self.usable = [i for i, t in enumerate(self.durations_s) if t >= self.needed_s]
+        self.usable = [
+            i
+            for i, (t, clip) in enumerate(zip(self.durations_s, self.clips.clips, strict=True))
+            if t >= self.needed_s and self.task.accepts(clip)
+        ]
+        self.num_refused = sum(not self.task.accepts(clip) for clip in self.clips.clips)
         self.num_short = sum(0 < t < self.needed_s for t in self.durations_s)
+        if not self.usable and self.num_refused == len(self.clips.clips):
+            raise TrainingError(
+                f"not one {self.split} clip can be used for the task '{self.task.spec.name}': it "
+                f"needs {' and '.join(self.task.spec.columns) or 'something'} that they lack"
+            )
         if not self.usable:
             raise TrainingError(
                 too_short(self.split, self.layout, need.words, need.seconds, self.durations_s)

@@ -64,7 +64,7 @@ def sliding_check(
     return scores_from(sums_of(torch.stack(logits), torch.tensor(targets), grid)).as_dict()
 
 
-def describe_sliding(scores: Mapping[str, float], grid: OffsetGrid) -> str:
+def describe_sliding(scores: Mapping[str, float | int], grid: OffsetGrid) -> str:
     """Say in one line what the check found, beside chance."""
     guess = chance(grid)
     return (

@@ -99,6 +99,10 @@ class Task(ABC):
             ConfigError: if the clip is too short.
         """
 
+    def accepts(self, clip: Clip) -> bool:
+        """Say whether a clip has what the task needs beside its length, such as a label."""
+        return True
+
     def collate(self, targets: Sequence[Any]) -> Tensor:
         """Return the targets of a batch as a tensor; by default classes ``(B,)``."""
         return torch.tensor(targets)

@@ -188,6 +188,8 @@ def _sample_sources(
         made = SampleSource(source, layout, task, recipe.seed, split, store, hop_s)
         if is_new:
             numbers = {"usable": len(made.usable), "short": made.num_short}
+            if made.num_refused:
+                numbers["refused"] = made.num_refused
             runlog.write(2, 0, "clips", split=split, needed_s=made.needed_s, **numbers)
         return made
 

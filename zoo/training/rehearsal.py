@@ -68,7 +68,7 @@ def check_clips(recipe: Recipe, stages: tuple[int, ...], split: str, clips: list
         TrainingError: if not one clip is long enough, or has what the task needs.
     """
     for column in recipe.task.columns if 2 in stages else ():
-        if not any(getattr(clip, column) for clip in clips):
+        if not any(clip.has(column) for clip in clips):
             raise TrainingError(
                 f"the task '{recipe.task.name}' needs the column '{column}' of the manifest, and "
                 f"not one {split} clip has it"

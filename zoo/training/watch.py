@@ -145,12 +145,20 @@ class RunState:
         return [f"features of {record['total']} {record['split']} clips are computed"]
 
     def _clips(self, record: Record) -> list[str]:
+        lines = []
+        if record.get("refused"):
+            needed = " and ".join(self.spec.columns)
+            lines.append(
+                f"{count(record['refused'], 'clip')} of split {record['split']} without usable "
+                f"{needed}: left out of stage 2"
+            )
         if not record["short"]:
-            return []
+            return lines
         return [
+            *lines,
             f"{count(record['short'], 'clip')} of split {record['split']} "
             f"{'is' if record['short'] == 1 else 'are'} shorter than the "
-            f"{record['needed_s']:.2f} s that stage 2 needs, and left out of it"
+            f"{record['needed_s']:.2f} s that stage 2 needs, and left out of it",
         ]
 
     def _sliding(self, record: Record) -> list[str]:

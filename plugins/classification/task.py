@@ -1,0 +1,143 @@
+"""The task classification: samples, loss, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from plugins.classification import ClassificationConfig
+from zoo.models.task import Need, Task
+from zoo.timeline import Placement, Sample, SegmentLayout, place_crops
+
+if TYPE_CHECKING:
+    from zoo.data.manifest import Clip
+
+# Average precision from sums that workers can add: positives and all clips per class and bin of the
+# score's logit.  Scores in one bin count as equal.
+BINS, LARGEST_LOGIT = 128, 12.0
+
+
+class Classification(Task):
+    """Which of K classes a clip shows."""
+
+    says = "says which classes a clip shows"
+
+    def __init__(self, config: ClassificationConfig) -> None:
+        self.config = config
+        self.num_sums = 2 + 2 * self.num_outputs * BINS + 1
+        self._index = {name: i for i, name in enumerate(config.classes)}
+
+    @property
+    def num_outputs(self) -> int:
+        """K, one logit per class; 1 while the classes are not known."""
+        return max(1, len(self.config.classes))
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether a clip may have several classes."""
+        return bool(self.config.multi_label)
+
+    def need(self, layout: SegmentLayout, hop_s: float) -> Need:
+        """Return the length of a crop."""
+        return Need(layout.covered_s, "nothing else")
+
+    def accepts(self, clip: Clip) -> bool:
+        """Say whether a clip has a label, and no other than the classes where it has one only."""
+        known = [name in self._index for name in clip.all_labels]
+        return bool(known) and (any(known) if self.is_multi_label else known[0])
+
+    def sample(
+        self, rng: np.random.Generator, index: int, clip: Clip, duration_s: float, place: Placement
+    ) -> Sample:
+        """Choose a crop of both streams at the same time."""
+        return place_crops(rng, index, duration_s, place, offset_s=0.0, target=self._target(clip))
+
+    def _target(self, clip: Clip) -> Any:
+        if not self.is_multi_label:
+            return self._index[clip.all_labels[0]]
+        return tuple(float(name in clip.all_labels) for name in self.config.classes)
+
+    def loss(self, outputs: Float[Tensor, "B K"], targets: Tensor, sigma: float) -> Tensor:
+        """Return the cross-entropy, of each class by itself if there may be several."""
+        if self.is_multi_label:
+            return binary_cross_entropy_with_logits(outputs, targets)
+        return cross_entropy(outputs, targets)
+
+    def sums(self, outputs: Float[Tensor, "B K"], targets: Tensor) -> list[float]:
+        """Return hits, summed loss, counts per class and bin, number of clips."""
+        is_class = self._is_class(targets)  # (B, K)
+        hits = is_class.gather(1, outputs.argmax(1, keepdim=True)).sum()
+        total = float(self.loss(outputs.float(), targets, 0.0)) * len(targets)
+        scale = BINS / (2 * LARGEST_LOGIT)
+        bins = ((self._logits(outputs) + LARGEST_LOGIT) * scale).long().clamp(0, BINS - 1)  # (B, K)
+        place = torch.arange(self.num_outputs, device=bins.device) * BINS + bins
+        size = self.num_outputs * BINS
+        positives = torch.bincount(place[is_class], minlength=size)
+        everything = torch.bincount(place.flatten(), minlength=size)
+        counts = torch.cat([positives, everything]).double().tolist()
+        return [float(hits), total, *counts, float(len(targets))]
+
+    def scores(self, sums: Sequence[float]) -> dict[str, float]:
+        """Turn sums into accuracy (the first class is right), mAP and mean loss."""
+        hits, total, *counts, num = sums
+        table = np.asarray(counts).reshape(2, self.num_outputs, BINS)[:, :, ::-1]
+        number = max(1.0, num)
+        return {
+            "accuracy": hits / number,
+            "mean_average_precision": _mean_average_precision(*table),
+            "cross_entropy": total / number,
+            "num": int(num),
+        }
+
+    def _is_class(self, targets: Tensor) -> Tensor:
+        if self.is_multi_label:
+            return targets > 0.5
+        return torch.nn.functional.one_hot(targets, self.num_outputs).bool()
+
+    def _logits(self, outputs: Tensor) -> Tensor:
+        """Return the logit of the probability of each class."""
+        if self.is_multi_label:
+            return outputs.float()
+        return torch.logit(outputs.float().softmax(1), eps=1e-6)
+
+    def probabilities(self, outputs: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
+        """Return the probability of each class."""
+        return outputs.float().sigmoid() if self.is_multi_label else outputs.float().softmax(1)
+
+    @property
+    def chance(self) -> dict[str, float]:
+        """What somebody scores who knows how frequent the classes are, and nothing of the clip."""
+        shares = np.asarray(self.config.shares or [1 / self.num_outputs] * self.num_outputs)
+        p = shares.clip(1e-6, 1 - 1e-6)
+        entropy = -(p * np.log(p)).sum()
+        if self.is_multi_label:
+            entropy = -(p * np.log(p) + (1 - p) * np.log(1 - p)).mean()
+        mean = float(shares.mean())
+        return {
+            "accuracy": mean,
+            "mean_average_precision": mean,
+            "cross_entropy": float(entropy),
+            "num": 0,
+        }
+
+    def values(self, outputs: Float[Tensor, "N K"], targets: Tensor) -> dict[str, np.ndarray]:
+        """Return per clip whether its first class is right."""
+        is_class = self._is_class(targets)
+        return {
+            "accuracy": is_class.gather(1, outputs.argmax(1, keepdim=True))[:, 0].double().numpy()
+        }
+
+
+def _mean_average_precision(positives: np.ndarray, everything: np.ndarray) -> float:
+    """Return the mean over classes, from counts, the highest scores first; absent classes skip."""
+    found, seen = positives.cumsum(1), everything.cumsum(1)
+    total = found[:, -1]
+    precision = found / np.maximum(seen, 1)
+    average = (positives * precision).sum(1) / np.maximum(total, 1)
+    return float(average[total > 0].mean()) if (total > 0).any() else 0.0

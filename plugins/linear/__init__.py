@@ -1,0 +1,41 @@
+"""A linear head: the mean of all tokens, and one layer."""
+
+from typing import Literal
+
+from pydantic import Field
+
+import zoo
+
+
+class LinearConfig(zoo.ComponentConfig):
+    """What the layer sees."""
+
+    streams: Literal["both", "audio", "vision"] = Field(
+        "both", description="modalities that are looked at: one alone is a control"
+    )
+
+
+def _build(config: LinearConfig, head_input: zoo.HeadInput) -> "zoo.Head":
+    from plugins.linear.model import LinearHead
+
+    return LinearHead(config, head_input)
+
+
+@zoo.hookimpl
+def register_heads() -> list[zoo.HeadSpec]:
+    """Register ``linear``."""
+    return [
+        zoo.HeadSpec(
+            name="linear",
+            summary="one linear layer on the mean of all tokens of both modalities",
+            config_class=LinearConfig,
+            build=_build,
+            presets={"paper": LinearConfig(), "tiny": LinearConfig()},
+            search={"streams": zoo.Choice(values=("both", "audio", "vision"))},
+            tasks=("classification",),
+            stage2={"tiny": {"steps": 1200, "lr": 1e-2, "weight_decay": 0.0}},
+            is_default=True,
+            source="arXiv:2210.07839 section 3.4",
+            license="MIT",
+        )
+    ]
