@@ -15,6 +15,7 @@ from zoo.contracts import (
     FeatureMap,
     HeadInput,
     PairSpec,
+    TaskConfig,
     TaskSpec,
 )
 from zoo.data.manifest import Clip, Event
@@ -114,6 +115,12 @@ def _filled(index: int) -> dict[str, Any]:
     }
 
 
+def fitted(spec: TaskSpec, clips: list[Clip]) -> TaskConfig:
+    """Return the ``tiny`` preset of a task as it is for some clips."""
+    config = spec.presets["tiny"]
+    return config if spec.fit is None else spec.fit(config, clips)
+
+
 def tiny_tasks(spec: TaskSpec, clips: list[Clip] | None = None) -> list[Task]:
     """Build the ``tiny`` preset of a task, and another one if it has a grid to choose.
 
@@ -121,7 +128,7 @@ def tiny_tasks(spec: TaskSpec, clips: list[Clip] | None = None) -> list[Task]:
         spec: of the task.
         clips: to fit it to; by default made-up ones with the columns that it asks for.
     """
-    config = spec.fit(spec.presets["tiny"], fake_clips(spec.columns) if clips is None else clips)
+    config = fitted(spec, fake_clips(spec.columns) if clips is None else clips)
     configs = [config]
     if isinstance(getattr(config, "grid", None), OffsetGrid):
         configs.append(config.model_copy(update={"grid": OffsetGrid(num_classes=11)}))
