@@ -156,7 +156,7 @@ def test_what_has_moved_says_where_to(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("ZOO_PLUGINS", str(file))
     words = "the module zoo.modules has moved: import zoo.models.modules; what it calls Segment"
     assert_reported(load_registry(), "old", words)
-    with pytest.raises(AttributeError, match="SegmentBatch is zoo.Segments now"):
+    with pytest.raises(AttributeError, match=r"SegmentBatch is zoo\.Segments now"):
         _ = zoo.SegmentBatch
 
 
@@ -169,7 +169,9 @@ def test_an_objective_that_takes_two_towers_says_what_to_change() -> None:
 
 def test_tokens_say_what_to_take_where_a_tensor_is_wanted() -> None:
     tokens = zoo.Tokens(torch.zeros(1, 2, 3, 1, 4), (0.0, 0.1, 0.2))
-    with pytest.raises(AttributeError, match=r"Tokens have no 'mean': take \.flat \(B, S\*T\*P, D\)"):
+    with pytest.raises(
+        AttributeError, match=r"Tokens have no 'mean': take \.flat \(B, S\*T\*P, D\)"
+    ):
         tokens.mean(1)
     with pytest.raises(TypeError, match=r"Tokens are no tensor: take \.flat"):
         torch.nn.Linear(4, 2)(tokens)

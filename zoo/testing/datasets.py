@@ -92,9 +92,7 @@ def _check_records(adapter: DatasetAdapter, folder: Path) -> None:
 def _scan(adapter: DatasetAdapter, folder: Path) -> list[Any]:
     found = adapter.scan(folder)
     is_many = isinstance(found, Iterable) and not isinstance(found, BaseModel | str | dict)
-    assert is_many, (
-        f"scan gives a {type(found).__name__}; it must yield a zoo.ClipRecord per clip"
-    )
+    assert is_many, f"scan gives a {type(found).__name__}; it must yield a zoo.ClipRecord per clip"
     return list(found)
 
 
@@ -109,7 +107,9 @@ def _check_record(record: Any) -> None:
     )
     ClipRecord.model_validate(record.model_dump())  # what was built without being validated
     events = None if record.events is None else [Event(*event) for event in record.events]
-    onsets = [Event(at_s, math.nextafter(at_s, math.inf), "onset") for at_s in record.events_s or ()]
+    onsets = [
+        Event(at_s, math.nextafter(at_s, math.inf), "onset") for at_s in record.events_s or ()
+    ]
     length_s = _length_s(record.path) if events or onsets else math.inf
     for what in (events, onsets):
         wrong = describe_classes(record.labels, what, length_s)

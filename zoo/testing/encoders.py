@@ -31,6 +31,7 @@ def check_encoder(name: str) -> None:
             assert spec.summary, "has no summary; say it in its spec"
             check_light_import("encoders", name)
             for modality in MODALITIES:
+                check_named("extractors", getattr(spec, modality))
                 part = found.extractor(getattr(spec, modality))
                 assert part.modality == modality, (
                     f"its {modality} extractor '{part.name}' reads {part.modality}"
@@ -82,7 +83,9 @@ def _check_tiny(spec: EncoderSpec, io: EncoderIO) -> None:
             blank_segments(part.frontend, part.segment_s, NUM_CLIPS * NUM_SEGMENTS)
             for part in (io.audio, io.vision)
         )
-        _check_tokens(encoder.encode(Segments(*(x.unflatten(0, (NUM_CLIPS, -1)) for x in blank))), io)
+        _check_tokens(
+            encoder.encode(Segments(*(x.unflatten(0, (NUM_CLIPS, -1)) for x in blank))), io
+        )
     numbers = NUM_SEGMENTS * sum(
         part.tokens.num_tokens * part.tokens.dim for part in (io.audio, io.vision)
     )

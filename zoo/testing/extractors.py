@@ -87,13 +87,13 @@ def _check_other_lengths(spec: ExtractorSpec, config: ExtractorConfig) -> None:
             check_clock(declared, segment_s)
             output = fresh(partial(spec.build, other))(segments)
             check_output(output, (2, *map_shape(declared)))
-    assert accepted, (
-        f"takes none of the segment lengths {', '.join(f'{s:g}' for s in lengths_s)} s"
-    )
+    assert accepted, f"takes none of the segment lengths {', '.join(f'{s:g}' for s in lengths_s)} s"
 
 
 @torch.no_grad()
-def _check_maskable(extractor: MaskableExtractor, segments: Tensor, config: ExtractorConfig) -> None:
+def _check_maskable(
+    extractor: MaskableExtractor, segments: Tensor, config: ExtractorConfig
+) -> None:
     """Check that patches can be left out: nothing of them is used, and nothing is computed."""
     steps, positions, dim = map_shape(config.feature_map())
     num, length = len(segments), steps * positions
@@ -109,7 +109,9 @@ def _check_maskable(extractor: MaskableExtractor, segments: Tensor, config: Extr
             def by_step(given: Tensor, part: object = part) -> Tensor:
                 return part(given).unflatten(1, (steps, positions))  # type: ignore[operator]
 
-            check_times(by_step, segments[:1], config.feature_map().times_s, frame_s(config.frontend))
+            check_times(
+                by_step, segments[:1], config.feature_map().times_s, frame_s(config.frontend)
+            )
     everything = torch.arange(length).expand(num, -1)
     with about("encode of all patches"):
         whole = extractor.encode(patches, everything).unflatten(1, (steps, positions))

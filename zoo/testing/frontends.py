@@ -15,9 +15,7 @@ WHITE_TO_BLACK = (0.1, 1000.0)  # after the front end: as pixels in 0..10 or in 
 FRONTENDS: dict[str, tuple[type, ...]] = {"audio": (LogMel, Spectrogram), "vision": (Frames,)}
 
 
-def check_frontend(
-    modality: Modality, frontend: AudioFrontend | Frames, segment_s: float
-) -> None:
+def check_frontend(modality: Modality, frontend: AudioFrontend | Frames, segment_s: float) -> None:
     """Check that a front end belongs to a modality, and that its numbers can be meant."""
     assert modality in FRONTENDS, f"reads '{modality}'; the modalities are audio and vision"
     classes = FRONTENDS[modality]
@@ -26,8 +24,7 @@ def check_frontend(
         f"reads {modality} and has the front end {type(frontend).__name__}, not {names}"
     )
     assert segment_s <= LONGEST_SEGMENT_S, (
-        f"reads segments of {segment_s:g} s; segment_s is in seconds, at most "
-        f"{LONGEST_SEGMENT_S:g}"
+        f"reads segments of {segment_s:g} s; segment_s is in seconds, at most {LONGEST_SEGMENT_S:g}"
     )
     if isinstance(frontend, Frames):
         _check_pixels(frontend)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from pydantic import ValidationError
 
 from zoo.contracts import Chance, ObjectiveSpec
 from zoo.errors import ConfigError
@@ -23,7 +23,7 @@ from zoo.testing.specs import PRESETS, check_spec, check_type
 from zoo.training.recipe import Stage1Config
 
 NUM_CLIPS, NUM_SEGMENTS = 2, 3
-STEPS, SEEDS = 15, 4  # of the check that the loss falls
+STEPS, SEEDS, LOWERED = 15, 4, 1e-3  # of the check that the loss falls, by this share
 
 
 def check_objective(name: str) -> None:
@@ -149,7 +149,9 @@ def _check_validation(
         sums = objective.validate(encoder, segments)
         again = objective.validate(encoder, segments)
         halves = [
-            objective.validate(encoder, Segments(segments.audio[i : i + 1], segments.vision[i : i + 1]))
+            objective.validate(
+                encoder, Segments(segments.audio[i : i + 1], segments.vision[i : i + 1])
+            )
             for i in range(NUM_CLIPS)
         ]
     for found in (sums, *halves):
@@ -215,6 +217,6 @@ def _check_that_it_learns(
             _run(objective, learner, segments, SEEDS + step)["loss"].backward()
         optimizer.step()
     after = mean()
-    assert after < before, (
+    assert after < before - LOWERED * abs(before), (
         f"{STEPS} steps on one batch do not lower the loss: {before:.4g} before, {after:.4g} after"
     )

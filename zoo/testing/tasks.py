@@ -205,7 +205,9 @@ def _check_chance(task: Task, scores: dict[str, float]) -> None:
     """Check what guessing scores, and that it does not count as having left chance."""
     with about("chance"):
         chance = dict(task.chance)
-        missing = sorted({*(score.name for score in task.spec.scores), task.loss_name} - set(chance))
+        missing = sorted(
+            {*(score.name for score in task.spec.scores), task.loss_name} - set(chance)
+        )
         assert not missing, f"lacks '{missing[0]}'"
         assert task.chance_words, "has no words"
     for number in (3, 1000):
@@ -225,9 +227,7 @@ def margin_of(chance: dict[str, float], task: Task) -> float:
     return abs(chance[task.loss_name]) / 2
 
 
-def _check_values(
-    task: Task, outputs: Tensor, targets: Tensor, scores: dict[str, float]
-) -> None:
+def _check_values(task: Task, outputs: Tensor, targets: Tensor, scores: dict[str, float]) -> None:
     """Check that per-sample values are what the scores are means of."""
     with about("values"):
         values = task.values(outputs, targets)

@@ -63,10 +63,9 @@ def check_head(name: str) -> None:
     with about(f"head '{name}'"):
         check_spec("heads", spec)
         check_stage2(spec.stage2)
-        for task in spec.tasks:
-            check_named("tasks", task)
-        for other in spec.starts_from:
-            check_named("heads", other)
+        for kind, named in (("tasks", spec.tasks), ("heads", spec.starts_from)):
+            for one in named:
+                check_named(kind, one)
         for task_name in spec.tasks:
             for task in tiny_tasks(registry().task(task_name)):
                 with about(f"for the task '{task_name}' with {task.num_outputs} outputs"):
