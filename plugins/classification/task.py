@@ -51,6 +51,11 @@ class Classification(Task):
         return max(1, len(self.config.classes))
 
     @property
+    def output_names(self) -> tuple[str, ...] | None:
+        """The classes."""
+        return tuple(self.config.classes) or None
+
+    @property
     def is_multi_label(self) -> bool:
         """Whether a clip may have several classes."""
         return bool(self.config.multi_label)

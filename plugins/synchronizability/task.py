@@ -75,6 +75,11 @@ class Synchronizability(Task):
         """Two logits: (no, yes)."""
         return 2
 
+    @property
+    def output_names(self) -> tuple[str, str]:
+        """No and yes."""
+        return "cannot be synchronized", "can be synchronized"
+
     def need(self, layout: SegmentLayout, hop_s: float) -> Need:
         """Return the length of two crops without common content, or what the offsets take."""
         needed_s = shortest_clip_s(layout, self.grid, hop_s)

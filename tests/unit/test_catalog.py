@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from zoo.catalog.entries import add_model, read_catalog, resolve, second_model, user_catalog
-from zoo.catalog.model_folder import load_model
+from zoo.catalog.entries import read_catalog, resolve, second_model, user_catalog
+from zoo.catalog.model_folder import add_model, load_model
 from zoo.errors import ModelError
 
 

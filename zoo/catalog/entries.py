@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -191,37 +189,11 @@ def read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
-def add_model(folder: Path, name: str, summary: str, synchronizability: str = "") -> Path:
-    """Copy a model folder into the user's catalog under a name; return the copy.
-
-    Raises:
-        ModelError: if the folder is damaged, the name is taken or not a plain word, or the catalog
-            has no model ``synchronizability``, which says whether a clip can be synchronized.
-    """
-    from zoo.catalog.model_folder import load_model
-
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
-        raise ModelError(f"'{name}' cannot be a name: use letters, digits, '-', '_' and '.'")
-    if name in read_catalog():
-        raise ModelError(f"the catalog already has a model '{name}'; choose another --name")
-    if synchronizability:
-        find(synchronizability)
-    load_model(folder)
-    description = read_description(folder)
+def add_entry(name: str, entry: CatalogEntry) -> None:
+    """Write an entry into the user's catalog, in place of one of the same name."""
     file = user_catalog()
-    target = file.parent / "models" / name
-    target.mkdir(parents=True, exist_ok=True)
-    for part in (WEIGHTS, CONFIG):
-        shutil.copy2(folder / part, target / part)
-    entry = CatalogEntry(
-        summary=summary,
-        folder=f"models/{name}",
-        synchronizability=synchronizability,
-        scores=description.get("scores", {}),
-    )
     models: dict[str, Any] = {n: e.model_dump() for n, e in _read_file(file).items()}
     models[name] = entry.model_dump(exclude_defaults=True)
     temporary = file.with_suffix(".part")
     temporary.write_text(yaml.safe_dump({"models": models}, sort_keys=False))
     temporary.replace(file)
-    return target

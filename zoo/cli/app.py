@@ -26,7 +26,8 @@ from zoo.cli import (
 )
 from zoo.cli.options import current_spelling
 from zoo.errors import ExistsError, ZooError
-from zoo.registry.manager import PLUGIN_FILES_VARIABLE, add_plugin_file, registry
+from zoo.registry.manager import add_plugin_file, registry
+from zoo.registry.plugin_files import PLUGIN_FILES_VARIABLE
 
 console = Console(stderr=True)
 

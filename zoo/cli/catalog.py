@@ -13,23 +13,15 @@ from rich.table import Table
 
 from zoo.cli.output import byte_bar, print_json
 from zoo.errors import ModelError, PluginError, ZooError, suggest
+from zoo.registry.kinds import KINDS
 
-KINDS = (
-    "encoders",
-    "extractors",
-    "aggregators",
-    "heads",
-    "tasks",
-    "objectives",
-    "datasets",
-    "formats",
-)
+LISTED = tuple(kind for kind in KINDS if kind != "commands")  # those are listed by --help
 OLD_KINDS = {"pairs": "encoders"}
 
 
 def list_components(
     kind: Annotated[
-        str, typer.Argument(help=f"What to list: all, models, {', '.join(KINDS)}.")
+        str, typer.Argument(help=f"What to list: all, models, {', '.join(LISTED)}.")
     ] = "all",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -72,15 +64,15 @@ def _tables() -> dict[str, list[dict[str, Any]]]:
         {"name": name, "summary": entry.summary, "plugin": "", "is_here": path.exists()}
         for name, (entry, path) in read_catalog().items()
     ]
-    tables = {"models": models}
-    for kind in KINDS:
-        tables[kind] = [
+    found, tables = registry(), {"models": models}
+    for name in LISTED:
+        tables[name] = [
             {
-                "name": name,
+                "name": component,
                 "summary": spec.summary,
-                "plugin": registry().plugins.get(f"{kind} {name}", ""),
+                "plugin": found.plugins.get(f"{name} {component}", ""),
             }
-            for name, spec in getattr(registry(), kind).items()
+            for component, spec in found.of_kind(KINDS[name]).items()
         ]
     return tables
 
@@ -183,7 +175,8 @@ def add(
 
     Example: zoo catalog add runs/mine --name mine
     """
-    from zoo.catalog.entries import add_model, user_catalog
+    from zoo.catalog.entries import user_catalog
+    from zoo.catalog.model_folder import add_model
 
     target = add_model(folder, name, summary or f"added from {folder}", synchronizability)
     Console().print(

@@ -83,6 +83,11 @@ class Task(ABC):
     def num_outputs(self) -> int:
         """K, outputs per clip."""
 
+    @property
+    def output_names(self) -> tuple[str, ...] | None:
+        """What each output stands for, in words; None where outputs have no names."""
+        return None
+
     # --- what it is trained on ---
 
     @abstractmethod
