@@ -167,13 +167,11 @@ class Plugin:
 
 def bring_plugin() -> None:
     found, plugin = registry(), Plugin()
-    for kind, specs, known in (
-        ("encoders", plugin.register_encoders(), found.encoders),
-        ("tasks", plugin.register_tasks(), found.tasks),
-        ("heads", plugin.register_heads(), found.heads),
-    ):
-        known.update({spec.name: spec for spec in specs})  # type: ignore[attr-defined]
-        found.plugins.update({f"{kind} {spec.name}": "theirs" for spec in specs})  # type: ignore[attr-defined]
+    found.encoders.update({spec.name: spec for spec in plugin.register_encoders()})
+    found.tasks.update({spec.name: spec for spec in plugin.register_tasks()})
+    found.heads.update({spec.name: spec for spec in plugin.register_heads()})
+    parts = ("encoders joint", "tasks event_rate", "heads mean_of_all")
+    found.plugins.update(dict.fromkeys(parts, "theirs"))
 
 
 @pytest.fixture(autouse=True)

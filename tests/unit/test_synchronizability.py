@@ -38,7 +38,7 @@ SMALL = {
 
 def tuned(folder: Path, settings: dict[str, float] | None = None, **changes: object) -> Recipe:
     given = {"init": (str(folder),), "task": "synchronizability", "set": SMALL | (settings or {})}
-    return recipe_of(TrainRequest(**{**given, **changes}), 0)  # type: ignore[arg-type]
+    return recipe_of(TrainRequest(**{**given, **changes}), 0)
 
 
 def task_named(name: str) -> Task:
