@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # Average precision from sums that workers can add: positives and all clips per class and bin of the
 # score's logit.  Scores in one bin count as equal.
-BINS, LARGEST_LOGIT = 128, 12.0
+BINS, LARGEST_LOGIT = 384, 12.0
 SHOWN, MOST_SHOWN = 0.3, 5  # classes that a prediction names
 
 
