@@ -1,24 +1,26 @@
-"""Running a whole table: its folder, its data, its jobs, its files."""
+"""Ablations: named variants of a recipe, trained and evaluated alike, in one table."""
 
 from __future__ import annotations
 
 import shlex
+import shutil
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from orchestration.ablation.changes import refuse_difference
-from orchestration.ablation.outcome import Result, read_result
-from orchestration.ablation.plan import Job, Key, check_manifests, choose, plan, share_out
-from orchestration.ablation.schedule import Schedule
-from orchestration.ablation.summary import as_json
-from orchestration.ablation.table import Table, read_table
-from orchestration.ablation.work import Workshop, remove_features
-from orchestration.ablation.writing import write_table
 from zoo.errors import ConfigError, TrainingError
+from zoo.experiments.ablation_jobs import JobResult, JobStarter, Schedule
+from zoo.experiments.ablation_page import ResultTable
+from zoo.experiments.ablation_plan import Job, Key, check_manifests, choose, plan, share_out
+from zoo.experiments.ablation_table import Table, read_table
 from zoo.experiments.lock import interruptible, locked
+from zoo.experiments.overview import RunAtWork, Watcher
 from zoo.experiments.process import spawn, stop
+from zoo.experiments.results import read_result
+from zoo.training.job import FEATURES_FOLDER
+from zoo.training.request import first_difference
 from zoo.training.resources import Resources
 from zoo.training.run_folder import make_writable
 
@@ -44,16 +46,6 @@ class Options:
     resources: Resources = field(default_factory=Resources)
 
 
-class Watcher:
-    """Is told how an ablation goes; this one keeps silent."""
-
-    def say(self, line: str) -> None:
-        """Tell what happens."""
-
-    def watch(self, schedule: Schedule, ended: list[Result]) -> None:
-        """Look at how far the jobs are, a few times per second, and at what has just ended."""
-
-
 @dataclass
 class Ablation:
     """A table with its jobs, ready to be run.
@@ -61,32 +53,51 @@ class Ablation:
     Attributes:
         table: what is compared.
         out: folder of everything.
+        options: how to run them.
         all_jobs: of the whole table.
         jobs: those that were asked for.
-        options: how to run them.
         results: of the jobs that have ended, whether asked for or not.
     """
 
     table: Table
     out: Path
-    all_jobs: list[Job]
-    jobs: list[Job]
     options: Options
-    results: dict[Key, Result]
+    all_jobs: list[Job] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
+    results: dict[Key, JobResult] = field(default_factory=dict)
+
+    def resolve(self) -> None:
+        """Find the jobs of the table and what is known of them.
+
+        Raises:
+            ZooError: naming what does not fit.
+        """
+        options = self.options
+        self.all_jobs = plan(self.table, self.out, share_out(options.resources, options.jobs))
+        chosen = choose(self.all_jobs, self.table, options.seeds, options.only)
+        self.jobs = [job for job in self.all_jobs if job.key in chosen]
+        check_manifests(self.table, self.out, {job.key.data for job in self.jobs})
+        found = {job.key: read_result(job.folder, JobResult) for job in self.all_jobs}
+        self.results = {
+            key: result
+            for key, result in found.items()
+            if result is not None and (result.is_done or key not in chosen)  # others are retried
+        }
 
     @property
-    def failures(self) -> list[Result]:
+    def failures(self) -> list[JobResult]:
         """Results of the jobs that failed."""
         found = (self.results.get(job.key) for job in self.jobs)
         return [result for result in found if result is not None and not result.is_done]
 
+    @property
+    def known(self) -> ResultTable:
+        """The table as far as it is known."""
+        return ResultTable(self.table, self.all_jobs, self.results)
+
     def write(self) -> list[Path]:
         """Write the files of the table as far as it is known."""
-        return write_table(self.table, self.all_jobs, self.results, self.out)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything there is to know, ready for JSON."""
-        return as_json(self.table, self.all_jobs, self.results)
+        return self.known.write(self.out)
 
 
 def open_ablation(path: Path | None, out: Path, options: Options, *, resume: bool) -> Ablation:
@@ -108,15 +119,59 @@ def open_ablation(path: Path | None, out: Path, options: Options, *, resume: boo
     table = read_table(kept if path is None else path)
     if resume and path is not None:
         refuse_difference(read_table(kept), table, out)
-    shared = share_out(options.resources, options.jobs)
-    all_jobs = plan(table, out, shared)
-    chosen = choose(all_jobs, table, options.seeds, options.only)
-    jobs = [job for job in all_jobs if job.key in chosen]
-    check_manifests(table, out, {job.key.data for job in jobs})
-    found = {job.key: result for job in all_jobs if (result := read_result(job)) is not None}
-    retried = {key for key in chosen if key in found and not found[key].is_done}
-    results = {key: result for key, result in found.items() if key not in retried}
-    return Ablation(table, out, all_jobs, jobs, options, results)
+    ablation = Ablation(table, out, options)
+    ablation.resolve()
+    return ablation
+
+
+# --- what may change in a table that has begun ---
+
+
+def refuse_difference(old: Table, new: Table, out: Path) -> None:
+    """Refuse a table that changes what was begun; variants, seeds and data sets may be added.
+
+    Raises:
+        ConfigError: naming the first difference.
+    """
+    difference = _what_is_gone(old, new)
+    if difference is None:
+        difference = first_difference(_decisive(old, old, out), _decisive(new, old, out))
+    if difference:
+        raise ConfigError(
+            f"{out} cannot go on with another table: {difference}; take another --out"
+        )
+
+
+def _what_is_gone(old: Table, new: Table) -> str | None:
+    for kind, before, now in (
+        ("variant", old.variants, new.variants),
+        ("data set", old.data, new.data),
+        ("seed", old.seeds, new.seeds),
+    ):
+        for name in before:
+            if name not in now:
+                return f"{kind} {name!r} is there, and not here"
+    return None
+
+
+def _decisive(table: Table, old: Table, out: Path) -> dict[str, Any]:
+    """Return what decides the results of the variants and data sets of an older table."""
+    data = {
+        name: {**table.data[name].model_dump(), "manifest": str(table.manifest_of(name, out))}
+        for name in old.data
+    }
+    variants = {}
+    for name in old.variants:
+        encoder = table.variants[name].encoder
+        options = table.options_of(name).model_dump(mode="json")
+        trained = {data_set: data_set in table.data_of(name) for data_set in old.data_of(name)}
+        shown = None if encoder is None else encoder.model_dump()
+        variants[name] = {"encoder": shown, **options, "data": trained}
+    evaluate = table.evaluate.model_dump(mode="json")
+    return {"data": data, "evaluate": evaluate, "variants": variants}
+
+
+# --- running it ---
 
 
 def run_ablation(ablation: Ablation, watcher: Watcher) -> None:
@@ -129,14 +184,15 @@ def run_ablation(ablation: Ablation, watcher: Watcher) -> None:
     make_writable(ablation.out)
     with locked(ablation.out) as lock, interruptible():
         ablation.table.write(ablation.out / TABLE)
-        _make_data(ablation, watcher, lock.fileno())
+        if _make_data(ablation, watcher, lock.fileno()):
+            ablation.resolve()  # tasks may find in the clips what they are about
         options = ablation.options
         resources = share_out(options.resources, options.jobs)
-        shop = Workshop(ablation.table.evaluate, resources, options.jobs, lock.fileno())
+        starter = JobStarter(ablation.table.evaluate, resources, options.jobs, lock.fileno())
         wanted = {job.key for job in ablation.jobs}
         schedule = Schedule(
             ablation.jobs,
-            shop.start,
+            starter.start,
             options.jobs,
             gap_s=START_GAP_S,
             results={key: found for key, found in ablation.results.items() if key in wanted},
@@ -151,15 +207,29 @@ def run_ablation(ablation: Ablation, watcher: Watcher) -> None:
 
 def _work(ablation: Ablation, schedule: Schedule, watcher: Watcher) -> None:
     while True:
-        ended = schedule.step()
+        ended, begun = schedule.step()
         if ended:
             ablation.results |= {result.key: result for result in ended}
             ablation.write()
             _forget_features(ablation, schedule)
-        watcher.watch(schedule, ended)
+        for result in ended:
+            job = next(job for job in schedule.jobs if job.key == result.key)
+            told = outcome(job, result)
+            watcher.ended(str(job.key), job.key.variant, told, is_done=result.is_done)
+        for job in begun:
+            run = partial(RunAtWork, job.run, job.recipe, job.stages)
+            watcher.begins(str(job.key), job.key.variant, run)
         if schedule.is_over:
             return
         time.sleep(REFRESH_S)
+
+
+def outcome(job: Job, result: JobResult) -> str:
+    """Say how a job ended."""
+    if not result.is_done:
+        return f"failed: {result.reason}"
+    told = job.recipe.task.describe(result.scores)
+    return f"{told} ({result.training.wall_s / 60:.1f} min of training)"
 
 
 def _forget_features(ablation: Ablation, schedule: Schedule) -> None:
@@ -167,12 +237,12 @@ def _forget_features(ablation: Ablation, schedule: Schedule) -> None:
     for job in ablation.jobs:
         ended = schedule.results.get(job.key)
         if ended is not None and ended.is_done and not schedule.is_needed(job.key):
-            remove_features(job)
+            shutil.rmtree(job.run / FEATURES_FOLDER, ignore_errors=True)
 
 
-def _make_data(ablation: Ablation, watcher: Watcher, lock: int) -> None:
-    """Make the manifests that are not there yet."""
-    table, out = ablation.table, ablation.out
+def _make_data(ablation: Ablation, watcher: Watcher, lock: int) -> bool:
+    """Make the manifests that are not there yet; say whether there was one."""
+    table, out, has_made = ablation.table, ablation.out, False
     used = {job.key.data for job in ablation.jobs}
     for name in used:
         make, manifest = table.data[name].make, table.manifest_of(name, out)
@@ -191,7 +261,8 @@ def _make_data(ablation: Ablation, watcher: Watcher, lock: int) -> None:
             raise TrainingError(f"{where}: {process.reason()}")
         if not manifest.exists():
             raise TrainingError(f"{where} ended well, but there is no {manifest}")
-    check_manifests(table, out, used)
+        has_made = True
+    return has_made
 
 
 def run_table(
@@ -226,4 +297,4 @@ def run_table(
     given = None if path is None else Path(path)
     ablation = open_ablation(given, Path(out), options, resume=resume)
     run_ablation(ablation, Watcher())
-    return ablation.as_json()
+    return ablation.known.as_json()

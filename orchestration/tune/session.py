@@ -5,18 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import signal
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 from orchestration.cluster import connected
-from orchestration.tune.outcome import SCORES, Result, failed, read_result, write_result
+from orchestration.tune.point_work import PointResult, failed
 from orchestration.tune.points import Point, check_space, folder_of
 from orchestration.tune.search import (
     SEARCH,
@@ -26,22 +21,21 @@ from orchestration.tune.search import (
     read_search,
     refuse_difference,
 )
-from orchestration.tune.summary import Row, Rows, best_of, best_run
-from orchestration.tune.writing import as_json, write_files
+from orchestration.tune.search_rows import Rows, SearchTable, best_of, best_run, metric_of
 from zoo.catalog.model_folder import CONFIG, WEIGHTS
+from zoo.contracts import Score
 from zoo.data.manifest import Manifest
-from zoo.errors import ConfigError, TrainingError
+from zoo.errors import ConfigError, TrainingError, suggest
 from zoo.experiments.lock import interruptible, locked, wait_for_trainings
+from zoo.experiments.overview import RunAtWork, Watcher
 from zoo.experiments.process import program_words
-from zoo.experiments.train_options import request_words
-from zoo.registry.plugin_files import copy_plugins
+from zoo.experiments.results import RUN, read_result, scores_in, write_result
+from zoo.experiments.training_runs import is_trained
 from zoo.training.rehearsal import check_clips
 from zoo.training.resources import Resources, check_machine, count_cpus, count_gpus, fitting
 from zoo.training.run_folder import RECIPE, make_writable
 
 BEST, COMMAND, RAY_FOLDER = "best", "command.txt", "ray"
-RETRIES = 8  # of a trial whose machine dies; a training that fails is not tried again
-GRACE = 34.0  # percent of its first training before a point may be stopped
 _TUNE_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",  # which prints even when it is told not to
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -63,16 +57,6 @@ class Options:
     resources: Resources = field(default_factory=Resources)
 
 
-class Watcher:
-    """Is told how a search goes; this one keeps silent."""
-
-    def begins(self, params: Params) -> None:
-        """Look at a point that has begun."""
-
-    def ended(self, row: Row, number: int) -> None:
-        """Look at a point that has ended, the so-manieth."""
-
-
 @dataclass
 class Session:
     """A search with its points, ready to be run.
@@ -91,16 +75,22 @@ class Session:
     options: Options
     rows: Rows
 
-    def write(self) -> list[Path]:
-        """Write the files of the search as far as it is known."""
-        return write_files(self.search, self.rows.read(), self.out)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything there is to know, ready for JSON."""
-        return as_json(self.search, self.rows.read())
+    @property
+    def metric(self) -> Score:
+        """The score that counts."""
+        return metric_of(self.search, self.points[0].recipe.task)
 
     @property
-    def failures(self) -> list[Result]:
+    def known(self) -> SearchTable:
+        """The table as far as it is known."""
+        return SearchTable(self.search, self.rows.read())
+
+    def write(self) -> list[Path]:
+        """Write the files of the search as far as it is known."""
+        return self.known.write(self.out)
+
+    @property
+    def failures(self) -> list[PointResult]:
         """Results of the trainings that failed."""
         return [r for row in self.rows.read() for r in row.results if r.status == "failed"]
 
@@ -133,6 +123,7 @@ def open_session(given: Mapping[str, Any], out: Path, options: Options, *, resum
     options = replace(options, resources=_shared(search, options))
     gpus = options.resources.gpus_per_worker
     points = check_space(search, gpus, options.resources.workers)
+    search = _with_metric(search, points)
     _check_clips(search, points)
     return Session(search, out, points, options, Rows(search, out, points, gpus))
 
@@ -145,6 +136,22 @@ def _merged(kept: Search, given: Mapping[str, Any]) -> dict[str, Any]:
     asked = dict(given.get("base", {}))
     merged["base"] = {**base, **asked, "set": {**base.get("set", {}), **asked.get("set", {})}}
     return merged
+
+
+def _with_metric(search: Search, points: list[Point]) -> Search:
+    """Write down which score counts.
+
+    Raises:
+        ConfigError: if the task has no such score.
+    """
+    task = points[0].recipe.task
+    known = [score.name for score in task.scores]
+    if search.metric is not None and search.metric not in known:
+        raise ConfigError(
+            f"--metric {search.metric}: the task '{task.name}' has no such score"
+            f"{suggest(search.metric, known)}; there are {', '.join(known)}"
+        )
+    return search.model_copy(update={"metric": search.metric or task.rank[0]})
 
 
 def _check_clips(search: Search, points: list[Point]) -> None:
@@ -172,21 +179,21 @@ def _shared(search: Search, options: Options) -> Resources:
     gpus = count_gpus() if given.gpus_per_worker else 0
     one = replace(given, cpus_per_worker=max(1, given.cpus_per_worker))
     at_once = options.max_concurrent or max(
-        1, min(search.num_points, _room(one, [{"CPU": held, "GPU": gpus}]))
+        1, min(search.num_points, count_room(one, [{"CPU": held, "GPU": gpus}]))
     )
     cpus = given.cpus_per_worker or max(1, held // (at_once * given.workers))
     shared = replace(given, cpus_per_worker=cpus)
     check_machine(shared)
     if options.max_concurrent:
-        _check_concurrency(at_once, shared, [{"CPU": held, "GPU": gpus}], "this machine has")
+        check_concurrency(at_once, shared, [{"CPU": held, "GPU": gpus}], "this machine has")
     return shared
 
 
-def _check_concurrency(
+def check_concurrency(
     at_once: int, resources: Resources, nodes: list[dict[str, float]], who: str
 ) -> None:
     """Refuse more points at a time than there is room for."""
-    room = _room(resources, nodes)
+    room = count_room(resources, nodes)
     if at_once > room:
         held = {kind: sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU")}
         gpus = f" and {held['GPU']:g} GPUs" if resources.gpus_per_worker else ""
@@ -197,7 +204,7 @@ def _check_concurrency(
         )
 
 
-def _room(resources: Resources, nodes: list[dict[str, float]]) -> int:
+def count_room(resources: Resources, nodes: list[dict[str, float]]) -> int:
     """Return how many points can be trained at a time."""
     return sum(fitting(node, resources) for node in nodes) // resources.workers
 
@@ -248,84 +255,31 @@ def _tune(session: Session, watcher: Watcher, tries: int, points: list[Params]) 
     """Let Ray Tune run the points that are left."""
     for name, value in _TUNE_SETTINGS.items():
         os.environ.setdefault(name, value)
-    import ray
-    from ray import tune
-    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    from orchestration.tune.ray_trials import run_trials
 
-    from orchestration.tune.follow import Follower
-    from orchestration.tune.leases import Leases
-    from orchestration.tune.study import open_study
-    from orchestration.tune.trial import Bench, Trial
-
-    search, out, resources = session.search, session.out, session.options.resources
-    at_once = session.options.max_concurrent
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if at_once and not resources.is_local:
-        _check_concurrency(at_once, resources, nodes, "the cluster has")
-    at_once = at_once or max(1, min(tries, _room(resources, nodes)))
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    bench = Bench(
-        search,
-        out,
-        resources,
-        plugins=tuple(map(str, copy_plugins(out))),
-        leases=ray.remote(num_cpus=0, scheduling_strategy=here)(Leases).remote(),
-        session=f"{os.getpid()}-{time.time():.0f}",
-        omp_threads=os.environ.get("OMP_NUM_THREADS"),
-    )
-    asha = ASHAScheduler(
-        time_attr="progress",
-        metric=search.metric,
-        mode="max",
-        grace_period=GRACE,
-        reduction_factor=2,
-        max_t=100 * search.seeds + 1,
-    )
-    trainable = tune.with_resources(
-        tune.with_parameters(Trial, bench=bench),
-        tune.PlacementGroupFactory([{"memory": 1}]),  # the trainings ask for their processors
-    )
-    tuner = tune.Tuner(
-        trainable,
-        tune_config=tune.TuneConfig(
-            search_alg=open_study(search, out, points),
-            num_samples=tries,
-            max_concurrent_trials=at_once,
-            scheduler=asha if search.scheduler == "asha" else FIFOScheduler(),
-        ),
-        run_config=tune.RunConfig(
-            storage_path=str(out / RAY_FOLDER),
-            name=f"session-{os.getpid()}",
-            verbose=0,
-            callbacks=[Follower(session, watcher)],
-            failure_config=tune.FailureConfig(max_failures=RETRIES),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-        ),
-    )
-    with _terminable():
-        tuner.fit()
+    run_trials(session, watcher, tries, points)
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Hand a request to terminate to Ray Tune as Ctrl-C, which it answers by ending its trials."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def run_at_work(session: Session, point: Point) -> RunAtWork:
+    """Say which training of a point is at work."""
+    out = session.out
+    for seed in session.search.train_seeds:
+        folder = point.folder(out, seed)
+        if read_result(folder, PointResult) is None:
+            break
+    encoder = point.encoder_folder(out, seed)
+    if point.has_stage1 and not is_trained(encoder, 1):
+        return RunAtWork(encoder, point.recipe, (1,), f", shared, seed {seed}")
+    stages = (2,) if point.has_stage1 else point.stages
+    return RunAtWork(folder / RUN, point.recipe, stages, f", seed {seed}")
 
 
 def mark_ended(
-    session: Session, params: Params, status: str, reason: str, last: Mapping[str, Any]
+    session: Session,
+    params: Params,
+    status: Literal["stopped", "failed"],
+    reason: str,
+    last: Mapping[str, Any],
 ) -> None:
     """Write down why a point ended before its trainings did.
 
@@ -338,20 +292,21 @@ def mark_ended(
     """
     for seed in session.search.train_seeds:
         folder = folder_of(session.out, params, seed)
-        if read_result(folder) is None:
+        if read_result(folder, PointResult) is None:
             is_first = seed == session.search.train_seeds[0]
-            scores = {name: last.get(name) for name in SCORES} if is_first else {}
+            task = session.points[0].recipe.task
+            scores = scores_in(last, task) if is_first else {}
             result = failed(params, seed, reason)
-            write_result(folder, result.model_copy(update={"status": status, **scores}))
+            write_result(folder, result.model_copy(update={"status": status, "scores": scores}))
             return
 
 
 def keep_best(session: Session) -> Path | None:
     """Copy the best model, and say how to train it alone; None if no point came to its end."""
-    best = best_of(session.rows.read(), session.search.metric)
+    best = best_of(session.rows.read(), session.metric)
     if best is None or best.point is None:
         return None
-    seed, run = best_run(best, session.search.metric, session.out)
+    seed, run = best_run(best, session.metric, session.out)
     target, part = session.out / BEST, session.out / f".{BEST}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
@@ -366,7 +321,7 @@ def keep_best(session: Session) -> Path | None:
 
 def train_command(point: Point, seed: int, resources: Resources) -> list[str]:
     """Return the command that trains a point alone."""
-    words = [*program_words(), "train", *request_words(point.for_seed(seed))]
+    words = [*program_words(), "train", *point.for_seed(seed).words()]
     words += ["--workers", str(resources.workers), "--cpus-per-worker", str(resources.cpus)]
     if resources.gpus_per_worker:
         words += ["--gpus-per-worker", f"{resources.gpus_per_worker:g}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -23,7 +24,9 @@ from zoo.cli.training_options import (
 )
 
 if TYPE_CHECKING:
-    from orchestration.tune.run import Session
+    from rich.console import Console
+
+    from orchestration.tune.session import Session
 
 LENGTHS, OVERLAPS, INPUT_S = "0.16,0.32,0.64,1.28", "0,0.5", 5.12
 NOT_ALL, INTERRUPTED = 1, 130
@@ -40,6 +43,12 @@ def tune(
     extractor: Extractor = None,
     head: Head = None,
     aggregator: Aggregator = None,
+    objective: Annotated[
+        str | None, typer.Option(help="zoo list objectives.", show_default="that of the encoder")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="zoo list tasks.", show_default="that of the head")
+    ] = None,
     preset: Preset = None,
     init: Init = None,
     settings: Settings = None,
@@ -62,8 +71,10 @@ def tune(
         int | None, typer.Option(min=1, help="Trainings of each point.", show_default="1")
     ] = None,
     metric: Annotated[
-        Literal["exact", "within_one"] | None,
-        typer.Option(help="Validation score that counts.", show_default="exact"),
+        str | None,
+        typer.Option(
+            help="Validation score that counts.", show_default="the first that ranks the task"
+        ),
     ] = None,
     goal: Annotated[
         Literal["accuracy", "accuracy-cost"] | None,
@@ -98,8 +109,8 @@ def tune(
 
     An interrupted search goes on with: zoo tune --out runs/lengths --resume
     """
-    from orchestration.tune.given import SEGMENT_LENGTH, given_options
-    from orchestration.tune.run import Options, is_begun, open_session
+    from orchestration.tune.search_options import SEGMENT_LENGTH, given_options
+    from orchestration.tune.session import Options, is_begun, open_session
     from zoo.training.resources import Resources
 
     resume = resume or (dry_run and is_begun(out))
@@ -107,6 +118,8 @@ def tune(
         "extractor": extractor,
         "head": head,
         "aggregator": aggregator,
+        "objective": objective,
+        "task": task,
         "preset": preset,
         "init": tuple(init) if init else None,
         "features": features,
@@ -145,52 +158,100 @@ def tune(
 
 
 def _run(session: Session, *, as_json: bool) -> int:
-    from orchestration.tune.overview import closing, overview, resume_command
     from orchestration.tune.points import name_of
-    from orchestration.tune.run import run_session
+    from orchestration.tune.session import run_session
     from zoo.cli.output import print_json
-    from zoo.experiments.console_tables import wide_console
+    from zoo.experiments.overview import Overview
+    from zoo.experiments.result_tables import wide_console
+    from zoo.training.watch import count
 
-    console = wide_console(stderr=as_json)
+    console, search = wide_console(stderr=as_json), session.search
+    tried = sum(row.status in {"done", "stopped"} for row in session.rows.read())
+    waiting = Counter({"": max(0, search.num_points - tried)})
+    shown = Overview(console, "point", search.num_points, waiting)
+    going_on = f", {tried} of them tried already" if tried else ""
+    counts = f"{count(search.num_points, 'point')} x {count(search.seeds, 'seed')}"
+    shown.say(f"{search.title}: {counts}{going_on}; {session.out}")
     try:
-        with overview(session, console) as watcher:
+        with shown.shown() as watcher:
             is_over = run_session(session, watcher)
     except KeyboardInterrupt:
         is_over = False
     if not is_over:
-        said = f"interrupted; go on with: {resume_command(session)}"
-        console.print(said, highlight=False, markup=False, soft_wrap=True)
+        shown.say(f"interrupted; go on with: {_resume_command(session)}")
         return INTERRUPTED
     if as_json:
-        print_json(session.as_json())
+        print_json(session.known.as_json())
     else:
-        console.print(closing(session), highlight=False)
+        _close(session, console)
     for result in session.failures:
         told = f"failed: {name_of(result.params)}, seed {result.seed}: {result.reason}"
         console.print(told, style="red", highlight=False, markup=False, soft_wrap=True)
     return NOT_ALL if session.failures else 0
 
 
+def _close(session: Session, console: Console) -> None:
+    """Print the table, and where everything is."""
+    from rich.text import Text
+
+    from orchestration.tune.session import BEST, COMMAND
+    from zoo.experiments.result_tables import console_table
+
+    header, lines = session.known.cells()
+    console.print(console_table(session.search.title, header, lines, left=header[:1]))
+    names = ", ".join(file.name for file in session.write())
+    texts = [f"{names}, study.db in {session.out}"]
+    best = session.out / BEST
+    if (best / COMMAND).exists():
+        texts += [f"best model: {best}", f"alone: {(best / COMMAND).read_text().strip()}"]
+    for text in texts:
+        console.print(Text(text, overflow="fold"), highlight=False)
+
+
+def _resume_command(session: Session) -> str:
+    """Return the command that goes on with a search in the same way."""
+    from zoo.experiments.process import resume_command
+
+    resources, options = session.options.resources, session.options
+    given, usual = (
+        {
+            "max_concurrent": at_once,
+            "workers_per_trial": chosen.workers,
+            "gpus_per_worker": chosen.gpus_per_worker,
+            "address": chosen.address,
+        }
+        for at_once, chosen in ((options.max_concurrent, resources), (0, type(resources)()))
+    )
+    return resume_command("tune", session.out, given, usual)
+
+
 def _show_plan(session: Session, *, as_json: bool) -> None:
-    from orchestration.tune.overview import plan_table
-    from orchestration.tune.summary import as_dict
+    from orchestration.tune.search_rows import model_cells
     from zoo.cli.output import print_json
-    from zoo.experiments.console_tables import wide_console
+    from zoo.experiments.result_tables import console_table, wide_console
     from zoo.training.watch import count
 
+    search, rows = session.search, [session.rows.row_of(p.params) for p in session.points]
     if as_json:
-        print_json([as_dict(session.rows.row_of(point.params)) for point in session.points])
+        print_json([session.known.row_as_json(row) for row in rows])
         return
+    columns = ("point", "segments", "crop, s", "tokens", "GFLOP", "steps", "encoder", "state")
+    lines = []
+    for point, row in zip(session.points, rows, strict=True):
+        steps = {1: point.recipe.stage1.steps, 2: point.recipe.stage2.steps}
+        told = " + ".join(str(steps[stage]) for stage in point.stages)
+        shared = point.key if point.has_stage1 else "own"
+        state = "to do" if row.status == "open" else row.status
+        lines.append((point.name, *model_cells(row), told, shared, state))
     console = wide_console()
-    console.print(plan_table(session))
-    search = session.search
+    console.print(console_table(search.title, columns, lines, left=("point", "state")))
     if search.search == "optuna":
         told = f"Optuna will propose {search.trials} points; these are corners of the space"
     else:
-        towers = len({point.key for point in session.points if point.has_towers})
+        num_shared = len({point.key for point in session.points if point.has_stage1})
         told = (
             f"{count(len(session.points), 'point')} x {count(search.seeds, 'seed')} = "
             f"{count(len(session.points) * search.seeds, 'training')}, "
-            f"stage I {towers * search.seeds} times"
+            f"stage I {num_shared * search.seeds} times"
         )
     console.print(told, highlight=False)
