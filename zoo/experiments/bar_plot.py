@@ -84,12 +84,8 @@ def _draw_row(axis: Axes, place: int, panel: Panel) -> None:
             continue
         axis.barh(y, in_unit(score, mean), 0.68 / max(2, num), color=color, zorder=2)
         values = [in_unit(score, value) for value in seeds.values(score.name)]
-        dot: dict[str, Any] = {
-            "markersize": 3.6,
-            "markeredgecolor": "white",
-            "markeredgewidth": 0.6,
-        }
-        axis.plot(values, [y] * len(values), "o", color="black", zorder=3, **dot)
+        dot: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.6}
+        axis.plot(values, [y] * len(values), "o", color="black", markersize=3.6, zorder=3, **dot)
         end, low_high = max(values), axis.get_xlim()
         if others is not None and 0 < in_unit(score, others) - end < LABEL * low_high[1]:
             end = in_unit(score, others)
