@@ -1,11 +1,50 @@
-"""What can go wrong because of what the user gave us; the CLI prints one line and exits 2."""
+"""What can go wrong because of what the user gave us; the command line prints one line, exits 2.
+
+An error holds what is wrong (``message``) and what to do (``hint``).  Where a text speaks of an
+option, it names the Python argument with `option`; the command line writes it as a flag.
+"""
 
 import difflib
+import re
 from collections.abc import Iterable
+from typing import Self
+
+_OPTION = re.compile(r"⟨(\w+)⟩")
+
+
+def option(name: str) -> str:
+    """Name an option within the text of an error: ``overwrite``, or ``--overwrite`` when typed."""
+    return f"⟨{name}⟩"
 
 
 class ZooError(Exception):
-    """A mistake in the input: one clear sentence that says what is wrong and what to do."""
+    """A mistake in the input.
+
+    Args:
+        message: what is wrong, with which file or option.
+        hint: what to do about it.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message, self.hint = message, hint
+
+    def __str__(self) -> str:
+        """Say all of it in one sentence, options by their Python names."""
+        return _OPTION.sub(r"\1", self._sentence)
+
+    @property
+    def typed(self) -> str:
+        """The same sentence for somebody at a command line, options as flags."""
+        return _OPTION.sub(lambda found: "--" + found[1].replace("_", "-"), self._sentence)
+
+    @property
+    def _sentence(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+    def within(self, place: str) -> Self:
+        """Return the same error, said of a place: ``PLACE: MESSAGE``."""
+        return type(self)(f"{place}: {self.message}", self.hint)
 
 
 class MediaError(ZooError):
@@ -14,6 +53,10 @@ class MediaError(ZooError):
 
 class RepairError(ZooError):
     """A clip that is left as it is, because nobody can be sure how to repair it."""
+
+
+class ExistsError(ZooError):
+    """A file that is there already; whoever offers to replace it says how."""
 
 
 class ManifestError(ZooError):

@@ -16,7 +16,7 @@ from zoo.experiments.result_tables import (
     CHANCE,
     MISSING,
     NONE,
-    PLOT,
+    KnownTable,
     chance_cell,
     column_title,
     csv_text,
@@ -26,7 +26,6 @@ from zoo.experiments.result_tables import (
     score_cell,
     score_words,
     seeds_sentence,
-    write_tables,
 )
 from zoo.experiments.results import RUN, SeedResults, chance_of, read_result, scores_of
 from zoo.experiments.run_cost import Cost, mean_cost
@@ -161,7 +160,7 @@ def metric_of(search: Search, task: TaskSpec) -> Score:
 
 
 @dataclass(frozen=True)
-class SearchTable:
+class SearchTable(KnownTable):
     """A search with what is known of its points."""
 
     search: Search
@@ -200,15 +199,9 @@ class SearchTable:
 
     # --- files ---
 
-    def write(self, out: Path) -> list[Path]:
-        """Write all files of the search; what is not known yet is left open."""
-        files = write_tables(out, self.markdown(), self.as_csv(), self.as_json())
-        if self._has_scores:
-            files.append(self.plot(out / PLOT))
-        return files
-
     @property
-    def _has_scores(self) -> bool:
+    def has_scores(self) -> bool:
+        """Whether there is anything to draw."""
         return any(row.scored for row in self.rows)
 
     def as_json(self) -> dict[str, Any]:
@@ -301,7 +294,7 @@ class SearchTable:
         }
         parts = [opening, markdown_table(*self.cells()), note]
         title, heading = self.search.title, "Failed or stopped"
-        return page(title, parts, lost, has_plot=self._has_scores, failed=heading)
+        return page(title, parts, lost, has_plot=self.has_scores, failed=heading)
 
     def cells(self) -> tuple[list[str], list[list[str]]]:
         """Return the header and the rows of the table (table 3's shape), chance last."""

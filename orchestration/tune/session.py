@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,9 +13,8 @@ from typing import Any, Literal
 
 from orchestration.cluster import connected
 from orchestration.tune.point_work import PointResult, failed
-from orchestration.tune.points import Point, check_space, folder_of
+from orchestration.tune.points import Point, check_space, folder_of, name_of
 from orchestration.tune.search import (
-    SEARCH,
     Params,
     Search,
     build_search,
@@ -27,13 +27,13 @@ from zoo.contracts import Score
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError, suggest
 from zoo.experiments.lock import interruptible, locked, wait_for_trainings
-from zoo.experiments.overview import RunAtWork, Watcher
-from zoo.experiments.process import program_words
+from zoo.experiments.overview import Experiment, RunAtWork, Watcher
+from zoo.experiments.process import program_words, resume_command
 from zoo.experiments.results import RUN, read_result, scores_in, write_result
 from zoo.experiments.training_runs import is_trained
 from zoo.training.rehearsal import check_clips
 from zoo.training.resources import Resources, check_machine, count_cpus, count_gpus, fitting
-from zoo.training.run_folder import RECIPE, make_writable
+from zoo.training.run_folder import RECIPE, make_writable, refuse_filled
 
 BEST, COMMAND, RAY_FOLDER = "best", "command.txt", "ray"
 _TUNE_SETTINGS = {
@@ -56,9 +56,16 @@ class Options:
     max_concurrent: int = 0
     resources: Resources = field(default_factory=Resources)
 
+    @property
+    def as_typed(self) -> dict[str, object]:
+        """The options by their names."""
+        own = {"max_concurrent": self.max_concurrent, "workers_per_trial": self.resources.workers}
+        names = ("gpus_per_worker", "address")
+        return own | {name: getattr(self.resources, name) for name in names}
+
 
 @dataclass
-class Session:
+class Session(Experiment):
     """A search with its points, ready to be run.
 
     Attributes:
@@ -69,11 +76,15 @@ class Session:
         rows: what is known so far.
     """
 
+    unit = "point"
     search: Search
     out: Path
     points: list[Point]
     options: Options
     rows: Rows
+
+    def __post_init__(self) -> None:
+        self.title = self.search.title
 
     @property
     def metric(self) -> Score:
@@ -81,18 +92,58 @@ class Session:
         return metric_of(self.search, self.points[0].recipe.task)
 
     @property
+    def total(self) -> int:
+        """Points that will be tried."""
+        return self.search.num_points
+
+    @property
+    def waiting(self) -> Counter[str]:
+        """How many points have not ended, or will be tried again."""
+        tried = sum(row.status in {"done", "stopped"} for row in self.rows.read())
+        return Counter({"": max(0, self.total - tried)})
+
+    @property
     def known(self) -> SearchTable:
         """The table as far as it is known."""
         return SearchTable(self.search, self.rows.read())
 
-    def write(self) -> list[Path]:
-        """Write the files of the search as far as it is known."""
-        return self.known.write(self.out)
+    @property
+    def failures(self) -> dict[str, str]:
+        """Trainings that failed, and why."""
+        found = [r for row in self.rows.read() for r in row.results if r.status == "failed"]
+        return {f"{name_of(r.params)}, seed {r.seed}": r.reason or "" for r in found}
 
     @property
-    def failures(self) -> list[PointResult]:
-        """Results of the trainings that failed."""
-        return [r for row in self.rows.read() for r in row.results if r.status == "failed"]
+    def resume_command(self) -> str:
+        """The command that goes on in the same way."""
+        return resume_command("tune", self.out, self.options.as_typed, Options().as_typed)
+
+    @property
+    def closing(self) -> list[str]:
+        """Where the best model is, and how to train it alone."""
+        command = self.out / BEST / COMMAND
+        if not command.exists():
+            return []
+        return [f"best model: {self.out / BEST}", f"alone: {command.read_text().strip()}"]
+
+    def run(self, watcher: Watcher) -> bool:
+        """Run the search to its end, and write its files after every point."""
+        out = self.out
+        make_writable(out)
+        with locked(out), interruptible():
+            wait_for_trainings(out)
+            self.search.write(out)
+            self.write()
+            tries, points = _to_do(self)
+            if tries:
+                with connected(self.options.resources):
+                    _tune(self, watcher, tries, points)
+            self.write()
+            shutil.rmtree(out / RAY_FOLDER, ignore_errors=True)
+            is_over = not _to_do(self, failed_again=False)[0]
+            if is_over:
+                keep_best(self)
+            return is_over
 
 
 def open_session(given: Mapping[str, Any], out: Path, options: Options, *, resume: bool) -> Session:
@@ -108,18 +159,15 @@ def open_session(given: Mapping[str, Any], out: Path, options: Options, *, resum
         ZooError: whatever is wrong with the search or the folder, in one sentence.
     """
     out = out.absolute()
-    if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise TrainingError(
-            f"{out} exists and is not empty; take another --out, or go on with --resume"
-        )
-    if resume:
+    if not resume:
+        refuse_filled(out)
+        search = build_search(given)
+    else:
         kept = read_search(out)
         if "input_s" in given and not kept.is_segment_length:
             raise ConfigError(f"{out} holds a search of other settings, not of segment lengths")
         search = build_search(_merged(kept, given))
         refuse_difference(kept, search, out)
-    else:
-        search = build_search(given)
     options = replace(options, resources=_shared(search, options))
     gpus = options.resources.gpus_per_worker
     points = check_space(search, gpus, options.resources.workers)
@@ -207,33 +255,6 @@ def check_concurrency(
 def count_room(resources: Resources, nodes: list[dict[str, float]]) -> int:
     """Return how many points can be trained at a time."""
     return sum(fitting(node, resources) for node in nodes) // resources.workers
-
-
-def run_session(session: Session, watcher: Watcher) -> bool:
-    """Run a search to its end, and write its files after every point.
-
-    Returns:
-        Whether all points have ended; False if it was interrupted.
-
-    Raises:
-        ZooError: if it cannot be run.
-    """
-    out = session.out
-    make_writable(out)
-    with locked(out), interruptible():
-        wait_for_trainings(out)
-        session.search.write(out)
-        session.write()
-        tries, points = _to_do(session)
-        if tries:
-            with connected(session.options.resources):
-                _tune(session, watcher, tries, points)
-        session.write()
-        shutil.rmtree(out / RAY_FOLDER, ignore_errors=True)
-        is_over = not _to_do(session, failed_again=False)[0]
-        if is_over:
-            keep_best(session)
-        return is_over
 
 
 def _to_do(session: Session, *, failed_again: bool = True) -> tuple[int, list[Params]]:
@@ -326,8 +347,3 @@ def train_command(point: Point, seed: int, resources: Resources) -> list[str]:
     if resources.gpus_per_worker:
         words += ["--gpus-per-worker", f"{resources.gpus_per_worker:g}"]
     return [*words, "--out", "RUN"]
-
-
-def is_begun(out: Path) -> bool:
-    """Whether a folder holds a search."""
-    return (out / SEARCH).exists()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,12 +23,9 @@ from zoo.cli.training_options import (
 )
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from orchestration.tune.session import Session
 
 LENGTHS, OVERLAPS, INPUT_S = "0.16,0.32,0.64,1.28", "0,0.5", 5.12
-NOT_ALL, INTERRUPTED = 1, 130
 
 
 def tune(
@@ -109,44 +105,41 @@ def tune(
 
     An interrupted search goes on with: zoo tune --out runs/lengths --resume
     """
+    from orchestration.tune.search import SEARCH
     from orchestration.tune.search_options import SEGMENT_LENGTH, given_options
-    from orchestration.tune.session import Options, is_begun, open_session
+    from orchestration.tune.session import Options, open_session
+    from zoo.experiments.overview import run_shown
     from zoo.training.resources import Resources
 
-    resume = resume or (dry_run and is_begun(out))
-    options = {
-        "extractor": extractor,
-        "head": head,
-        "aggregator": aggregator,
-        "objective": objective,
-        "task": task,
-        "preset": preset,
-        "init": tuple(init) if init else None,
-        "features": features,
-    }
+    resume = resume or (dry_run and (out / SEARCH).exists())
     is_new = what == SEGMENT_LENGTH and not resume
     given = given_options(
         what,
         is_resumed=resume,
         data=data,
-        train={name: value for name, value in options.items() if value is not None},
+        train=_given(
+            extractor=extractor,
+            head=head,
+            aggregator=aggregator,
+            objective=objective,
+            task=task,
+            preset=preset,
+            init=tuple(init) if init else None,
+            features=features,
+        ),
         settings=settings or [],
         lengths=LENGTHS if lengths is None and is_new else lengths,
         overlaps=OVERLAPS if overlaps is None and is_new else overlaps,
         input_s=INPUT_S if input_seconds is None and is_new else input_seconds,
-        rest={
-            name: value
-            for name, value in {
-                "search": search,
-                "trials": trials,
-                "seeds": seeds,
-                "metric": metric,
-                "goal": goal,
-                "scheduler": scheduler,
-                "seed": seed,
-            }.items()
-            if value is not None
-        },
+        rest=_given(
+            search=search,
+            trials=trials,
+            seeds=seeds,
+            metric=metric,
+            goal=goal,
+            scheduler=scheduler,
+            seed=seed,
+        ),
         gpus_per_worker=gpus_per_worker,
     )
     resources = Resources(workers_per_trial, cpus_per_worker, gpus_per_worker, address)
@@ -154,75 +147,11 @@ def tune(
     if dry_run:
         _show_plan(session, as_json=as_json)
     else:
-        raise typer.Exit(_run(session, as_json=as_json))
+        raise typer.Exit(run_shown(session, as_json=as_json))
 
 
-def _run(session: Session, *, as_json: bool) -> int:
-    from orchestration.tune.points import name_of
-    from orchestration.tune.session import run_session
-    from zoo.cli.output import print_json
-    from zoo.experiments.overview import Overview
-    from zoo.experiments.result_tables import wide_console
-    from zoo.training.watch import count
-
-    console, search = wide_console(stderr=as_json), session.search
-    tried = sum(row.status in {"done", "stopped"} for row in session.rows.read())
-    waiting = Counter({"": max(0, search.num_points - tried)})
-    shown = Overview(console, "point", search.num_points, waiting)
-    going_on = f", {tried} of them tried already" if tried else ""
-    counts = f"{count(search.num_points, 'point')} x {count(search.seeds, 'seed')}"
-    shown.say(f"{search.title}: {counts}{going_on}; {session.out}")
-    try:
-        with shown.shown() as watcher:
-            is_over = run_session(session, watcher)
-    except KeyboardInterrupt:
-        is_over = False
-    if not is_over:
-        shown.say(f"interrupted; go on with: {_resume_command(session)}")
-        return INTERRUPTED
-    if as_json:
-        print_json(session.known.as_json())
-    else:
-        _close(session, console)
-    for result in session.failures:
-        told = f"failed: {name_of(result.params)}, seed {result.seed}: {result.reason}"
-        console.print(told, style="red", highlight=False, markup=False, soft_wrap=True)
-    return NOT_ALL if session.failures else 0
-
-
-def _close(session: Session, console: Console) -> None:
-    """Print the table, and where everything is."""
-    from rich.text import Text
-
-    from orchestration.tune.session import BEST, COMMAND
-    from zoo.experiments.result_tables import console_table
-
-    header, lines = session.known.cells()
-    console.print(console_table(session.search.title, header, lines, left=header[:1]))
-    names = ", ".join(file.name for file in session.write())
-    texts = [f"{names}, study.db in {session.out}"]
-    best = session.out / BEST
-    if (best / COMMAND).exists():
-        texts += [f"best model: {best}", f"alone: {(best / COMMAND).read_text().strip()}"]
-    for text in texts:
-        console.print(Text(text, overflow="fold"), highlight=False)
-
-
-def _resume_command(session: Session) -> str:
-    """Return the command that goes on with a search in the same way."""
-    from zoo.experiments.process import resume_command
-
-    resources, options = session.options.resources, session.options
-    given, usual = (
-        {
-            "max_concurrent": at_once,
-            "workers_per_trial": chosen.workers,
-            "gpus_per_worker": chosen.gpus_per_worker,
-            "address": chosen.address,
-        }
-        for at_once, chosen in ((options.max_concurrent, resources), (0, type(resources)()))
-    )
-    return resume_command("tune", session.out, given, usual)
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _show_plan(session: Session, *, as_json: bool) -> None:

@@ -18,7 +18,6 @@ from zoo.experiments.ablation import (
     Options,
     open_ablation,
     refuse_difference,
-    run_ablation,
 )
 from zoo.experiments.ablation_jobs import JobResult, Schedule, failed, train_words
 from zoo.experiments.ablation_page import ResultTable
@@ -27,7 +26,7 @@ from zoo.experiments.ablation_table import Table, read_table
 from zoo.experiments.lock import locked
 from zoo.experiments.overview import Watcher
 from zoo.experiments.process import reason_in, spawn, stop
-from zoo.experiments.results import read_result, write_result
+from zoo.experiments.results import write_result
 from zoo.experiments.run_cost import Cost, Start, count_costs
 from zoo.training.resources import Resources
 
@@ -385,7 +384,7 @@ def run_with(
     monkeypatch.setattr(ResultTable, "plot", lambda *_: out / "table.png")
     monkeypatch.setattr("zoo.experiments.ablation.REFRESH_S", 0.0)
     ablation = open_ablation(path, out, Options(**options), resume=(out / TABLE).exists())
-    run_ablation(ablation, Watcher())
+    ablation.run(Watcher())
     return begun
 
 

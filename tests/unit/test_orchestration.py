@@ -15,17 +15,19 @@ from orchestration.cluster import has_token
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError, ZooError
-from zoo.plots import draw_pictures
+from zoo.models.upgrade import read_model_config
+from zoo.timeline import OffsetGrid
 from zoo.training.job import Job
 from zoo.training.recipe import Recipe
-from zoo.training.request import Request, check_shares, first_difference, recipe_of
+from zoo.training.request import TrainRequest, check_shares, first_difference, recipe_of
 from zoo.training.resources import Resources, check_machine, count_cpus
 from zoo.training.run_display import next_command, opening, summary
 from zoo.training.run_folder import open_run, write_environment
+from zoo.training.run_plots import plot_run
 from zoo.training.runlog import METRICS, RunLog, quarantine
 from zoo.training.watch import MetricsTail, RunState
 
-TINY = Request(extractor="ast_motionformer", data="clips.parquet")
+TINY = TrainRequest(extractor="ast_motionformer", data="clips.parquet")
 
 
 @pytest.fixture
@@ -48,12 +50,12 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
     [
         (("--extractor", "ast_motionformr"), "did you mean 'ast_motionformer'"),
         (("--head", "corelation"), "did you mean 'correlation'"),
-        (("--task", "synchronizability"), "fine-tunes a model that finds offsets: add --init RUN"),
+        (("--task", "synchronizability"), "no head to train from scratch unless one is named"),
         (("--task", "offset", "--head", "synchronizability"), "answers another question"),
         (("--set", "stage1.stps=3"), "unknown key 'stage1.stps'; did you mean 'steps'"),
         (("--set", "stage1.steps=many"), "'stage1.steps'"),
         (("--set", "stage1.clips=3", "--workers", "2"), "stage1.clips=3 cannot be shared out"),
-        (("--stage", "2"), "--stage 2 needs the towers of stage 1: --init"),
+        (("--stage", "2"), "--stage 2 needs the encoder of stage 1: --init"),
         (("--init", "nowhere"), "no such file or folder, and no such model"),
         (("--data", "nowhere.parquet"), "nowhere.parquet"),
         (("--workers", "64", "--set", "stage1.clips=64"), "64 workers of 1 CPU need 64 CPUs"),
@@ -92,34 +94,34 @@ def test_the_command_is_light_to_load() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def begin(tmp_path: Path, request: Request = TINY) -> Path:
+def begin(tmp_path: Path, request: TrainRequest = TINY) -> Path:
     out = tmp_path / "run"
     open_run(request, out, 0, resume=False).write()
     return out
 
 
 def test_a_resumed_run_keeps_what_it_was_asked_for(tmp_path: Path) -> None:
-    settings = ("stage2.lr=0.01",)
-    out = begin(tmp_path, Request(**{**vars(TINY), "head": "sync", "settings": settings}))
-    job = open_run(Request(), out, 0, resume=True).job
+    settings = {"stage2.lr": 0.01}
+    out = begin(tmp_path, TINY.model_copy(update={"head": "sync", "set": settings}))
+    job = open_run(TrainRequest(), out, 0, resume=True).job
     assert job.recipe.stage2.lr == 0.01
     assert job.recipe.model.head is not None
     assert job.recipe.model.head.name == "sync"
-    again = open_run(Request(settings=settings), out, 0, resume=True).job
+    again = open_run(TrainRequest(set=settings), out, 0, resume=True).job
     assert again == job
 
 
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        (Request(settings=("stage2.lr=0.5",)), r"stage2\.lr is .* there, 0\.5 here"),
-        (Request(head="sync"), "model.head.name is correlation there, sync here"),
-        (Request(seed=7), "seed is 1337 there, 7 here"),
-        (Request(data="other.parquet"), "--data is clips.parquet there, other.parquet here"),
+        (TrainRequest(set={"stage2.lr": 0.5}), r"stage2\.lr is .* there, 0\.5 here"),
+        (TrainRequest(head="sync"), "model.head.name is correlation there, sync here"),
+        (TrainRequest(seed=7), "seed is 1337 there, 7 here"),
+        (TrainRequest(data="other.parquet"), "--data is clips.parquet there, other.parquet here"),
     ],
 )
 def test_a_resumed_run_refuses_other_settings(
-    tmp_path: Path, changed: Request, sentence: str
+    tmp_path: Path, changed: TrainRequest, sentence: str
 ) -> None:
     out = begin(tmp_path)
     with pytest.raises(ConfigError, match=sentence):
@@ -127,30 +129,32 @@ def test_a_resumed_run_refuses_other_settings(
 
 
 def test_a_run_of_stage_1_can_go_on_to_stage_2(tmp_path: Path) -> None:
-    out = begin(tmp_path, Request(**{**vars(TINY), "stage": "1"}))
-    with pytest.raises(ConfigError, match="needs the towers"):
-        open_run(Request(stage="2"), out, 0, resume=True)
+    out = begin(tmp_path, TINY.model_copy(update={"stage": "1"}))
+    with pytest.raises(ConfigError, match="needs the encoder"):
+        open_run(TrainRequest(stage="2"), out, 0, resume=True)
     (out / "stage1").mkdir()
     (out / "stage1" / "model.json").write_text("{}")
-    assert open_run(Request(stage="2"), out, 0, resume=True).job.stages == (1, 2)
+    assert open_run(TrainRequest(stage="2"), out, 0, resume=True).job.stages == (1, 2)
 
 
-def test_stage_2_takes_its_towers_from_the_model_it_starts_from(model_folder: Path) -> None:
-    description = json.loads((model_folder / "model.json").read_text())["config"]
-    asked = Request(data="x", init=(str(model_folder),), stage="2", head="sync", preset="paper")
+def test_stage_2_takes_its_encoder_from_the_model_it_starts_from(model_folder: Path) -> None:
+    description = json.loads((model_folder / "model.json").read_text())
+    config = read_model_config(description, "model.json").model_dump(mode="json")
+    start = (str(model_folder),)
+    asked = TrainRequest(data="x", init=start, stage="2", head="sync", preset="paper")
     recipe = recipe_of(asked, 0)
     made = recipe.model.model_dump(mode="json")
-    for part in ("audio", "vision", "layout"):
-        assert made[part] == description[part]
+    for part in ("encoder", "layout"):
+        assert made[part] == config[part]
     assert made["head"]["name"] == "sync"
     with pytest.raises(ConfigError, match="does not fit --init"):
-        recipe_of(Request(**{**vars(asked), "aggregator": "mean"}), 0)
+        recipe_of(asked.model_copy(update={"aggregator": "mean"}), 0)
 
 
 def test_gpus_train_in_bf16_unless_told_otherwise() -> None:
     assert recipe_of(TINY, 1).precision == "bf16"
     assert recipe_of(TINY, 0).precision == "fp32"
-    told = Request(**{**vars(TINY), "settings": ("precision=fp32",)})
+    told = TINY.model_copy(update={"set": {"precision": "fp32"}})
     assert recipe_of(told, 1).precision == "fp32"
 
 
@@ -218,7 +222,7 @@ def test_a_mistake_in_a_worker_is_told_from_a_crash() -> None:
 
 
 def scores(loss: float, accuracy: float) -> dict[str, float]:
-    errors = {"within_one": accuracy, "mean_abs_error_s": 0.5, "num": 8}
+    errors = {"within_one": accuracy, "mean_abs_error_s": 0.5, "num": 80}
     return {"accuracy": accuracy, "cross_entropy": loss, **errors}
 
 
@@ -251,12 +255,12 @@ def test_progress_says_what_happens(tmp_path: Path, recipe: Recipe) -> None:
     quarantine(out, Path("a.mp4"), "a.mp4 is cut short")
     state, lines = watch(out, recipe)
     text = "\n".join(lines)
-    assert "stage 1 left the plateau at step" in text
+    assert "stage 1 is better than chance from step" in text
     assert "stage 2, step 100" in text
-    assert text.count("still on the plateau (loss ~ ln 21 = 3.04") == 1
-    assert "stage 2 left the plateau at step 200" in text
-    assert "1 clip of split train is too short" in text
-    assert "split valid is too short" not in text
+    assert text.count("still at chance (loss ~ ln 21 = 3.04") == 1
+    assert "stage 2 is better than chance from step 200 on" in text
+    assert "1 clip of split train is shorter than the 7.12 s" in text
+    assert "split valid is shorter" not in text
     assert "1 clip left out; the first: a.mp4 is cut short" in text
     assert state.valid is not None
     assert state.valid["step"] == 200
@@ -327,7 +331,7 @@ def test_the_end_shows_scores_files_and_the_next_command(tmp_path: Path, recipe:
     job = Job(recipe, Path("clips.parquet"), out, (1, 2))
     state, _ = watch(out, recipe)
     console = Console(record=True, width=200)
-    console.print(summary(job, state, [out / "pictures" / "curves.png"], 90.0))
+    console.print(summary(job, state, [out / "plots" / "curves.png"], 90.0))
     text = console.export_text()
     for part in ("80.0%", "30.0%", "4.8%", "13.8%", "1 clip that could not", "curves.png"):
         assert part in text
@@ -338,22 +342,23 @@ def test_the_end_shows_scores_files_and_the_next_command(tmp_path: Path, recipe:
 
 
 def findings(recipe: Recipe) -> dict[str, Any]:
-    k, s = recipe.model.grid.num_classes, recipe.model.layout.num_segments
+    grid, s = OffsetGrid(), recipe.model.layout.num_segments
+    k = grid.num_classes
     matrix = [[1.0 if i == j else 0.0 for j in range(s)] for i in range(s)]
     example = {"clip": "a.mp4", "offset_s": 0.4, "similarity": matrix, "curve": [0.0, 1.0, 0.5]}
     return {
-        "offsets_s": list(recipe.model.grid.offsets_s),
+        "offsets_s": list(grid.offsets_s),
         "segment_starts_s": recipe.model.layout.starts_s,
         "confusion": [[2 if i == j else 0 for j in range(k)] for i in range(k)],
         "examples": [example, example],
     }
 
 
-def test_pictures_are_drawn_from_what_a_run_left(tmp_path: Path, recipe: Recipe) -> None:
+def test_plots_are_made_from_what_a_run_left(tmp_path: Path, recipe: Recipe) -> None:
     out = tmp_path / "run"
     write_run(out, recipe)
-    assert [path.name for path in draw_pictures(out)] == ["curves.png"]
+    assert [path.name for path in plot_run(out)] == ["curves.png"]
     (out / "findings.json").write_text(json.dumps(findings(recipe)))
-    names = [path.name for path in draw_pictures(out)]
+    names = [path.name for path in plot_run(out)]
     assert names == ["curves.png", "confusion.png", "similarity.png", "correlation.png"]
-    assert all(path.stat().st_size > 5000 for path in (out / "pictures").iterdir())
+    assert all(path.stat().st_size > 5000 for path in (out / "plots").iterdir())

@@ -32,7 +32,6 @@ from orchestration.tune.session import (
     keep_best,
     mark_ended,
     open_session,
-    run_session,
     train_command,
 )
 from orchestration.tune.study import distribution, open_study, read_progress
@@ -783,11 +782,11 @@ def test_an_interrupted_search_repeats_nothing(
 ) -> None:
     out, first, second = tmp_path / "out", FakeTune(interrupt_after=2), FakeTune()
     monkeypatch.setattr(session_module, "_tune", first)
-    assert not run_session(session_of(search, manifest, out, resume=False), Watcher())
+    assert not session_of(search, manifest, out, resume=False).run(Watcher())
     assert not (out / BEST).exists()
     before = (out / "table.csv").read_text().splitlines()
     monkeypatch.setattr(session_module, "_tune", second)
-    assert run_session(open_session({}, out, Options(), resume=True), Watcher())
+    assert open_session({}, out, Options(), resume=True).run(Watcher())
     assert first.tried == [name_of(params) for params in search.grid()[:2]]
     assert second.tried == [name_of(params) for params in search.grid()[2:]]
     after = (out / "table.csv").read_text().splitlines()
@@ -810,8 +809,8 @@ def test_a_search_goes_on_when_a_point_fails(
     trainings.outcomes = [{}, {"code_at_end": 2, "told": "no luck"}]
     monkeypatch.setattr(session_module, "_tune", FakeTune())
     session = session_of(search, manifest, tmp_path / "out", resume=False)
-    assert run_session(session, Watcher())
-    assert [failure.reason for failure in session.failures] == ["no luck"]
+    assert session.run(Watcher())
+    assert list(session.failures.values()) == ["no luck"]
     assert sum(row.status == "done" for row in session.rows.read()) == 3
     assert (tmp_path / "out" / BEST).exists()
     assert "no luck" in (tmp_path / "out" / "table.md").read_text()

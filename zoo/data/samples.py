@@ -1,4 +1,4 @@
-"""Samples of a split: a task says where crops start, and they are read from the store or from files."""
+"""Samples of a split: a task says where crops start; they are read from the store or files."""
 
 from __future__ import annotations
 

@@ -53,7 +53,9 @@ def sliding_check(
             if inside.sum() < layout.num_segments / 2:
                 break
             audio = store.segments(source, "audio", list(at[inside])).to(device)  # (S', T, D)
-            similarity = vision[torch.from_numpy(inside)] * objective.embed("audio", audio)  # (S', D)
+            similarity = vision[torch.from_numpy(inside)] * objective.embed(
+                "audio", audio
+            )  # (S', D)
             scores.append(float(similarity.sum(1).mean()))
         if len(scores) < grid.num_classes:
             continue
@@ -64,7 +66,7 @@ def sliding_check(
     return scores_from(sums_of(torch.stack(logits), torch.tensor(targets), grid)).as_dict()
 
 
-def describe_sliding(scores: Mapping[str, float], grid: OffsetGrid) -> str:
+def describe_sliding(scores: Mapping[str, float | int], grid: OffsetGrid) -> str:
     """Say in one line what the check found, beside chance."""
     guess = chance(grid)
     return (

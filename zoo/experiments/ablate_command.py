@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,12 +10,8 @@ import typer
 from zoo.cli.training_options import Address, AsJson, CpusPerWorker, GpusPerWorker, Resume
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from zoo.experiments.ablation import Ablation, Options
+    from zoo.experiments.ablation import Ablation
     from zoo.experiments.ablation_plan import Job
-
-NOT_ALL = 1
 
 
 def ablate(
@@ -49,75 +44,18 @@ def ablate(
 
     An interrupted ablation goes on with: zoo ablate --out runs/heads --resume
     """
-    from zoo.experiments.ablation import Options, open_ablation
+    from zoo.experiments.ablation import TABLE, Options, open_ablation
+    from zoo.experiments.overview import run_shown
     from zoo.training.resources import Resources
 
     resources = Resources(workers, cpus_per_worker, gpus_per_worker, address)
     options = Options(jobs, seeds, tuple(only or ()), resources)
-    ablation = open_ablation(table, out, options, resume=resume or (dry_run and _is_begun(out)))
+    resume = resume or (dry_run and (out / TABLE).exists())
+    ablation = open_ablation(table, out, options, resume=resume)
     if dry_run:
         _show_plan(ablation, as_json=as_json)
     else:
-        raise typer.Exit(_run(ablation, options, as_json=as_json))
-
-
-def _is_begun(out: Path) -> bool:
-    from zoo.experiments.ablation import TABLE
-
-    return (out / TABLE).exists()
-
-
-def _run(ablation: Ablation, options: Options, *, as_json: bool) -> int:
-    from zoo.cli.output import print_json
-    from zoo.experiments.ablation import run_ablation
-    from zoo.experiments.overview import Overview
-    from zoo.experiments.result_tables import wide_console
-    from zoo.training.watch import count
-
-    console, jobs = wide_console(stderr=as_json), ablation.jobs
-    waiting = Counter(job.key.variant for job in jobs if job.key not in ablation.results)
-    shown = Overview(console, "job", len(jobs), waiting, limit=options.jobs)
-    going_on = f", {shown.num_ended} of them done already" if shown.num_ended else ""
-    shown.say(f"{ablation.table.title}: {count(len(jobs), 'job')}{going_on}; {ablation.out}")
-    try:
-        with shown.shown() as watcher:
-            run_ablation(ablation, watcher)
-    except KeyboardInterrupt:
-        shown.say(f"interrupted; go on with: {_resume_command(ablation.out, options)}")
-        return 130
-    if as_json:
-        print_json(ablation.known.as_json())
-    else:
-        _close(ablation, console)
-    for result in ablation.failures:
-        told = f"failed: {result.key}: {result.reason}"
-        console.print(told, style="red", highlight=False, markup=False, soft_wrap=True)
-    return NOT_ALL if ablation.failures else 0
-
-
-def _close(ablation: Ablation, console: Console) -> None:
-    """Print the table, and where its files are."""
-    from rich.text import Text
-
-    from zoo.experiments.result_tables import console_table
-
-    header, lines = ablation.known.cells()
-    console.print(console_table(ablation.table.title, header, lines, left=header[:1]))
-    names = ", ".join(file.name for file in ablation.write())
-    console.print(Text(f"{names} in {ablation.out}", overflow="fold"), highlight=False)
-
-
-def _resume_command(out: Path, options: Options) -> str:
-    """Return the command that goes on with an ablation in the same way."""
-    from zoo.experiments.process import resume_command
-
-    given = {"jobs": options.jobs, "seeds": options.seeds, "only": options.only}
-    names = ("workers", "cpus_per_worker", "gpus_per_worker", "address")
-    usual = {"jobs": 1, "seeds": None, "only": ()}
-    for name in names:
-        given[name] = getattr(options.resources, name)
-        usual[name] = getattr(type(options.resources)(), name)
-    return resume_command("ablate", out, given, usual)
+        raise typer.Exit(run_shown(ablation, as_json=as_json))
 
 
 def _show_plan(ablation: Ablation, *, as_json: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,13 +17,13 @@ from zoo.experiments.ablation_page import ResultTable
 from zoo.experiments.ablation_plan import Job, Key, check_manifests, choose, plan, share_out
 from zoo.experiments.ablation_table import Table, read_table
 from zoo.experiments.lock import interruptible, locked
-from zoo.experiments.overview import RunAtWork, Watcher
-from zoo.experiments.process import spawn, stop
+from zoo.experiments.overview import Experiment, RunAtWork, Watcher
+from zoo.experiments.process import resume_command, spawn, stop
 from zoo.experiments.results import read_result
 from zoo.training.job import FEATURES_FOLDER
 from zoo.training.request import first_difference
 from zoo.training.resources import Resources
-from zoo.training.run_folder import make_writable
+from zoo.training.run_folder import make_writable, refuse_filled
 
 TABLE, MAKE_LOG = "table.yaml", "make.txt"
 REFRESH_S = 0.25
@@ -45,9 +46,16 @@ class Options:
     only: tuple[str, ...] = ()
     resources: Resources = field(default_factory=Resources)
 
+    @property
+    def as_typed(self) -> dict[str, object]:
+        """The options by their names."""
+        names = ("workers", "cpus_per_worker", "gpus_per_worker", "address")
+        own = {"jobs": self.jobs, "seeds": self.seeds, "only": self.only}
+        return own | {name: getattr(self.resources, name) for name in names}
+
 
 @dataclass
-class Ablation:
+class Ablation(Experiment):
     """A table with its jobs, ready to be run.
 
     Attributes:
@@ -59,12 +67,16 @@ class Ablation:
         results: of the jobs that have ended, whether asked for or not.
     """
 
+    unit = "job"
     table: Table
     out: Path
     options: Options
     all_jobs: list[Job] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
     results: dict[Key, JobResult] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.title, self.limit = self.table.title, self.options.jobs
 
     def resolve(self) -> None:
         """Find the jobs of the table and what is known of them.
@@ -85,19 +97,52 @@ class Ablation:
         }
 
     @property
-    def failures(self) -> list[JobResult]:
-        """Results of the jobs that failed."""
-        found = (self.results.get(job.key) for job in self.jobs)
-        return [result for result in found if result is not None and not result.is_done]
+    def total(self) -> int:
+        """Jobs that were asked for."""
+        return len(self.jobs)
+
+    @property
+    def waiting(self) -> Counter[str]:
+        """Variants of the jobs that have not ended."""
+        return Counter(job.key.variant for job in self.jobs if job.key not in self.results)
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Jobs that failed, and why."""
+        found = [self.results[job.key] for job in self.jobs if job.key in self.results]
+        return {str(r.key): r.reason or "" for r in found if not r.is_done}
 
     @property
     def known(self) -> ResultTable:
         """The table as far as it is known."""
         return ResultTable(self.table, self.all_jobs, self.results)
 
-    def write(self) -> list[Path]:
-        """Write the files of the table as far as it is known."""
-        return self.known.write(self.out)
+    @property
+    def resume_command(self) -> str:
+        """The command that goes on in the same way."""
+        return resume_command("ablate", self.out, self.options.as_typed, Options().as_typed)
+
+    def run(self, watcher: Watcher) -> bool:
+        """Make the data, run the jobs and write the table after every one."""
+        make_writable(self.out)
+        with locked(self.out) as lock, interruptible():
+            self.table.write(self.out / TABLE)
+            if _make_data(self, watcher, lock.fileno()):
+                self.resolve()  # tasks may find in the clips what they are about
+            options, wanted = self.options, {job.key for job in self.jobs}
+            resources = share_out(options.resources, options.jobs)
+            starter = JobStarter(self.table.evaluate, resources, options.jobs, lock.fileno())
+            results = {key: found for key, found in self.results.items() if key in wanted}
+            schedule = Schedule(
+                self.jobs, starter.start, options.jobs, gap_s=START_GAP_S, results=results
+            )
+            self.write()
+            try:
+                _work(self, schedule, watcher)
+            except BaseException:
+                stop(schedule.at_work.values())
+                raise
+            return True
 
 
 def open_ablation(path: Path | None, out: Path, options: Options, *, resume: bool) -> Ablation:
@@ -110,10 +155,8 @@ def open_ablation(path: Path | None, out: Path, options: Options, *, resume: boo
     kept = out / TABLE
     if resume and not kept.exists():
         raise TrainingError(f"there is no ablation to resume in {out}: it has no {TABLE}")
-    if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise TrainingError(
-            f"{out} exists and is not empty; take another --out, or go on with --resume"
-        )
+    if not resume:
+        refuse_filled(out)
     if path is None and not resume:
         raise ConfigError("say which table: zoo ablate TABLE.yaml --out OUT")
     table = read_table(kept if path is None else path)
@@ -172,37 +215,6 @@ def _decisive(table: Table, old: Table, out: Path) -> dict[str, Any]:
 
 
 # --- running it ---
-
-
-def run_ablation(ablation: Ablation, watcher: Watcher) -> None:
-    """Make the data, run the jobs and write the table after every one.
-
-    Raises:
-        ZooError: if data cannot be made.
-        KeyboardInterrupt: after Ctrl-C, when all that was at work has ended.
-    """
-    make_writable(ablation.out)
-    with locked(ablation.out) as lock, interruptible():
-        ablation.table.write(ablation.out / TABLE)
-        if _make_data(ablation, watcher, lock.fileno()):
-            ablation.resolve()  # tasks may find in the clips what they are about
-        options = ablation.options
-        resources = share_out(options.resources, options.jobs)
-        starter = JobStarter(ablation.table.evaluate, resources, options.jobs, lock.fileno())
-        wanted = {job.key for job in ablation.jobs}
-        schedule = Schedule(
-            ablation.jobs,
-            starter.start,
-            options.jobs,
-            gap_s=START_GAP_S,
-            results={key: found for key, found in ablation.results.items() if key in wanted},
-        )
-        ablation.write()
-        try:
-            _work(ablation, schedule, watcher)
-        except BaseException:
-            stop(schedule.at_work.values())
-            raise
 
 
 def _work(ablation: Ablation, schedule: Schedule, watcher: Watcher) -> None:
@@ -296,5 +308,5 @@ def run_table(
     options = Options(jobs, seeds, tuple(only), resources or Resources())
     given = None if path is None else Path(path)
     ablation = open_ablation(given, Path(out), options, resume=resume)
-    run_ablation(ablation, Watcher())
+    ablation.run(Watcher())
     return ablation.known.as_json()

@@ -15,7 +15,7 @@ from zoo.experiments.bar_plot import Panel, panel_scores, plot_bars
 from zoo.experiments.result_tables import (
     CHANCE,
     MISSING,
-    PLOT,
+    KnownTable,
     chance_cell,
     column_title,
     csv_text,
@@ -25,7 +25,6 @@ from zoo.experiments.result_tables import (
     score_cell,
     seeds_sentence,
     show_value,
-    write_tables,
 )
 from zoo.experiments.results import SeedResults, chance_of, scores_of
 from zoo.experiments.run_cost import Cost, mean_cost
@@ -50,7 +49,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class ResultTable:
+class ResultTable(KnownTable):
     """A table with what is known of its jobs.
 
     Attributes:
@@ -89,15 +88,9 @@ class ResultTable:
 
     # --- files ---
 
-    def write(self, out: Path) -> list[Path]:
-        """Write all files of the table; what is not known yet is left open."""
-        files = write_tables(out, self.markdown(), self.as_csv(), self.as_json())
-        if self._has_scores:
-            files.append(self.plot(out / PLOT))
-        return files
-
     @property
-    def _has_scores(self) -> bool:
+    def has_scores(self) -> bool:
+        """Whether there is anything to draw."""
         return any(result.is_done for result in self.results.values())
 
     def as_csv(self) -> str:
@@ -176,7 +169,7 @@ class ResultTable:
         """Return the table as a page."""
         lost = {str(r.key): r.reason or "" for r in self.results.values() if not r.is_done}
         parts = [self._opening(), markdown_table(*self.cells()), *self._footnotes()]
-        return page(self.table.title, parts, lost, has_plot=self._has_scores, failed="Failed")
+        return page(self.table.title, parts, lost, has_plot=self.has_scores, failed="Failed")
 
     def _opening(self) -> str:
         done = [result for result in self.results.values() if result.is_done]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import statistics
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -18,8 +19,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table as Grid
 from rich.text import Text
 
+from zoo.cli.output import print_json
+from zoo.experiments.result_tables import KnownTable, console_table, wide_console
 from zoo.training.recipe import Recipe
 from zoo.training.watch import MetricsTail, RunState, count
+
+NOT_ALL, INTERRUPTED = 1, 130  # exit codes
 
 
 class RunAtWork(NamedTuple):
@@ -166,3 +171,88 @@ class Overview(Watcher):
 def _duration(seconds: float) -> str:
     whole = round(seconds / 60)
     return f"{whole // 60} h {whole % 60} min" if whole >= 60 else f"{max(1, whole)} min"
+
+
+class Experiment(ABC):
+    """Trainings that end one by one, with a table that is rewritten whenever one has."""
+
+    unit: ClassVar[str]
+    """What ends one by one: ``job``, ``point``."""
+    title: str
+    out: Path
+    limit: int | None = None
+    """How many are at work at a time; None if that is not known."""
+
+    @property
+    @abstractmethod
+    def total(self) -> int:
+        """How many there are."""
+
+    @property
+    @abstractmethod
+    def waiting(self) -> Counter[str]:
+        """Kinds of those that have not ended, how many of each."""
+
+    @property
+    @abstractmethod
+    def known(self) -> KnownTable:
+        """The table as far as it is known."""
+
+    @property
+    @abstractmethod
+    def failures(self) -> dict[str, str]:
+        """What failed, and why."""
+
+    @property
+    @abstractmethod
+    def resume_command(self) -> str:
+        """The command that goes on in the same way."""
+
+    @property
+    def closing(self) -> list[str]:
+        """What else is said at the end."""
+        return []
+
+    @abstractmethod
+    def run(self, watcher: Watcher) -> bool:
+        """Run it to its end, and write its table whenever a training has ended.
+
+        Returns:
+            Whether all has ended; False if it was interrupted.
+
+        Raises:
+            ZooError: if it cannot be run.
+            KeyboardInterrupt: if it was interrupted, when all that was at work has ended.
+        """
+
+    def write(self) -> list[Path]:
+        """Write the files of the table as far as it is known."""
+        return self.known.write(self.out)
+
+
+def run_shown(experiment: Experiment, *, as_json: bool) -> int:
+    """Run an experiment, say how it goes, print its table and return the exit code."""
+    console, unit = wide_console(stderr=as_json), experiment.unit
+    shown = Overview(console, unit, experiment.total, experiment.waiting, experiment.limit)
+    going_on = f", {shown.num_ended} of them done already" if shown.num_ended else ""
+    shown.say(f"{experiment.title}: {count(shown.total, unit)}{going_on}; {experiment.out}")
+    try:
+        with shown.shown() as watcher:
+            is_over = experiment.run(watcher)
+    except KeyboardInterrupt:
+        is_over = False
+    if not is_over:
+        shown.say(f"interrupted; go on with: {experiment.resume_command}")
+        return INTERRUPTED
+    if as_json:
+        print_json(experiment.known.as_json())
+    else:
+        header, rows = experiment.known.cells()
+        console.print(console_table(experiment.title, header, rows, left=header[:1]))
+        names = ", ".join(file.name for file in experiment.write())
+        for line in (f"{names} in {experiment.out}", *experiment.closing):
+            console.print(Text(line, overflow="fold"), highlight=False)
+    failures = experiment.failures
+    for name, reason in failures.items():
+        console.print(Text(f"failed: {name}: {reason}", style="red"), soft_wrap=True)
+    return NOT_ALL if failures else 0

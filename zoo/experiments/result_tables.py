@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,12 +128,42 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return stream.getvalue()
 
 
-def write_tables(out: Path, markdown: str, as_csv: str, as_json: Mapping[str, Any]) -> list[Path]:
-    """Write a table in three forms, and return the files."""
-    texts = {MARKDOWN: markdown, CSV: as_csv, JSON: json.dumps(as_json, indent=2) + "\n"}
-    for name, text in texts.items():
-        write_whole(out / name, text)
-    return [out / name for name in texts]
+class KnownTable(ABC):
+    """The table of an experiment as far as it is known; what is not is left open."""
+
+    @property
+    @abstractmethod
+    def has_scores(self) -> bool:
+        """Whether there is anything to draw."""
+
+    @abstractmethod
+    def cells(self) -> tuple[list[str], list[list[str]]]:
+        """Return the header and the rows, chance last."""
+
+    @abstractmethod
+    def markdown(self) -> str:
+        """Return the table as a page."""
+
+    @abstractmethod
+    def as_csv(self) -> str:
+        """Return a line for every training that has ended."""
+
+    @abstractmethod
+    def as_json(self) -> dict[str, Any]:
+        """Return everything there is to know, ready for JSON."""
+
+    @abstractmethod
+    def plot(self, path: Path) -> Path:
+        """Draw it, and return the file."""
+
+    def write(self, out: Path) -> list[Path]:
+        """Write all files of the table, and return them."""
+        as_json = json.dumps(self.as_json(), indent=2) + "\n"
+        texts = {MARKDOWN: self.markdown(), CSV: self.as_csv(), JSON: as_json}
+        for name, text in texts.items():
+            write_whole(out / name, text)
+        files = [out / name for name in texts]
+        return [*files, self.plot(out / PLOT)] if self.has_scores else files
 
 
 # --- consoles ---

@@ -42,16 +42,17 @@ def model_cost(config: ModelConfig) -> ModelCost:
     """
     with torch.device("meta"), torch.no_grad():
         model = Model(config).eval()
-        num, io = config.layout.num_segments, model.io
-        segments = Segments(*(torch.empty(1, num, *x.segment_shape) for x in (io.audio, io.vision)))
+        num = config.layout.num_segments
+        parts = (model.io.audio, model.io.vision)
+        segments = Segments(*(torch.empty(1, num, *part.segment_shape) for part in parts))
         with FlopCounterMode(display=False) as encoder:
-            audio, vision = model.encoder(segments)
+            tokens = model.encoder(segments)
         with FlopCounterMode(display=False) as head:
             if model.head is not None:
-                model.answer(audio, vision)
+                model.head(*tokens)
     return ModelCost(
         segments=num,
-        tokens=sum(tokens.flat.shape[1] for tokens in (audio, vision)),
+        tokens=sum(part.flat.shape[1] for part in tokens),
         extractor_flops=encoder.get_total_flops(),
         head_flops=head.get_total_flops(),
         parameters=count_parameters(model),

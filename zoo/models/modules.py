@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from zoo.contracts import EncoderIO, FeatureMap, Modality, Precision
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, PluginError
 from zoo.models.device import autocast
 from zoo.models.segments import Segments, Tokens
 
@@ -79,7 +80,17 @@ class MaskableExtractor(Extractor):
 
     @abstractmethod
     def targets(self, segments: Tensor) -> Float[Tensor, "N L E"]:
-        """Return what a decoder must rebuild of every patch: its values as the front end gives."""
+        """Return what a decoder must rebuild: the values of every patch as the extractor reads it.
+
+        What it takes away itself, such as each segment's mean, is gone: nobody could rebuild it.
+        """
+
+
+def take_patches(
+    patches: Float[Tensor, "N L D"], numbers: Int[Tensor, "N M"]
+) -> Float[Tensor, "N M D"]:
+    """Return the patches of these numbers, which may differ from segment to segment."""
+    return patches.gather(1, numbers.unsqueeze(2).expand(-1, -1, patches.shape[2]))
 
 
 class Aggregator(nn.Module, ABC):
@@ -165,6 +176,16 @@ class SeparableEncoder(Encoder):
         """Encode both modalities, each by itself."""
         return self._tokens(self.audio, segments.audio), self._tokens(self.vision, segments.vision)
 
+    @torch.no_grad()
+    def encode_many(self, segments: Segments) -> tuple[Tokens, Tokens]:
+        """Encode without gradients, a few segments at a time, in bounded memory."""
+        parts = ((self.audio, segments.audio), (self.vision, segments.vision))
+        audio, vision = (
+            Tokens.of_segments(part.encode(given.flatten(0, 1)), given.shape[1], part.tokens)
+            for part, given in parts
+        )
+        return audio, vision
+
     @staticmethod
     def _tokens(part: ModalityEncoder, segments: Tensor) -> Tokens:
         encoded = part(segments.flatten(0, 1))  # (B*S, T*P, D)
@@ -218,6 +239,22 @@ class Objective(nn.Module, ABC):
     may mask patches before the encoder.  Its own parameters (a temperature, decoders) train along
     and are saved with the run.
     """
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        """Say what to change where an objective was written for an earlier version.
+
+        Raises:
+            PluginError: if it wants more or less than it will be given.
+        """
+        super().__init_subclass__(**given)
+        try:
+            inspect.signature(cls.forward).bind("self", "encoder", "segments", "gather")
+        except TypeError:
+            raise PluginError(
+                f"forward of the objective {cls.__name__} takes {inspect.signature(cls.forward)}; "
+                "it must take (self, encoder, segments, gather), where encoder(segments) gives the "
+                "tokens of both modalities"
+            ) from None
 
     @abstractmethod
     def forward(self, encoder: Encoder, segments: Segments, gather: Gather) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""``zoo quickstart``: the whole road in one command, told by the commands it runs."""
+"""``zoo quickstart``: from no clips to a tested model, by the commands that one would type."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-HEADS = ("correlation", "sync")
+import zoo
+
+EXTRACTOR, HEADS = "ast_motionformer", ("correlation", "sync")
 DELAY_S = 0.8
 
 
@@ -27,7 +29,7 @@ def quickstart(
         list[str] | None, typer.Option("--set", help="Passed on to zoo train.")
     ] = None,
 ) -> None:
-    """Render clips, train both stages and two heads, evaluate, break a clip and find its offset.
+    """Render clips, train both stages and two heads, evaluate, shift a clip and find its offset.
 
     Takes under 10 minutes on two cores.  Every step is a command that you can type yourself; a
     quickstart that was interrupted goes on where it stopped.
@@ -45,7 +47,7 @@ def quickstart(
         if (run / "recipe.json").exists():
             arguments: list[object] = ["--resume"]
         else:
-            arguments = ["--extractor", "ast_motionformer", "--head", head, "--data", manifest]
+            arguments = ["--extractor", EXTRACTOR, "--head", head, "--data", manifest]
             arguments += ["--stage", 2, "--init", runs["correlation"]] if head == "sync" else []
             arguments += [part for setting in settings or () for part in ("--set", setting)]
         if not (run / "model.json").exists():
@@ -86,34 +88,40 @@ def _summarise(runs: dict[str, Path], seconds: dict[str, float], total_s: float)
     from rich.console import Console
     from rich.table import Table
 
+    from zoo.registry.manager import registry
+
     reports = {head: json.loads((run / "report.json").read_text()) for head, run in runs.items()}
     first = next(iter(reports.values()))
     title = (
         f"Held-out clips: {first['num_clips']} x {first['rounds']} random offsets, "
         f"{total_s / 60:.1f} minutes in all"
     )
+    scores = registry().task(first["task"]).scores
     table = Table(title=title, title_justify="left")
-    for column in ("", "exact", "+-1 class", "mean error"):
-        table.add_column(column, justify="right" if column else "left")
+    table.add_column("")
+    for score in scores:
+        table.add_column(score.title, justify="right")
+
+    def cells(found: dict[str, Any]) -> list[str]:
+        return [score.show(found[score.name]) for score in scores]
+
     for head, report in reports.items():
-        table.add_row(f"[bold]{head}[/] head", *_cells(report["pooled"]))
-        for name, scores in report["controls"].items():
-            table.add_row(f"  [dim]control: {name}[/]", *_cells(scores))
-    table.add_row("sliding check (no head)", *_cells(first["sliding"]))
-    table.add_row("chance", *_cells(first["chance"]))
+        table.add_row(f"[bold]{head}[/] head", *cells(report["pooled"]))
+        for name, found in report["controls"].items():
+            table.add_row(f"  [dim]control: {name}[/]", *cells(found))
+    table.add_row("sliding check (no head)", *cells(first["sliding"]))
+    table.add_row("chance", *cells(first["chance"]))
     console = Console()
     console.print()
     console.print(table)
     times = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
     console.print(f"Time: {times}", highlight=False, soft_wrap=True)
     for run in runs.values():
-        for picture in sorted((run / "pictures").glob("*.png")):
-            console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)
+        for plot in sorted((run / "plots").glob("*.png")):
+            console.print(f"Plot: {plot}", highlight=False, soft_wrap=True)
 
 
-def _cells(scores: dict[str, Any]) -> list[str]:
-    return [
-        f"{scores['accuracy']:.1%}",
-        f"{scores['within_one']:.1%}",
-        f"{scores['mean_abs_error_s']:.2f} s",
-    ]
+@zoo.hookimpl
+def register_commands() -> list[zoo.CommandSpec]:
+    """Register ``zoo quickstart``."""
+    return [zoo.CommandSpec(name="quickstart", function=quickstart)]

@@ -1,4 +1,4 @@
-"""Checks of what concerns whole models: pairs of extractors, and layouts of published weights."""
+"""The check of layouts in which others publish whole models, or the weights of one extractor."""
 
 from __future__ import annotations
 
@@ -15,31 +15,9 @@ from zoo.models.config import ModelConfig
 from zoo.models.model import Model
 from zoo.registry.manager import registry
 from zoo.testing.promises import about, fresh
-from zoo.testing.specs import check_light_import
-from zoo.training.recipe import Preset, build_recipe
-from zoo.training.rehearsal import check_fit
+from zoo.testing.specs import check_light_import, check_named
 
-PRESETS: tuple[Preset, ...] = ("paper", "tiny")
 FOREIGN = {"nothing.weight": torch.zeros(2)}
-
-
-def check_pair(name: str) -> None:
-    """Check that a pair names one extractor of each modality, and that its defaults fit them."""
-    found = registry()
-    pair = found.pairs[name]
-    with about(f"pair '{name}'"):
-        assert pair.summary, "has no summary; say it in its spec"
-        check_light_import("pairs", name)
-        for wanted, part in (("audio", pair.audio), ("vision", pair.vision)):
-            with about(f"{wanted} extractor"):
-                modality = found.extractor(part).modality
-                assert modality == wanted, f"'{part}' reads {modality}"
-        unknown = set(pair.stage2) - set(PRESETS)
-        assert not unknown, f"has stage 2 settings for presets there are not: {sorted(unknown)}"
-        for preset in PRESETS:
-            with about(f"preset '{preset}', on the device 'meta'"):
-                recipe = build_recipe(extractor=name, preset=preset)
-                check_fit(recipe, (2,) if pair.end_to_end else (1, 2))
 
 
 def check_weights_format(
@@ -71,6 +49,8 @@ def check_format(name: str, tensors: Mapping[str, Tensor] | None = None) -> None
         for word in ("summary", "source", "license"):
             assert getattr(spec, word), f"has no {word}; say it in its spec"
         check_light_import("formats", name)
+        if spec.task is not None:
+            check_named("tasks", spec.task)
         _check_recognition(spec, tensors)
         _check_refusals(spec.read, tensors)
         if tensors is not None:
