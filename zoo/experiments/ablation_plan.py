@@ -10,20 +10,22 @@ from typing import NamedTuple
 
 import torch
 
-from orchestration.ablation.table import Table, slug
 from zoo.catalog.entries import CONFIG
 from zoo.data.manifest import Manifest
-from zoo.errors import ConfigError, TrainingError, ZooError
+from zoo.errors import ConfigError, TrainingError, ZooError, suggest
 from zoo.evaluation.protocol import find_protocol
-from zoo.experiments.train_options import request_of
+from zoo.experiments.ablation_table import Table, slug
+from zoo.experiments.results import LOG, RUN, rename_score
+from zoo.models.config import ModelConfig
 from zoo.models.model import Model, count_parameters
+from zoo.models.upgrade import FORMAT_VERSION
 from zoo.training.job import STAGE1_FOLDER
 from zoo.training.recipe import Recipe
-from zoo.training.request import Request, check_shares, recipe_of
+from zoo.training.request import TrainRequest, check_shares, draft_recipe, recipe_of
 from zoo.training.resources import Resources, check_machine, count_cpus
 from zoo.training.watch import count
 
-RUNS, RUN = "runs", "run"
+RUNS = "runs"
 
 
 class Key(NamedTuple):
@@ -47,12 +49,12 @@ class Job:
         recipe: what they come to.
         stages: which are trained.
         parameters: of the model.
-        source: the job whose towers it starts from, or None.
+        source: the job whose encoder it starts from, or None.
         folder: of the job; the run is inside.
     """
 
     key: Key
-    request: Request
+    request: TrainRequest
     recipe: Recipe
     stages: tuple[int, ...]
     parameters: int
@@ -64,13 +66,28 @@ class Job:
         """Folder of the run."""
         return self.folder / RUN
 
+    @property
+    def log(self) -> Path:
+        """What its processes say."""
+        return self.folder / LOG
+
+    @property
+    def steps(self) -> dict[str, int]:
+        """Steps of the stages that are trained."""
+        steps = {1: self.recipe.stage1.steps, 2: self.recipe.stage2.steps}
+        return {f"stage{stage}": steps[stage] for stage in self.stages}
+
 
 @dataclass(frozen=True)
 class _Resolved:
-    request: Request
+    request: TrainRequest
     recipe: Recipe
     stages: tuple[int, ...]
     parameters: int
+
+
+_Row = tuple[str, str]
+"""Variant and data set."""
 
 
 def plan(table: Table, out: Path, resources: Resources) -> list[Job]:
@@ -79,14 +96,12 @@ def plan(table: Table, out: Path, resources: Resources) -> list[Job]:
     Raises:
         ZooError: naming the variant that cannot be trained.
     """
-    resolved = resolve(table, resources)
-    order = sorted(table.variants, key=lambda name: _depth(table, name))
+    resolved = _resolve_all(table, out, resources)
     jobs: dict[Key, Job] = {}
     for seed in table.seeds:
-        for name in order:
-            for data in table.data_of(name):
-                job = _job(table, out, resolved[name], Key(data, name, seed), jobs)
-                jobs[job.key] = job
+        for (name, data), found in resolved.items():
+            job = _job(table, out, found, Key(data, name, seed), jobs)
+            jobs[job.key] = job
     return list(jobs.values())
 
 
@@ -114,63 +129,109 @@ def choose(jobs: list[Job], table: Table, num_seeds: int | None, only: tuple[str
     return chosen
 
 
-def resolve(table: Table, resources: Resources) -> dict[str, _Resolved]:
-    """Resolve every variant to a recipe.
+def _resolve_all(table: Table, out: Path, resources: Resources) -> dict[_Row, _Resolved]:
+    """Resolve every variant to a recipe, those that others start from first.
 
     Raises:
         ZooError: naming the variant whose parts do not fit.
     """
-    resolved: dict[str, _Resolved] = {}
+    resolved: dict[_Row, _Resolved] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for name in sorted(table.variants, key=lambda name: _depth(table, name)):
-            try:
-                resolved[name] = _resolve(table, name, resolved, Path(temporary), resources)
-            except ZooError as error:
-                raise type(error)(f"{table.path}: variant '{name}': {error}") from error
+            found = None
+            for data in table.data_of(name):
+                if found is None or found.recipe.task.fit is not None:  # else data decide nothing
+                    folder = Path(temporary) / slug(name) / slug(data)
+                    try:
+                        start = _stand_in(table, (name, data), resolved, folder)
+                        manifest = table.manifest_of(data, out)
+                        found = _resolve(table, name, start, manifest, resources)
+                    except ZooError as error:
+                        raise type(error)(f"{table.path}: variant '{name}': {error}") from error
+                    _check_paper(table, name, found.recipe)
+                resolved[name, data] = found
     return resolved
 
 
+def _stand_in(
+    table: Table, row: _Row, resolved: dict[_Row, _Resolved], folder: Path
+) -> Path | None:
+    """Write a model folder without weights for an encoder that is not trained yet.
+
+    Raises:
+        ConfigError: if the variant names parts that this encoder does not have.
+    """
+    variant, data = table.variants[row[0]], row[1]
+    if variant.encoder is None:
+        return None
+    model = resolved[variant.encoder.variant, variant.encoder.data or data].recipe.model
+    if variant.options.extractor is not None or variant.options.aggregator is not None:
+        options = table.options_of(row[0])
+        whole = {"extractor": options.extractor or model.encoder.name}
+        asked = draft_recipe(options.model_copy(update=whole), 0).model
+        if _encoder_names(asked) != _encoder_names(model):
+            raise ConfigError(
+                f"its encoder, {' + '.join(_encoder_names(asked))}, does not fit the encoder of "
+                f"'{variant.encoder.variant}', {' + '.join(_encoder_names(model))}"
+            )
+    folder.mkdir(parents=True)
+    description = {"format_version": FORMAT_VERSION, "config": model.model_dump(mode="json")}
+    (folder / CONFIG).write_text(json.dumps(description))
+    return folder
+
+
+def _encoder_names(model: ModelConfig) -> list[str]:
+    kinds = {"encoders", "extractors", "aggregators"}
+    return [part.name for kind, part in model.components() if kind in kinds]
+
+
 def _resolve(
-    table: Table, name: str, resolved: dict[str, _Resolved], folder: Path, resources: Resources
+    table: Table, name: str, start: Path | None, manifest: Path, resources: Resources
 ) -> _Resolved:
-    """Resolve one variant; a model folder without weights stands for towers not trained yet."""
-    request = request_of(table.options_of(name))
-    if request.extractor is None and request.init is None and table.variants[name].towers is None:
+    request = table.options_of(name)
+    if request.extractor is None and request.init is None and start is None:
         raise ConfigError("say which 'extractor', here or in the base (see: zoo list extractors)")
-    towers, stand_in = table.variants[name].towers, folder / slug(name)
-    if towers is not None:
-        stand_in.mkdir()
-        config = resolved[towers.variant].recipe.model.model_dump(mode="json")
-        (stand_in / CONFIG).write_text(json.dumps({"config": config}))
-    try:
-        start = request.init if towers is None else (str(stand_in),)
-        recipe = recipe_of(replace(request, init=start), resources.gpus_per_worker)
-    except ZooError as error:
-        if towers is None:
-            raise
-        told = str(error).replace(f"--init {stand_in}", f"the towers of '{towers.variant}'")
-        raise type(error)(told) from error
+    begun: dict[str, object] = {} if start is None else {"init": (str(start),)}
+    recipe = recipe_of(
+        request.model_copy(update={**begun, "data": str(manifest)}), resources.gpus_per_worker
+    )
     stages = request.stages(recipe)
     if 2 not in stages:
         raise ConfigError("stage 1 alone has no head to evaluate; leave out 'stage'")
-    if stages == (2,) and towers is None and request.init is None and recipe.stage2.is_frozen:
-        raise ConfigError("stage 2 needs the towers of stage 1: 'towers' or 'init'")
+    if stages == (2,) and start is None and request.init is None and recipe.stage2.is_frozen:
+        raise ConfigError("stage 2 needs the encoder of stage 1: 'encoder' or 'init'")
     check_shares(recipe, stages, resources.workers)
     with torch.device("meta"):
         parameters = count_parameters(Model(recipe.model))
     return _Resolved(request, recipe, stages, parameters)
 
 
+def _check_paper(table: Table, name: str, recipe: Recipe) -> None:
+    """Check that what a paper reports are scores of the task.
+
+    Raises:
+        ConfigError: naming the one that is not.
+    """
+    paper, known = table.variants[name].paper, {s.name: s for s in recipe.task.scores}
+    for key, value in ({} if paper is None else paper.given).items():
+        where = f"variants.{name}.paper.{key}"
+        score = known.get(rename_score(key))
+        if score is None:
+            raise ConfigError(f"{table.path}: unknown key '{where}'{suggest(key, known)}")
+        if score.unit == "share" and not 0 <= value <= 1:
+            raise ConfigError(f"{table.path}: '{where}' must be a share of 1, got {value:g}")
+
+
 def _job(table: Table, out: Path, found: _Resolved, key: Key, jobs: dict[Key, Job]) -> Job:
-    towers = table.variants[key.variant].towers
+    encoder = table.variants[key.variant].encoder
     source, init = None, found.request.init
-    if towers is not None:
-        source = Key(towers.data or key.data, towers.variant, key.seed)
-        init = (str(_towers_folder(jobs[source], jobs)),)
-    manifest = str(table.manifest_of(key.data, out))
+    if encoder is not None:
+        source = Key(encoder.data or key.data, encoder.variant, key.seed)
+        init = (str(_encoder_folder(jobs[source], jobs)),)
+    given = {"data": str(table.manifest_of(key.data, out)), "seed": key.seed, "init": init}
     return Job(
         key=key,
-        request=replace(found.request, data=manifest, seed=key.seed, init=init),
+        request=found.request.model_copy(update=given),
         recipe=found.recipe.model_copy(update={"seed": key.seed}),
         stages=found.stages,
         parameters=found.parameters,
@@ -179,18 +240,18 @@ def _job(table: Table, out: Path, found: _Resolved, key: Key, jobs: dict[Key, Jo
     )
 
 
-def _towers_folder(job: Job, jobs: dict[Key, Job]) -> Path:
+def _encoder_folder(job: Job, jobs: dict[Key, Job]) -> Path:
     """Return where the outcome of stage I of a job lies, or of training without a stage I."""
     if job.recipe.stage2.is_frozen:
-        return job.run  # the same towers, beside their features
+        return job.run  # the same encoder, beside its features
     if 1 in job.stages:
         return job.run / STAGE1_FOLDER
-    return job.run if job.source is None else _towers_folder(jobs[job.source], jobs)
+    return job.run if job.source is None else _encoder_folder(jobs[job.source], jobs)
 
 
 def _depth(table: Table, name: str) -> int:
-    towers = table.variants[name].towers
-    return 0 if towers is None else 1 + _depth(table, towers.variant)
+    encoder = table.variants[name].encoder
+    return 0 if encoder is None else 1 + _depth(table, encoder.variant)
 
 
 def share_out(resources: Resources, jobs: int) -> Resources:

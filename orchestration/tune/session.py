@@ -5,43 +5,37 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import signal
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 from orchestration.cluster import connected
-from orchestration.tune.outcome import SCORES, Result, failed, read_result, write_result
-from orchestration.tune.points import Point, check_space, folder_of
+from orchestration.tune.point_work import PointResult, failed
+from orchestration.tune.points import Point, check_space, folder_of, name_of
 from orchestration.tune.search import (
-    SEARCH,
     Params,
     Search,
     build_search,
     read_search,
     refuse_difference,
 )
-from orchestration.tune.summary import Row, Rows, best_of, best_run
-from orchestration.tune.writing import as_json, write_files
+from orchestration.tune.search_rows import Rows, SearchTable, best_of, best_run, metric_of
 from zoo.catalog.model_folder import CONFIG, WEIGHTS
+from zoo.contracts import Score
 from zoo.data.manifest import Manifest
-from zoo.errors import ConfigError, TrainingError
+from zoo.errors import ConfigError, TrainingError, suggest
 from zoo.experiments.lock import interruptible, locked, wait_for_trainings
-from zoo.experiments.process import program_words
-from zoo.experiments.train_options import request_words
-from zoo.registry.plugin_files import copy_plugins
+from zoo.experiments.overview import Experiment, RunAtWork, Watcher
+from zoo.experiments.process import program_words, resume_command
+from zoo.experiments.results import RUN, read_result, scores_in, write_result
+from zoo.experiments.training_runs import is_trained
 from zoo.training.rehearsal import check_clips
 from zoo.training.resources import Resources, check_machine, count_cpus, count_gpus, fitting
-from zoo.training.run_folder import RECIPE, make_writable
+from zoo.training.run_folder import RECIPE, make_writable, refuse_filled
 
 BEST, COMMAND, RAY_FOLDER = "best", "command.txt", "ray"
-RETRIES = 8  # of a trial whose machine dies; a training that fails is not tried again
-GRACE = 34.0  # percent of its first training before a point may be stopped
 _TUNE_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",  # which prints even when it is told not to
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -62,19 +56,16 @@ class Options:
     max_concurrent: int = 0
     resources: Resources = field(default_factory=Resources)
 
-
-class Watcher:
-    """Is told how a search goes; this one keeps silent."""
-
-    def begins(self, params: Params) -> None:
-        """Look at a point that has begun."""
-
-    def ended(self, row: Row, number: int) -> None:
-        """Look at a point that has ended, the so-manieth."""
+    @property
+    def as_typed(self) -> dict[str, object]:
+        """The options by their names."""
+        own = {"max_concurrent": self.max_concurrent, "workers_per_trial": self.resources.workers}
+        names = ("gpus_per_worker", "address")
+        return own | {name: getattr(self.resources, name) for name in names}
 
 
 @dataclass
-class Session:
+class Session(Experiment):
     """A search with its points, ready to be run.
 
     Attributes:
@@ -85,24 +76,74 @@ class Session:
         rows: what is known so far.
     """
 
+    unit = "point"
     search: Search
     out: Path
     points: list[Point]
     options: Options
     rows: Rows
 
-    def write(self) -> list[Path]:
-        """Write the files of the search as far as it is known."""
-        return write_files(self.search, self.rows.read(), self.out)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return everything there is to know, ready for JSON."""
-        return as_json(self.search, self.rows.read())
+    def __post_init__(self) -> None:
+        self.title = self.search.title
 
     @property
-    def failures(self) -> list[Result]:
-        """Results of the trainings that failed."""
-        return [r for row in self.rows.read() for r in row.results if r.status == "failed"]
+    def metric(self) -> Score:
+        """The score that counts."""
+        return metric_of(self.search, self.points[0].recipe.task)
+
+    @property
+    def total(self) -> int:
+        """Points that will be tried."""
+        return self.search.num_points
+
+    @property
+    def waiting(self) -> Counter[str]:
+        """How many points have not ended, or will be tried again."""
+        tried = sum(row.status in {"done", "stopped"} for row in self.rows.read())
+        return Counter({"": max(0, self.total - tried)})
+
+    @property
+    def known(self) -> SearchTable:
+        """The table as far as it is known."""
+        return SearchTable(self.search, self.rows.read())
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Trainings that failed, and why."""
+        found = [r for row in self.rows.read() for r in row.results if r.status == "failed"]
+        return {f"{name_of(r.params)}, seed {r.seed}": r.reason or "" for r in found}
+
+    @property
+    def resume_command(self) -> str:
+        """The command that goes on in the same way."""
+        return resume_command("tune", self.out, self.options.as_typed, Options().as_typed)
+
+    @property
+    def closing(self) -> list[str]:
+        """Where the best model is, and how to train it alone."""
+        command = self.out / BEST / COMMAND
+        if not command.exists():
+            return []
+        return [f"best model: {self.out / BEST}", f"alone: {command.read_text().strip()}"]
+
+    def run(self, watcher: Watcher) -> bool:
+        """Run the search to its end, and write its files after every point."""
+        out = self.out
+        make_writable(out)
+        with locked(out), interruptible():
+            wait_for_trainings(out)
+            self.search.write(out)
+            self.write()
+            tries, points = _to_do(self)
+            if tries:
+                with connected(self.options.resources):
+                    _tune(self, watcher, tries, points)
+            self.write()
+            shutil.rmtree(out / RAY_FOLDER, ignore_errors=True)
+            is_over = not _to_do(self, failed_again=False)[0]
+            if is_over:
+                keep_best(self)
+            return is_over
 
 
 def open_session(given: Mapping[str, Any], out: Path, options: Options, *, resume: bool) -> Session:
@@ -118,21 +159,19 @@ def open_session(given: Mapping[str, Any], out: Path, options: Options, *, resum
         ZooError: whatever is wrong with the search or the folder, in one sentence.
     """
     out = out.absolute()
-    if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise TrainingError(
-            f"{out} exists and is not empty; take another --out, or go on with --resume"
-        )
-    if resume:
+    if not resume:
+        refuse_filled(out)
+        search = build_search(given)
+    else:
         kept = read_search(out)
         if "input_s" in given and not kept.is_segment_length:
             raise ConfigError(f"{out} holds a search of other settings, not of segment lengths")
         search = build_search(_merged(kept, given))
         refuse_difference(kept, search, out)
-    else:
-        search = build_search(given)
     options = replace(options, resources=_shared(search, options))
     gpus = options.resources.gpus_per_worker
     points = check_space(search, gpus, options.resources.workers)
+    search = _with_metric(search, points)
     _check_clips(search, points)
     return Session(search, out, points, options, Rows(search, out, points, gpus))
 
@@ -145,6 +184,22 @@ def _merged(kept: Search, given: Mapping[str, Any]) -> dict[str, Any]:
     asked = dict(given.get("base", {}))
     merged["base"] = {**base, **asked, "set": {**base.get("set", {}), **asked.get("set", {})}}
     return merged
+
+
+def _with_metric(search: Search, points: list[Point]) -> Search:
+    """Write down which score counts.
+
+    Raises:
+        ConfigError: if the task has no such score.
+    """
+    task = points[0].recipe.task
+    known = [score.name for score in task.scores]
+    if search.metric is not None and search.metric not in known:
+        raise ConfigError(
+            f"--metric {search.metric}: the task '{task.name}' has no such score"
+            f"{suggest(search.metric, known)}; there are {', '.join(known)}"
+        )
+    return search.model_copy(update={"metric": search.metric or task.rank[0]})
 
 
 def _check_clips(search: Search, points: list[Point]) -> None:
@@ -172,21 +227,21 @@ def _shared(search: Search, options: Options) -> Resources:
     gpus = count_gpus() if given.gpus_per_worker else 0
     one = replace(given, cpus_per_worker=max(1, given.cpus_per_worker))
     at_once = options.max_concurrent or max(
-        1, min(search.num_points, _room(one, [{"CPU": held, "GPU": gpus}]))
+        1, min(search.num_points, count_room(one, [{"CPU": held, "GPU": gpus}]))
     )
     cpus = given.cpus_per_worker or max(1, held // (at_once * given.workers))
     shared = replace(given, cpus_per_worker=cpus)
     check_machine(shared)
     if options.max_concurrent:
-        _check_concurrency(at_once, shared, [{"CPU": held, "GPU": gpus}], "this machine has")
+        check_concurrency(at_once, shared, [{"CPU": held, "GPU": gpus}], "this machine has")
     return shared
 
 
-def _check_concurrency(
+def check_concurrency(
     at_once: int, resources: Resources, nodes: list[dict[str, float]], who: str
 ) -> None:
     """Refuse more points at a time than there is room for."""
-    room = _room(resources, nodes)
+    room = count_room(resources, nodes)
     if at_once > room:
         held = {kind: sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU")}
         gpus = f" and {held['GPU']:g} GPUs" if resources.gpus_per_worker else ""
@@ -197,36 +252,9 @@ def _check_concurrency(
         )
 
 
-def _room(resources: Resources, nodes: list[dict[str, float]]) -> int:
+def count_room(resources: Resources, nodes: list[dict[str, float]]) -> int:
     """Return how many points can be trained at a time."""
     return sum(fitting(node, resources) for node in nodes) // resources.workers
-
-
-def run_session(session: Session, watcher: Watcher) -> bool:
-    """Run a search to its end, and write its files after every point.
-
-    Returns:
-        Whether all points have ended; False if it was interrupted.
-
-    Raises:
-        ZooError: if it cannot be run.
-    """
-    out = session.out
-    make_writable(out)
-    with locked(out), interruptible():
-        wait_for_trainings(out)
-        session.search.write(out)
-        session.write()
-        tries, points = _to_do(session)
-        if tries:
-            with connected(session.options.resources):
-                _tune(session, watcher, tries, points)
-        session.write()
-        shutil.rmtree(out / RAY_FOLDER, ignore_errors=True)
-        is_over = not _to_do(session, failed_again=False)[0]
-        if is_over:
-            keep_best(session)
-        return is_over
 
 
 def _to_do(session: Session, *, failed_again: bool = True) -> tuple[int, list[Params]]:
@@ -248,84 +276,31 @@ def _tune(session: Session, watcher: Watcher, tries: int, points: list[Params]) 
     """Let Ray Tune run the points that are left."""
     for name, value in _TUNE_SETTINGS.items():
         os.environ.setdefault(name, value)
-    import ray
-    from ray import tune
-    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    from orchestration.tune.ray_trials import run_trials
 
-    from orchestration.tune.follow import Follower
-    from orchestration.tune.leases import Leases
-    from orchestration.tune.study import open_study
-    from orchestration.tune.trial import Bench, Trial
-
-    search, out, resources = session.search, session.out, session.options.resources
-    at_once = session.options.max_concurrent
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if at_once and not resources.is_local:
-        _check_concurrency(at_once, resources, nodes, "the cluster has")
-    at_once = at_once or max(1, min(tries, _room(resources, nodes)))
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    bench = Bench(
-        search,
-        out,
-        resources,
-        plugins=tuple(map(str, copy_plugins(out))),
-        leases=ray.remote(num_cpus=0, scheduling_strategy=here)(Leases).remote(),
-        session=f"{os.getpid()}-{time.time():.0f}",
-        omp_threads=os.environ.get("OMP_NUM_THREADS"),
-    )
-    asha = ASHAScheduler(
-        time_attr="progress",
-        metric=search.metric,
-        mode="max",
-        grace_period=GRACE,
-        reduction_factor=2,
-        max_t=100 * search.seeds + 1,
-    )
-    trainable = tune.with_resources(
-        tune.with_parameters(Trial, bench=bench),
-        tune.PlacementGroupFactory([{"memory": 1}]),  # the trainings ask for their processors
-    )
-    tuner = tune.Tuner(
-        trainable,
-        tune_config=tune.TuneConfig(
-            search_alg=open_study(search, out, points),
-            num_samples=tries,
-            max_concurrent_trials=at_once,
-            scheduler=asha if search.scheduler == "asha" else FIFOScheduler(),
-        ),
-        run_config=tune.RunConfig(
-            storage_path=str(out / RAY_FOLDER),
-            name=f"session-{os.getpid()}",
-            verbose=0,
-            callbacks=[Follower(session, watcher)],
-            failure_config=tune.FailureConfig(max_failures=RETRIES),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-        ),
-    )
-    with _terminable():
-        tuner.fit()
+    run_trials(session, watcher, tries, points)
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Hand a request to terminate to Ray Tune as Ctrl-C, which it answers by ending its trials."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def run_at_work(session: Session, point: Point) -> RunAtWork:
+    """Say which training of a point is at work."""
+    out = session.out
+    for seed in session.search.train_seeds:
+        folder = point.folder(out, seed)
+        if read_result(folder, PointResult) is None:
+            break
+    encoder = point.encoder_folder(out, seed)
+    if point.has_stage1 and not is_trained(encoder, 1):
+        return RunAtWork(encoder, point.recipe, (1,), f", shared, seed {seed}")
+    stages = (2,) if point.has_stage1 else point.stages
+    return RunAtWork(folder / RUN, point.recipe, stages, f", seed {seed}")
 
 
 def mark_ended(
-    session: Session, params: Params, status: str, reason: str, last: Mapping[str, Any]
+    session: Session,
+    params: Params,
+    status: Literal["stopped", "failed"],
+    reason: str,
+    last: Mapping[str, Any],
 ) -> None:
     """Write down why a point ended before its trainings did.
 
@@ -338,20 +313,21 @@ def mark_ended(
     """
     for seed in session.search.train_seeds:
         folder = folder_of(session.out, params, seed)
-        if read_result(folder) is None:
+        if read_result(folder, PointResult) is None:
             is_first = seed == session.search.train_seeds[0]
-            scores = {name: last.get(name) for name in SCORES} if is_first else {}
+            task = session.points[0].recipe.task
+            scores = scores_in(last, task) if is_first else {}
             result = failed(params, seed, reason)
-            write_result(folder, result.model_copy(update={"status": status, **scores}))
+            write_result(folder, result.model_copy(update={"status": status, "scores": scores}))
             return
 
 
 def keep_best(session: Session) -> Path | None:
     """Copy the best model, and say how to train it alone; None if no point came to its end."""
-    best = best_of(session.rows.read(), session.search.metric)
+    best = best_of(session.rows.read(), session.metric)
     if best is None or best.point is None:
         return None
-    seed, run = best_run(best, session.search.metric, session.out)
+    seed, run = best_run(best, session.metric, session.out)
     target, part = session.out / BEST, session.out / f".{BEST}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
@@ -366,13 +342,8 @@ def keep_best(session: Session) -> Path | None:
 
 def train_command(point: Point, seed: int, resources: Resources) -> list[str]:
     """Return the command that trains a point alone."""
-    words = [*program_words(), "train", *request_words(point.for_seed(seed))]
+    words = [*program_words(), "train", *point.for_seed(seed).words()]
     words += ["--workers", str(resources.workers), "--cpus-per-worker", str(resources.cpus)]
     if resources.gpus_per_worker:
         words += ["--gpus-per-worker", f"{resources.gpus_per_worker:g}"]
     return [*words, "--out", "RUN"]
-
-
-def is_begun(out: Path) -> bool:
-    """Whether a folder holds a search."""
-    return (out / SEARCH).exists()

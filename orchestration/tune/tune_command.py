@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -23,10 +23,9 @@ from zoo.cli.training_options import (
 )
 
 if TYPE_CHECKING:
-    from orchestration.tune.run import Session
+    from orchestration.tune.session import Session
 
 LENGTHS, OVERLAPS, INPUT_S = "0.16,0.32,0.64,1.28", "0,0.5", 5.12
-NOT_ALL, INTERRUPTED = 1, 130
 
 
 def tune(
@@ -40,6 +39,12 @@ def tune(
     extractor: Extractor = None,
     head: Head = None,
     aggregator: Aggregator = None,
+    objective: Annotated[
+        str | None, typer.Option(help="zoo list objectives.", show_default="that of the encoder")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="zoo list tasks.", show_default="that of the head")
+    ] = None,
     preset: Preset = None,
     init: Init = None,
     settings: Settings = None,
@@ -62,8 +67,10 @@ def tune(
         int | None, typer.Option(min=1, help="Trainings of each point.", show_default="1")
     ] = None,
     metric: Annotated[
-        Literal["exact", "within_one"] | None,
-        typer.Option(help="Validation score that counts.", show_default="exact"),
+        str | None,
+        typer.Option(
+            help="Validation score that counts.", show_default="the first that ranks the task"
+        ),
     ] = None,
     goal: Annotated[
         Literal["accuracy", "accuracy-cost"] | None,
@@ -98,42 +105,41 @@ def tune(
 
     An interrupted search goes on with: zoo tune --out runs/lengths --resume
     """
-    from orchestration.tune.given import SEGMENT_LENGTH, given_options
-    from orchestration.tune.run import Options, is_begun, open_session
+    from orchestration.tune.search import SEARCH
+    from orchestration.tune.search_options import SEGMENT_LENGTH, given_options
+    from orchestration.tune.session import Options, open_session
+    from zoo.experiments.overview import run_shown
     from zoo.training.resources import Resources
 
-    resume = resume or (dry_run and is_begun(out))
-    options = {
-        "extractor": extractor,
-        "head": head,
-        "aggregator": aggregator,
-        "preset": preset,
-        "init": tuple(init) if init else None,
-        "features": features,
-    }
+    resume = resume or (dry_run and (out / SEARCH).exists())
     is_new = what == SEGMENT_LENGTH and not resume
     given = given_options(
         what,
         is_resumed=resume,
         data=data,
-        train={name: value for name, value in options.items() if value is not None},
+        train=_given(
+            extractor=extractor,
+            head=head,
+            aggregator=aggregator,
+            objective=objective,
+            task=task,
+            preset=preset,
+            init=tuple(init) if init else None,
+            features=features,
+        ),
         settings=settings or [],
         lengths=LENGTHS if lengths is None and is_new else lengths,
         overlaps=OVERLAPS if overlaps is None and is_new else overlaps,
         input_s=INPUT_S if input_seconds is None and is_new else input_seconds,
-        rest={
-            name: value
-            for name, value in {
-                "search": search,
-                "trials": trials,
-                "seeds": seeds,
-                "metric": metric,
-                "goal": goal,
-                "scheduler": scheduler,
-                "seed": seed,
-            }.items()
-            if value is not None
-        },
+        rest=_given(
+            search=search,
+            trials=trials,
+            seeds=seeds,
+            metric=metric,
+            goal=goal,
+            scheduler=scheduler,
+            seed=seed,
+        ),
         gpus_per_worker=gpus_per_worker,
     )
     resources = Resources(workers_per_trial, cpus_per_worker, gpus_per_worker, address)
@@ -141,56 +147,40 @@ def tune(
     if dry_run:
         _show_plan(session, as_json=as_json)
     else:
-        raise typer.Exit(_run(session, as_json=as_json))
+        raise typer.Exit(run_shown(session, as_json=as_json))
 
 
-def _run(session: Session, *, as_json: bool) -> int:
-    from orchestration.tune.overview import closing, overview, resume_command
-    from orchestration.tune.points import name_of
-    from orchestration.tune.run import run_session
-    from zoo.cli.output import print_json
-    from zoo.experiments.console_tables import wide_console
-
-    console = wide_console(stderr=as_json)
-    try:
-        with overview(session, console) as watcher:
-            is_over = run_session(session, watcher)
-    except KeyboardInterrupt:
-        is_over = False
-    if not is_over:
-        said = f"interrupted; go on with: {resume_command(session)}"
-        console.print(said, highlight=False, markup=False, soft_wrap=True)
-        return INTERRUPTED
-    if as_json:
-        print_json(session.as_json())
-    else:
-        console.print(closing(session), highlight=False)
-    for result in session.failures:
-        told = f"failed: {name_of(result.params)}, seed {result.seed}: {result.reason}"
-        console.print(told, style="red", highlight=False, markup=False, soft_wrap=True)
-    return NOT_ALL if session.failures else 0
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _show_plan(session: Session, *, as_json: bool) -> None:
-    from orchestration.tune.overview import plan_table
-    from orchestration.tune.summary import as_dict
+    from orchestration.tune.search_rows import model_cells
     from zoo.cli.output import print_json
-    from zoo.experiments.console_tables import wide_console
+    from zoo.experiments.result_tables import console_table, wide_console
     from zoo.training.watch import count
 
+    search, rows = session.search, [session.rows.row_of(p.params) for p in session.points]
     if as_json:
-        print_json([as_dict(session.rows.row_of(point.params)) for point in session.points])
+        print_json([session.known.row_as_json(row) for row in rows])
         return
+    columns = ("point", "segments", "crop, s", "tokens", "GFLOP", "steps", "encoder", "state")
+    lines = []
+    for point, row in zip(session.points, rows, strict=True):
+        steps = {1: point.recipe.stage1.steps, 2: point.recipe.stage2.steps}
+        told = " + ".join(str(steps[stage]) for stage in point.stages)
+        shared = point.key if point.has_stage1 else "own"
+        state = "to do" if row.status == "open" else row.status
+        lines.append((point.name, *model_cells(row), told, shared, state))
     console = wide_console()
-    console.print(plan_table(session))
-    search = session.search
+    console.print(console_table(search.title, columns, lines, left=("point", "state")))
     if search.search == "optuna":
         told = f"Optuna will propose {search.trials} points; these are corners of the space"
     else:
-        towers = len({point.key for point in session.points if point.has_towers})
+        num_shared = len({point.key for point in session.points if point.has_stage1})
         told = (
             f"{count(len(session.points), 'point')} x {count(search.seeds, 'seed')} = "
             f"{count(len(session.points) * search.seeds, 'training')}, "
-            f"stage I {towers * search.seeds} times"
+            f"stage I {num_shared * search.seeds} times"
         )
     console.print(told, highlight=False)

@@ -6,22 +6,27 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
-from zoo.catalog.entries import read_catalog
 from zoo.contracts import ComponentConfig
 from zoo.errors import ConfigError, suggest
-from zoo.experiments.train_options import TrainOptions
-from zoo.experiments.yaml_file import read_yaml
+from zoo.experiments.results import rename_score
+from zoo.experiments.yaml_file import (
+    SHARED_OPTIONS,
+    parse_options,
+    parse_part,
+    read_yaml,
+    refuse_unknown,
+)
 from zoo.files import write_whole
-from zoo.models.config import explain
+from zoo.training.request import TrainRequest
 
-Config = TypeVar("Config", bound=ComponentConfig)
 INHERITED = ("extractor", "aggregator", "preset")
-"""What a variant takes over from the one whose towers it starts from, unless it says otherwise."""
+"""What a variant takes over from the one whose encoder it starts from, unless it says otherwise."""
+_FORMER = {"towers": "encoder"}  # keys of a variant that were called otherwise
 
 
 class DataSet(ComponentConfig):
@@ -44,39 +49,45 @@ class EvaluateOptions(ComponentConfig):
     device: str | None = None
 
 
-class TowersFrom(ComponentConfig):
-    """Whose towers a variant starts from; the seed is its own."""
+class EncoderFrom(ComponentConfig):
+    """Whose encoder a variant starts from; the seed is its own."""
 
     variant: str
-    data: str | None = Field(None, description="data set those were trained on, if another")
+    data: str | None = Field(None, description="data set it was trained on, if another")
 
 
 class PaperScores(ComponentConfig):
-    """What a paper reports, shares of 1."""
+    """What a paper reports, by the names of the task's scores; shares are shares of 1."""
 
-    exact: float | None = Field(None, ge=0, le=1)
-    within_one: float | None = Field(None, ge=0, le=1)
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, float]
+
     data: str | None = Field(None, description="the only data set beside which to draw them")
 
+    @property
+    def given(self) -> dict[str, float]:
+        """The scores as the file calls them."""
+        return dict(self.__pydantic_extra__ or {})
 
-class Variant(TrainOptions):
-    """What one row of the table does otherwise than the base."""
+    @property
+    def scores(self) -> dict[str, float]:
+        """The scores."""
+        return {rename_score(name): value for name, value in self.given.items()}
 
-    towers: TowersFrom | None = None
+
+class Variant(ComponentConfig):
+    """One row of the table."""
+
+    options: TrainRequest = Field(TrainRequest(), description="otherwise than in the base")
+    encoder: EncoderFrom | None = None
     data: tuple[str, ...] | None = Field(None, description="only these data sets")
     paper: PaperScores | None = None
     note: str | None = Field(None, description="footnote")
 
-    @field_validator("towers", mode="before")
+    @field_validator("encoder", mode="before")
     @classmethod
-    def _by_name(cls, towers: Any) -> Any:
-        return {"variant": towers} if isinstance(towers, str) else towers
-
-    @property
-    def own(self) -> dict[str, Any]:
-        """Options of ``zoo train`` that this variant sets itself."""
-        given = {name: getattr(self, name) for name in self.model_fields_set}
-        return {name: value for name, value in given.items() if name in TrainOptions.model_fields}
+    def _by_name(cls, encoder: Any) -> Any:
+        return {"variant": encoder} if isinstance(encoder, str) else encoder
 
 
 class _File(ComponentConfig):
@@ -96,20 +107,20 @@ class Table:
     title: str
     seeds: tuple[int, ...]
     data: Mapping[str, DataSet]
-    base: TrainOptions
+    base: TrainRequest
     evaluate: EvaluateOptions
     variants: Mapping[str, Variant]
 
-    def options_of(self, name: str) -> TrainOptions:
-        """Put a variant over the base, and over the towers that it starts from."""
+    def options_of(self, name: str) -> TrainRequest:
+        """Put a variant over the base, and over the encoder that it starts from."""
         variant = self.variants[name]
-        given = {key: getattr(self.base, key) for key in self.base.model_fields_set}
-        if variant.towers is not None:
-            source = self.options_of(variant.towers.variant)
+        given = _set_fields(self.base)
+        if variant.encoder is not None:
+            source = self.options_of(variant.encoder.variant)
             given |= {key: getattr(source, key) for key in INHERITED}
             given |= {"stage": "2", "init": None, "init_positions": None}
-        settings = {**self.base.set, **variant.set}
-        return TrainOptions(**{**given, **variant.own, "set": settings})
+        settings = {**self.base.set, **variant.options.set}
+        return TrainRequest(**{**given, **_set_fields(variant.options), "set": settings})
 
     def data_of(self, name: str) -> tuple[str, ...]:
         """Return the data sets of a variant, in the order of the table."""
@@ -129,7 +140,10 @@ class Table:
             "data": {name: _dump(chosen) for name, chosen in self.data.items()},
             "base": _dump(self.base),
             "evaluate": _dump(self.evaluate),
-            "variants": {name: _dump(variant) for name, variant in self.variants.items()},
+            "variants": {
+                name: _dump(variant.options) | _dump(variant, exclude={"options"})
+                for name, variant in self.variants.items()
+            },
         }
 
     def write(self, path: Path) -> None:
@@ -137,8 +151,12 @@ class Table:
         write_whole(path, yaml.safe_dump(self.as_dict(), sort_keys=False, allow_unicode=True))
 
 
-def _dump(config: ComponentConfig) -> dict[str, Any]:
-    return config.model_dump(mode="json", exclude_unset=True)
+def _dump(config: ComponentConfig, exclude: set[str] | None = None) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude_unset=True, exclude=exclude)
+
+
+def _set_fields(options: TrainRequest) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in options.model_fields_set}
 
 
 def read_table(path: Path) -> Table:
@@ -147,22 +165,23 @@ def read_table(path: Path) -> Table:
     Raises:
         ConfigError: naming the file, the variant and the key that does not fit.
     """
-    file = _parse(
-        _File, read_yaml(path, "a table of variants; it needs seeds, data and variants"), path, ""
-    )
-    folder = path.absolute().parent
+    raw = read_yaml(path, "a table of variants; it needs seeds, data and variants")
+    file, folder = parse_part(_File, raw, path, ""), path.absolute().parent
+    evaluate = parse_part(EvaluateOptions, file.evaluate, path, "evaluate.")
+    if evaluate.offsets is not None:
+        evaluate = evaluate.model_copy(update={"offsets": str(folder / evaluate.offsets)})
     table = Table(
         path=path.absolute(),
         title=file.title,
         seeds=file.seeds,
         data={
-            name: _located(_parse(DataSet, raw, path, f"data.{name}."), folder)
+            name: _located(parse_part(DataSet, raw, path, f"data.{name}."), folder)
             for name, raw in file.data.items()
         },
-        base=_started(_parse(TrainOptions, file.base, path, "base."), folder),
-        evaluate=_with_offsets(_parse(EvaluateOptions, file.evaluate, path, "evaluate."), folder),
+        base=parse_options(file.base, path, "base."),
+        evaluate=evaluate,
         variants={
-            name: _started(_parse(Variant, raw or {}, path, f"variants.{name}."), folder)
+            name: _variant({} if raw is None else raw, path, f"variants.{name}.")
             for name, raw in file.variants.items()
         },
     )
@@ -170,19 +189,21 @@ def read_table(path: Path) -> Table:
     return table
 
 
+def _variant(raw: Any, path: Path, where: str) -> Variant:
+    """Read a variant: what is its own, and options of ``zoo train``."""
+    if not isinstance(raw, dict):
+        return parse_part(Variant, raw, path, where)
+    raw = {_FORMER.get(key, key): value for key, value in raw.items()}
+    own = [name for name in Variant.model_fields if name != "options"]
+    refuse_unknown(raw, (*own, *SHARED_OPTIONS), path, where)
+    options = {key: value for key, value in raw.items() if key not in own}
+    variant = parse_part(Variant, {k: raw[k] for k in raw if k in own}, path, where)
+    return variant.model_copy(update={"options": parse_options(options, path, where)})
+
+
 def slug(name: str) -> str:
     """Return the name of a folder for the name of a variant or data set."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unnamed"
-
-
-def _parse(config_class: type[Config], raw: Any, path: Path, where: str) -> Config:
-    if not isinstance(raw, dict):
-        name = where.removesuffix(".")
-        raise ConfigError(f"{path}: '{name}' must be a list of options, got {raw!r}")
-    try:
-        return config_class.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {explain(error, where, config_class)}") from None
 
 
 def _located(data: DataSet, folder: Path) -> DataSet:
@@ -190,22 +211,6 @@ def _located(data: DataSet, folder: Path) -> DataSet:
     if data.make is not None:
         return data
     return data.model_copy(update={"manifest": str(folder / data.manifest)})
-
-
-def _with_offsets(options: EvaluateOptions, folder: Path) -> EvaluateOptions:
-    if options.offsets is None:
-        return options
-    return options.model_copy(update={"offsets": str(folder / options.offsets)})
-
-
-def _started(options: Config, folder: Path) -> Config:
-    """Make paths to start from absolute; names of the catalog stay as they are."""
-    init = getattr(options, "init", None)
-    if init is None:
-        return options
-    known = read_catalog()
-    found = tuple(name if name in known else str(folder / name) for name in init)
-    return options.model_copy(update={"init": found})
 
 
 def _check(table: Table, path: Path) -> None:
@@ -237,31 +242,31 @@ def _check(table: Table, path: Path) -> None:
         if beside is not None and beside not in table.data:
             known = suggest(beside, table.data)
             raise ConfigError(f"{where}.paper.data': there is no data set '{beside}'{known}")
-        if variant.towers is not None:
-            _check_towers(table, name, variant.towers, where)
+        if variant.encoder is not None:
+            _check_encoder(table, name, variant.encoder, where)
 
 
-def _check_towers(table: Table, name: str, towers: TowersFrom, where: str) -> None:
-    if towers.variant not in table.variants:
-        known = suggest(towers.variant, table.variants)
-        raise ConfigError(f"{where}.towers': there is no variant '{towers.variant}'{known}")
-    if table.variants[name].init is not None:
-        raise ConfigError(f"{where}.towers' and 'init' both say what to start from; keep one")
+def _check_encoder(table: Table, name: str, encoder: EncoderFrom, where: str) -> None:
+    if encoder.variant not in table.variants:
+        known = suggest(encoder.variant, table.variants)
+        raise ConfigError(f"{where}.encoder': there is no variant '{encoder.variant}'{known}")
+    if table.variants[name].options.init is not None:
+        raise ConfigError(f"{where}.encoder' and 'init' both say what to start from; keep one")
     road, current = [name], name
-    while (source := table.variants[current].towers) is not None:
+    while (source := table.variants[current].encoder) is not None:
         current = source.variant
         if current not in table.variants:
             return  # reported where it is named
         if current in road:
-            raise ConfigError(f"{where}.towers' go in a circle: {' -> '.join([*road, current])}")
+            raise ConfigError(f"{where}.encoder' goes in a circle: {' -> '.join([*road, current])}")
         road.append(current)
-    if towers.data is not None and towers.data not in table.data:
-        known = suggest(towers.data, table.data)
-        raise ConfigError(f"{where}.towers': there is no data set '{towers.data}'{known}")
-    needed = table.data_of(name) if towers.data is None else (towers.data,)
+    if encoder.data is not None and encoder.data not in table.data:
+        known = suggest(encoder.data, table.data)
+        raise ConfigError(f"{where}.encoder': there is no data set '{encoder.data}'{known}")
+    needed = table.data_of(name) if encoder.data is None else (encoder.data,)
     for data in needed:
-        if data not in table.data_of(towers.variant):
+        if data not in table.data_of(encoder.variant):
             raise ConfigError(
-                f"{where}.towers': '{towers.variant}' is not trained on '{data}'; add it to the "
+                f"{where}.encoder': '{encoder.variant}' is not trained on '{data}'; add it to the "
                 "'data' of that variant"
             )

@@ -9,25 +9,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from orchestration.tune.outcome import (
+from pydantic import Field
+
+from orchestration.tune.points import Point, folder_of, resolve, slug_of
+from orchestration.tune.search import Params, Search
+from zoo.catalog.entries import read_description
+from zoo.errors import TrainingError, ZooError
+from zoo.experiments.lock import share_lock
+from zoo.experiments.process import Process, spawn, stop
+from zoo.experiments.results import (
     LOG,
     RESULT,
     RUN,
-    SCORES,
     Result,
-    collect,
-    failed,
+    SeedResults,
     read_result,
+    scores_in,
     write_result,
 )
-from orchestration.tune.points import Point, folder_of, resolve, slug_of
-from orchestration.tune.search import Params, Search
-from zoo.errors import TrainingError, ZooError
-from zoo.experiments.finished_runs import is_trained, tidy
-from zoo.experiments.lock import share_lock
-from zoo.experiments.process import Process, spawn, stop
-from zoo.experiments.train_options import training_words
-from zoo.training.request import Request
+from zoo.experiments.run_cost import Cost, costs_of
+from zoo.experiments.training_runs import is_trained, tidy, training_words
+from zoo.training.request import TrainRequest
 from zoo.training.resources import Resources
 from zoo.training.watch import MetricsTail
 
@@ -38,12 +40,54 @@ Report = dict[str, Any]
 says that the point has ended, which ``done`` does not: Ray Tune sets it when it stops a trial."""
 
 
+class PointResult(Result):
+    """How one training of a point ended; scores are those of its best validation."""
+
+    params: dict[str, Any]
+    num: int | None = Field(None, description="validation samples")
+    head: Cost = Field(Cost(), description="the training without stage I and its features")
+
+
+def failed(params: Params, seed: int, reason: str) -> PointResult:
+    """Return the result of a training that failed."""
+    return PointResult(params=dict(params), seed=seed, status="failed", reason=reason)
+
+
+def collect(point: Point, seed: int, run: Path, encoder: Path | None) -> PointResult:
+    """Read the result of a training that has ended.
+
+    Args:
+        point: what was trained.
+        seed: of the training.
+        run: its folder.
+        encoder: run of the stage I that it started from, if that has one of its own.
+
+    Raises:
+        TrainingError: if its model folder is missing or damaged.
+    """
+    task = point.recipe.task
+    try:
+        valid = read_description(run)["scores"]["valid"]
+        scores, num = scores_in(valid, task), int(valid["num"])
+    except (ZooError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise TrainingError(f"its model folder cannot be read: {error}") from None
+    if not scores:
+        raise TrainingError(f"its model folder holds no score of the task '{task.name}'")
+    own = costs_of(run)
+    spent = {"encoder": own[1], "head": own[2]}
+    if encoder is not None:
+        shared = costs_of(encoder)
+        spent = {"encoder": shared[1] + shared[2], "head": own[1] + own[2]}
+    result = PointResult(params=point.params, seed=seed, status="done", scores=scores, num=num)
+    return result.model_copy(update=spent)
+
+
 class LostLeaseError(Exception):
     """Another trial has taken over, since this one did not renew its lease in time."""
 
 
 class Lease(Protocol):
-    """One name of `orchestration.tune.leases.Leases`, for one holder."""
+    """One name of `orchestration.tune.ray_trials.Leases`, for one holder."""
 
     def take(self) -> bool:
         """Take or renew it; False if another holds it."""
@@ -68,7 +112,7 @@ class PointWork:
         params: the point.
         out: folder of the search.
         resources: of every training; its address is that of the cluster.
-        desk: leases of the towers that points share.
+        desk: leases of the stages I that points share.
         session: name of this start of the search; a stage I that failed in it is not tried again.
     """
 
@@ -117,16 +161,16 @@ class PointWork:
         point = resolve(
             self.search, self.params, self.resources.gpus_per_worker, self.resources.workers
         )
-        done: list[Result] = []
+        done: list[PointResult] = []
         for seed in self.search.train_seeds:
             folder = point.folder(self.out, seed)
-            result = read_result(folder)
+            result = read_result(folder, PointResult)
             if result is None or result.status == "failed":
                 result = yield from self._train(point, seed, done)
             if result.status == "failed":
                 yield _failure(result)
                 return
-            if result.exact is not None:
+            if result.scores:
                 done.append(result)
             is_last = result.status == "stopped" or seed == self.search.train_seeds[-1]
             yield self._report(point, done, 100 * len(done), is_last=is_last)
@@ -134,41 +178,45 @@ class PointWork:
                 return
 
     def _report(
-        self, point: Point, done: list[Result], progress: float, *, is_last: bool = False
+        self, point: Point, done: list[PointResult], progress: float, *, is_last: bool = False
     ) -> Report:
         """Return the mean over the trainings so far."""
-        means = {score: sum(result.score(score) for result in done) / len(done) for score in SCORES}
+        seeds = SeedResults(tuple(done), len(self.search.train_seeds))
+        means = {score.name: seeds.mean(score.name) for score in point.recipe.task.scores}
+        known = {name: mean for name, mean in means.items() if mean is not None}
         gflops = 0.0 if point.cost is None else point.cost.flops / 1e9
         ends = {"done": is_last, "is_last": is_last}
-        return {**means, "gflops": gflops, "progress": progress, "failed": False, **ends}
+        return {**known, "gflops": gflops, "progress": progress, "failed": False, **ends}
 
     def _train(
-        self, point: Point, seed: int, done: list[Result]
-    ) -> Generator[Report, None, Result]:
+        self, point: Point, seed: int, done: list[PointResult]
+    ) -> Generator[Report, None, PointResult]:
         """Train with one seed, stage I unless another point has; the result is returned."""
         folder = point.folder(self.out, seed)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RESULT).unlink(missing_ok=True)  # of a training that failed
-        towers: Path | None = None
+        encoder: Path | None = None
         request = point.for_seed(seed)
         try:
-            if point.has_towers:
-                towers = point.towers_folder(self.out, seed)
-                self._train_towers(point, seed, towers, folder)
-                request = point.head_request(seed, towers)
-            for record in self._follow(request, folder / RUN, folder / LOG):
+            if point.has_stage1:
+                encoder = point.encoder_folder(self.out, seed)
+                self._train_encoder(point, seed, encoder, folder)
+                request = point.head_request(seed, encoder)
+            for record in self._follow(point, request, folder / RUN, folder / LOG):
                 if not done:
                     step, steps = record["step"], point.recipe.stage2.steps
-                    so_far = _as_result(point, seed, record)
+                    so_far = failed(point.params, seed, "").model_copy(
+                        update={"scores": scores_in(record, point.recipe.task)}
+                    )
                     yield self._report(point, [so_far], 99 * step / steps)
-            result = write_result(folder, collect(point, seed, folder / RUN, towers))
+            result = write_result(folder, collect(point, seed, folder / RUN, encoder))
             tidy(folder / RUN)
             return result
         except TrainingError as error:
             return write_result(folder, failed(point.params, seed, str(error)))
 
-    def _train_towers(self, point: Point, seed: int, run: Path, folder: Path) -> None:
-        """Train the towers, or wait until another trial has."""
+    def _train_encoder(self, point: Point, seed: int, run: Path, folder: Path) -> None:
+        """Train stage I, or wait until another trial has."""
         if is_trained(run, 1):
             return
         with self._holding(f"{point.key}/{seed}"):
@@ -179,27 +227,30 @@ class PointWork:
                 raise TrainingError(told.read_text().partition("\n")[2])
             run.parent.mkdir(parents=True, exist_ok=True)
             try:
-                for _ in self._follow(point.towers_request(seed), run, folder / LOG):
+                for _ in self._follow(point, point.encoder_request(seed), run, folder / LOG):
                     pass
             except TrainingError as error:
                 told.write_text(f"{self.session}\n{error}")
                 raise
             tidy(run)
 
-    def _follow(self, request: Request, run: Path, log: Path) -> Iterator[dict[str, Any]]:
+    def _follow(
+        self, point: Point, request: TrainRequest, run: Path, log: Path
+    ) -> Iterator[dict[str, Any]]:
         """Train a request, and yield the best validation of stage 2 so far at every validation.
 
         Raises:
             TrainingError: if it fails; a training that broke off is resumed once.
         """
         best: dict[str, Any] = {}
+        rank = point.recipe.task.rank_of
         for attempt in (1, 2):
             words = training_words(request, run, self.resources)
             self.process = spawn(words, log, self._lock())
             tail = MetricsTail(run)
             tail.read()  # what an earlier start has done
             for record in self._watch(tail):
-                if not best or _rank(record) > _rank(best):
+                if not best or rank(record) > rank(best):
                     best = record
                 yield {**best, "step": record["step"]}
             if not self.process.code:
@@ -233,28 +284,12 @@ class PointWork:
             stop([process], PATIENCE_S)
 
 
-def _failure(result: Result) -> Report:
+def _failure(result: PointResult) -> Report:
     return {"failed": True, "reason": result.reason, "done": True, "is_last": True}
 
 
 def _validations(tail: MetricsTail) -> list[dict[str, Any]]:
     return [r for r in tail.read() if (r["stage"], r["kind"]) == (2, "valid")]
-
-
-def _rank(record: dict[str, Any]) -> tuple[float, float]:
-    return record["within_one"], record["accuracy"]
-
-
-def _as_result(point: Point, seed: int, record: dict[str, Any]) -> Result:
-    return Result(
-        params=point.params,
-        seed=seed,
-        status="stopped",
-        exact=record["accuracy"],
-        within_one=record["within_one"],
-        mean_abs_error_s=record["mean_abs_error_s"],
-        num=int(record["num"]),
-    )
 
 
 def patient(resources: Resources, address: str) -> Resources:

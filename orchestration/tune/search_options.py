@@ -11,10 +11,10 @@ import yaml
 
 from orchestration.tune.points import default_space
 from orchestration.tune.search import LENGTH, OVERLAP, read_space
-from zoo.catalog.entries import read_catalog
 from zoo.errors import ConfigError, suggest
-from zoo.experiments.train_options import TrainOptions, request_of
+from zoo.experiments.yaml_file import absolute_starts
 from zoo.search_space import Choice
+from zoo.training.request import TrainRequest, read_settings
 
 SEGMENT_LENGTH = "segment-length"
 _OPTIONS = {"lengths": "--lengths", "overlaps": "--overlaps", "input_s": "--input-seconds"}
@@ -77,26 +77,18 @@ def _base(train: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
     """Return the options of ``zoo train`` that all points share, paths absolute."""
     base: dict[str, Any] = dict(train)
     if "init" in base:
-        base["init"] = _absolute(base["init"], Path.cwd())
+        base["init"] = absolute_starts(base["init"], Path.cwd())
     if settings:
-        base["set"] = dict(map(_assignment, settings))
+        base["set"] = {key: _typed(str(text)) for key, text in read_settings(settings).items()}
     return base
 
 
-def _absolute(starts: Sequence[str], folder: Path) -> tuple[str, ...]:
-    """Make paths to start from absolute; names of the catalog stay as they are."""
-    known = read_catalog()
-    return tuple(name if name in known else str(folder / name) for name in starts)
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(f"--set takes key=value, got '{text}'")
+def _typed(text: str) -> Any:
+    """Read a value as a file would."""
     try:
-        return key.strip(), yaml.safe_load(value)
+        return yaml.safe_load(text)
     except yaml.YAMLError:
-        return key.strip(), value
+        return text
 
 
 def _space(lengths: str | None, overlaps: str | None, input_s: float | None) -> dict[str, Any]:
@@ -159,9 +151,6 @@ def _from_file(
         )
     found = read_space(path)
     kept = found["base"]
-    if "init" in kept:
-        starts = (kept["init"],) if isinstance(kept["init"], str) else kept["init"]
-        kept["init"] = _absolute(starts, path.absolute().parent)
     found["base"] = {**kept, **base, "set": {**kept.get("set", {}), **base.get("set", {})}}
     defaults = found.pop("defaults")
     if defaults:
@@ -170,7 +159,7 @@ def _from_file(
             raise ConfigError(
                 f"{path}: 'defaults: {varied[0]}' needs one {varied[0]}, but the space has several"
             )
-        request = request_of(TrainOptions.model_validate(found["base"]))
+        request = TrainRequest.model_validate(found["base"])
         offered = default_space(request, defaults, gpus_per_worker)
         found["space"] = {**offered, **found["space"]}
     if not found["space"]:
