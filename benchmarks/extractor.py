@@ -2,7 +2,7 @@
 
     python benchmarks/extractor.py [--presets tiny paper] [--device cuda]
 
-Forward passes and training steps (towers, contrast, backward, optimiser) in fp32 and bf16, against
+Forward passes and training steps (encoder, contrast, backward, optimiser) in fp32 and bf16, against
 the published method on the same weights, as a share of the matrix products this machine can do in
 the same minute.  With --device cuda also memory, and the GPU-hours of the paper's two stages.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -26,18 +26,18 @@ from benchmarks.common.timing import (
     seconds,
     wall_seconds,
 )
-from benchmarks.reference.model import reference_towers
+from benchmarks.reference.model import parts_of, reference_encoders
+from zoo.contracts import Modality
 from zoo.models.cost import model_cost
 from zoo.models.device import autocast, find_device, keep_memory
-from zoo.models.model import Model, enable_gradient_checkpointing
-from zoo.models.modules import SegmentBatch
-from zoo.models.two_tower import ExtractorEncoder
-from zoo.registry.manager import registry
+from zoo.models.model import Model, build_objective
+from zoo.models.segments import Segments
 from zoo.timeline import SegmentLayout
 from zoo.training.compiling import compile_extractors
 from zoo.training.optimise import build_optimizer, take_step
 from zoo.training.recipe import Recipe, build_recipe
 
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
 CEILING_SIDE = {"cpu": 2048, "cuda": 8192}
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Segments of either modality at a time: enough to fill the caches, few enough to repeat.
@@ -94,7 +94,7 @@ def measure(
     ceiling: dict[str, float],
     segments: int | None = None,
 ) -> dict[str, Any]:
-    """Measure both towers of a preset, and the published method beside them."""
+    """Measure both extractors of a preset, and the published method beside them."""
     torch.manual_seed(0)
     recipe = build_recipe(extractor="ast_motionformer", preset=preset)
     model = Model(recipe.model).to(device)
@@ -145,26 +145,25 @@ def _with_segments(recipe: Recipe, num: int) -> Any:
     return recipe.model.model_copy(update={"head": None, "layout": layout})
 
 
-def _inputs(model: Model, num: int, device: torch.device) -> SegmentBatch:
+def _inputs(model: Model, num: int, device: torch.device) -> Segments:
     audio, vision = (
-        torch.randn(1, num, *tower.frontend.segment_shape(tower.segment_s), device=device)
-        for tower in (model.audio, model.vision)
+        torch.randn(1, num, *part.segment_shape, device=device)
+        for part in (model.io.audio, model.io.vision)
     )
-    return SegmentBatch(audio, vision)
+    return Segments(audio, vision)
 
 
 def _forwards(
-    model: Model, inputs: SegmentBatch, device: torch.device
+    model: Model, inputs: Segments, device: torch.device
 ) -> dict[str, Callable[[], object]]:
     model.eval()
-    published = reference_towers(model)
+    published, ours = reference_encoders(model), parts_of(model)
 
-    def forward(towers: Any, precision: str) -> None:
+    def forward(parts: Any, precision: str) -> None:
         with torch.no_grad(), autocast(device, precision):
-            for tower, segments in zip(towers, (inputs.audio, inputs.vision), strict=True):
-                tower(segments[0])
+            for part, segments in zip(parts, (inputs.audio, inputs.vision), strict=True):
+                part(segments[0])
 
-    ours = (model.audio, model.vision)
     return {
         "published": lambda: forward(published, "fp32"),
         "fp32": lambda: forward(ours, "fp32"),
@@ -173,22 +172,20 @@ def _forwards(
 
 
 def _steps(
-    model: Model, recipe: Recipe, inputs: SegmentBatch, device: torch.device
+    model: Model, recipe: Recipe, inputs: Segments, device: torch.device
 ) -> dict[str, Callable[[], object]]:
-    spec = registry().objective("segment_avclip")
-    objective = spec.build(recipe.stage1.objective.parse(spec)).to(device)
+    objective = build_objective(recipe.objective, model.encoder).to(device)
     optimizer = build_optimizer(model, recipe.stage1)
 
-    def step(towers: Any, precision: str) -> None:
+    def step(parts: Any, precision: str) -> None:
         model.train()
         with autocast(device, precision):
-            pairs = zip(towers, (inputs.audio, inputs.vision), strict=True)
-            embedded = [tower.embed(tower(segments[0])) for tower, segments in pairs]
+            given = zip(MODALITIES, parts, (inputs.audio, inputs.vision), strict=True)
+            embedded = [objective.embed(name, part(segments[0])) for name, part, segments in given]
             loss = objective.contrast(*embedded, _alone)["loss"]
         take_step(model, optimizer, loss, 0, recipe.stage1)
 
-    ours: tuple[ExtractorEncoder, ExtractorEncoder] = (model.audio, model.vision)
-    published = reference_towers(model)
+    published, ours = reference_encoders(model), parts_of(model)
     return {
         "published": lambda: step(published, "fp32"),
         "fp32": lambda: step(ours, "fp32"),
@@ -216,13 +213,13 @@ def _summary(times: Times, num: int, flops: int, ceiling: dict[str, float]) -> d
 
 
 def _on_gpu(
-    model: Model, recipe: Recipe, inputs: SegmentBatch, device: torch.device, row: Any
+    model: Model, recipe: Recipe, inputs: Segments, device: torch.device, row: Any
 ) -> dict[str, Any]:
     """Measure memory with and without gradient checkpointing, and project GPU-hours."""
     memory = {}
     for name in ("plain", "checkpointed"):
         if name == "checkpointed":
-            enable_gradient_checkpointing(model)
+            model.encoder.enable_gradient_checkpointing()
         torch.cuda.reset_peak_memory_stats(device)
         _steps(model, recipe, inputs, device)["bf16"]()
         memory[name] = torch.cuda.max_memory_allocated(device)
@@ -234,9 +231,9 @@ def gpu_hours(segments_per_s: dict[str, float]) -> dict[str, float]:
     """Project the extractors' share of the paper's two stages on VGGSound from measured rates.
 
     Decoding is not in it, nor is the head, which is small beside the extractors.  Stage I takes 14
-    segments per clip and epoch.  Online, stage II encodes as many at every draw; the store encodes
-    every clip once: 30 video segments every 0.32 s and 235 audio segments every 0.04 s of 10 s,
-    counted as 235 of both, which is an upper bound.
+    segments per clip and epoch.  Online, stage II encodes as many for every sample; the store
+    encodes every clip once: 30 video segments every 0.32 s and 235 audio segments every 0.04 s of
+    10 s, counted as 235 of both, which is an upper bound.
     """
     hours = {name: SEGMENTS_OF_A_CLIP / rate / 3600 for name, rate in segments_per_s.items()}
     store_segments = 235

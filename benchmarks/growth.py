@@ -3,7 +3,7 @@
     python benchmarks/growth.py [--no-paper]
 
 Seconds and peak memory of a prediction for clips of 10 to 80 s, each in a process of its own (one
-thread); of the full-size model for 10 s; of the head and the towers for more segments; and clips
+thread); of the full-size model for 10 s; of the head and the encoder for more segments; and clips
 per second of the loader for more workers.
 """
 
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from zoo.training.stage2 import Stage2Batches
 
 from benchmarks.common import results
 from benchmarks.common.timing import interleave, seconds, wall_seconds
@@ -29,6 +28,8 @@ from zoo.data.clip_source import Augment, ClipSource
 from zoo.data.manifest import Clip
 from zoo.data.samples import SampleSource
 from zoo.models.model import Model
+from zoo.models.segments import Segments
+from zoo.training.finetuning import Stage2Batches
 from zoo.training.job import make_reader
 from zoo.training.loader import in_order
 from zoo.training.recipe import build_recipe
@@ -83,7 +84,7 @@ def predict(model: str, clip: Clip, rounds: int, precision: str = "fp32") -> dic
 
 
 def segments(rounds: int) -> dict[str, dict[str, float]]:
-    """Return seconds of towers and head for one crop of more and more segments."""
+    """Return seconds of encoder and head for one crop of more and more segments."""
     works: dict[str, Callable[[], object]] = {}
     for num in SEGMENTS:
         overrides = [f"layout.num_segments={num}"]
@@ -91,31 +92,24 @@ def segments(rounds: int) -> dict[str, dict[str, float]]:
             extractor="ast_motionformer", head="sync", preset="tiny", overrides=overrides
         )
         model = Model(recipe.model).eval()
-        inputs = [
-            torch.randn(1, num, *tower.frontend.segment_shape(tower.segment_s))
-            for tower in (model.audio, model.vision)
-        ]
-        works[f"towers {num}"] = _towers(model, inputs)
+        parts = (model.io.audio, model.io.vision)
+        inputs = Segments(*(torch.randn(1, num, *part.segment_shape) for part in parts))
+        works[f"encoder {num}"] = _encoding(model, inputs)
         works[f"head {num}"] = _head(model, inputs)
     times = seconds(interleave(works, 3 * rounds))
     return {
-        str(num): {part: times[f"{part} {num}"] for part in ("towers", "head")} for num in SEGMENTS
+        str(num): {part: times[f"{part} {num}"] for part in ("encoder", "head")} for num in SEGMENTS
     }
 
 
-@torch.no_grad()
-def _tokens(model: Model, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
-    towers = (model.audio, model.vision)
-    return [model.tokens_of(tower, x) for tower, x in zip(towers, inputs, strict=True)]
+def _encoding(model: Model, inputs: Segments) -> Callable[[], object]:
+    return torch.no_grad()(lambda: model.encoder(inputs))
 
 
-def _towers(model: Model, inputs: list[torch.Tensor]) -> Callable[[], object]:
-    return lambda: _tokens(model, inputs)
-
-
-def _head(model: Model, inputs: list[torch.Tensor]) -> Callable[[], object]:
-    tokens = _tokens(model, inputs)
-    return torch.no_grad()(lambda: model.classify(*tokens))
+def _head(model: Model, inputs: Segments) -> Callable[[], object]:
+    with torch.no_grad():
+        tokens = model.encoder(inputs)
+    return torch.no_grad()(lambda: model.answer(*tokens))
 
 
 def workers(clips: list[Clip], rounds: int) -> dict[str, float]:
@@ -125,11 +119,13 @@ def workers(clips: list[Clip], rounds: int) -> dict[str, float]:
         preset="tiny",
         overrides=["stage2.batch=8", "data.features=online"],
     )
-    source = ClipSource(clips, make_reader(Model(recipe.model)))
+    model = Model(recipe.model)
+    source = ClipSource(clips, make_reader(model))
     long = [replace(clip, duration_s=min(clip.duration_s, 10.0)) for clip in source.clips]
     source = replace(source, clips=long)
-    draws = SampleSource(source, recipe.model.layout, recipe.model.grid, 0, "train")
-    dataset = Stage2Batches(draws, recipe, Augment(), 0, 1)
+    assert model.task is not None
+    samples = SampleSource(source, recipe.model.layout, model.task, 0, "train")
+    dataset = Stage2Batches(samples, recipe, Augment(), 0, 1)
     steps = 4 * rounds
     rates = {}
     for num in WORKERS:

@@ -3,7 +3,7 @@
     python benchmarks/loader.py [--clips 8] [--real FOLDER]
 
 Random crops of 10 s clips (H.264 of 256 pixels, AAC), read with the loader, which decodes the
-window it needs, and the published way, which decodes the clip.  The same draws of the same files,
+window it needs, and the published way, which decodes the clip.  The same samples of the same files,
 in turn.  Ours hands over bytes, which are cut into segments and normalised where they are used:
 *window* is with that, *bytes* without, as when a GPU does it.  Also decoding alone, and the cache
 of decoded clips (tiny size).  Real clips are by default those beside the project, if any.
@@ -34,7 +34,7 @@ from zoo.data.clip_source import Augment, read_sample
 from zoo.data.frontend import cut_crops
 from zoo.data.manifest import Clip
 from zoo.media import probe
-from zoo.timeline import OffsetGrid, Sample, SegmentLayout, draw_crop
+from zoo.timeline import OffsetGrid, Placement, Sample, SegmentLayout, place_crops
 
 SIZES = {"paper": Frames(), "tiny": Frames(size=48, short_side=56)}
 LAYOUT = SegmentLayout()
@@ -74,17 +74,17 @@ def measure(name: str, clips: list[Clip], size: str, rounds: int, cache: Path) -
     """Measure one size on one set of clips: a round reads every clip once."""
     reader = ClipReader(SIZES[size], LogMel())
     works = {
-        "published": lambda clip, draw: _published(clip, draw, reader),
-        "window": lambda clip, draw: _ours(clip, draw, reader),
-        "bytes": lambda clip, draw: _bytes(clip, draw, reader),
-        "published_decoding": lambda clip, draw: read_whole_clip(clip.path),
-        "window_decoding": lambda clip, draw: _decode(clip, draw, reader),
+        "published": lambda clip, sample: _published(clip, sample, reader),
+        "window": lambda clip, sample: _ours(clip, sample, reader),
+        "bytes": lambda clip, sample: _bytes(clip, sample, reader),
+        "published_decoding": lambda clip, sample: read_whole_clip(clip.path),
+        "window_decoding": lambda clip, sample: _decode(clip, sample, reader),
     }
     if size == "tiny":
         cached = ClipReader(SIZES[size], LogMel(), cache)
-        works["cache"] = lambda clip, draw: _ours(clip, draw, cached)
-    draws = _draws(clips, rounds + 1)
-    times = interleave({n: _turns(work, clips, draws) for n, work in works.items()}, rounds)
+        works["cache"] = lambda clip, sample: _ours(clip, sample, cached)
+    samples = _samples(clips, rounds + 1)
+    times = interleave({n: _turns(work, clips, samples) for n, work in works.items()}, rounds)
     per_sample = {n: [value / len(clips) for value in values] for n, values in times.items()}
     row = {
         "clips": name,
@@ -100,48 +100,50 @@ def measure(name: str, clips: list[Clip], size: str, rounds: int, cache: Path) -
     return row
 
 
-def _draws(clips: list[Clip], rounds: int) -> list[list[Sample]]:
-    """Draw offsets and crops as stage II does, anew for every round and the same for all works."""
-    rng = np.random.default_rng(0)
-    lattice = {"vision_hop_s": 0.32, "audio_hop_s": 0.04, "jitter_s": 0.0}
+def _samples(clips: list[Clip], rounds: int) -> list[list[Sample]]:
+    """Sample offsets and crops as stage II does, anew for every round, the same for all works."""
+    rng, place = np.random.default_rng(0), Placement(LAYOUT, vision_hop_s=0.32, audio_hop_s=0.04)
+    offsets_s = OffsetGrid().offsets_s
     return [
         [
-            draw_crop(rng, index, min(10.0, clip.duration_s), LAYOUT, OffsetGrid(), **lattice)
+            place_crops(rng, index, min(10.0, clip.duration_s), place, offsets_s[target], target)
             for index, clip in enumerate(clips)
+            for target in [int(rng.integers(len(offsets_s)))]
         ]
         for _ in range(rounds)
     ]
 
 
 def _turns(
-    work: Callable[[Clip, Sample], object], clips: list[Clip], draws: list[list[Sample]]
+    work: Callable[[Clip, Sample], object], clips: list[Clip], samples: list[list[Sample]]
 ) -> Callable[[], None]:
-    rounds = cycle(draws)
+    rounds = cycle(samples)
 
     def turn() -> None:
-        for clip, draw in zip(clips, next(rounds), strict=True):
-            work(clip, draw)
+        for clip, sample in zip(clips, next(rounds), strict=True):
+            work(clip, sample)
 
     return turn
 
 
-def _published(clip: Clip, draw: Sample, reader: ClipReader) -> object:
+def _published(clip: Clip, sample: Sample, reader: ClipReader) -> object:
     assert isinstance(reader.audio, LogMel)
-    return published_sample(clip.path, draw, LAYOUT, reader.vision, reader.audio)
+    return published_sample(clip.path, sample, LAYOUT, reader.vision, reader.audio)
 
 
-def _bytes(clip: Clip, draw: Sample, reader: ClipReader) -> tuple[Tensor, Tensor]:
-    return read_sample(reader, clip, draw, LAYOUT, Augment(), np.random.default_rng(0))
+def _bytes(clip: Clip, sample: Sample, reader: ClipReader) -> tuple[Tensor, Tensor]:
+    return read_sample(reader, clip, sample, LAYOUT, Augment(), np.random.default_rng(0))
 
 
-def _ours(clip: Clip, draw: Sample, reader: ClipReader) -> object:
-    audio, frames = _bytes(clip, draw, reader)
-    return audio, cut_crops(frames[None], LAYOUT, reader.vision).contiguous()  # as extractors do
+def _ours(clip: Clip, sample: Sample, reader: ClipReader) -> object:
+    audio, frames = _bytes(clip, sample, reader)
+    vision = cut_crops(frames[None], *reader.places("vision", LAYOUT), reader.vision)
+    return audio, vision.contiguous()  # as extractors do
 
 
-def _decode(clip: Clip, draw: Sample, reader: ClipReader) -> object:
-    pictures = reader.read_vision(clip.path, draw.vision_start_s, LAYOUT.covered_s)
-    return pictures, reader.read_audio(clip.path, draw.audio_start_s, LAYOUT.covered_s)
+def _decode(clip: Clip, sample: Sample, reader: ClipReader) -> object:
+    frames = reader.read_vision(clip.path, sample.vision_start_s, LAYOUT.covered_s)
+    return frames, reader.read_audio(clip.path, sample.audio_start_s, LAYOUT.covered_s)
 
 
 if __name__ == "__main__":

@@ -34,10 +34,11 @@ def main() -> None:
     with torch.device("meta"), torch.no_grad():
         model = Model(recipe.model).eval()
         segment_flops = {}
-        for tower in (model.audio, model.vision):
+        for part in (model.separable.audio, model.separable.vision):
+            shape = model.io.modality(part.modality).segment_shape
             with FlopCounterMode(display=False) as counted:
-                tower(torch.empty(1, *tower.frontend.segment_shape(tower.segment_s)))
-            segment_flops[tower.modality] = counted.get_total_flops()
+                part(torch.empty(1, *shape))
+            segment_flops[part.modality] = counted.get_total_flops()
     both = sum(segment_flops.values())
     stored = {
         "vision": count_steps(CLIP_S, layout.segment_s, layout.step_s),

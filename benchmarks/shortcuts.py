@@ -1,4 +1,4 @@
-"""Can synthetic clips be solved without comparing sound and picture?  Prints JSON.
+"""Can synthetic clips be solved without comparing audio and video?  Prints JSON.
 
     zoo data synth clips --clips 600 --seed 77
     python benchmarks/shortcuts.py clips/manifest.parquet
@@ -24,7 +24,7 @@ from plugins.synthetic.clip_folder import render_folder
 from plugins.synthetic.config import SyntheticConfig
 from zoo.data.manifest import Clip, Manifest
 from zoo.media import decode
-from zoo.timeline import OffsetGrid, Sample, SegmentLayout, draw_crop
+from zoo.timeline import OffsetGrid, Placement, Sample, SegmentLayout, place_crops
 
 FPS = 25
 SAMPLE_RATE_HZ = 16_000
@@ -32,7 +32,7 @@ HOP_S = 1 / FPS
 LAYOUT, GRID = SegmentLayout(), OffsetGrid()
 CROP_FRAMES = round(LAYOUT.covered_s * FPS)
 BANDS_HZ = (0, 300, 900, 2500, 8000)
-DRAWS = {"train": 24, "test": 40}
+SAMPLES = {"train": 24, "test": 40}
 PRODUCTS = {  # columns of Curves.vision and Curves.audio
     "brightness_times_loudness": (0, 4),
     "brightness_change_times_rise": (1, 5),
@@ -132,29 +132,22 @@ def pooled(curve: Array) -> Array:
     return curve.reshape(CROP_FRAMES // POOL, POOL, -1).mean(axis=1).ravel()
 
 
-def draw(all_curves: list[Curves], num: int, seed: int) -> list[Sample]:
-    rng = np.random.default_rng(seed)
+def sample(all_curves: list[Curves], num: int, seed: int) -> list[Sample]:
+    rng, place = np.random.default_rng(seed), Placement(LAYOUT, HOP_S, HOP_S)
     return [
-        draw_crop(
-            rng,
-            index,
-            curves.clip.duration_s,
-            LAYOUT,
-            GRID,
-            vision_hop_s=HOP_S,
-            audio_hop_s=HOP_S,
-        )
+        place_crops(rng, index, curves.clip.duration_s, place, GRID.offsets_s[target], target)
         for index, curves in enumerate(all_curves)
         for _ in range(num)
+        for target in [int(rng.integers(GRID.num_classes))]
     ]
 
 
-def features(all_curves: list[Curves], draws: list[Sample], modality: str) -> torch.Tensor:
+def features(all_curves: list[Curves], samples: list[Sample], modality: str) -> torch.Tensor:
     rows = [
         pooled(crop(all_curves[d.clip].vision, d.vision_start_s))
         if modality == "vision"
         else pooled(crop(all_curves[d.clip].audio, d.audio_start_s))
-        for d in draws
+        for d in samples
     ]
     return torch.tensor(np.array(rows), dtype=torch.float32)
 
@@ -181,36 +174,39 @@ def classify(x: torch.Tensor, y: torch.Tensor, test: torch.Tensor, hidden: int) 
 
 
 def read_offset(train: list[Curves], test: list[Curves]) -> dict[str, object]:
-    """Guess offset class, and place of the crop in its clip, from one stream alone."""
-    draws = {"train": draw(train, DRAWS["train"], 1), "test": draw(test, DRAWS["test"], 2)}
-    target = {k: torch.tensor([d.target for d in v]) for k, v in draws.items()}
+    """Predict offset class, and place of the crop in its clip, from one stream alone."""
+    samples = {
+        "train": sample(train, SAMPLES["train"], 1),
+        "test": sample(test, SAMPLES["test"], 2),
+    }
+    target = {k: torch.tensor([d.target for d in v]) for k, v in samples.items()}
     answers: dict[str, object] = {}
     for modality in ("audio", "vision"):
-        x = {k: features(c, draws[k], modality) for k, c in (("train", train), ("test", test))}
-        starts = {k: [getattr(d, f"{modality}_start_s") for d in v] for k, v in draws.items()}
+        x = {k: features(c, samples[k], modality) for k, c in (("train", train), ("test", test))}
+        starts = {k: [getattr(d, f"{modality}_start_s") for d in v] for k, v in samples.items()}
         late = {k: (torch.tensor(v) > np.median(starts["train"])).long() for k, v in starts.items()}
         for name, hidden in (("logistic", 0), ("mlp", 64)):
-            guess = classify(x["train"], target["train"], x["test"], hidden)
+            predicted = classify(x["train"], target["train"], x["test"], hidden)
             place = classify(x["train"], late["train"], x["test"], hidden)
             answers[f"{modality}_{name}"] = {
-                "offset_top1": percent(guess == target["test"]),
-                "offset_within_1": percent((guess - target["test"]).abs() <= 1),
+                "offset_top1": percent(predicted == target["test"]),
+                "offset_within_1": percent((predicted - target["test"]).abs() <= 1),
                 "late_half_of_clip": percent(place == late["test"]),
             }
     for name, (vision, audio) in PRODUCTS.items():
-        guess = torch.tensor([correlate(test, d, vision, audio) for d in draws["test"]])
+        predicted = torch.tensor([correlate(test, d, vision, audio) for d in samples["test"]])
         answers[name] = {
-            "offset_top1": percent(guess == target["test"]),
-            "offset_within_1": percent((guess - target["test"]).abs() <= 1),
+            "offset_top1": percent(predicted == target["test"]),
+            "offset_within_1": percent((predicted - target["test"]).abs() <= 1),
         }
-    answers["draws_without_common_event"] = percent(
-        torch.tensor([not shares_event(test, d) for d in draws["test"]])
+    answers["samples_without_common_event"] = percent(
+        torch.tensor([not shares_event(test, d) for d in samples["test"]])
     )
     answers["chance"] = {
         "offset_top1": round(100 / GRID.num_classes, 1),
         "offset_within_1": round(100 * (3 * GRID.num_classes - 2) / GRID.num_classes**2, 1),
         "late_half_of_clip": 50.0,
-        "standard_error_top1": round(100 * (0.0476 * 0.9524 / len(draws["test"])) ** 0.5, 1),
+        "standard_error_top1": round(100 * (0.0476 * 0.9524 / len(samples["test"])) ** 0.5, 1),
     }
     return answers
 
@@ -235,8 +231,8 @@ def correlate(all_curves: list[Curves], d: Sample, vision: int, audio: int) -> i
     return int(np.argmax(scores))
 
 
-def percent(right: torch.Tensor) -> float:
-    return round(100 * float(right.float().mean()), 1)
+def percent(hits: torch.Tensor) -> float:
+    return round(100 * float(hits.float().mean()), 1)
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
-"""What does a draw of stage II cost, online and from the feature store?
+"""What does a sample of stage II cost, online and from the feature store?
 
     python benchmarks/stages.py [--clips 24]
 
 The tokens of a batch at the tiny preset: from the store; online from files and from the cache of
-decoded clips; and the published way, which decodes whole clips and computes unfused towers at every
-draw.  To each is added the training step of a head.  Also what the store costs per clip, and a step
-of stage I.
+decoded clips; and the published way, which decodes whole clips and computes unfused extractors for
+every sample.  To each is added the training step of a head.  Also what the store costs per clip,
+and a step of stage I.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from zoo.training.goal import goal_of
-from zoo.training.stage1 import Stage1, to_segments
-from zoo.training.stage2 import Batch, Stage2Batches, Tokeniser
 
 from benchmarks.common import results
 from benchmarks.common.timing import Times, cpu_seconds, interleave, ratio, seconds
-from benchmarks.reference.model import reference_towers
+from benchmarks.reference.model import reference_encoders
 from benchmarks.reference.reader import read_sample
 from plugins.synthetic.clip_folder import render_folder
 from plugins.synthetic.config import SyntheticConfig
 from zoo.data.clip_source import Augment, ClipSource
 from zoo.data.manifest import Manifest
 from zoo.data.samples import SampleSource
+from zoo.data.sampling import slot_rng
 from zoo.data.store import FeatureStore, store_config
 from zoo.data.store_build import build_store
 from zoo.models.device import keep_memory
 from zoo.models.model import Model
-from zoo.registry.manager import registry
+from zoo.models.segments import Tokens
 from zoo.training.engine import LocalEngine
+from zoo.training.finetuning import Feeder, Stage2Batches
 from zoo.training.job import make_reader
-from zoo.training.loader import Stage1Batches
 from zoo.training.optimise import build_optimizer, take_step
+from zoo.training.pretraining import Pretraining
 from zoo.training.recipe import Recipe, build_recipe
 
+Batch = tuple[tuple[Tokens, Tokens], Tensor]
 Feed = Callable[[int], Batch]
 HEADS = ("sync", "correlation")
 
@@ -51,7 +51,7 @@ HEADS = ("sync", "correlation")
 def main() -> None:
     parser = results.parser(__doc__, "stages")
     parser.add_argument("--clips", type=int, default=24)
-    parser.add_argument("--batch", type=int, default=64, help="draws of a step, as in the preset")
+    parser.add_argument("--batch", type=int, default=64, help="samples of a step, as in the preset")
     options = parser.parse_args()
     torch.set_num_threads(1)
     keep_memory()  # as training does
@@ -77,9 +77,9 @@ def measure(manifest: Manifest, recipe: Recipe, folder: Path, rounds: int) -> di
         cached.reader.read_whole(clip.path, clip.duration_s)
     store, store_clip_s = _store(model, files, folder)
     feeds = {
-        "store": _ours(model, recipe, files, store, folder),
-        "online": _ours(model, recipe, files, None, folder),
-        "online_cache": _ours(model, recipe, cached, None, folder),
+        "store": _ours(model, recipe, files, store),
+        "online": _ours(model, recipe, files, None),
+        "online_cache": _ours(model, recipe, cached, None),
         "published": _published(model, recipe, files),
     }
     held: list[Batch] = [feeds["store"](0)]
@@ -92,7 +92,7 @@ def measure(manifest: Manifest, recipe: Recipe, folder: Path, rounds: int) -> di
         "seconds_of_a_batch": seconds(times),
         "seconds_to_store_a_clip": store_clip_s,
         "rows": rows,
-        "stage1": _stage1(model, recipe, cached, rounds),
+        "stage1": _stage1(model, recipe, cached, folder, rounds),
     }
 
 
@@ -103,11 +103,11 @@ def _row(head: str, times: Times, batch: int, store_clip_s: float) -> dict[str, 
         name: [a + b for a, b in zip(times[name], steps, strict=True)]
         for name in ("store", "online", "online_cache", "published")
     }
-    per_draw = {name: round(value / batch, 6) for name, value in seconds(whole).items()}
-    saved_s = per_draw["online"] - per_draw["store"]
+    per_sample = {name: round(value / batch, 6) for name, value in seconds(whole).items()}
+    saved_s = per_sample["online"] - per_sample["store"]
     return {
         "head": head,
-        "seconds_of_a_draw": per_draw,
+        "seconds_of_a_sample": per_sample,
         "epochs_that_pay_for_the_store": round(store_clip_s / saved_s, 1),
         "store_against_online": ratio(whole, "online", "store"),
         "store_against_online_cache": ratio(whole, "online_cache", "store"),
@@ -125,51 +125,44 @@ def _store(model: Model, source: ClipSource, folder: Path) -> tuple[FeatureStore
     return FeatureStore(folder / "store", source.clips, config), round(clip_s, 4)
 
 
-def _draws(source: ClipSource, recipe: Recipe, store: FeatureStore | None) -> SampleSource:
-    return SampleSource(source, recipe.model.layout, recipe.model.grid, 0, "train", store)
+def _samples(model: Model, source: ClipSource, store: FeatureStore | None = None) -> SampleSource:
+    assert model.task is not None
+    return SampleSource(source, model.config.layout, model.task, 0, "train", store)
 
 
-def _ours(
-    model: Model,
-    recipe: Recipe,
-    source: ClipSource,
-    store: FeatureStore | None,
-    folder: Path,
-) -> Feed:
-    batches = Stage2Batches(_draws(source, recipe, store), recipe, Augment(), 0, 1)
-    tokenise = Tokeniser(LocalEngine(folder), recipe, model, store is not None)
-    return lambda number: tokenise(batches[number])
+def _ours(model: Model, recipe: Recipe, source: ClipSource, store: FeatureStore | None) -> Feed:
+    samples = _samples(model, source, store)
+    batches = Stage2Batches(samples, recipe, Augment(), 0, 1)
+    feeder = Feeder(torch.device("cpu"), recipe, model, samples)
+    return lambda number: feeder.tokens(batches[number])
 
 
 def _published(model: Model, recipe: Recipe, source: ClipSource) -> Feed:
-    """Decode whole clips, and run the towers of the reference."""
-    draws, towers = _draws(source, recipe, None), reference_towers(model)
+    """Decode whole clips, and run the extractors of the reference."""
+    samples, encoders = _samples(model, source), reference_encoders(model)
     layout, clips, batch = recipe.model.layout, source.clips, recipe.stage2.batch
+    declared = (model.io.audio.tokens, model.io.vision.tokens)
 
     @torch.no_grad()
     def feed(number: int) -> Batch:
         rng = torch.Generator().manual_seed(number)
         chosen = torch.randint(len(clips), (batch,), generator=rng).tolist()
-        drawn = [draws.draw(i, _numpy_rng(number, i), Augment()) for i in chosen]
+        found = [samples.sample(i, slot_rng(0, 2, number, i), Augment()) for i in chosen]
         pairs = [
             read_sample(
-                clips[draw.clip].path, draw, layout, model.vision_frontend, model.audio_frontend
+                clips[one.clip].path, one, layout, model.vision_frontend, model.audio_frontend
             )
-            for draw in drawn
+            for one in found
         ]
-        tokens = [
-            tower(torch.stack(segments).flatten(0, 1)).unflatten(0, (batch, -1)).flatten(1, 2)
-            for tower, segments in zip(towers, zip(*pairs, strict=True), strict=True)
-        ]
-        return *tokens, torch.tensor([draw.target for draw in drawn])
+        audio, vision = (
+            Tokens.of_segments(encode(torch.cat(side)), layout.num_segments, tokens)
+            for side, encode, tokens in zip(
+                zip(*pairs, strict=True), encoders, declared, strict=True
+            )
+        )
+        return (audio, vision), torch.tensor([one.target for one in found])
 
     return feed
-
-
-def _numpy_rng(*key: int) -> Any:
-    from zoo.data.sampling import slot_rng
-
-    return slot_rng(0, 2, *key)
 
 
 def _feeding(feed: Feed) -> Callable[[], Batch]:
@@ -181,24 +174,26 @@ def _step(head: str, held: list[Batch]) -> Callable[[], None]:
     """Train a head on tokens that are there."""
     recipe = build_recipe(extractor="ast_motionformer", head=head, preset="tiny")
     model = Model(recipe.model)
-    goal = goal_of(model.task, recipe.model.grid)
-    assert model.head is not None
-    optimizer = build_optimizer(model.head, recipe.stage2)
-    audio, vision, targets = held[0]
+    head, task = model.head, model.task
+    assert head is not None
+    assert task is not None
+    optimizer = build_optimizer(head, recipe.stage2)
+    tokens, targets = held[0]
 
     def step() -> None:
-        loss = goal.loss(model.head(audio, vision), targets, 0.0)
-        take_step(model.head, optimizer, loss, 0, recipe.stage2)
+        loss = task.loss(head(*tokens), targets, 0.0)
+        take_step(head, optimizer, loss, 0, recipe.stage2)
 
     return step
 
 
-def _stage1(model: Model, recipe: Recipe, source: ClipSource, rounds: int) -> dict[str, float]:
+def _stage1(
+    model: Model, recipe: Recipe, source: ClipSource, folder: Path, rounds: int
+) -> dict[str, float]:
     """Measure a step of stage I and reading its batch from the cache, seconds."""
-    batches = Stage1Batches(source, recipe.stage1_layout, recipe.stage1.clips, Augment(), 0)
-    spec = registry().objective(recipe.stage1.objective.name)
-    module = Stage1(model, spec.build(recipe.stage1.objective.parse(spec)))
-    optimizer = build_optimizer(module, recipe.stage1)
+    stage = Pretraining(LocalEngine(folder), recipe, model, source, source)
+    batches = stage.dataset(0, 1)
+    optimizer = build_optimizer(stage.module, recipe.stage1)
     held: list[tuple[Tensor, Tensor]] = []
     numbers = count()
 
@@ -206,8 +201,8 @@ def _stage1(model: Model, recipe: Recipe, source: ClipSource, rounds: int) -> di
         held[:] = [batches[next(numbers)]]
 
     def step() -> None:
-        batch = to_segments(held[0], model, recipe.stage1_layout)
-        take_step(module, optimizer, module(batch)["loss"], 0, recipe.stage1)
+        loss, _ = stage.loss(stage.module, stage.feed(held[0]), 0)
+        take_step(stage.module, optimizer, loss, 0, recipe.stage1)
 
     return seconds(interleave({"load": load, "step": step}, rounds))
 

@@ -15,7 +15,6 @@ from rich.console import Console
 from orchestration.cluster import connected
 from zoo.errors import TrainingError
 from zoo.experiments.process import BROKE_OFF
-from zoo.plots import draw_pictures
 from zoo.registry.plugin_files import PLUGIN_FILES_VARIABLE, copy_plugins
 from zoo.training.job import Job, clips_of
 from zoo.training.rehearsal import check_clips
@@ -23,6 +22,7 @@ from zoo.training.request import TrainRequest, check_shares
 from zoo.training.resources import Resources, check_machine
 from zoo.training.run_display import display, summary
 from zoo.training.run_folder import RAY_FOLDER, open_run, write_environment
+from zoo.training.run_plots import plot_run
 from zoo.training.start import describe_start
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ def launch(request: TrainRequest, out: Path, resources: Resources, *, resume: bo
                 said = f"interrupted; go on with: zoo train --out {out} --resume"
                 console.print(said, highlight=False, soft_wrap=True)
                 return 130
-    pictures = draw_pictures(out)
-    closing = summary(job, shown.state, pictures, time.monotonic() - started)
+    plots = plot_run(out)
+    closing = summary(job, shown.state, plots, time.monotonic() - started)
     console.print(closing, highlight=False)
     return 0
 

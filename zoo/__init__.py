@@ -56,11 +56,11 @@ _LAZY = {
     "Tokens": "zoo.models.segments",
     "Task": "zoo.models.task",
     "Need": "zoo.models.task",
-    "load": "zoo.inference.predictor",
+    "load": "zoo.inference.load",
 }
 
 _FORMER = {"SegmentBatch": "zoo.Segments"}
-_ROOMS = {"export": "zoo.models.export", "features": "zoo.features"}
+_ROOMS = {"export": "zoo.export", "features": "zoo.features"}
 
 __all__ = [
     "AggregatorSpec",

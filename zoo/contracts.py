@@ -189,16 +189,30 @@ class ModalityIO(ComponentConfig):
         rate = frontend.fps if isinstance(frontend, Frames) else frontend.sample_rate_hz
         return math.floor((segment_s - self.segment_s) / 2 * rate + LATTICE_TOLERANCE) / rate
 
+    def within(self, segment_s: float) -> ModalityIO:
+        """Return it with the times of its tokens from the start of a segment of the layout."""
+        lead_s = self.lead_s(segment_s)
+        if not lead_s:
+            return self
+        times_s = tuple(round(time_s + lead_s, 9) for time_s in self.tokens.times_s)
+        tokens = self.tokens.model_copy(update={"times_s": times_s})
+        return self.model_copy(update={"tokens": tokens})
+
 
 class EncoderIO(ComponentConfig):
     """What an encoder reads and gives.
 
     The two modalities may read segments of different lengths, such as 10 s of audio and one frame:
-    the shorter one then lies in the middle of the longer one.
+    the shorter one then lies in the middle of the longer one.  The times of all tokens count from
+    the start of the longer one.
     """
 
     audio: ModalityIO
     vision: ModalityIO
+
+    def modality(self, name: Modality) -> ModalityIO:
+        """Return what is read of one modality."""
+        return self.audio if name == "audio" else self.vision
 
     @property
     def segment_s(self) -> float:
@@ -420,6 +434,8 @@ class Chance:
     """How the loss comes about: ``ln 48 = 3.87``."""
     margin: float = 0.1
     """How far below, smoothed, the loss must fall to count as having left chance."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """What the curves of an objective show by chance, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from zoo.training.recipe import build_recipe
 
 
 def predictor(name: str, precision: Precision) -> Predictor:
-    """Load a model of the catalog, or draw one with the published sizes: ``paper``."""
+    """Load a model of the catalog, or make one with the published sizes: ``paper``."""
     if name != "paper":
         return zoo.load(name, trust="none", precision=precision)
     recipe = build_recipe(extractor="ast_motionformer", head="sync", preset="paper")

@@ -150,12 +150,12 @@ def loader(result: Result) -> str:
 
 
 def stages(result: Result) -> str:
-    """Write what a draw of stage II costs."""
+    """Write what a sample of stage II costs."""
     names = ("store", "online_cache", "online", "published")
     rows = [
         [
             row["head"],
-            *(f"{1000 * row['seconds_of_a_draw'][name]:.3g}" for name in names),
+            *(f"{1000 * row['seconds_of_a_sample'][name]:.3g}" for name in names),
             times(row["store_against_online"]),
             times(row["store_against_published"]),
             times(row["online_against_published"]),
@@ -198,9 +198,9 @@ def growth(result: Result) -> str:
         ],
     )
     segments = table(
-        ["segments of a crop", "towers, ms", "head, ms"],
+        ["segments of a crop", "encoder, ms", "head, ms"],
         [
-            [num, f"{1000 * row['towers']:.3g}", f"{1000 * row['head']:.3g}"]
+            [num, f"{1000 * row['encoder']:.3g}", f"{1000 * row['head']:.3g}"]
             for num, row in result["segments"].items()
         ],
     )

@@ -1,4 +1,4 @@
-"""The published towers on the weights of ours: unfused attention over explicit groups."""
+"""The published extractors on the weights of ours: unfused attention over explicit groups."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from plugins.ast.model import Ast
 from plugins.motionformer.model import DividedAttention, Motionformer
 from zoo.models.model import Model
 from zoo.models.modules import emphasise_change
-from zoo.models.two_tower import ExtractorEncoder
+from zoo.models.two_tower import ExtractorEncoder, TwoTower
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -98,22 +98,27 @@ def aggregate(aggregator: TransformerAggregator, features: Tensor) -> Tensor:
     return aggregator.layer(x)[:, 0].unflatten(0, (num, -1))
 
 
-class ReferenceTower(nn.Module):
-    """A tower that computes what ours does, on the same weights."""
+class ReferenceEncoder(nn.Module):
+    """One modality, computed as published on the weights of ours."""
 
-    def __init__(self, tower: ExtractorEncoder) -> None:
+    def __init__(self, ours: ExtractorEncoder) -> None:
         super().__init__()
-        self.tower = tower
+        self.ours = ours
 
     def forward(self, segments: Tensor) -> Tensor:
-        extract = ast if isinstance(self.tower.extractor, Ast) else motionformer
-        features = extract(self.tower.extractor, segments)
-        return self.tower.projection(aggregate(self.tower.aggregator, features))
-
-    def embed(self, tokens: Tensor) -> Tensor:
-        return self.tower.embed(tokens)
+        extract = ast if isinstance(self.ours.extractor, Ast) else motionformer
+        features = extract(self.ours.extractor, segments)
+        return self.ours.projection(aggregate(self.ours.aggregator, features))
 
 
-def reference_towers(model: Model) -> tuple[ReferenceTower, ReferenceTower]:
-    """Return the audio and the video tower of a model, computed the published way."""
-    return ReferenceTower(model.audio), ReferenceTower(model.vision)
+def reference_encoders(model: Model) -> tuple[ReferenceEncoder, ReferenceEncoder]:
+    """Return both modalities of a model's encoder, audio first, computed the published way."""
+    audio, vision = (ReferenceEncoder(part) for part in parts_of(model))
+    return audio, vision
+
+
+def parts_of(model: Model) -> tuple[ExtractorEncoder, ExtractorEncoder]:
+    """Return both modalities of a model's encoder, audio first."""
+    encoder = model.encoder
+    assert isinstance(encoder, TwoTower)
+    return encoder.audio, encoder.vision

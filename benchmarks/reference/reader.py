@@ -18,17 +18,17 @@ LONGEST_S = 11.0  # Source: Synchformer's reader stops here on LRS3; its other c
 
 
 def read_whole_clip(path: Path) -> tuple[Tensor, Tensor]:
-    """Return all pictures ``(Tv, C, H, W)`` uint8, and all samples, mono ``(N,)``."""
+    """Return all frames ``(Tv, C, H, W)`` uint8, and all samples, mono ``(N,)``."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
-        frames = list(_until(container.decode(stream), LONGEST_S))
-        pictures = [frame.to_ndarray(format="rgb24") for frame in sorted(frames, key=_pts)]
+        decoded = sorted(_until(container.decode(stream), LONGEST_S), key=_pts)
+        frames = [frame.to_ndarray(format="rgb24") for frame in decoded]
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
-        sounds = sorted(_until(container.decode(stream), LONGEST_S), key=_pts)
-        samples = np.concatenate([frame.to_ndarray() for frame in sounds], axis=1).mean(0)
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2), torch.from_numpy(samples)
+        decoded = sorted(_until(container.decode(stream), LONGEST_S), key=_pts)
+        samples = np.concatenate([frame.to_ndarray() for frame in decoded], axis=1).mean(0)
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2), torch.from_numpy(samples)
 
 
 def _pts(frame: av.VideoFrame | av.AudioFrame) -> int:
@@ -43,23 +43,23 @@ def _until(frames, end_s: float):
 
 
 def read_sample(
-    path: Path, draw: Sample, layout: SegmentLayout, vision: Frames, audio: LogMel
+    path: Path, sample: Sample, layout: SegmentLayout, vision: Frames, audio: LogMel
 ) -> tuple[Tensor, Tensor]:
-    """Return the segments of a draw, audio ``(S, F, Ta)`` and video ``(S, C, Tv, H, W)``.
+    """Return the segments of a sample, audio ``(S, F, Ta)`` and video ``(S, C, Tv, H, W)``.
 
     The published code normalises in half precision, which takes CPUs longer; here it is single.
     """
-    pictures, samples = read_whole_clip(path)
-    if min(pictures.shape[2:]) != vision.short_side:  # the published sizes need no scaling
-        pictures = resize(pictures, [vision.short_side], antialias=True)
-    top, left = (round((side - vision.size) / 2) for side in pictures.shape[2:])
-    pictures = pictures[:, :, top : top + vision.size, left : left + vision.size]
+    frames, samples = read_whole_clip(path)
+    if min(frames.shape[2:]) != vision.short_side:  # the published sizes need no scaling
+        frames = resize(frames, [vision.short_side], antialias=True)
+    top, left = (round((side - vision.size) / 2) for side in frames.shape[2:])
+    frames = frames[:, :, top : top + vision.size, left : left + vision.size]
     num = to_frames(layout.segment_s, vision.fps)
-    starts = [to_frames(draw.vision_start_s + t, vision.fps) for t in layout.starts_s]
-    cut = torch.stack([pictures[i : i + num] for i in starts])  # (S, Tv, C, H, W)
+    starts = [to_frames(sample.vision_start_s + t, vision.fps) for t in layout.starts_s]
+    cut = torch.stack([frames[i : i + num] for i in starts])  # (S, Tv, C, H, W)
     cut = (cut.float() / 255).transpose(1, 2)  # (S, C, Tv, H, W)
     cut = (cut - per_channel(vision.mean)) / per_channel(vision.std)
     length = to_samples(layout.segment_s, audio.sample_rate_hz)
-    firsts = [to_samples(draw.audio_start_s + t, audio.sample_rate_hz) for t in layout.starts_s]
+    firsts = [to_samples(sample.audio_start_s + t, audio.sample_rate_hz) for t in layout.starts_s]
     waves = torch.stack([samples[i : i + length] for i in firsts])
     return log_mel(waves, audio, layout.segment_s), cut.contiguous()

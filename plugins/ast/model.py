@@ -3,13 +3,20 @@
 from functools import partial
 from typing import Any
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from timm.layers import PatchEmbed
+from timm.models import checkpoint_seq
 from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
 from plugins.ast.config import AstConfig
-from zoo.models.modules import Extractor, emphasise_change, initialise_linears
+from zoo.models.modules import (
+    MaskableExtractor,
+    emphasise_change,
+    initialise_linears,
+    take_patches,
+)
 
 
 class OverlappingPatchEmbed(PatchEmbed):  # type: ignore[misc]
@@ -23,13 +30,14 @@ class OverlappingPatchEmbed(PatchEmbed):  # type: ignore[misc]
         self.num_patches = self.grid_size[0] * self.grid_size[1]
 
 
-class Ast(Extractor):
+class Ast(MaskableExtractor):
     """Log-mel segments to features per mel band and time step (paper section 3.1)."""
 
     def __init__(self, config: AstConfig) -> None:
         super().__init__()
         self.map = config.feature_map()
         self.change_gain = config.change_gain
+        self.patch, self.stride = config.patch, config.stride
         mel_frames = config.frontend.num_frames(config.segment_s)
         self.vit = VisionTransformerDistilled(
             img_size=(config.frontend.n_mels, mel_frames),
@@ -55,3 +63,29 @@ class Ast(Extractor):
         x = x[:, self.vit.num_prefix_tokens :]  # (N, P*T, D), time varies fastest
         x = x.unflatten(1, (self.map.positions, self.map.steps))  # (N, P, T, D)
         return x.transpose(1, 2)  # (N, T, P, D)
+
+    def patchify(self, segments: Float[Tensor, "N F Ta"]) -> Float[Tensor, "N L D"]:
+        """Embed overlapping patches of log-mel segments and add their positions."""
+        segments = emphasise_change(segments, self.change_gain)
+        x = self.vit.patch_embed(segments.unsqueeze(1))  # (N, P*T, D), time varies fastest
+        x = x + self.vit.pos_embed[:, self.vit.num_prefix_tokens :]
+        x = x.unflatten(1, (self.map.positions, self.map.steps))  # (N, P, T, D)
+        return x.transpose(1, 2).flatten(1, 2)  # (N, T*P, D)
+
+    def encode(
+        self, patches: Float[Tensor, "N L D"], keep: Int[Tensor, "N M"]
+    ) -> Float[Tensor, "N M D"]:
+        """Run the blocks on the two special tokens and the kept patches."""
+        vit, num = self.vit, self.vit.num_prefix_tokens
+        special = torch.cat([vit.cls_token, vit.dist_token], dim=1) + vit.pos_embed[:, :num]
+        special = special.expand(len(patches), -1, -1)  # (N, 2, D)
+        x = torch.cat([special, take_patches(patches, keep)], dim=1)  # (N, 2 + M, D)
+        x = checkpoint_seq(vit.blocks, x) if vit.grad_checkpointing else vit.blocks(x)
+        return vit.norm(x)[:, num:]  # (N, M, D)
+
+    def targets(self, segments: Float[Tensor, "N F Ta"]) -> Float[Tensor, "N L E"]:
+        """Return the patch x patch log-mel values of every patch; neighbours may share some."""
+        segments = emphasise_change(segments, self.change_gain)
+        x = segments.unfold(1, self.patch, self.stride[0])  # (N, P, Ta, f)
+        x = x.unfold(2, self.patch, self.stride[1])  # (N, P, T, f, t)
+        return x.transpose(1, 2).flatten(1, 2).flatten(2)  # (N, T*P, f*t)

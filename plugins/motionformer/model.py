@@ -1,14 +1,22 @@
 """Motionformer with divided attention, written on scaled_dot_product_attention."""
 
+from collections.abc import Callable
+from typing import Any, cast
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 from plugins.motionformer.config import MotionformerConfig
-from zoo.models.modules import Extractor, emphasise_change, initialise_linears
+from zoo.models.modules import (
+    MaskableExtractor,
+    emphasise_change,
+    initialise_linears,
+    take_patches,
+)
 
 NORM_EPS = 1e-6
 
@@ -38,6 +46,22 @@ class DividedAttention(nn.Module):
         out = out.transpose(1, 2) if over == "time" else out  # (N, t, p, h, d)
         return self.proj(torch.cat([cls, out.flatten(1, 2)], dim=1).flatten(2))
 
+    def among(
+        self, x: Float[Tensor, "N L D"], sees: Bool[Tensor, "N 1 L L"]
+    ) -> Float[Tensor, "N L D"]:
+        """Attend where not all patches are there, so that groups differ in size."""
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).unbind(2)  # each (N, L, h, d)
+        return self.proj(attend(q, k, v, sees).flatten(2))
+
+
+def same_group(numbers: Int[Tensor, "N M"]) -> Bool[Tensor, "N 1 L L"]:
+    """Say which of CLS and the patches see each other, given the group of every patch; L = 1 + M.
+
+    CLS, which comes first, sees and is seen by all.
+    """
+    sees = numbers[:, :, None] == numbers[:, None]  # (N, M, M)
+    return pad(sees, (1, 0, 1, 0), value=True).unsqueeze(1)
+
 
 def to_groups(patches: Tensor, steps: int, over: str) -> Float[Tensor, "N G M h d"]:
     """Group patches ``(N, t*p, h, d)`` by place, to attend over time, or by frame, over space."""
@@ -53,18 +77,18 @@ def with_cls(x: Float[Tensor, "N L h d"], steps: int, over: str) -> Float[Tensor
     return torch.cat([shared, groups], dim=2)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Float[Tensor, "B L h d"]:
-    """Attend; all are ``(B, L, h, d)``.
+def attend(q: Tensor, k: Tensor, v: Tensor, sees: Tensor | None = None) -> Float[Tensor, "B L h d"]:
+    """Attend; all are ``(B, L, h, d)``, and by default every query sees every key.
 
     Plain products are two to four times as fast as the fused kernel of CPUs in bf16
     (docs/performance.md).
     """
     q, k, v = (part.transpose(1, 2) for part in (q, k, v))  # (B, h, L, d)
-    if q.dtype == torch.bfloat16 and q.device.type == "cpu":
+    if sees is None and q.dtype == torch.bfloat16 and q.device.type == "cpu":
         weights = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)  # (B, h, L, L')
         out = weights.softmax(3).to(v.dtype) @ v
     else:
-        out = scaled_dot_product_attention(q, k, v)
+        out = scaled_dot_product_attention(q, k, v, sees)
     return out.transpose(1, 2)
 
 
@@ -85,8 +109,16 @@ class DividedBlock(nn.Module):
         x = x + self.drop_path(self.attn(self.norm1(x), steps, "space"))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
+    def among(
+        self, x: Float[Tensor, "N L D"], place: Tensor, frame: Tensor
+    ) -> Float[Tensor, "N L D"]:
+        """Apply the block where not all patches are there; see `same_group`."""
+        x = x + self.timeattn.among(self.norm3(x), place)
+        x = x + self.drop_path(self.attn.among(self.norm1(x), frame))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
 
-class Motionformer(Extractor):
+
+class Motionformer(MaskableExtractor):
     """Video segments to features per frame pair and patch (paper section 3.1)."""
 
     def __init__(self, config: MotionformerConfig) -> None:
@@ -121,16 +153,44 @@ class Motionformer(Extractor):
         self.gradient_checkpointing = True
 
     def forward(self, segments: Float[Tensor, "N C Tv H W"]) -> Float[Tensor, "N T P D"]:
-        """Extract features of RGB segments."""
+        """Extract features of RGB segments: `encode` of all patches, with whole groups."""
+        x = self._with_cls(self.patchify(segments))  # (N, 1 + T*P, D)
+        for block in self.blocks:
+            x = self._run(block, x, self.map.steps)
+        x = self.norm(x[:, 1:])  # (N, T*P, D)
+        return x.unflatten(1, (self.map.steps, self.map.positions))  # (N, T, P, D)
+
+    def patchify(self, segments: Float[Tensor, "N C Tv H W"]) -> Float[Tensor, "N L D"]:
+        """Embed the tubelets of RGB segments and add their places and times."""
         segments = emphasise_change(segments, self.motion_gain)
         x = self.patch_embed_3d(segments).flatten(3).permute(0, 2, 3, 1)  # (N, T, P, D)
         x = x + self.pos_embed[:, None, 1:] + self.temp_embed[:, :, None]  # (N, T, P, D)
-        cls = (self.cls_token + self.pos_embed[:, :1]).expand(x.shape[0], -1, -1)  # (N, 1, D)
-        x = torch.cat([cls, x.flatten(1, 2)], dim=1)  # (N, 1 + T*P, D)
+        return x.flatten(1, 2)
+
+    def encode(
+        self, patches: Float[Tensor, "N L D"], keep: Int[Tensor, "N M"]
+    ) -> Float[Tensor, "N M D"]:
+        """Run the blocks on CLS and the kept patches: each sees those of its place, or frame."""
+        place, frame = keep % self.map.positions, keep // self.map.positions
+        sees = same_group(place), same_group(frame)
+        x = self._with_cls(take_patches(patches, keep))  # (N, 1 + M, D)
         for block in self.blocks:
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, self.map.steps, use_reentrant=False)
-            else:
-                x = block(x, self.map.steps)
-        x = self.norm(x[:, 1:])  # (N, T*P, D)
-        return x.unflatten(1, (self.map.steps, self.map.positions))  # (N, T, P, D)
+            x = self._run(cast(DividedBlock, block).among, x, *sees)
+        return self.norm(x[:, 1:])
+
+    def targets(self, segments: Float[Tensor, "N C Tv H W"]) -> Float[Tensor, "N L E"]:
+        """Return the RGB values of every tubelet."""
+        segments = emphasise_change(segments, self.motion_gain)
+        frames, side, _ = self.patch_embed_3d.kernel_size
+        x = segments.unflatten(4, (-1, side)).unflatten(3, (-1, side))  # (N, C, Tv, h, i, w, j)
+        x = x.unflatten(2, (-1, frames)).permute(0, 2, 4, 6, 3, 5, 7, 1)  # (N, T, h, w, f, i, j, C)
+        return x.flatten(1, 3).flatten(2)  # (N, T*P, f*i*j*C)
+
+    def _with_cls(self, patches: Float[Tensor, "N M D"]) -> Float[Tensor, "N L D"]:
+        cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(patches), -1, -1)  # (N, 1, D)
+        return torch.cat([cls, patches], dim=1)
+
+    def _run(self, block: Callable[..., Tensor], x: Tensor, *given: Any) -> Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, x, *given, use_reentrant=False)
+        return block(x, *given)

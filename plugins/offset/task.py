@@ -1,9 +1,9 @@
-"""The task offset: samples, loss, scores."""
+"""The task offset: samples, loss, scores, report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,14 +12,23 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax
 
 from plugins.offset import OffsetConfig
+from plugins.offset.findings import find, plot
+from plugins.offset.plots import plot_by_offset, plot_confusion
+from plugins.offset.report import describe_offsets, further_rows
+from zoo.data.published import crop_s, random_crop, require_length
 from zoo.evaluation.offset_metrics import chance, scores_from, sums_of
 from zoo.evaluation.sliding import describe_sliding, sliding_check
 from zoo.models.task import MIN_DECISIONS, Need, Task
 from zoo.timeline import OffsetGrid, Placement, Sample, SegmentLayout, place_crops, shortest_clip_s
 
 if TYPE_CHECKING:
+    import random
+
     from zoo.data.manifest import Clip
+    from zoo.data.published import Crop, RawClip
     from zoo.data.store import FeatureStore
+    from zoo.evaluation.rounds import Outcome
+    from zoo.evaluation.sample_sources import Samples
     from zoo.models.model import Model
 
 
@@ -106,6 +115,44 @@ class Offset(Task):
             "within_one": (distance <= 1).double().numpy(),
             "mean_abs_error_s": (offsets_s[predicted] - offsets_s[targets]).abs().numpy(),
         }
+
+    # --- what is shown ---
+
+    def diagnose(
+        self, outputs: Float[Tensor, "N K"], targets: Int[Tensor, N], examples: Sequence[Any]
+    ) -> dict[str, Any]:
+        """Return the confusion, and similarities and curves of a few examples."""
+        return find(outputs, targets, examples, self.grid)
+
+    def plot_diagnosis(self, findings: dict[str, Any]) -> dict[str, Any]:
+        """Draw the confusion, similarities and curves."""
+        return plot(findings)
+
+    def report(self, outcome: Outcome, samples: Samples, seed: int) -> dict[str, Any]:
+        """Return published metrics, confusion, and scores where both crops share an event."""
+        logits, targets = outcome.output(), self.collate(outcome.answers)
+        found = describe_offsets(logits, targets, outcome.samples, samples, self.grid)
+        if outcome.model is not None and outcome.store is not None:
+            found["sliding"] = self.check_features(outcome.model, outcome.store)
+        return found
+
+    def report_rows(self, report: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
+        """Return the scores where both crops share an event, and of the sliding check."""
+        return further_rows(report)
+
+    def plot_report(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Draw the confusion, and accuracy by offset."""
+        counts, offsets_s = report["confusion"], report["offset_classes_s"]
+        return {
+            "confusion": plot_confusion(counts, offsets_s, "samples"),
+            "offsets": plot_by_offset(report),
+        }
+
+    def published_crop(self, raw: RawClip, layout: SegmentLayout, rng: random.Random) -> Crop:
+        """Choose an offset and a start as the published code does."""
+        length_s = crop_s(layout)
+        require_length(raw, length_s + self.grid.reach_s)
+        return random_crop(raw, self.grid, length_s, rng)
 
 
 def ordinal_loss(

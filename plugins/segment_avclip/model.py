@@ -6,14 +6,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from plugins.segment_avclip import SegmentAvclipConfig
+from plugins.segment_avclip import SHIFT_WINDOW, SegmentAvclipConfig
 from zoo.contracts import Modality
 from zoo.errors import ConfigError
 from zoo.models.model import require_separable
 from zoo.models.modules import Encoder, Gather, Objective
 from zoo.models.segments import Segments
-
-SHIFT_WINDOW = 8  # segments per window of the zero-shot validation (Source: Synchformer)
 
 
 class SegmentAvclip(Objective):

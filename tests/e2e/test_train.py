@@ -89,14 +89,14 @@ def steps_of(out: Path) -> list[tuple[object, ...]]:
     return [tuple(record.get(key) for key in keys) for record in read_metrics(out)]
 
 
-def test_a_run_leaves_a_model_metrics_and_pictures(whole: Path) -> None:
+def test_a_run_leaves_a_model_metrics_and_plots(whole: Path) -> None:
     for name in ("model.safetensors", "model.json", "recipe.json", "environment.json"):
         assert (whole / name).exists(), name
     start = json.loads((whole / "environment.json").read_text())["starts"][0]
     assert start["workers"] == 2
     assert "torch" in start["packages"]
-    pictures = {path.name for path in (whole / "pictures").iterdir()}
-    assert pictures == {"curves.png", "confusion.png", "similarity.png", "correlation.png"}
+    plots = {path.name for path in (whole / "plots").iterdir()}
+    assert plots == {"curves.png", "confusion.png", "similarity.png", "correlation.png"}
     assert list((whole / "tensorboard").iterdir())
     steps = steps_of(whole)
     assert len(set(steps)) == len(steps)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from plugins.synchformer.names import Kind, names
+from zoo.models.model import Model
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
 SALT = "public-v1"
@@ -98,7 +99,7 @@ def fill(module: nn.Module, part: str, inventory: str) -> None:
 
     Args:
         module: one of ours.
-        part: where it is in a Model: ``audio.extractor``, ``vision.aggregator``, ``head``.
+        part: where it is: ``audio.extractor``, ``vision.aggregator``, ``head``.
         inventory: name of the CSV that lists the published keys.
     """
     shapes = {key: shape for key, shape, *_ in recipe().read_inventory(REFERENCE / inventory)}
@@ -110,6 +111,13 @@ def fill(module: nn.Module, part: str, inventory: str) -> None:
 
     module.load_state_dict({name: value(name) for name in module.state_dict()})
     module.eval()
+
+
+def fill_encoder(model: Model, inventory: str) -> None:
+    """Give a pair of extractors and their aggregators the fake weights of the published ones."""
+    for part in (model.separable.audio, model.separable.vision):
+        for name in ("extractor", "aggregator"):
+            fill(getattr(part, name), f"{part.modality}.{name}", inventory)
 
 
 def record(modules: dict[str, nn.Module], run: Callable[[], object]) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from zoo.errors import ConfigError, MediaError
 from zoo.evaluation.ranking import roc_auc
 from zoo.inference.predictor import Predictor
 from zoo.media import shift_audio
+from zoo.models.segments import Tokens
 from zoo.timeline import chunk_at, clock_tenths, count_chunks
 
 CHUNK_S, NUM_CHUNKS = 0.1, 48  # of the 4.8 s of a crop
@@ -56,8 +57,8 @@ def test_a_mask_that_keeps_all_changes_nothing_and_one_that_keeps_none_takes_all
 ) -> None:
     masked = way(shipped.model, modality, *crops, CHUNK_S, NUM_CHUNKS)
     both = masked.tokens(np.stack([np.ones(NUM_CHUNKS, bool), np.zeros(NUM_CHUNKS, bool)]))
-    for tokens, crop in zip(both, crops, strict=True):
-        whole = encode_crop(shipped.model, modality, crop)[0]
+    for tokens, crop in zip(both.values, crops, strict=True):
+        whole = encode_crop(shipped.model, modality, crop).values[0]
         torch.testing.assert_close(tokens, whole, atol=2e-3, rtol=1e-3)
 
 
@@ -75,7 +76,7 @@ def test_replaced_content_is_that_of_a_crop_spliced_by_hand(
         np.where(kept_samples, one.samples, two.samples),
     )
     whole = encode_crop(shipped.model, modality, spliced)
-    torch.testing.assert_close(masked.tokens(mask), whole, atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(masked.tokens(mask).values, whole.values, atol=2e-3, rtol=1e-3)
 
 
 def test_each_distinct_content_is_encoded_once(shipped: Predictor, crops: list[Crop]) -> None:
@@ -102,11 +103,11 @@ def test_the_mean_is_a_still_and_silence(crops: list[Crop]) -> None:
 def test_scores_are_the_shares_of_masks_as_defined(
     shipped: Predictor, clips: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[np.ndarray] = []
+    sampled: list[np.ndarray] = []
     tokens = MaskedTokens.tokens
 
-    def remember(self: MaskedTokens, masks: np.ndarray) -> torch.Tensor:
-        drawn.append(masks)
+    def remember(self: MaskedTokens, masks: np.ndarray) -> Tokens:
+        sampled.append(masks)
         return tokens(self, masks)
 
     monkeypatch.setattr(MaskedTokens, "tokens", remember)
@@ -114,12 +115,12 @@ def test_scores_are_the_shares_of_masks_as_defined(
     found = attribute(shipped, clips.clips[0].path, start_s=1.92, options=options)
     audio, vision = found.audio, found.vision
     assert audio.keep == vision.keep == 0.3
-    for evidence, masks in ((audio, drawn[0]), (vision, drawn[1])):
+    for evidence, masks in ((audio, sampled[0]), (vision, sampled[1])):
         num_right = round(evidence.right * 50)
         ratio = np.asarray(evidence.all_masks) / np.maximum(evidence.recorded, 1e-12)
         assert ratio[np.asarray(evidence.recorded) > 0] == pytest.approx(num_right / 50, rel=1e-3)
         assert (np.asarray(evidence.all_masks) <= masks.mean(0) + 1e-6).all()
-    assert not np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(sampled[0], sampled[1])
     again = attribute(shipped, clips.clips[0].path, start_s=1.92, options=options)
     assert again == found
     other = attribute(shipped, clips.clips[0].path, start_s=1.92, options=replace(options, seed=1))
@@ -258,7 +259,7 @@ def test_the_command_prints_moments_and_draws_them(
         (["tiny-synthetic", "{folder}/text.mp4"], "is not a media file"),
         (["tiny-synthetic", "{clip}", "--start", "5"], "has no crop of 4.8 s from 5 s on"),
         (["tiny-synthetic", "{clip}", "--against", "{folder}"], "holds no clip"),
-        (["tiny-synthetic-trust", "{clip}"], "says whether sound and picture can be synchronized"),
+        (["tiny-synthetic-trust", "{clip}"], "says whether audio and video can be synchronized"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from zoo.checkpoints import read_checkpoint
+from zoo.checkpoints.reader import read_checkpoint
 from zoo.errors import ModelError
 
 

@@ -17,13 +17,14 @@ from torch import Tensor
 
 from plugins.synchformer.layout import Sizes, build_config, write
 from plugins.synchformer.names import Kind
+from zoo.catalog.convert import convert_checkpoint, export_checkpoint
 from zoo.catalog.entries import read_description
 from zoo.catalog.model_folder import load_model, save_model
-from zoo.checkpoints import convert_checkpoint, export_checkpoint
-from zoo.checkpoints.convert import sha256_of
 from zoo.cli.app import run
 from zoo.errors import ModelError
+from zoo.files import sha256_of
 from zoo.models.model import Model
+from zoo.models.segments import Tokens
 from zoo.registry.manager import registry
 from zoo.testing import check_format
 
@@ -111,14 +112,18 @@ def test_a_converted_model_answers_as_the_one_it_was_written_from(
     again = load_model(tmp_path / "model")
     segments = torch.randn(2, 128, 66)
     with torch.no_grad():
-        assert torch.equal(again.audio(segments), model.audio(segments))
+        assert torch.equal(again.separable.audio(segments), model.separable.audio(segments))
         if kind == "avclip":
             assert again.head is None
             return
         num = model.config.layout.num_segments
-        tokens = torch.randn(2, num * 6, 64), torch.randn(2, num * 8, 128)
-        assert torch.equal(again.classify(*tokens), model.classify(*tokens))
-    assert again.task == ("offset" if kind == "sync" else "synchronizability")
+        tokens = [
+            Tokens.of_segments(torch.randn(2 * num, *shape), num, part.tokens)
+            for shape, part in (((6, 64), model.io.audio), ((8, 128), model.io.vision))
+        ]
+        assert torch.equal(again.answer(*tokens), model.answer(*tokens))
+    assert again.config.task is not None
+    assert again.config.task.name == ("offset" if kind == "sync" else "synchronizability")
 
 
 def test_the_folder_says_what_it_was_converted_from(
@@ -353,7 +358,7 @@ def test_models_that_are_not_of_the_family_are_not_written_as_such(
     assert run(["convert", str(model_folder), "--to", "published", "-o", out]) == 2
     assert "its head is 'correlation', not 'sync'" in said(capsys)
     config = build_config("sync", SMALL)
-    config.vision.extractor.config["motion_gain"] = 2.0
+    config.encoder.config["vision"]["extractor"]["config"]["motion_gain"] = 2.0
     save_model(tmp_path / "other", Model(config))
     with pytest.raises(ModelError, match=r"its 'vision.*motion_gain' is 2\.0, not None"):
         export_checkpoint(tmp_path / "other", tmp_path / "b.pt", "synchformer")

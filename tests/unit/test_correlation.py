@@ -1,9 +1,9 @@
 import pytest
 import torch
-from torch import Tensor
 
 from zoo.contracts import FeatureMap, HeadInput
 from zoo.models.modules import Head
+from zoo.models.segments import Tokens
 from zoo.registry.manager import registry
 from zoo.timeline import OffsetGrid, SegmentLayout
 
@@ -18,23 +18,26 @@ def build(num_segments: int = 14) -> Head:
     config = spec.config_class.model_validate({"width": DIM, "sigma_s": 0.08})
     layout = SegmentLayout(num_segments=num_segments)
     head = spec.build(
-        config, HeadInput(audio=AUDIO, vision=VISION, layout=layout, grid=OffsetGrid())
+        config,
+        HeadInput(audio=AUDIO, vision=VISION, layout=layout, num_outputs=21, grid=OffsetGrid()),
     )
     for projection in (head.audio_projection, head.vision_projection):
         torch.nn.init.eye_(projection.linear.weight)
     return head.eval()
 
 
-def tokens(feature_map: FeatureMap, start_s: float, layout: SegmentLayout) -> Tensor:
+def tokens(feature_map: FeatureMap, start_s: float, layout: SegmentLayout) -> Tokens:
     """Sample a random but smooth signal over time at the times of a crop's tokens."""
     times = [start_s + s + t for s in layout.starts_s for t in feature_map.times_s]
     generator = torch.Generator().manual_seed(0)
     frequency = torch.rand(DIM, generator=generator) * 2 + 0.3
     phase = torch.rand(DIM, generator=generator) * 6.28
-    return torch.sin(6.28 * torch.tensor(times)[:, None] * frequency + phase).unsqueeze(0)
+    values = torch.sin(6.28 * torch.tensor(times)[:, None] * frequency + phase)  # (S*T, D)
+    by_segment = values.unflatten(0, (layout.num_segments, -1))
+    return Tokens.of_segments(by_segment, layout.num_segments, feature_map)
 
 
-def crop(offset_s: float, layout: SegmentLayout) -> tuple[Tensor, Tensor]:
+def crop(offset_s: float, layout: SegmentLayout) -> tuple[Tokens, Tokens]:
     """Cut audio ``offset_s`` later in the clip than video: the audio leads."""
     return tokens(AUDIO, 3.0 + offset_s, layout), tokens(VISION, 3.0, layout)
 
@@ -76,10 +79,12 @@ def test_loudness_and_contrast_do_not_matter() -> None:
     head = build()
     audio, vision = crop(0.6, SegmentLayout())
     with torch.no_grad():
-        assert torch.allclose(head(5 * audio, 0.1 * vision), head(audio, vision), atol=1e-4)
+        scaled = audio.with_values(5 * audio.values), vision.with_values(0.1 * vision.values)
+        assert torch.allclose(head(*scaled), head(audio, vision), atol=1e-4)
 
 
 def test_silence_gives_finite_logits() -> None:
+    silent = [part.with_values(0 * part.values) for part in crop(0.0, SegmentLayout())]
     with torch.no_grad():
-        logits = build()(torch.zeros(1, 84, DIM), torch.zeros(1, 112, DIM))
+        logits = build()(*silent)
     assert bool(logits.isfinite().all())

@@ -13,12 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
-from zoo.training.stage1 import Stage1
 
-from zoo.models.model import Model
-from zoo.models.modules import SegmentBatch
-from zoo.registry.manager import registry
+from zoo.models.model import Model, build_objective
+from zoo.models.segments import Segments, Tokens
 from zoo.training.engine import sum_over_workers, unwrap
+from zoo.training.pretraining import EncoderWithObjective
 from zoo.training.recipe import Recipe, build_recipe
 
 WORKERS, TOLERANCE = 2, 1e-5
@@ -51,14 +50,13 @@ def share(tensor: Tensor) -> Tensor:
 
 def stage1_gradients() -> dict[str, Tensor]:
     model = build("correlation")
-    spec = registry().objective("segment_avclip")
-    stage = wrap(Stage1(model, spec.build(spec.config_class())))
-    audio, vision = model.audio_frontend, model.vision_frontend
-    segment_s = model.config.layout.segment_s
+    assert model.config.objective is not None
+    objective = build_objective(model.config.objective, model.encoder)
+    stage = wrap(EncoderWithObjective(model.encoder, objective))
+    shapes = (model.io.audio.segment_shape, model.io.vision.segment_shape)
     torch.manual_seed(4)
-    mel = torch.randn(4, 3, audio.n_mels, audio.num_frames(segment_s))
-    frames = torch.randn(4, 3, 3, vision.num_frames(segment_s), vision.size, vision.size)
-    stage(SegmentBatch(share(mel), share(frames)))["loss"].backward()
+    mel, frames = (torch.randn(4, 3, *shape) for shape in shapes)
+    stage(Segments(share(mel), share(frames)))["loss"].backward()
     return gradients_of(stage)
 
 
@@ -66,14 +64,14 @@ def stage2_gradients(head: str) -> dict[str, Tensor]:
     model = build(head)
     assert model.head is not None
     module = wrap(model.head)
-    length = model.config.layout.num_segments
+    num = model.config.layout.num_segments
     torch.manual_seed(5)
     audio, vision = (
-        torch.randn(8, length * tower.tokens.steps, tower.tokens.dim)
-        for tower in (model.audio, model.vision)
+        Tokens(share(torch.randn(8, num, t.steps, t.positions, t.dim)), t.times_s)
+        for t in (model.io.audio.tokens, model.io.vision.tokens)
     )
     targets = torch.arange(8) * 2
-    cross_entropy(module(share(audio), share(vision)), share(targets)).backward()
+    cross_entropy(module(audio, vision), share(targets)).backward()
     return gradients_of(module)
 
 

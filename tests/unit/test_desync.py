@@ -26,6 +26,7 @@ from zoo.errors import ConfigError, ManifestError, ModelError
 from zoo.media import decode, encode, shift_audio
 from zoo.models.config import Component
 from zoo.models.model import Model
+from zoo.models.segments import Tokens
 from zoo.training.recipe import Recipe
 
 MODEL = "tiny-synthetic"
@@ -33,7 +34,7 @@ MODEL = "tiny-synthetic"
 
 @pytest.fixture(scope="module")
 def videos(clips: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three clips: square, wide at 30 fps with sound of 44.1 kHz, and tall."""
+    """Three clips: square, wide at 30 fps with audio of 44.1 kHz, and tall."""
     folder = tmp_path_factory.mktemp("desync") / "videos"
     folder.mkdir()
     shutil.copy(clips.clips[0].path, folder / "square.mp4")
@@ -50,8 +51,8 @@ def videos(clips: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write_sound(path: Path, source: Path, *, seconds: float = 8.5, delay_s: float = 0.0) -> None:
-    """Write the sound of a clip as an audio file, delayed by silence."""
+def write_audio_of(path: Path, source: Path, *, seconds: float = 8.5, delay_s: float = 0.0) -> None:
+    """Write the audio of a clip as an audio file, delayed by silence."""
     samples = decode(source, duration_s=seconds, video=False).samples
     assert samples is not None
     late = round(delay_s * 16_000)
@@ -77,38 +78,41 @@ def reference(
     )
     with av.open(str(video)) as container:
         rate = container.streams.video[0].average_rate
-        pictures = [
+        decoded = [
             f.to_rgb(interpolation="BICUBIC").to_ndarray() for f in container.decode(video=0)
         ]
     assert rate is not None
     nearest = [math.ceil(k * rate / 25 - 0.5) for k in range(int(25 * duration_s))]
-    stacked = torch.from_numpy(np.stack([pictures[i] for i in nearest])).permute(0, 3, 1, 2)
+    stacked = torch.from_numpy(np.stack([decoded[i] for i in nearest])).permute(0, 3, 1, 2)
     frames = transform(stacked)  # (Tv, C, H, W)
     with av.open(str(audio)) as container:
         parts = [f.to_ndarray() for f in container.decode(audio=0)]
         rate_hz = container.streams.audio[0].rate
         channels = container.streams.audio[0].channels
-    sound = torch.from_numpy(np.concatenate(parts, axis=1))
-    if sound.dtype == torch.int16:
-        sound = sound.reshape(-1, channels).T / 32768
-    samples = sound.float().mean(0)
+    waveform = torch.from_numpy(np.concatenate(parts, axis=1))
+    if waveform.dtype == torch.int16:
+        waveform = waveform.reshape(-1, channels).T / 32768
+    samples = waveform.float().mean(0)
     if rate_hz != 16_000:
         samples = Resample(rate_hz, 16_000)(samples)
     samples = samples[: int(16_000 * duration_s)]
     assert len(samples) == int(16_000 * duration_s)
     mel = MelSpectrogram(16_000, n_fft=1024, win_length=400, hop_length=160, n_mels=128)
-    vision, audio_tokens = [], []
+    vision, audio_tokens, encoder = [], [], model.separable
     for i in range((len(frames) - 16) // 8 + 1):
         segment = frames[i * 8 : i * 8 + 16].transpose(0, 1)  # (C, Tv, H, W)
-        vision.append(model.vision(segment[None])[0])
+        vision.append(encoder.vision(segment[None])[0])
     for i in range((len(samples) - 10_240) // 5_120 + 1):
         log = torch.log(mel(samples[i * 5_120 : i * 5_120 + 10_240]) + 1e-6)
         log = (pad(log, (0, 66 - log.shape[1])) + 4.2677393) / (2 * 4.5689974)
-        audio_tokens.append(model.audio(log[None])[0])
+        audio_tokens.append(encoder.audio(log[None])[0])
     answers = []
     for part in (slice(None, 14), slice(-14, None)):
-        v, a = torch.cat(vision[part]), torch.cat(audio_tokens[part])
-        probabilities = model.classify(a[None], v[None])[0].softmax(0)
+        tokens = (
+            Tokens(torch.stack(parts[part])[None, :, :, None], side.tokens.times_s)
+            for parts, side in ((audio_tokens, encoder.audio), (vision, encoder.vision))
+        )
+        probabilities = model.answer(*tokens)[0].softmax(0)
         best = int(probabilities.argmax())
         answers.append((float(torch.linspace(-2, 2, 21)[best]), float(probabilities[best])))
     return answers
@@ -120,8 +124,8 @@ def test_published_equals_a_plain_reference(
     videos: Path, tmp_path: Path, duration_s: float
 ) -> None:
     model = load_model(resolve(MODEL))
-    write_sound(tmp_path / "square.wav", videos / "square.mp4", delay_s=0.63)
-    write_sound(tmp_path / "tall.flac", videos / "square.mp4", delay_s=0.2)
+    write_audio_of(tmp_path / "square.wav", videos / "square.mp4", delay_s=0.63)
+    write_audio_of(tmp_path / "tall.flac", videos / "square.mp4", delay_s=0.2)
     shutil.copy(videos / "wide.mp4", tmp_path / "wide.mp4")
     result = score(MODEL, videos, tmp_path, mode="published", duration_s=duration_s)
     files = [("square.mp4", "square.wav"), ("tall.mp4", "tall.flac"), ("wide.mp4", "wide.mp4")]
@@ -137,16 +141,16 @@ def test_published_equals_a_plain_reference(
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (48, 48), (90, 121), (333, 160), (30, 41)])
-def test_pictures_are_resized_as_torchvision_does(shape: tuple[int, int]) -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (*shape, 3), np.uint8)
-    tensor = torch.from_numpy(picture).permute(2, 0, 1)
+def test_frames_are_resized_as_torchvision_does(shape: tuple[int, int]) -> None:
+    frame = np.random.default_rng(0).integers(0, 255, (*shape, 3), np.uint8)
+    tensor = torch.from_numpy(frame).permute(2, 0, 1)
     wanted = v2.CenterCrop(48)(v2.Resize(48, interpolation=v2.InterpolationMode.BICUBIC)(tensor))
-    assert np.array_equal(resized_square(picture, 48), wanted.permute(1, 2, 0).numpy())
+    assert np.array_equal(resized_square(frame, 48), wanted.permute(1, 2, 0).numpy())
 
 
 def test_published_skips_what_is_shorter_and_says_so(videos: Path, tmp_path: Path) -> None:
-    write_sound(tmp_path / "square.wav", videos / "square.mp4", seconds=7.9)
-    write_sound(tmp_path / "tall.wav", videos / "tall.mp4", seconds=8.0)
+    write_audio_of(tmp_path / "square.wav", videos / "square.mp4", seconds=7.9)
+    write_audio_of(tmp_path / "tall.wav", videos / "tall.mp4", seconds=8.0)
     result = score(MODEL, videos, tmp_path, mode="published")
     assert result.summary["scored"] == 1
     reasons = {clip.name: clip.skipped for clip in result.clips}
@@ -177,7 +181,7 @@ def test_scores_follow_what_was_done_to_the_clips(clips: Manifest, tmp_path: Pat
     for path, other in zip(paths, [*paths[1:], paths[0]], strict=True):
         shutil.copy(path, folders["right"])
         shift_audio(path, folders["late"] / path.name, 0.4)
-        write_sound((folders["other"] / path.name).with_suffix(".wav"), other)
+        write_audio_of((folders["other"] / path.name).with_suffix(".wav"), other)
     in_sync = score(MODEL, folders["right"])
     assert in_sync.desync_s < 0.05
     late = score(MODEL, folders["late"])
@@ -189,7 +193,7 @@ def test_scores_follow_what_was_done_to_the_clips(clips: Manifest, tmp_path: Pat
     assert score(MODEL, folders["late"], mode="published").summary["median_s"] == 0
 
 
-def test_guessing_and_the_worst_follow_from_the_grid(videos: Path) -> None:
+def test_chance_and_the_worst_follow_from_the_grid(videos: Path) -> None:
     summary = score(MODEL, videos).summary
     assert summary["uniform_guessing_s"] == pytest.approx(22 / 21)
     assert summary["maximum_s"] == 2.0
@@ -210,7 +214,7 @@ def test_clips_in_which_a_stream_is_alone_are_paired(videos: Path, tmp_path: Pat
     (tmp_path / "a").mkdir()
     window = decode(videos / "square.mp4")
     encode(tmp_path / "v" / "x.mkv", window.frames, None)
-    write_sound(tmp_path / "a" / "x.flac", videos / "square.mp4")
+    write_audio_of(tmp_path / "a" / "x.flac", videos / "square.mp4")
     for mode in ("published", "corrected"):
         result = score(MODEL, tmp_path / "v", tmp_path / "a", mode=mode)
         assert result.desync_s < 0.1
@@ -338,15 +342,15 @@ def test_an_interrupted_run_goes_on_and_repeats_nothing(
 
 
 def test_a_clip_that_has_changed_is_scored_again(videos: Path, tmp_path: Path) -> None:
-    sounds = tmp_path / "sounds"
-    sounds.mkdir()
-    write_sound(sounds / "square.wav", videos / "square.mp4")
-    (sounds / "tall.wav").write_text("not sound")
-    before = score(MODEL, videos, sounds, out=tmp_path / "out")
+    audios = tmp_path / "audios"
+    audios.mkdir()
+    write_audio_of(audios / "square.wav", videos / "square.mp4")
+    (audios / "tall.wav").write_text("not audio")
+    before = score(MODEL, videos, audios, out=tmp_path / "out")
     assert "not a media file" in before.clips[1].skipped
-    write_sound(sounds / "square.wav", videos / "square.mp4", delay_s=0.8)
-    write_sound(sounds / "tall.wav", videos / "tall.mp4")
-    after = score(MODEL, videos, sounds, out=tmp_path / "out")
+    write_audio_of(audios / "square.wav", videos / "square.mp4", delay_s=0.8)
+    write_audio_of(audios / "tall.wav", videos / "tall.mp4")
+    after = score(MODEL, videos, audios, out=tmp_path / "out")
     assert after.summary["scored"] == 2
     assert after.clips[0].desync_s == pytest.approx(0.8, abs=0.05)
     assert len((tmp_path / "out" / "clips.csv").read_text().splitlines()) == 4
@@ -382,7 +386,9 @@ def test_models_that_answer_no_offsets_are_refused(
     with pytest.raises(ConfigError, match="no head yet"):
         score(tmp_path / "headless", videos)
     head = Component(name="synchronizability", config={"depth": 1, "heads": 2, "dim": 32})
-    save_model(tmp_path / "yesno", Model(recipe.model.model_copy(update={"head": head})).eval())
+    task = Component(name="synchronizability")
+    yes_no = recipe.model.model_copy(update={"task": task, "head": head})
+    save_model(tmp_path / "yesno", Model(yes_no).eval())
     with pytest.raises(ConfigError, match="not by how much"):
         score(tmp_path / "yesno", videos)
     with pytest.raises(ModelError, match="no model 'nothing'"):
@@ -424,13 +430,13 @@ def test_a_reader_that_fails_in_a_new_way_stops_nothing(
 
     def strange(self: PairReader, pair: Pair, mode: Mode) -> Reading:
         if pair.name == "tall.mp4":
-            raise IndexError("out of pictures")
+            raise IndexError("out of frames")
         return plain(self, pair, mode)
 
     monkeypatch.setattr(PairReader, "read", strange)
     result = score(MODEL, videos)
     assert [bool(clip.skipped) for clip in result.clips] == [False, True, False]
-    assert result.clips[1].skipped == "cannot be read: IndexError: out of pictures"
+    assert result.clips[1].skipped == "cannot be read: IndexError: out of frames"
 
 
 def test_values_out_of_range_are_one_sentence(videos: Path, tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from zoo.catalog.model_folder import save_model
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, MediaError, ModelError
+from zoo.export import METADATA, export, formats
+from zoo.export.inputs import crop_of_clip, made_up_crop, random_crops
 from zoo.models.config import ModelConfig
-from zoo.models.export import METADATA, export, formats
-from zoo.models.export.inputs import crop_of_clip, made_up_crop, random_crops
-from zoo.models.model import Model
+from zoo.models.model import Model, require_offsets
 from zoo.training.recipe import build_recipe
 
 needs_onnx = pytest.mark.skipif(
@@ -41,8 +41,8 @@ def _no_shape_checks() -> Iterator[None]:
 def model(model: Model) -> Model:
     """The small model with a single block per extractor and three segments: it traces faster."""
     config = model.config.model_dump(mode="json")
-    for tower in ("audio", "vision"):
-        config[tower]["extractor"]["config"]["depth"] = 1
+    for modality in ("audio", "vision"):
+        config["encoder"]["config"][modality]["extractor"]["config"]["depth"] = 1
     config["layout"]["num_segments"] = 3
     torch.manual_seed(0)
     return Model(ModelConfig.model_validate(config)).eval()
@@ -65,7 +65,7 @@ def traced(model: Model) -> tuple[ExportedProgram, bool]:
 
 @pytest.fixture
 def _traced_before(traced: tuple[ExportedProgram, bool], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.models.export.write_export.trace", lambda _model, _name: traced)
+    monkeypatch.setattr("zoo.export.write_export.trace", lambda _model, _name: traced)
 
 
 def assert_same(model: Model, answer: object, num: int) -> None:
@@ -103,7 +103,7 @@ def test_an_onnx_file_answers_as_the_model_for_any_batch(
     written = onnx.load(done.path)
     about = {entry.key: entry.value for entry in written.metadata_props}
     assert json.loads(about["inputs"]) == done.metadata["inputs"]
-    assert json.loads(about["classes"]) == list(model.config.grid.offsets_s)
+    assert json.loads(about["classes"]) == list(require_offsets(model, "shallow").offsets_s)
     assert [value.name for value in written.graph.input] == ["audio", "vision"]
     assert written.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
 
@@ -134,7 +134,7 @@ def test_a_file_that_answers_otherwise_is_not_left(
     def wrong(_file: Path) -> object:
         return lambda inputs: torch.full((len(inputs[0]), 21), torch.nan)
 
-    monkeypatch.setattr("zoo.models.export.write_export.load_torch", wrong)
+    monkeypatch.setattr("zoo.export.write_export.load_torch", wrong)
     with pytest.raises(ModelError, match=r"answers otherwise .* nothing was written"):
         export(model_folder, tmp_path / "model.pt2")
     assert not list(tmp_path.iterdir())
@@ -201,7 +201,7 @@ def test_a_model_that_cannot_be_traced_is_refused(
         def forward(self, _segments: torch.Tensor) -> torch.Tensor:
             raise RuntimeError("not today")
 
-    monkeypatch.setattr("zoo.models.model.ExtractorEncoder.forward", Wilful.forward)
+    monkeypatch.setattr("zoo.models.two_tower.ExtractorEncoder.forward", Wilful.forward)
     with pytest.raises(ConfigError, match="cannot be traced: not today"):
         export(model_folder, tmp_path / "model.pt2")
     assert not (tmp_path / "model.pt2").exists()

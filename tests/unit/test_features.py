@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from golden import SALT, SYNC, assert_agrees, fill, needs_golden, recipe
+from golden import SALT, SYNC, assert_agrees, fill_encoder, needs_golden, recipe
 from safetensors import safe_open
 from safetensors.torch import load_file
 from typer.testing import CliRunner
@@ -26,7 +26,8 @@ from zoo.errors import ConfigError, ManifestError, MediaError
 from zoo.features import Result, extract
 from zoo.features.feature_settings import build_settings, parse_which
 from zoo.inference.predictor import Predictor
-from zoo.models.model import Model
+from zoo.models.model import Model, require_offsets
+from zoo.models.segments import Tokens
 from zoo.training.recipe import build_recipe
 
 STEP_S, SEGMENT_S = 0.32, 0.64
@@ -66,12 +67,10 @@ def test_tokens_and_features_equal_those_of_the_model(
     written = load_file(file)
     audio, vision = segments_of(model, clip, 27)
     with torch.no_grad():
-        for name, tower, segments in (
-            ("audio", model.audio, audio),
-            ("vision", model.vision, vision),
-        ):
-            torch.testing.assert_close(written[f"{name}_tokens"], tower.encode(segments))
-            torch.testing.assert_close(written[f"{name}_features"], tower.extractor(segments))
+        for name, segments in (("audio", audio), ("vision", vision)):
+            part = getattr(model.encoder, name)
+            torch.testing.assert_close(written[f"{name}_tokens"], part.encode(segments))
+            torch.testing.assert_close(written[f"{name}_features"], part.extractor(segments))
 
 
 def test_the_head_answers_on_written_tokens_what_predict_answers(
@@ -80,14 +79,16 @@ def test_the_head_answers_on_written_tokens_what_predict_answers(
     (file,) = features(clip).files.values()
     written = load_file(file)
     num = model.config.layout.num_segments
+    tokens = [
+        Tokens.of_segments(written[f"{name}_tokens"][:num], num, getattr(model.io, name).tokens)
+        for name in ("audio", "vision")
+    ]
     with torch.no_grad():
-        logits = model.classify(
-            *(written[f"{m}_tokens"][:num].flatten(0, 1)[None] for m in ("audio", "vision"))
-        )
+        logits = model.answer(*tokens)
     first = Predictor(model, "small").predict(clip).windows[0]
     probabilities = logits.softmax(1)[0]
     assert float(probabilities.max()) == pytest.approx(first.probability, abs=1e-5)
-    assert model.config.grid.offsets_s[int(probabilities.argmax())] == first.offset_s
+    assert require_offsets(model, "small").offsets_s[int(probabilities.argmax())] == first.offset_s
 
 
 def test_blocks_change_nothing(
@@ -110,8 +111,8 @@ def test_every_segment_and_token_has_its_time(model: Model, clip: Path, features
     starts = written["segment_start_s"]
     assert starts.tolist() == [round(i * STEP_S, 6) for i in range(27)]
     torch.testing.assert_close(written["segment_centre_s"], starts + SEGMENT_S / 2)
-    for name, tower in (("audio", model.audio), ("vision", model.vision)):
-        times = starts[:, None] + torch.tensor(tower.tokens.times_s, dtype=torch.float64)
+    for name, part in (("audio", model.io.audio), ("vision", model.io.vision)):
+        times = starts[:, None] + torch.tensor(part.tokens.times_s, dtype=torch.float64)
         torch.testing.assert_close(written[f"{name}_times_s"], times)
 
 
@@ -143,14 +144,14 @@ def test_short_numbers_are_the_long_ones_rounded(
         )
 
 
-def test_the_video_to_audio_preset_needs_no_sound(
+def test_the_video_to_audio_preset_needs_no_audio(
     model: Model, clip: Path, features: Run, tmp_path: Path
 ) -> None:
     silent = tmp_path / "silent.mp4"
     without_audio(clip, silent)
     (file,) = features(silent, preset="v2a").files.values()
     written = load_file(file)
-    steps, dim = model.vision.tokens.steps, model.vision.tokens.dim
+    steps, dim = model.io.vision.tokens.steps, model.io.vision.tokens.dim
     assert set(written) == {
         "segment_start_s",
         "segment_centre_s",
@@ -364,9 +365,7 @@ def test_the_command_prints_what_it_did(
 def test_a_clip_in_a_file_gives_the_features_of_the_published_code(tmp_path: Path) -> None:
     config = build_recipe(extractor="ast_motionformer", head="sync", preset="paper").model
     model = Model(config.model_copy(update={"head": None}))
-    for tower in (model.audio, model.vision):
-        fill(tower.extractor, f"{tower.modality}.extractor", SYNC)
-        fill(tower.aggregator, f"{tower.modality}.aggregator", SYNC)
+    fill_encoder(model, SYNC)
     save_model(tmp_path / "model", model)
     write_lossless(tmp_path / "clip.mkv", recipe().fake_video(SALT)[32:48])  # its first segment
     samples = recipe().fake_audio(SALT)[30_079 : 30_079 + 15_360]  # of the first two

@@ -31,7 +31,7 @@ from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, ModelError
 from zoo.models.model import Model
 from zoo.registry.manager import registry
-from zoo.training.request import Request, recipe_of
+from zoo.training.request import TrainRequest, recipe_of
 from zoo.training.run_folder import open_run
 from zoo.training.start import describe_start
 
@@ -42,7 +42,7 @@ MOTIONFORMER = MotionformerConfig(
     depth=2,
     heads=2,
 )
-TINY = Request(extractor="ast_motionformer", preset="tiny")
+TINY = TrainRequest(extractor="ast_motionformer", preset="tiny")
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:
@@ -159,9 +159,9 @@ def files(tmp_path: Path) -> dict[str, Path]:
     return found
 
 
-def prepared(request: Request, out: Path, manifest: Path) -> Path:
+def prepared(request: TrainRequest, out: Path, manifest: Path) -> Path:
     """Open a run as ``zoo train`` does before Ray starts; return what it starts from."""
-    asked = Request(**{**vars(request), "data": str(manifest)})
+    asked = request.model_copy(update={"data": str(manifest)})
     opened = open_run(asked, out, 0, resume=False)
     opened.write()
     assert opened.job.init is not None
@@ -178,7 +178,7 @@ def test_extractors_are_filled_and_the_rest_is_fresh(
     tmp_path: Path, files: dict[str, Path], manifest: Path, positions: Positions
 ) -> None:
     given = (str(files["audio"]), str(files["vision"]))
-    asked = Request(**{**vars(TINY), "init": given, "init_positions": positions})
+    asked = TINY.model_copy(update={"init": given, "init_positions": positions})
     folder = prepared(asked, tmp_path / "run", manifest)
     assert folder == tmp_path / "run" / "init"
     started = load_model(folder)
@@ -186,16 +186,14 @@ def test_extractors_are_filled_and_the_rest_is_fresh(
     torch.manual_seed(recipe.seed)
     fresh = Model(recipe.model)
     for modality, layout in (("audio", HUGGING_FACE), ("vision", MODEL_STATE)):
-        mine, drawn = getattr(started, modality), getattr(fresh, modality)
-        config = getattr(recipe.model, modality).extractor.parse(
-            registry().extractor(getattr(recipe.model, modality).extractor.name)
-        )
+        mine, untouched = getattr(started.encoder, modality), getattr(fresh.encoder, modality)
+        config = mine.config.extractor_config()
         theirs = load_file(files["audio"]) if modality == "audio" else torch.load(files["vision"])
         wanted = layout.read(theirs.get("model_state", theirs), config, positions)
         for name, tensor in mine.extractor.state_dict().items():
             assert torch.equal(tensor, wanted[name]), name
         for name, tensor in mine.aggregator.state_dict().items():
-            assert torch.equal(tensor, drawn.aggregator.state_dict()[name]), name
+            assert torch.equal(tensor, untouched.aggregator.state_dict()[name]), name
     lines = describe_start(folder)
     assert lines[0].startswith(f"the audio extractor ast from {files['audio']} (huggingface-ast, ")
     assert lines[0].endswith(f"positions: {positions})")
@@ -204,32 +202,36 @@ def test_extractors_are_filled_and_the_rest_is_fresh(
     assert [len(part["sha256"]) for part in taken] == [64, 64]
 
 
-def test_a_published_model_gives_its_towers_and_an_extractor_may_follow(
+def test_a_published_model_gives_its_encoder_and_an_extractor_may_follow(
     tmp_path: Path, files: dict[str, Path], manifest: Path
 ) -> None:
     theirs = torch.load(files["avclip"])["state_dict"]
-    only = Request(init=(str(files["avclip"]),))
+    only = TrainRequest(init=(str(files["avclip"]),))
     started = load_model(prepared(only, tmp_path / "one", manifest))
-    assert started.config.audio.extractor.config["depth"] == 1
+    pair = started.config.two_tower()
+    assert pair is not None
+    assert pair.audio.extractor.config["depth"] == 1
     token = "ast.embeddings.cls_token"
-    assert torch.equal(started.audio.extractor.vit.cls_token, theirs[f"a_encoder.{token}"])
+    assert torch.equal(started.encoder.audio.extractor.vit.cls_token, theirs[f"a_encoder.{token}"])
     agg = theirs["v_encoder.spatial_attn_agg.cls_token"]
-    assert torch.equal(started.vision.aggregator.cls_token, agg)
+    assert torch.equal(started.encoder.vision.aggregator.cls_token, agg)
     torch.save(published_ast(AST.model_copy(update={"depth": 1})), tmp_path / "one.bin")
-    both = Request(init=(str(files["avclip"]), str(tmp_path / "one.bin")))
+    both = TrainRequest(init=(str(files["avclip"]), str(tmp_path / "one.bin")))
     started = load_model(prepared(both, tmp_path / "two", manifest))
     own = torch.load(tmp_path / "one.bin")["embeddings.cls_token"]
-    assert torch.equal(started.audio.extractor.vit.cls_token, own)
-    assert torch.equal(started.vision.aggregator.cls_token, agg)
+    assert torch.equal(started.encoder.audio.extractor.vit.cls_token, own)
+    assert torch.equal(started.encoder.vision.aggregator.cls_token, agg)
 
 
 def test_a_catalog_name_and_a_folder_are_taken_as_they_are(
     tmp_path: Path, manifest: Path, model_folder: Path
 ) -> None:
-    by_name = prepared(Request(init=("tiny-synthetic",)), tmp_path / "a", manifest)
+    by_name = prepared(TrainRequest(init=("tiny-synthetic",)), tmp_path / "a", manifest)
     assert by_name.name == "tiny-synthetic"
-    assert prepared(Request(init=(str(model_folder),)), tmp_path / "b", manifest) == model_folder
-    assert describe_start(model_folder) == [f"starts from the towers of {model_folder}"]
+    assert (
+        prepared(TrainRequest(init=(str(model_folder),)), tmp_path / "b", manifest) == model_folder
+    )
+    assert describe_start(model_folder) == [f"starts from the encoder of {model_folder}"]
     assert not (tmp_path / "b" / "init").exists()
 
 
@@ -237,17 +239,17 @@ def test_a_resumed_run_starts_from_the_same_weights(
     tmp_path: Path, files: dict[str, Path], manifest: Path
 ) -> None:
     out = tmp_path / "run"
-    asked = Request(**{**vars(TINY), "init": (str(files["audio"]),)})
+    asked = TINY.model_copy(update={"init": (str(files["audio"]),)})
     folder = prepared(asked, out, manifest)
     before = (folder / "model.safetensors").read_bytes()
     files["audio"].unlink()  # what was taken is with the run
-    again = open_run(Request(), out, 0, resume=True)
+    again = open_run(TrainRequest(), out, 0, resume=True)
     assert again.job.init == folder
     again.write()
     assert (folder / "model.safetensors").read_bytes() == before
     for other in ({"init": (str(files["vision"]),)}, {"init_positions": "prefix"}):
         with pytest.raises((ConfigError, ModelError)):
-            open_run(Request(**other), out, 0, resume=True)
+            open_run(TrainRequest(**other), out, 0, resume=True)
 
 
 def test_a_request_saved_by_an_older_version_is_read(tmp_path: Path) -> None:
@@ -255,7 +257,7 @@ def test_a_request_saved_by_an_older_version_is_read(tmp_path: Path) -> None:
     data: dict[str, Any] = json.loads((tmp_path / "request.json").read_text())
     del data["init_positions"]
     (tmp_path / "request.json").write_text(json.dumps({**data, "init": "somewhere"}))
-    assert Request.read(tmp_path / "request.json").init == ("somewhere",)
+    assert TrainRequest.read(tmp_path / "request.json").init == ("somewhere",)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from zoo.training.stage1 import shifted_window_precision
 
+from plugins.segment_avclip.model import shifted_window_precision
 from zoo.evaluation.bootstrap import interval, mean_intervals
 from zoo.evaluation.offset_metrics import chance, score_logits, scores_from, sums_of
 from zoo.evaluation.ranking import published_metrics, roc_auc, roc_curve
@@ -84,9 +84,9 @@ def test_a_perfect_ranking_has_no_finite_d_prime() -> None:
 def test_the_interval_is_as_wide_as_clips_differ() -> None:
     clips = np.repeat(np.arange(50), 20)
     by_clip = np.repeat(np.arange(50) % 2, 20)  # a clip is right in every round or in none
-    by_draw = np.arange(1000) % 2  # every clip is right half the time
+    by_sample = np.arange(1000) % 2  # every clip is right half the time
     wide = mean_intervals({"x": by_clip}, clips, 0)
-    narrow = mean_intervals({"x": by_draw}, clips, 0)
+    narrow = mean_intervals({"x": by_sample}, clips, 0)
     assert wide is not None
     assert narrow is not None
     low, high = wide["x"]

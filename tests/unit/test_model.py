@@ -1,10 +1,14 @@
 import pytest
 import torch
 
+from zoo.contracts import Modality
 from zoo.errors import ConfigError
-from zoo.models.config import Component, ModelConfig
+from zoo.models.config import Component, ModelConfig, TwoTowerConfig
 from zoo.models.model import Model, count_parameters
+from zoo.models.segments import Segments
 from zoo.training.recipe import Recipe, build_recipe, override
+
+MODALITIES: tuple[Modality, ...] = ("audio", "vision")
 
 
 @pytest.fixture(scope="module")
@@ -16,8 +20,8 @@ def paper() -> Model:
 
 
 def test_the_published_parameter_counts(paper: Model) -> None:
-    assert count_parameters(paper.audio) == 92_400_384
-    assert count_parameters(paper.vision) == 122_440_704
+    assert count_parameters(paper.separable.audio) == 92_400_384
+    assert count_parameters(paper.separable.vision) == 122_440_704
     assert paper.head is not None
     assert count_parameters(paper.head.transformer) == 21_437_973
     assert count_parameters(paper) == 237_460_245
@@ -26,15 +30,15 @@ def test_the_published_parameter_counts(paper: Model) -> None:
 def test_the_dead_patch_embedding_is_counted_and_frozen(paper: Model) -> None:
     frozen = {n: p for n, p in paper.named_parameters() if not p.requires_grad}
     assert set(frozen) == {
-        "vision.extractor.patch_embed.weight",
-        "vision.extractor.patch_embed.bias",
+        "encoder.vision.extractor.patch_embed.weight",
+        "encoder.vision.extractor.patch_embed.bias",
     }
     assert sum(p.numel() for p in frozen.values()) == 590_592
 
 
 def test_published_sizes_have_the_published_token_counts(paper: Model) -> None:
-    assert (paper.audio.tokens.steps, paper.audio.tokens.dim) == (6, 768)
-    assert (paper.vision.tokens.steps, paper.vision.tokens.dim) == (8, 768)
+    assert (paper.io.audio.tokens.steps, paper.io.audio.tokens.dim) == (6, 768)
+    assert (paper.io.vision.tokens.steps, paper.io.vision.tokens.dim) == (8, 768)
     assert paper.head is not None
     assert paper.head.transformer.positions.shape == (1, 198, 768)
 
@@ -45,36 +49,39 @@ def test_crops_go_in_and_logits_come_out(model: Model, recipe: Recipe) -> None:
     vision = torch.randn(2, num, 3, 16, 48, 48)
     with torch.no_grad():
         logits = model(audio, vision)
-        tokens = [model.tokens_of(t, x) for t, x in ((model.audio, audio), (model.vision, vision))]
-        assert torch.equal(model.classify(*tokens), logits)
+        assert torch.equal(model.answer(*model.encoder(Segments(audio, vision))), logits)
     assert logits.shape == (2, 21)
 
 
 def test_segments_never_see_one_another(model: Model) -> None:
-    segments = torch.randn(4, 128, 66)
+    audio, segments = model.separable.audio, torch.randn(4, 128, 66)
     changed = segments.clone()
     changed[0] = 0.0
-    whole, other = model.audio.encode(segments), model.audio.encode(changed, chunk=3)
+    whole, other = audio.encode(segments), audio.encode(changed, chunk=3)
     assert torch.allclose(whole[1:], other[1:], atol=1e-5)
     assert not torch.allclose(whole[0], other[0], atol=1e-2)
 
 
 def test_embeddings_have_unit_length(model: Model) -> None:
-    for tower in (model.audio, model.vision):
-        tokens = torch.randn(3, tower.tokens.steps, tower.tokens.dim)
-        assert torch.allclose(tower.embed(tokens).norm(dim=1), torch.ones(3), atol=1e-5)
+    objective = model.objective
+    assert objective is not None
+    for modality in MODALITIES:
+        declared = model.io.modality(modality).tokens
+        tokens = torch.randn(3, declared.steps, declared.dim)
+        norms = objective.embed(modality, tokens).norm(dim=1)
+        assert torch.allclose(norms, torch.ones(3), atol=1e-5)
 
 
-def test_aligned_towers_are_compared_at_the_same_times(recipe: Recipe) -> None:
+def test_aligned_modalities_are_compared_at_the_same_times(recipe: Recipe) -> None:
     """A ramp over time reads the same in both modalities, whatever their time steps."""
-    model = Model(recipe.model.model_copy(update={"compare": "aligned"}))
+    model = Model(override(recipe, ["objective.compare=aligned"]).model)
     ramps = []
-    for tower in (model.audio, model.vision):
-        times = torch.tensor(tower.tokens.times_s)
-        assert tower.compare_at is not None
-        ramps.append(tower.compare_at @ times)
-    inside = ramps[0] > max(model.vision.tokens.times_s[0], model.audio.tokens.times_s[0])
-    inside &= ramps[0] < min(model.vision.tokens.times_s[-1], model.audio.tokens.times_s[-1])
+    for modality in MODALITIES:
+        times = torch.tensor(model.io.modality(modality).tokens.times_s)
+        ramps.append(getattr(model.objective, f"{modality}_at") @ times)
+    audio_s, vision_s = (model.io.modality(name).tokens.times_s for name in MODALITIES)
+    inside = ramps[0] > max(vision_s[0], audio_s[0])
+    inside &= ramps[0] < min(vision_s[-1], audio_s[-1])
     assert inside.sum() >= 4
     assert torch.allclose(ramps[0][inside], ramps[1][inside], atol=1e-6)
 
@@ -88,14 +95,18 @@ def test_a_layout_of_other_segments_is_refused(recipe: Recipe) -> None:
 
 
 def test_a_model_of_shorter_segments_can_be_built(recipe: Recipe) -> None:
-    shorter = ["layout.segment_s=0.32", "layout.step_s=0.16"]
-    towers = ["audio.segment_s=0.32", "vision.segment_s=0.32"]
-    model = Model(override(recipe, shorter + towers).model)
-    assert model.vision.tokens.steps == 4
+    layout = ["layout.segment_s=0.32", "layout.step_s=0.16"]
+    extractors = ["audio.segment_s=0.32", "vision.segment_s=0.32"]
+    model = Model(override(recipe, layout + extractors).model)
+    assert model.io.vision.tokens.steps == 4
 
 
-def test_towers_of_the_wrong_modality_are_refused(recipe: Recipe) -> None:
-    swapped = recipe.model.model_copy(update={"audio": recipe.model.vision})
+def test_extractors_of_the_wrong_modality_are_refused(recipe: Recipe) -> None:
+    pair = recipe.model.two_tower()
+    assert pair is not None
+    config = TwoTowerConfig(audio=pair.vision, vision=pair.vision).model_dump(mode="json")
+    encoder = recipe.model.encoder.model_copy(update={"config": config})
+    swapped = recipe.model.model_copy(update={"encoder": encoder})
     with pytest.raises(ConfigError, match="'motionformer' reads vision, not audio"):
         Model(swapped)
 
@@ -103,7 +114,7 @@ def test_towers_of_the_wrong_modality_are_refused(recipe: Recipe) -> None:
 def test_a_model_without_a_head_says_so(recipe: Recipe) -> None:
     headless = Model(recipe.model.model_copy(update={"head": None}))
     with pytest.raises(ConfigError, match="train stage 2 first"):
-        headless.classify(torch.zeros(1, 84, 128), torch.zeros(1, 112, 128))
+        headless(torch.zeros(1, 14, 128, 66), torch.zeros(1, 14, 3, 16, 48, 48))
 
 
 def test_a_config_survives_json(recipe: Recipe) -> None:

@@ -20,6 +20,7 @@ from golden import (
     fake_checkpoint,
     features,
     fill,
+    fill_encoder,
     largest,
     needs_golden,
     recipe,
@@ -27,18 +28,20 @@ from golden import (
     unit,
 )
 from torch import Tensor, nn
-from zoo.training.stage1 import shifted_window_precision
 
-from zoo.contracts import Frames, HeadInput, LogMel
+from plugins.segment_avclip.model import shifted_window_precision
+from zoo.contracts import Frames, HeadInput, LogMel, Modality
 from zoo.data.frontend import crop_square, cut_audio, cut_frames
 from zoo.data.published import RawClip, crop_s, cut_segments, fixed_crop, trim
 from zoo.evaluation.offset_metrics import score_logits
 from zoo.evaluation.ranking import published_metrics
+from zoo.models.config import TwoTowerConfig
 from zoo.models.model import Model
-from zoo.models.modules import Head
-from zoo.models.two_tower import ExtractorEncoder
+from zoo.models.modules import Head, ModalityEncoder
+from zoo.models.segments import Tokens
+from zoo.models.two_tower import ExtractorEncoder, TwoTower
 from zoo.registry.manager import registry
-from zoo.timeline import OffsetGrid, SegmentLayout, count_steps, fixed_draw
+from zoo.timeline import OffsetGrid, SegmentLayout, count_steps, fixed_sample
 from zoo.training.recipe import build_recipe
 
 pytestmark = needs_golden
@@ -62,9 +65,7 @@ def model() -> Model:
     with torch.device("meta"):
         model = Model(config)
     model = model.to_empty(device="cpu")
-    for tower in (model.audio, model.vision):
-        fill(tower.extractor, f"{tower.modality}.extractor", SYNC)
-        fill(tower.aggregator, f"{tower.modality}.aggregator", SYNC)
+    fill_encoder(model, SYNC)
     assert model.head is not None
     fill(model.head, "head", SYNC)
     return model.eval()
@@ -78,7 +79,7 @@ def published_input(salt: str = SALT) -> RawClip:
 
 @cache
 def stage_two_input(offset_s: float) -> tuple[Tensor, Tensor]:
-    """Segments of the fixed draw of the golden arrays, mel ``(S, F, Ta)`` and pictures."""
+    """Segments of the fixed sample of the golden arrays, mel ``(S, F, Ta)`` and frames."""
     clip, layout = published_input(), SegmentLayout()
     crop = fixed_crop(clip, OffsetGrid(), crop_s(layout), offset_s, VISION_START_S)
     return cut_segments(clip, crop, layout, Frames(), LogMel())
@@ -100,7 +101,7 @@ def test_mel_segments_equal_the_published_transform() -> None:
     assert_agrees("preprocess/mel_lastcol", mel[:, :, -1], 1e-6)
 
 
-def test_pictures_equal_the_published_transform() -> None:
+def test_frames_equal_the_published_transform() -> None:
     _, rgb = stage_two_input(OFFSET_S)
     ours = rgb[[0, 13]][:, :, [0, 15]][:, :, :, [0, 111, 223], ::7].transpose(1, 2)
     assert_agrees("preprocess/rgb_slice", ours, 0)
@@ -108,7 +109,7 @@ def test_pictures_equal_the_published_transform() -> None:
     assert_agrees("preprocess/rgb_std", rgb.double().flatten(2).std(2), 1e-6)
 
 
-def test_the_fixed_draw_is_labelled_as_published() -> None:
+def test_the_fixed_sample_is_labelled_as_published() -> None:
     crop = fixed_crop(published_input(), OffsetGrid(), 5.0, OFFSET_S, VISION_START_S)
     assert_agrees("preprocess/offset_target", crop.target, 0)
     assert_agrees("preprocess/offset_label", np.float32(crop.offset_s), 0)
@@ -117,13 +118,13 @@ def test_the_fixed_draw_is_labelled_as_published() -> None:
 def test_reading_right_differs_from_the_published_reading_by_its_quirks() -> None:
     mel, rgb = stage_two_input(OFFSET_S)
     samples, clip = recipe().fake_audio(SALT), published_input()
-    draw = fixed_draw(0, 10.0, SegmentLayout(), OffsetGrid(), OFFSET_S, VISION_START_S, 25.0)
-    audio_starts = [round(draw.audio_start_s + t, 6) for t in SegmentLayout().starts_s]
+    sample = fixed_sample(0, 10.0, SegmentLayout(), OffsetGrid(), OFFSET_S, VISION_START_S, 25.0)
+    audio_starts = [round(sample.audio_start_s + t, 6) for t in SegmentLayout().starts_s]
     right = cut_audio(samples, audio_starts, 0.64, LogMel())
     early = cut_audio(np.roll(samples, 1), audio_starts, 0.64, LogMel())
     assert largest(mel, early.numpy()) < 1e-4  # int(28799.99...) is one sample early
     assert largest(mel, right.numpy()) > 1e-2
-    vision_starts = [round(draw.vision_start_s + t, 6) for t in SegmentLayout().starts_s[:1]]
+    vision_starts = [round(sample.vision_start_s + t, 6) for t in SegmentLayout().starts_s[:1]]
     exact = cut_frames(crop_square(clip.frames, 224, None), vision_starts, 0.64, Frames())
     assert 0 < largest(rgb[:1], exact.numpy()) < 2e-3  # what float16 costs the published loader
 
@@ -139,11 +140,12 @@ def test_stage_one_transform_is_equal_in_full_precision() -> None:
 
 
 def test_ast_equals_the_published_code(model: Model) -> None:
-    vit = model.audio.extractor.vit
+    audio = model.encoder.audio
+    vit = audio.extractor.vit
     mel = stage_two_input(OFFSET_S)[0][:2]
     seen = record(
-        {"embed": vit.norm_pre, "block0": vit.blocks[0], "last": vit.norm, "feat": model.audio},
-        lambda: model.audio(mel),
+        {"embed": vit.norm_pre, "block0": vit.blocks[0], "last": vit.norm, "feat": audio},
+        lambda: audio(mel),
     )
     for name in ("embed", "block0", "last"):
         assert_agrees(f"features/ast_{name}", seen[name][0, :, ::48], 1e-4)
@@ -151,14 +153,15 @@ def test_ast_equals_the_published_code(model: Model) -> None:
 
 
 def test_motionformer_equals_the_published_code(model: Model) -> None:
-    extractor = model.vision.extractor
+    vision = model.encoder.vision
+    extractor = vision.extractor
     block = extractor.blocks[0]
     rgb = stage_two_input(OFFSET_S)[1][:1]
     tokens: list[Tensor] = []
     hook = block.register_forward_pre_hook(lambda _m, inputs: tokens.append(inputs[0]))
     seen = record(
-        {"time0": block.timeattn, "block0": block, "norm": extractor.norm, "feat": model.vision},
-        lambda: model.vision(rgb),
+        {"time0": block.timeattn, "block0": block, "norm": extractor.norm, "feat": vision},
+        lambda: vision(rgb),
     )
     hook.remove()
     assert_agrees("features/mf_tokens", tokens[0][0, ::13, ::48], 1e-4)
@@ -170,17 +173,29 @@ def test_motionformer_equals_the_published_code(model: Model) -> None:
 def published_head(name: str, num_segments: int) -> Head:
     """Build a head of the published sizes."""
     spec = registry().head(name)
-    towers = build_recipe(extractor="ast_motionformer", head="sync", preset="paper").model
-    tokens = {
-        modality: getattr(towers, modality)
-        .extractor.parse(registry().extractor(extractor))
-        .feature_map()
-        .model_copy(update={"positions": 1})
-        for modality, extractor in (("audio", "ast"), ("vision", "motionformer"))
-    }
-    layout = SegmentLayout(num_segments=num_segments)
-    head_input = HeadInput(**tokens, layout=layout, grid=OffsetGrid())
+    io = published_encoder().io()
+    head_input = HeadInput(
+        audio=io.audio.tokens,
+        vision=io.vision.tokens,
+        layout=SegmentLayout(num_segments=num_segments),
+        num_outputs=21 if spec.tasks == ("offset",) else 2,
+        grid=OffsetGrid(),
+    )
     return spec.build(spec.presets["paper"], head_input)
+
+
+def published_encoder(extractor: str = "ast_motionformer") -> TwoTowerConfig:
+    """Return the config of a pair of the published sizes."""
+    pair = build_recipe(extractor=extractor, head="sync", preset="paper").model.two_tower()
+    assert pair is not None
+    return pair
+
+
+def as_tokens(flat: Tensor, modality: Modality, num_segments: int) -> Tokens:
+    """Return tokens ``(B, S*T, D)`` in the order that heads take."""
+    declared = published_encoder().io().modality(modality).tokens
+    by_segment = flat.unflatten(1, (num_segments, -1)).flatten(0, 1)
+    return Tokens.of_segments(by_segment, num_segments, declared)
 
 
 def test_sync_head_equals_the_published_transformer() -> None:
@@ -188,7 +203,8 @@ def test_sync_head_equals_the_published_transformer() -> None:
     fill(head, "head", SYNC)
     vision, audio = features("glob_v", 2, 112, 768), features("glob_a", 2, 84, 768)
     with torch.no_grad():
-        assert_agrees("global/sync_logits_after_proj", head(audio, vision), 1e-4)
+        ours = head(as_tokens(audio, "audio", 14), as_tokens(vision, "vision", 14))
+        assert_agrees("global/sync_logits_after_proj", ours, 1e-4)
         seen = record({"norm": head.transformer.norm}, lambda: head.transformer(audio, vision))
         assert_agrees("global/sync_logits", head.transformer(audio, vision), 1e-4)
     assert_agrees("global/cls_hidden", seen["norm"][:, 0], 1e-4)
@@ -212,37 +228,35 @@ def test_synchronizability_head_equals_the_published_transformer() -> None:
 def test_whole_models_equal_the_published_code(model: Model) -> None:
     binary = published_head("synchronizability", 13)
     fill(binary, "head", SYNCHRONIZABILITY)
-    vision = tokens_of(model.vision, stage_two_input(OFFSET_S)[1])
+    vision = tokens_of(model.separable.vision, stage_two_input(OFFSET_S)[1])
     for name, offset_s in (("off1", 0.6), ("off2", -1.0)):
-        audio = tokens_of(model.audio, stage_two_input(offset_s)[0])
+        audio = tokens_of(model.separable.audio, stage_two_input(offset_s)[0])
         with torch.no_grad():
-            assert_agrees(f"e2e/logits_{name}", model.classify(audio, vision), 5e-4)
-            first = audio[:, : 13 * 6], vision[:, : 13 * 8]  # 13 of the 14 segments
-            assert_agrees(f"e2e/syncability_{name}", binary(*first), 5e-4)
+            assert_agrees(f"e2e/logits_{name}", model.answer(audio, vision), 5e-4)
+            assert_agrees(
+                f"e2e/syncability_{name}", binary(audio.first(13), vision.first(13)), 5e-4
+            )
         if name == "off1":
-            assert_agrees("e2e/afeat_seg13", audio[0, -6:, ::16], 1e-4)
-    assert_agrees("e2e/vfeat_seg13", vision[0, -8:, ::16], 1e-4)
-    per_segment = vision.unflatten(1, (14, 8)).mean((0, 2, 3))
+            assert_agrees("e2e/afeat_seg13", audio.flat[0, -6:, ::16], 1e-4)
+    assert_agrees("e2e/vfeat_seg13", vision.flat[0, -8:, ::16], 1e-4)
+    per_segment = vision.values.mean((0, 2, 3, 4))
     assert_agrees("e2e/vfeat_seg_mean", per_segment, 1e-4)
 
 
-def tokens_of(tower: ExtractorEncoder, segments: Tensor) -> Tensor:
-    return tower.encode(segments, chunk=2).flatten(0, 1).unsqueeze(0)
+def tokens_of(part: ModalityEncoder, segments: Tensor) -> Tokens:
+    return Tokens.of_segments(part.encode(segments, chunk=2), len(segments), part.tokens)
 
 
 def test_stage_one_embeddings_equal_the_published_code() -> None:
     config = build_recipe(extractor="ast_motionformer", head="sync", preset="paper").model
-    towers = {
-        "audio": ExtractorEncoder(config.audio, "audio"),
-        "vision": ExtractorEncoder(config.vision, "vision"),
-    }
-    for modality, tower in towers.items():
-        fill(tower.extractor, f"{modality}.extractor", AVCLIP)
-        fill(tower.aggregator, f"{modality}.aggregator", AVCLIP)
+    model = Model(config.model_copy(update={"head": None}))
+    fill_encoder(model, AVCLIP)
+    encoder, objective = model.separable, model.objective
+    assert objective is not None
     inputs = [stage_one_input(2, salt) for salt in (SALT, f"{SALT}/b")]
     mel, rgb = (torch.cat(parts) for parts in zip(*inputs, strict=True))
-    audio = towers["audio"].embed(towers["audio"].encode(mel))
-    vision = towers["vision"].embed(towers["vision"].encode(rgb, chunk=1))
+    audio = objective.embed("audio", encoder.audio.encode(mel))
+    vision = objective.embed("vision", encoder.vision.encode(rgb, chunk=1))
     assert_agrees("stage1/afeat", audio, 2e-5)
     assert_agrees("stage1/vfeat", vision, 2e-5)
     assert_agrees("stage1/sim_v2a", vision @ audio.T / 0.07, 1e-3)
@@ -256,8 +270,11 @@ def test_the_stage_one_loss_equals_the_published_one() -> None:
 
 
 def avclip_loss(audio: Tensor, vision: Tensor) -> float:
+    with torch.device("meta"):
+        encoder = TwoTower(published_encoder())
+    encoder.io = published_encoder().io()
     spec = registry().objective("segment_avclip")
-    objective: nn.Module = spec.build(spec.presets["paper"])
+    objective: nn.Module = spec.build(spec.presets["paper"], encoder)
     return float(objective.contrast(audio, vision, lambda x: x)["loss"].detach())  # type: ignore[operator]
 
 
@@ -326,7 +343,7 @@ def test_segments_lie_where_the_published_code_cuts_them() -> None:
 
 def test_resnet18_and_s3d_equal_the_published_code() -> None:
     mel, rgb = stage_two_input(OFFSET_S)
-    config = build_recipe(extractor="resnet18_s3d", head="sync", preset="paper").model
+    config = published_encoder("resnet18_s3d")
     audio, vision = (
         ExtractorEncoder(config.audio, "audio"),
         ExtractorEncoder(config.vision, "vision"),
@@ -344,17 +361,17 @@ def test_resnet18_and_s3d_equal_the_published_code() -> None:
 
 
 def fill_convolutions(
-    tower: ExtractorEncoder, inventory: str, aggregator: str, key_of: Callable[[str], str]
+    part: ExtractorEncoder, inventory: str, aggregator: str, key_of: Callable[[str], str]
 ) -> None:
-    """Give a tower the fake weights of its published counterpart."""
+    """Give extractor and aggregator the fake weights of their published counterparts."""
     fake = fake_checkpoint(inventory)
-    own = {name: fake.pop(key_of(name)) for name in tower.extractor.state_dict()}
-    tower.extractor.load_state_dict(own)
+    own = {name: fake.pop(key_of(name)) for name in part.extractor.state_dict()}
+    part.extractor.load_state_dict(own)
     rest = {key.removeprefix(aggregator): value for key, value in fake.items()}
-    names = {name: name.removeprefix("layer.") for name in tower.aggregator.state_dict()}
+    names = {name: name.removeprefix("layer.") for name in part.aggregator.state_dict()}
     assert sorted(names.values()) == sorted(rest), "every published tensor has its place"
-    tower.aggregator.load_state_dict({name: rest[key] for name, key in names.items()})
-    tower.eval()
+    part.aggregator.load_state_dict({name: rest[key] for name, key in names.items()})
+    part.eval()
 
 
 def resnet_key(name: str) -> str:

@@ -10,13 +10,14 @@ import torch
 from benchmarks import extractor
 from benchmarks.common import tables
 from benchmarks.extractor import gpu_hours
-from benchmarks.reference.model import reference_towers
+from benchmarks.reference.model import reference_encoders
 from benchmarks.reference.reader import read_sample
 from zoo.contracts import Frames, LogMel
 from zoo.data.clip_reader import ClipReader
 from zoo.data.clip_source import read_segments
 from zoo.data.manifest import Manifest
 from zoo.models.model import Model
+from zoo.timeline import Sample
 from zoo.training.recipe import build_recipe
 
 TINY = build_recipe(extractor="ast_motionformer", preset="tiny").model
@@ -31,14 +32,14 @@ def model() -> Model:
 
 @pytest.mark.parametrize("modality", ["audio", "vision"])
 def test_the_reference_gives_the_same_tokens_and_gradients(model: Model, modality: str) -> None:
-    ours = getattr(model, modality)
-    theirs = dict(zip(("audio", "vision"), reference_towers(model), strict=True))[modality]
+    ours = getattr(model.encoder, modality)
+    theirs = dict(zip(("audio", "vision"), reference_encoders(model), strict=True))[modality]
     segments = torch.randn(3, *ours.frontend.segment_shape(ours.segment_s))
     gradients = []
     tokens = []
-    for tower in (ours, theirs):
+    for encoder in (ours, theirs):
         model.zero_grad()
-        tokens.append(tower(segments))
+        tokens.append(encoder(segments))
         tokens[-1].square().sum().backward()
         gradients.append({n: p.grad for n, p in ours.named_parameters() if p.grad is not None})
     assert torch.allclose(*tokens, atol=1e-4)
@@ -49,24 +50,24 @@ def test_the_reference_gives_the_same_tokens_and_gradients(model: Model, modalit
 
 
 def test_plain_bf16_attention_on_a_cpu_stays_near_fp32(model: Model) -> None:
-    tower = model.vision
-    segments = torch.randn(2, *tower.frontend.segment_shape(tower.segment_s))
+    encoder = model.separable.vision
+    segments = torch.randn(2, *model.io.vision.segment_shape)
     with torch.no_grad():
-        exact = tower(segments)
+        exact = encoder(segments)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            rough = tower(segments).float()
+            rough = encoder(segments).float()
     assert torch.allclose(exact, rough, atol=0.05 * float(exact.abs().max()))
 
 
 def test_the_reference_reads_the_same_sample(clips: Manifest) -> None:
     clip, recipe = clips.clips[0], build_recipe(extractor="ast_motionformer", preset="tiny")
     reader = ClipReader(TINY_FRAMES, LogMel())
-    draw = Draw(clip=0, vision_start_s=1.28, audio_start_s=2.08, target=14)
+    sample = Sample(clip=0, vision_start_s=1.28, audio_start_s=2.08, target=14)
     layout = recipe.model.layout
-    audio, vision = read_segments(reader, clip, draw, layout)
-    theirs = read_sample(clip.path, draw, layout, TINY_FRAMES, LogMel())
-    assert torch.allclose(theirs[0], audio, atol=1e-4)
-    assert torch.allclose(theirs[1], vision, atol=1e-5)
+    ours = read_segments(reader, clip, sample, layout)
+    theirs = read_sample(clip.path, sample, layout, TINY_FRAMES, LogMel())
+    assert torch.allclose(theirs[0], ours.audio[0], atol=1e-4)
+    assert torch.allclose(theirs[1], ours.vision[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_what_is_measured_on_a_gpu_alone_runs_on_a_cpu_too(monkeypatch) -> None:
     inputs = extractor._inputs(model, 2, cpu)
     row = {"preset": "tiny", **extractor._on_gpu(model, recipe, inputs, cpu, rates)}
     assert row["peak_training_bytes"] == {"plain": 9e9, "checkpointed": 5e9}
-    assert model.vision.extractor.gradient_checkpointing
+    assert model.encoder.vision.extractor.gradient_checkpointing
     assert "9.0 GB, with gradient checkpointing 5.0 GB" in tables._gpu(row)
 
 

@@ -76,7 +76,7 @@ def test_pictures_far_apart_are_read_without_skipping(tmp_path) -> None:
     "starts_s", [[0.0], [0.0, 0.32, 0.64], [0.2, 0.84], [0.0, 0.04], [0.0, 1.0], [0.4, 0.0, 0.6]]
 )
 @pytest.mark.parametrize("std", [0.5, (0.229, 0.224, 0.225)])
-def test_segments_that_share_pictures_are_those_cut_one_by_one(starts_s, std) -> None:
+def test_segments_that_share_frames_are_those_cut_one_by_one(starts_s, std) -> None:
     frontend = Frames(size=16, short_side=16, std=std)
     frames = RNG.integers(0, 256, (60, 16, 16, 3), np.uint8)[:, :, ::-1]
     firsts = [round(t * FPS) for t in starts_s]
@@ -88,8 +88,9 @@ def test_segments_that_share_pictures_are_those_cut_one_by_one(starts_s, std) ->
 def test_crops_that_travelled_as_bytes_are_cut_alike(step_s) -> None:
     frontend, layout = Frames(size=16, short_side=16), SegmentLayout(num_segments=3, step_s=step_s)
     crops = RNG.integers(0, 256, (2, round(layout.covered_s * FPS), 16, 16, 3), np.uint8)
-    cut = cut_crops(torch.from_numpy(crops), layout, frontend)
+    places = layout.starts_s, layout.segment_s
+    cut = cut_crops(torch.from_numpy(crops), *places, frontend)
     for crop, segments in zip(crops, cut, strict=True):
         assert torch.equal(segments, cut_frames(crop, layout.starts_s, 0.64, frontend))
     elsewhere = torch.from_numpy(crops).to("meta")  # takes the way of GPUs, without values
-    assert cut_crops(elsewhere, layout, frontend).shape == cut.shape
+    assert cut_crops(elsewhere, *places, frontend).shape == cut.shape

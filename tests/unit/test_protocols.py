@@ -1,4 +1,4 @@
-"""Protocols: which draws they make, read right and as published."""
+"""Protocols: which samples they make, read right and as published."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from zoo.errors import ConfigError, ManifestError, MediaError
 from zoo.evaluation.evaluation_request import Request
 from zoo.evaluation.protocol import PROTOCOLS, find_protocol
 from zoo.evaluation.report import evaluate_manifest
-from zoo.evaluation.sample_sources import FixedDraws, PublishedDraws, find_fixed
+from zoo.evaluation.sample_sources import FixedSamples, PublishedSamples, find_fixed
 from zoo.media import encode
-from zoo.models.model import Model
+from zoo.models.config import Component
+from zoo.models.model import Model, build_task
+from zoo.models.task import Task
 from zoo.timeline import OffsetGrid, SegmentLayout
 
 GRID, LAYOUT = OffsetGrid(), SegmentLayout()
@@ -30,9 +32,12 @@ def chosen(clips: Manifest) -> list[Clip]:
     return list(clips.select("train").clips)
 
 
-def published_draws(clips: list[Clip], model: Model, **options: object) -> PublishedDraws:
+def published_samples(
+    clips: list[Clip], model: Model, task: Task | None = None, **options: object
+) -> PublishedSamples:
     fronts = (model.vision_frontend, model.audio_frontend)
-    return PublishedDraws(clips, LAYOUT, GRID, *fronts, **options)  # type: ignore[arg-type]
+    task = task or build_task(Component(name="offset"))
+    return PublishedSamples(clips, LAYOUT, task, *fronts, **options)  # type: ignore[arg-type]
 
 
 def write_offsets(path: Path, rows: list[tuple[str, float, float]]) -> Path:
@@ -41,7 +46,7 @@ def write_offsets(path: Path, rows: list[tuple[str, float, float]]) -> Path:
     return path
 
 
-def test_protocols_draw_as_often_as_published() -> None:
+def test_protocols_sample_as_often_as_published() -> None:
     assert {name: protocol.rounds for name, protocol in PROTOCOLS.items()} == {
         "random": 25,
         "fixed": 1,
@@ -55,7 +60,7 @@ def test_protocols_draw_as_often_as_published() -> None:
         find_protocol("lrs3fs")
 
 
-def test_fixed_draws_come_from_the_manifest_or_from_a_list(chosen: list[Clip]) -> None:
+def test_fixed_offsets_come_from_the_manifest_or_from_a_list(chosen: list[Clip]) -> None:
     named = [
         dataclasses.replace(chosen[0], fixed_offset_s=0.4, fixed_start_s=1.0),
         dataclasses.replace(chosen[1], fixed_offset_s=0.4),
@@ -75,46 +80,46 @@ def test_fixed_draws_come_from_the_manifest_or_from_a_list(chosen: list[Clip]) -
         find_fixed(named[:1], listed, "x.csv")
 
 
-def test_both_readings_of_a_fixed_draw_differ_by_the_truncated_frame(
+def test_both_readings_of_a_fixed_offset_differ_by_the_truncated_frame(
     chosen: list[Clip], reader: ClipReader, model: Model
 ) -> None:
     fixed = {0: FixedOffset(0.6, 1.16)}
-    right, _ = FixedDraws(chosen, reader, LAYOUT, GRID, fixed).sample(0, 0)
-    published, segments = published_draws(chosen, model, fixed=fixed).sample(0, 0)
+    right, _ = FixedSamples(chosen, reader, LAYOUT, GRID, fixed).sample(0, 0)
+    published, segments = published_samples(chosen, model, fixed=fixed).sample(0, 0)
     assert right.target == published.target == 13
     assert (right.vision_start_s, right.offset_s) == (1.24, 0.6)
     assert published.vision_start_s == 1.2  # int(1.16 * 25) is 28; its audio starts in time
     assert published.offset_s == pytest.approx(0.64, abs=1e-4)
     assert segments is not None
-    assert [len(part) for part in segments] == [14, 14]
+    assert segments.audio.shape[:2] == segments.vision.shape[:2] == (1, 14)
 
 
 def test_both_readings_see_the_same_where_nothing_is_truncated(
     chosen: list[Clip], reader: ClipReader, model: Model
 ) -> None:
     fixed = {0: FixedOffset(0.0, 1.0)}
-    _, right = FixedDraws(chosen, reader, LAYOUT, GRID, fixed).sample(0, 0)
+    _, right = FixedSamples(chosen, reader, LAYOUT, GRID, fixed).sample(0, 0)
     same_size = dataclasses.replace(
         reader, vision=reader.vision.model_copy(update={"short_side": chosen[0].height})
     )
-    _, right = FixedDraws(chosen, same_size, LAYOUT, GRID, fixed).sample(0, 0)
-    _, published = published_draws(chosen, model, fixed=fixed).sample(0, 0)
+    _, right = FixedSamples(chosen, same_size, LAYOUT, GRID, fixed).sample(0, 0)
+    _, published = published_samples(chosen, model, fixed=fixed).sample(0, 0)
     assert right is not None
     assert published is not None
-    assert float((right[0] - published[0]).abs().max()) < 1e-3
-    assert float((right[1] - published[1]).abs().max()) < 2e-3  # float16
+    assert float((right.audio - published.audio).abs().max()) < 1e-3
+    assert float((right.vision - published.vision).abs().max()) < 2e-3  # float16
 
 
-def test_published_random_draws_can_be_made_again(chosen: list[Clip], model: Model) -> None:
-    draws = [published_draws(chosen, model, seed=3).sample(1, n)[0] for n in (0, 1, 0)]
-    assert draws[0] == draws[2] != draws[1]
-    task = {"task": "synchronizability", "seed": 3}
-    source = published_draws(chosen, model, **task)
+def test_published_random_samples_can_be_made_again(chosen: list[Clip], model: Model) -> None:
+    again = [published_samples(chosen, model, seed=3).sample(1, n)[0] for n in (0, 1, 0)]
+    assert again[0] == again[2] != again[1]
+    task = build_task(Component(name="synchronizability"))
+    source = published_samples(chosen, model, task, seed=3)
     source.layout = SegmentLayout(num_segments=13)
-    drawn = [source.sample(0, number)[0] for number in range(12)]
-    assert {draw.target for draw in drawn} == {0, 1}
-    for draw in drawn:
-        assert abs(draw.offset_s) == pytest.approx(4.48, abs=2e-4) or draw.target == 1
+    samples = [source.sample(0, number)[0] for number in range(12)]
+    assert {sample.target for sample in samples} == {0, 1}
+    for sample in samples:
+        assert abs(sample.offset_s) == pytest.approx(4.48, abs=2e-4) or sample.target == 1
     source.layout = LAYOUT
     with pytest.raises(MediaError, match=r"too short: 9\.00 s, crop and offsets need 9\.6 s"):
         source.sample(0, 0)
@@ -122,12 +127,13 @@ def test_published_random_draws_can_be_made_again(chosen: list[Clip], model: Mod
 
 def test_the_audio_shift_moves_the_audio_alone(chosen: list[Clip], model: Model) -> None:
     fixed = {0: FixedOffset(0.0, 1.0)}
-    _, plain = published_draws(chosen, model, fixed=fixed).sample(0, 0)
-    _, moved = published_draws(chosen, model, fixed=fixed, audio_shift_s=0.32).sample(0, 0)
+    _, plain = published_samples(chosen, model, fixed=fixed).sample(0, 0)
+    _, moved = published_samples(chosen, model, fixed=fixed, audio_shift_s=0.32).sample(0, 0)
     assert plain is not None
     assert moved is not None
-    assert float((plain[1] - moved[1]).abs().max()) == 0
-    assert float((plain[0][:-1] - moved[0][1:]).abs().max()) < 1e-5  # by one step of 0.32 s
+    assert float((plain.vision - moved.vision).abs().max()) == 0
+    before, after = plain.audio[0], moved.audio[0]
+    assert float((before[:-1] - after[1:]).abs().max()) < 1e-5  # by one step of 0.32 s
 
 
 def test_the_published_reading_converts_no_rates(
@@ -137,7 +143,7 @@ def test_the_published_reading_converts_no_rates(
     encode(tmp_path / "fast.mp4", frames, np.zeros(160_000, np.float32), fps=30.0)
     clip = dataclasses.replace(chosen[0], path=tmp_path / "fast.mp4")
     with pytest.raises(MediaError, match=r"fast\.mp4 has 30 frames and 16000 samples"):
-        published_draws([clip], model).sample(0, 0)
+        published_samples([clip], model).sample(0, 0)
 
 
 @pytest.mark.parametrize("as_published", [False, True])
@@ -194,14 +200,14 @@ def test_a_clip_that_breaks_is_left_out_and_the_rest_goes_on(
     ("options", "words"),
     [
         ({"protocol": "sparse"}, "unknown protocol 'sparse'"),
-        ({"audio_shift_s": 0.1}, "add --as-published"),
-        ({"protocol": "fixed", "rounds": 3}, "the same draws in every round"),
-        ({"as_published": True, "features": "store"}, "leave out --features store"),
-        ({"protocol": "fixed", "features": "store"}, "leave out --features store"),
-        ({"device": "gpu"}, "--device gpu cannot be used"),
+        ({"audio_shift_s": 0.1}, "add as_published"),
+        ({"protocol": "fixed", "rounds": 3}, "the same samples in every round"),
+        ({"as_published": True, "features": "store"}, "leave out features store"),
+        ({"protocol": "fixed", "features": "store"}, "leave out features store"),
+        ({"device": "gpu"}, "gpu cannot be used"),
         ({"protocol": "fixed"}, "the manifest gives no fixed offset"),
         ({"offsets": Path("nowhere.csv")}, "cannot read the fixed offsets"),
-        ({"trust": "tiny-synthetic"}, "does not say whether a clip can be synchronized"),
+        ({"synchronizability": "tiny-synthetic"}, "which 'tiny-synthetic' does not"),
     ],
 )
 def test_options_that_make_no_sense_are_one_sentence(

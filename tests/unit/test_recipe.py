@@ -20,7 +20,7 @@ def test_the_paper_preset_has_the_published_numbers() -> None:
     assert (recipe.stage2.schedule, recipe.stage2.clip_norm) == ("constant", 1.0)
     assert recipe.stage1.jitter_s == recipe.stage2.jitter_s == 0.05
     assert recipe.model.layout.covered_s == 4.8
-    assert recipe.model.compare == "mean"
+    assert recipe.objective.config["compare"] == "mean"
     assert recipe.stage1_layout.covered_s == pytest.approx(8.96)
     assert recipe.seed == 1337
 
@@ -38,7 +38,9 @@ def test_short_names_reach_the_parts_people_set_most(recipe: Recipe) -> None:
     changed = override(recipe, ["head.width=32", "audio.depth=1", "layout.num_segments=7"])
     assert changed.model.head is not None
     assert changed.model.head.config["width"] == 32
-    assert changed.model.audio.extractor.config["depth"] == 1
+    pair = changed.model.two_tower()
+    assert pair is not None
+    assert pair.audio.extractor.config["depth"] == 1
     assert changed.model.layout.num_segments == 7
 
 
@@ -101,13 +103,14 @@ def test_full_size_pairs_have_the_published_heads_and_projections() -> None:
         "resnet18_s3d": ((8, 768), (8, 768)),
         "ast+s3d": ((12, 768), (8, 768)),
     }
-    for extractor, towers in expected.items():
-        model = build_recipe(extractor=extractor, head="sync", preset="paper").model
+    for extractor, parts in expected.items():
+        pair = build_recipe(extractor=extractor, head="sync", preset="paper").model.two_tower()
+        assert pair is not None
         found = tuple(
-            (tower.aggregator.config["heads"], tower.projection_dim)
-            for tower in (model.audio, model.vision)
+            (part.aggregator.config["heads"], part.projection_dim)
+            for part in (pair.audio, pair.vision)
         )
-        assert found == towers, extractor
+        assert found == parts, extractor
 
 
 def test_heads_that_do_not_divide_the_width_are_one_sentence() -> None:

@@ -59,18 +59,18 @@ def test_a_clip_is_quarantined_once(tmp_path: Path) -> None:
 
 def test_a_resumed_run_replaces_a_broken_clip_by_the_same_one() -> None:
     def read(clip: int, rng: np.random.Generator) -> tuple[int, float]:
-        drawn = float(rng.random())
+        value = float(rng.random())
         if clip % 3 == 0:
             raise MediaError("broken")
-        return clip, drawn
+        return clip, value
 
-    def draw(clips: ClipSource, step: int) -> tuple[int, float]:
+    def sample(clips: ClipSource, step: int) -> tuple[int, float]:
         rng = slot_rng(1, 1, step, 0)
         return clips.first_readable(step % 7, rng, lambda i: read(i, rng))
 
     whole, resumed = source(7), source(7)
-    expected = [draw(whole, step) for step in range(20)]
-    assert [draw(resumed, step) for step in range(9, 20)] == expected[9:]
+    expected = [sample(whole, step) for step in range(20)]
+    assert [sample(resumed, step) for step in range(9, 20)] == expected[9:]
     assert set(whole.broken) == {0, 3, 6}
 
 
@@ -125,7 +125,7 @@ def test_a_run_may_stop_at_any_checkpoint(clips: Manifest, recipe: Recipe, tmp_p
     assert outcomes[0][1] == outcomes[1][1]
 
 
-def test_stage_2_starts_from_the_towers_of_another_run(
+def test_stage_2_starts_from_the_encoder_of_another_run(
     clips: Manifest, recipe: Recipe, model_folder: Path, tmp_path: Path
 ) -> None:
     small = override(recipe, SMALL.split())
@@ -143,18 +143,18 @@ def test_stages_trained_apart_come_to_the_same_and_share_features(
 ) -> None:
     small = override(recipe, SMALL.split())
     data = clips.folder / "manifest.parquet"
-    whole, towers, head = (tmp_path / name for name in ("whole", "towers", "head"))
+    whole, encoder, head = (tmp_path / name for name in ("whole", "encoder", "head"))
     for job in (
         Job(small, data, whole, (1, 2)),
-        Job(small, data, towers, (1,)),
-        Job(small, data, head, (2,), init=towers),
+        Job(small, data, encoder, (1,)),
+        Job(small, data, head, (2,), init=encoder),
     ):
         run_job(LocalEngine(tmp_path / f"{job.run.name}-checkpoints"), job)
     together, apart = (load_file(run / "model.safetensors") for run in (whole, head))
     assert all(torch.equal(together[name], apart[name]) for name in together)
-    assert len(list((towers / "features").iterdir())) == 2  # train and valid
+    assert len(list((encoder / "features").iterdir())) == 2  # train and valid
     assert not (head / "features").exists()
-    kinds = [record["kind"] for record in read_metrics(towers)]
+    kinds = [record["kind"] for record in read_metrics(encoder)]
     assert kinds.count("features") == 2
     assert "sliding" in kinds
-    assert (kinds[-1], read_metrics(towers)[-1]["stage"]) == ("done", 1)
+    assert (kinds[-1], read_metrics(encoder)[-1]["stage"]) == ("done", 1)

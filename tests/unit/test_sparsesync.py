@@ -21,10 +21,10 @@ from plugins.s3d.model import S3d
 from plugins.sparsesync.layout import Sizes, build_config, write
 from plugins.sparsesync.model import Positions, audio_positions, vision_positions
 from plugins.sparsesync.names import Kind, names
+from zoo.catalog.convert import convert_checkpoint, export_checkpoint
 from zoo.catalog.entries import read_catalog, read_description, resolve, user_catalog
 from zoo.catalog.model_folder import load_model
-from zoo.checkpoints import convert_checkpoint, export_checkpoint
-from zoo.checkpoints.convert import build_around
+from zoo.checkpoints.layouts import build_around
 from zoo.cli.app import run
 from zoo.contracts import FeatureMap
 from zoo.data.manifest import Manifest
@@ -32,6 +32,7 @@ from zoo.errors import ConfigError, ModelError
 from zoo.evaluation.evaluation_request import Request, choose_features
 from zoo.inference.predictor import Predictor
 from zoo.models.model import Model, count_parameters
+from zoo.models.segments import Tokens
 from zoo.registry.manager import registry
 from zoo.training.engine import LocalEngine
 from zoo.training.job import Job, run_job
@@ -87,9 +88,9 @@ def test_published_models_have_the_published_number_of_parameters(head: str, num
     with torch.device("meta"):
         model = Model(recipe.model)
     assert count_parameters(model) == num
-    assert (model.audio.tokens.steps, model.audio.tokens.positions) == (20, 9)
-    assert (model.vision.tokens.steps, model.vision.tokens.positions) == (16, 49)
-    assert recipe.stage2.towers == "trained"
+    assert (model.io.audio.tokens.steps, model.io.audio.tokens.positions) == (20, 9)
+    assert (model.io.vision.tokens.steps, model.io.vision.tokens.positions) == (16, 49)
+    assert recipe.stage2.encoder == "trained"
     assert recipe.data.features == "online"
 
 
@@ -142,12 +143,20 @@ def test_tokens_without_places_have_positions_in_time_only() -> None:
 @pytest.mark.parametrize("head", ["sparse_selector", "avst"])
 def test_the_heads_take_tokens_of_segments_too(head: str) -> None:
     recipe = build_recipe(extractor="ast_motionformer", head=head, preset="tiny")
-    assert recipe.stage2.towers == "frozen"
+    assert recipe.stage2.encoder == "frozen"
     model = Model(recipe.model).eval()
-    tokens = (
-        torch.randn(2, 14 * t.tokens.steps, t.tokens.dim) for t in (model.audio, model.vision)
-    )
-    assert model.classify(*tokens).shape == (2, 21)
+    assert model.answer(*random_tokens(model, 2, 14)).shape == (2, 21)
+
+
+def random_tokens(model: Model, batch: int, num_segments: int) -> list[Tokens]:
+    """Return tokens as the encoder gives them; gradients reach them."""
+    return [
+        Tokens(
+            torch.randn(batch, num_segments, t.steps, t.positions, t.dim, requires_grad=True),
+            t.times_s,
+        )
+        for t in (model.io.audio.tokens, model.io.vision.tokens)
+    ]
 
 
 def test_other_heads_refuse_tokens_of_many_places() -> None:
@@ -160,14 +169,11 @@ def test_other_heads_refuse_tokens_of_many_places() -> None:
 def test_every_token_reaches_the_answer(head: str) -> None:
     torch.manual_seed(0)
     model = Model(quick(head).model).eval()
-    tokens = [
-        torch.randn(1, t.tokens.steps * t.tokens.positions, t.tokens.dim, requires_grad=True)
-        for t in (model.audio, model.vision)
-    ]
-    model.classify(*tokens).logsumexp(1).sum().backward()
+    tokens = random_tokens(model, 1, 1)
+    model.answer(*tokens).logsumexp(1).sum().backward()
     for part in tokens:
-        assert part.grad is not None
-        assert bool(part.grad.abs().sum(2).all())
+        assert part.values.grad is not None
+        assert bool(part.values.grad.abs().sum(4).all())
 
 
 # --- published layouts ---
@@ -262,7 +268,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(change: Any, sentence: str)
 
 def test_only_what_computes_the_same_is_written() -> None:
     config = build_config("sparsesync", SMALL)
-    config.vision.extractor.config["motion_gain"] = 2.0
+    config.encoder.config["vision"]["extractor"]["config"]["motion_gain"] = 2.0
     with pytest.raises(ModelError, match=r"motion_gain' is 2\.0, not None"):
         write("sparsesync", Model(config))
     with pytest.raises(ModelError, match="its head is 'sparse_selector', not 'avst'"):
@@ -307,7 +313,7 @@ def test_a_bridge_starts_fresh_on_published_weights() -> None:
 # --- training end to end ---
 
 
-def test_towers_are_trained_along_with_the_head(clips: Manifest, trained: Path) -> None:
+def test_the_encoder_is_trained_along_with_the_head(clips: Manifest, trained: Path) -> None:
     torch.manual_seed(quick("sparse_selector").seed)
     before = Model(quick("sparse_selector").model).state_dict()
     after = load_file(trained / "model.safetensors")
@@ -318,10 +324,10 @@ def test_towers_are_trained_along_with_the_head(clips: Manifest, trained: Path) 
 
 def test_counters_of_batch_norms_are_those_of_the_best_validation(trained: Path) -> None:
     after = load_file(trained / "model.safetensors")
-    assert int(after["vision.extractor.features.2.1.num_batches_tracked"]) in {2, 3}
+    assert int(after["encoder.vision.extractor.features.2.1.num_batches_tracked"]) in {2, 3}
     assert not torch.equal(
-        after["audio.extractor.resnet.bn1.running_mean"],
-        torch.zeros_like(after["audio.extractor.resnet.bn1.running_mean"]),
+        after["encoder.audio.extractor.resnet.bn1.running_mean"],
+        torch.zeros_like(after["encoder.audio.extractor.resnet.bn1.running_mean"]),
     )
 
 
@@ -352,17 +358,17 @@ def test_an_interrupted_run_ends_where_the_whole_one_does(
     assert losses[0] == losses[1]
 
 
-def test_a_run_may_start_from_the_towers_of_another(
+def test_a_run_may_start_from_the_encoder_of_another(
     clips: Manifest, trained: Path, tmp_path: Path
 ) -> None:
     train(quick("avst", "stage2.steps=1", "stage2.lr=1e-9"), clips, tmp_path, init=trained)
     start, ours = (load_file(folder / "model.safetensors") for folder in (trained, tmp_path))
-    weight = "vision.extractor.features.0.0.0.weight"
+    weight = "encoder.vision.extractor.features.0.0.0.weight"
     assert torch.allclose(ours[weight], start[weight], atol=1e-6)
     assert any(name.startswith("head.transformer.blocks") for name in ours)
 
 
-def test_features_of_towers_in_training_cannot_come_from_a_store() -> None:
+def test_features_of_an_encoder_in_training_cannot_come_from_a_store() -> None:
     with pytest.raises(ConfigError, match="cannot come from a store: add --features online"):
         quick("avst", "data.features=store")
 
@@ -372,8 +378,8 @@ def test_features_of_towers_in_training_cannot_come_from_a_store() -> None:
 
 def test_crops_of_one_segment_are_evaluated_online(trained: Path, model: Model) -> None:
     request = Request(model=str(trained), data=Path("m.parquet"))
-    assert choose_features(request, load_model(trained), False) == "online"
-    assert choose_features(request, model, False) == "store"
+    assert choose_features(request, [load_model(trained)], False) == "online"
+    assert choose_features(request, [model], False) == "store"
 
 
 def test_a_clip_is_looked_at_a_few_crops_at_a_time(

@@ -18,7 +18,8 @@ from zoo.data.sampling import slot_rng
 from zoo.data.store import FeatureStore, is_sealed, seal, store_config, store_key
 from zoo.data.store_build import WholeClips, build_store, encode_clip
 from zoo.errors import ConfigError, TrainingError
-from zoo.models.model import Model
+from zoo.models.model import Model, build_task
+from zoo.models.segments import Segments, Tokens
 from zoo.timeline import SegmentLayout
 from zoo.training.engine import LocalEngine
 from zoo.training.recipe import Recipe, override
@@ -52,20 +53,36 @@ def stored(
     return build(tmp_path_factory.mktemp("store"), model, reader, chosen)
 
 
-def draws_of(
-    clips: list[Clip], reader: ClipReader, recipe: Recipe, store: FeatureStore | None
+def samples_of(
+    clips: list[Clip],
+    reader: ClipReader,
+    recipe: Recipe,
+    store: FeatureStore | None,
+    layout: SegmentLayout | None = None,
+    hop_s: float | None = None,
 ) -> SampleSource:
-    layout, grid = recipe.model.layout, recipe.model.grid
-    return SampleSource(ClipSource(clips, reader), layout, grid, 7, "train", store)
+    assert recipe.model.task is not None
+    task, layout = build_task(recipe.model.task), layout or recipe.model.layout
+    return SampleSource(ClipSource(clips, reader), layout, task, 7, "train", store, hop_s)
 
 
 @torch.no_grad()
-def logits_of(model: Model, source: SampleSource, clip: int, step: int) -> tuple[torch.Tensor, int]:
-    audio, vision, draw = source.item(clip, (2, step, 0), AUGMENT)
+def tokens_of(
+    model: Model, source: SampleSource, clip: int, step: int
+) -> tuple[Tokens, Tokens, int]:
+    audio, vision, sample = source.item(clip, (2, step, 0), AUGMENT)
     if source.store is not None:
-        return model.classify(audio[None], vision[None]), draw.target
-    segments = cut_crops(vision[None], source.layout, model.vision_frontend)
-    return model(audio[None], segments), draw.target
+        num = source.layout.num_segments
+        tokens = (
+            Tokens.of_segments(audio, num, model.io.audio.tokens),
+            Tokens.of_segments(vision, num, model.io.vision.tokens),
+        )
+    else:
+        reader = source.clips.reader
+        places = reader.places("vision", source.layout)
+        segments = cut_crops(vision[None], *places, reader.vision)
+        tokens = model.encoder(Segments(audio[None], segments))
+    return *tokens, sample.target
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float16", 1e-2)])
@@ -80,19 +97,21 @@ def test_store_and_files_give_the_same_logits(
     tmp_path: Path,
 ) -> None:
     store = stored if dtype == "float32" else build(tmp_path, model, reader, chosen, dtype)
-    online, from_store = (draws_of(chosen, reader, recipe, s) for s in (None, store))
+    online, from_store = (samples_of(chosen, reader, recipe, s) for s in (None, store))
     for clip in (0, 1):
         for step in (0, 1):
-            expected, target = logits_of(model, online, clip, step)
-            logits, again = logits_of(model, from_store, clip, step)
+            *read, target = tokens_of(model, online, clip, step)
+            *stored_tokens, again = tokens_of(model, from_store, clip, step)
             assert target == again
-            assert float((logits - expected).abs().max()) < tolerance
+            with torch.no_grad():
+                difference = model.answer(*stored_tokens) - model.answer(*read)
+            assert float(difference.abs().max()) < tolerance
 
 
 def test_durations_agree_with_the_files(
     stored: FeatureStore, reader: ClipReader, chosen: list[Clip], recipe: Recipe
 ) -> None:
-    online, from_store = (draws_of(chosen, reader, recipe, s) for s in (None, stored))
+    online, from_store = (samples_of(chosen, reader, recipe, s) for s in (None, stored))
     assert from_store.durations_s == pytest.approx(online.durations_s)
     assert from_store.usable == online.usable
 
@@ -114,7 +133,7 @@ def test_a_corrupt_clip_is_left_out_and_named(
     store = build(tmp_path / "store", model, reader, clips)
     assert list(store.skipped) == [0]
     assert "bad.mp4" in store.skipped[0]
-    assert draws_of(clips, reader, recipe, store).usable == [1]
+    assert samples_of(clips, reader, recipe, store).usable == [1]
 
 
 def test_all_clips_corrupt_is_an_error_with_the_reason(
@@ -203,20 +222,14 @@ def test_a_finer_lattice_serves_layouts_of_several_steps(
     assert torch.equal(
         finer.segments(0, "vision", [0.32, 0.64]), stored.segments(0, "vision", [0.32, 0.64])
     )
-    grid = recipe.model.grid
     for layout in (SegmentLayout(), SegmentLayout(num_segments=7, step_s=0.64)):
-        source = ClipSource(chosen, reader)
         starts = set()
         for step in range(12):
-            pair = [
-                SampleSource(source, layout, grid, 7, "train", store, hop_s=0.16)
-                for store in (None, finer)
-            ]
-            rngs = [slot_rng(7, 2, step, 0) for _ in pair]
-            draws = [d.draw(0, rng, AUGMENT) for d, rng in zip(pair, rngs, strict=True)]
-            assert draws[0] == draws[1]
-            assert finer.tokens([draws[1]], layout)[1].shape[1] == layout.num_segments * 8
-            starts.add(round(draws[0].vision_start_s / 0.16) % 2)
+            pair = [samples_of(chosen, reader, recipe, s, layout, 0.16) for s in (None, finer)]
+            online, stored_one = (s.sample(0, slot_rng(7, 2, step, 0), AUGMENT) for s in pair)
+            assert online == stored_one
+            assert finer.tokens(stored_one, layout)[1].shape[:2] == (layout.num_segments, 8)
+            starts.add(round(online.vision_start_s / 0.16) % 2)
         assert starts == {0, 1}  # every multiple of 0.16 s, not of the step
 
 
@@ -240,7 +253,7 @@ def test_the_key_changes_with_weights_lattice_and_clips(
     other.load_state_dict(model.state_dict())
     assert store_key(other, config, chosen) == key
     with torch.no_grad():
-        next(other.vision.parameters()).add_(1e-3)
+        next(other.separable.vision.parameters()).add_(1e-3)
     assert store_key(other, config, chosen) != key
     copy = tmp_path / "copy.mp4"
     shutil.copy(chosen[0].path, copy)
@@ -258,7 +271,7 @@ def test_a_store_refuses_crops_beyond_the_clip(stored: FeatureStore) -> None:
     assert np.isclose(stored.duration_s(0), 9.0, atol=0.05)
 
 
-def test_augmented_copies_are_there_to_be_drawn(
+def test_augmented_copies_are_there_to_be_sampled(
     tmp_path: Path,
     model: Model,
     reader: ClipReader,
@@ -278,17 +291,13 @@ def test_augmented_copies_are_there_to_be_drawn(
         store.segments(1, "audio", starts_s, 2), stored.segments(1, "audio", starts_s)
     )
     assert store.duration_s(1) == stored.duration_s(1)
-    grid = recipe.model.grid
-    source = SampleSource(ClipSource(chosen, reader), SegmentLayout(), grid, 7, "train", store)
-    plain_source = SampleSource(
-        ClipSource(chosen, reader), SegmentLayout(), grid, 7, "train", stored
-    )
+    source, plain_source = (samples_of(chosen, reader, recipe, s) for s in (store, stored))
     seen = set()
     for slot in range(20):
         key = (2, 0, slot)
-        audio, vision, draw = source.item(1, key, Augment(random_crop=True))
+        audio, vision, sample = source.item(1, key, Augment(random_crop=True))
         still, as_is, same = plain_source.item(1, key, Augment(random_crop=True))
-        assert draw == same
+        assert sample == same
         assert torch.equal(audio, still)
         seen.add(torch.equal(vision, as_is))
         assert torch.equal(source.item(1, key, Augment())[1], as_is)

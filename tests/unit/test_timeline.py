@@ -2,19 +2,21 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError
+from zoo.models.config import Component
+from zoo.models.model import build_task
 from zoo.timeline import (
     OffsetGrid,
+    Placement,
     Sample,
     SegmentLayout,
     count_steps,
     describe_offset,
-    draw_crop,
-    draw_synchronizability,
     feasible_starts,
-    fixed_draw,
+    fixed_sample,
+    place_crops,
     shortest_clip_s,
-    shortest_unsynchronizable_s,
     to_frames,
     to_samples,
 )
@@ -22,26 +24,20 @@ from zoo.timeline import (
 LAYOUT, GRID = SegmentLayout(), OffsetGrid()
 
 
-def draw(
+def offset_sample(
     seed: int = 0, *, duration_s: float = 9.0, jitter_s: float = 0.0, target: int | None = None
 ) -> Sample:
-    return draw_crop(
-        np.random.default_rng(seed),
-        0,
-        duration_s,
-        LAYOUT,
-        GRID,
-        vision_hop_s=0.32,
-        audio_hop_s=0.04,
-        jitter_s=jitter_s,
-        target=target,
-    )
+    rng = np.random.default_rng(seed)
+    if target is None:
+        target = int(rng.integers(GRID.num_classes))
+    place = Placement(LAYOUT, vision_hop_s=0.32, audio_hop_s=0.04, jitter_s=jitter_s)
+    return place_crops(rng, 0, duration_s, place, GRID.offsets_s[target], target)
 
 
 def test_positive_offset_means_audio_leads() -> None:
     """A crop whose audio is cut later in the clip hears now what is seen later."""
     target = GRID.class_of(0.6)
-    sample = draw(target=target)
+    sample = offset_sample(target=target)
     assert sample.audio_start_s == pytest.approx(sample.vision_start_s + 0.6)
     event_s = sample.vision_start_s + 2.0  # an event of the synchronous clip
     heard_s, seen_s = event_s - sample.audio_start_s, event_s - sample.vision_start_s
@@ -113,13 +109,13 @@ def test_a_clip_too_short_for_a_class_is_a_clear_error() -> None:
     with pytest.raises(
         ConfigError, match=r"6\.00 s is too short for a crop of 4\.8 s at offset \+2"
     ):
-        draw(duration_s=6.0, target=20)
+        offset_sample(duration_s=6.0, target=20)
 
 
 def test_jitter_stays_on_the_lattice_inside_the_clip_and_keeps_the_label() -> None:
     moved = set()
     for seed in range(200):
-        sample = draw(seed, jitter_s=0.09)
+        sample = offset_sample(seed, jitter_s=0.09)
         shift_s = sample.audio_start_s - sample.vision_start_s - GRID.offsets_s[sample.target]
         moved.add(round(shift_s / 0.04))
         assert 0 <= sample.audio_start_s <= 9.0 - LAYOUT.covered_s + 1e-6
@@ -127,12 +123,12 @@ def test_jitter_stays_on_the_lattice_inside_the_clip_and_keeps_the_label() -> No
     assert moved == {-2, -1, 0, 1, 2}
 
 
-def test_half_of_the_synchronizability_draws_share_no_content() -> None:
+def test_half_of_the_samples_of_synchronizability_share_no_content(clips: Manifest) -> None:
     layout = SegmentLayout(num_segments=13)
+    task = build_task(Component(name="synchronizability"))
+    place = Placement(layout, vision_hop_s=0.32, audio_hop_s=0.04)
     samples = [
-        draw_synchronizability(
-            np.random.default_rng(seed), 0, 9.0, layout, GRID, vision_hop_s=0.32, audio_hop_s=0.04
-        )
+        task.sample(np.random.default_rng(seed), 0, clips.clips[0], 9.0, place)
         for seed in range(400)
     ]
     apart = [s for s in samples if s.target == 0]
@@ -142,32 +138,32 @@ def test_half_of_the_synchronizability_draws_share_no_content() -> None:
     for sample in samples:
         for start_s in (sample.vision_start_s, sample.audio_start_s):
             assert 0 <= start_s <= 9.0 - layout.covered_s + 1e-6
-    assert shortest_unsynchronizable_s(layout, 0.32) == 8.96
-    assert shortest_unsynchronizable_s(LAYOUT, 0.32) == 9.6
+    assert task.need(layout, 0.32).seconds == 8.96
+    assert task.need(LAYOUT, 0.32).seconds == 9.6
 
 
-def test_a_fixed_draw_lies_in_the_middle_of_the_published_crop() -> None:
-    sample = fixed_draw(3, 10.0, LAYOUT, GRID, 1.4, 1.16, 25.0)
+def test_a_fixed_sample_lies_in_the_middle_of_the_published_crop() -> None:
+    sample = fixed_sample(3, 10.0, LAYOUT, GRID, 1.4, 1.16, 25.0)
     assert sample.vision_start_s == 1.24  # frame 29 and two more; truncating would give 28
     assert sample.offset_s == 1.4
     assert (sample.clip, sample.target) == (3, 17)
 
 
 @pytest.mark.parametrize(("offset_s", "start_s"), [(-1.0, 0.4), (1.0, 4.4), (0.0, 6.0)])
-def test_a_fixed_draw_beyond_the_clip_is_a_clear_error(offset_s: float, start_s: float) -> None:
+def test_a_fixed_sample_beyond_the_clip_is_a_clear_error(offset_s: float, start_s: float) -> None:
     with pytest.raises(ConfigError, match=r"does not fit into a clip of 10\.00 s"):
-        fixed_draw(0, 10.0, LAYOUT, GRID, offset_s, start_s, 25.0)
+        fixed_sample(0, 10.0, LAYOUT, GRID, offset_s, start_s, 25.0)
 
 
-def test_every_class_is_drawn_alike() -> None:
-    counts = np.bincount([draw(seed).target for seed in range(4200)], minlength=21)
+def test_every_class_is_sampled_alike() -> None:
+    counts = np.bincount([offset_sample(seed).target for seed in range(4200)], minlength=21)
     assert counts.min() > 140
     assert counts.max() < 260
 
 
-def test_draws_depend_on_the_generator_only() -> None:
-    assert draw(5, jitter_s=0.05) == draw(5, jitter_s=0.05)
-    assert draw(5) != draw(6)
+def test_samples_depend_on_the_generator_only() -> None:
+    assert offset_sample(5, jitter_s=0.05) == offset_sample(5, jitter_s=0.05)
+    assert offset_sample(5) != offset_sample(6)
 
 
 @pytest.mark.parametrize(

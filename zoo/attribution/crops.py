@@ -22,7 +22,7 @@ class Crop:
     """What a model sees of a clip before it is cut into segments.
 
     Attributes:
-        frames: square pictures.
+        frames: square frames.
         samples: mono waveform.
     """
 
@@ -41,7 +41,7 @@ def read_crop(model: Model, path: Path, start_s: float, audio_track: int | None 
     covered_s = model.config.layout.covered_s
     if not 0 <= start_s <= info.common_s - covered_s + LATTICE_TOLERANCE:
         raise MediaError(
-            f"{path} has no crop of {covered_s:g} s from {start_s:g} s on: sound and picture share "
+            f"{path} has no crop of {covered_s:g} s from {start_s:g} s on: audio and video share "
             f"{info.common_s:.2f} s"
         )
     reader = ClipReader(model.vision_frontend, model.audio_frontend, audio_track=audio_track)
@@ -51,13 +51,13 @@ def read_crop(model: Model, path: Path, start_s: float, audio_track: int | None 
 
 
 def mean_of(crop: Crop) -> Crop:
-    """Return a crop that holds the mean picture all along, and silence."""
+    """Return a crop that holds the mean frame all along, and silence."""
     mean = crop.frames.mean(axis=0, keepdims=True).round().astype(np.uint8)  # (1, H, W, 3)
     return Crop(np.broadcast_to(mean, crop.frames.shape), np.zeros_like(crop.samples))
 
 
 def choose_other(against: Path, path: Path, model: Model, seed: int) -> Path:
-    """Return the clip that stands in: the one given, or one drawn from a folder.
+    """Return the clip that stands in: the one given, or one chosen at random from a folder.
 
     Raises:
         MediaError: if there is none that is long enough, besides the clip itself.
@@ -75,6 +75,6 @@ def choose_other(against: Path, path: Path, model: Model, seed: int) -> Path:
         if info.common_s >= covered_s:
             return others[index]
     raise MediaError(
-        f"--against {against} holds no clip of {covered_s:g} s with sound and picture besides "
+        f"--against {against} holds no clip of {covered_s:g} s with audio and video besides "
         f"{path.name}"
     )

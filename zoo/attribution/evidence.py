@@ -15,7 +15,7 @@ CLEAR = 3.0  # standard deviations above chance from which a chunk counts as evi
 class Evidence:
     """Attribution of one modality (paper section 4.1).
 
-    Of K random masks, those under which the model still gives the right offset are recorded.
+    Of K random masks, those under which the model still gives the reference offset are recorded.
 
     Attributes:
         all_masks: of every chunk, the recorded masks that keep it, divided by K.
@@ -58,8 +58,8 @@ class Attribution:
         masks: K, masks per modality.
         seed: of the masks.
         audio_track: which audio track, from 1; None is the first.
-        audio: evidence in the sound, with the picture as it is.
-        vision: evidence in the picture, with the sound as it is.
+        audio: evidence in the audio, with the video as it is.
+        vision: evidence in the video, with the audio as it is.
     """
 
     path: str
@@ -81,15 +81,15 @@ class Attribution:
     vision: Evidence
 
     def moments_s(self, evidence: Evidence) -> list[tuple[float, float]]:
-        """Return the stretches that clearly hold evidence, the strongest first, seconds."""
+        """Return the moments that clearly hold evidence, the strongest first, seconds."""
         is_clear = np.concatenate([[False], evidence.excess > CLEAR, [False]])
-        turns = np.flatnonzero(np.diff(is_clear.astype(int)))  # beginning and end of each stretch
-        stretches = sorted(
+        turns = np.flatnonzero(np.diff(is_clear.astype(int)))  # beginning and end of each moment
+        moments = sorted(
             zip(turns[::2].tolist(), turns[1::2].tolist(), strict=True),
             key=lambda turn: -evidence.excess[turn[0] : turn[1]].max(),
         )
         edges_s = [*self.chunks_s, self.end_s]
-        return [(edges_s[first], edges_s[last]) for first, last in stretches]
+        return [(edges_s[first], edges_s[last]) for first, last in moments]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the attribution as JSON types, with the moments of both."""

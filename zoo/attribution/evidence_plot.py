@@ -1,4 +1,4 @@
-"""The picture of the evidence: filmstrip, both curves and spectrogram on one time axis."""
+"""The plot of the evidence: filmstrip, both curves and spectrogram on one time axis."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def draw(attribution: Attribution, path: Path) -> Path:
 
     Args:
         attribution: what to draw.
-        path: picture to write; its suffix chooses the format.
+        path: plot to write; its suffix chooses the format.
 
     Raises:
-        MediaError: if the clip cannot be read, or the picture not written.
+        MediaError: if the clip cannot be read, or the plot not written.
     """
     window = decode(
         Path(attribution.path),
@@ -48,7 +48,7 @@ def draw(attribution: Attribution, path: Path) -> Path:
     )
     _draw_film(axes[0], attribution, window)
     _draw_curves(axes[1], attribution)
-    _draw_sound(axes[2], attribution, window)
+    _draw_audio(axes[2], attribution, window)
     axes[2].set_xlim(attribution.start_s, attribution.end_s)
     axes[2].xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: clock_tenths(seconds)))
     axes[2].set_xlabel("time in the clip")
@@ -63,7 +63,7 @@ def draw(attribution: Attribution, path: Path) -> Path:
 
 
 def _draw_film(axis: Axes, attribution: Attribution, window: Window) -> None:
-    """Lay as many pictures side by side as fit, each where its middle is shown."""
+    """Lay as many frames side by side as fit, each where its middle is shown."""
     assert window.frames is not None
     frames = window.frames
     aspect = frames.shape[2] / frames.shape[1]
@@ -75,16 +75,16 @@ def _draw_film(axis: Axes, attribution: Attribution, window: Window) -> None:
         aspect="auto",
         interpolation="bilinear",
     )
-    _frame(axis, attribution, attribution.vision, VALID)
+    _outline(axis, attribution, attribution.vision, VALID)
     axis.set_yticks([])
-    axis.set_ylabel("picture", color=VALID)
+    axis.set_ylabel("video", color=VALID)
 
 
 def _draw_curves(axis: Axes, attribution: Attribution) -> None:
     edges_s = np.append(attribution.chunks_s, attribution.end_s)
     for evidence, color, label in (
-        (attribution.vision, VALID, "picture"),
-        (attribution.audio, OTHER, "sound"),
+        (attribution.vision, VALID, "video"),
+        (attribution.audio, OTHER, "audio"),
     ):
         axis.stairs(
             evidence.excess, edges_s, color=color, linewidth=1.8, label=label, baseline=None
@@ -96,7 +96,7 @@ def _draw_curves(axis: Axes, attribution: Attribution) -> None:
     tidy(axis)
 
 
-def _draw_sound(axis: Axes, attribution: Attribution, window: Window) -> None:
+def _draw_audio(axis: Axes, attribution: Attribution, window: Window) -> None:
     assert window.samples is not None
     mel = MelSpectrogram(SAMPLE_RATE_HZ, n_fft=512, win_length=400, hop_length=HOP, n_mels=MELS)
     power = mel(torch.from_numpy(window.samples))  # (F, Ta)
@@ -111,12 +111,12 @@ def _draw_sound(axis: Axes, attribution: Attribution, window: Window) -> None:
         vmin=top_db - RANGE_DB,
         vmax=top_db,
     )
-    _frame(axis, attribution, attribution.audio, OTHER)
+    _outline(axis, attribution, attribution.audio, OTHER)
     axis.set_yticks([])
-    axis.set_ylabel("sound, mel", color=OTHER)
+    axis.set_ylabel("audio, mel", color=OTHER)
 
 
-def _frame(axis: Axes, attribution: Attribution, evidence: Evidence, color: str) -> None:
-    """Frame the stretches that clearly hold evidence."""
+def _outline(axis: Axes, attribution: Attribution, evidence: Evidence, color: str) -> None:
+    """Outline the moments that clearly hold evidence."""
     for start_s, end_s in attribution.moments_s(evidence):
         axis.axvspan(start_s, end_s, facecolor="none", edgecolor=color, linewidth=2.5)

@@ -1,7 +1,7 @@
 """Evidence attribution by random masks.
 
 A crop is cut into chunks of 0.1 s. K random masks take chunks out of one modality; where the model
-still gives the right offset, the mask is recorded. A chunk that more of the recorded masks keep
+still gives the reference offset, the mask is recorded. A chunk that more of the recorded masks keep
 holds more of the evidence (paper section 4.1)::
 
     A_i = 1/K sum_k right_k kept_ki                   over all masks
@@ -19,7 +19,6 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
 
 from zoo.attribution.crops import Crop, choose_other, read_crop
 from zoo.attribution.evidence import Attribution, Evidence
@@ -27,8 +26,9 @@ from zoo.attribution.masking import Masked, MaskedContent, MaskedTokens, Masks, 
 from zoo.contracts import Modality
 from zoo.errors import ConfigError
 from zoo.inference.predictor import Predictor
-from zoo.models.model import Model
-from zoo.timeline import LATTICE_TOLERANCE, count_chunks
+from zoo.models.model import Model, require_offsets, require_separable
+from zoo.models.segments import Tokens
+from zoo.timeline import LATTICE_TOLERANCE, OffsetGrid, count_chunks
 
 HEAD_BATCH = 64  # masked crops that pass through the head at a time
 PILOTS, HALVINGS = 64, 6  # masks tried at a share of kept chunks; shares tried
@@ -76,8 +76,8 @@ def attribute(
     Args:
         predictor: a model that finds offsets.
         path: the clip.
-        against: a clip, or a folder to draw one from, that stands in for what is masked; by default
-            the mean: the mean token, or the mean picture and silence.
+        against: a clip, or a folder to choose one from, that stands in for what is masked; by
+            default the mean: the mean token, or the mean frame and silence.
         start_s: start of the crop, seconds; by default that of the crop of whose offset the model
             is most sure.
         reference_s: the offset that counts as right, seconds; by default what the model says
@@ -88,17 +88,20 @@ def attribute(
 
     Raises:
         MediaError: if a clip cannot be read or is too short.
-        ConfigError: if an option does not fit.
+        ConfigError: if the model finds no offsets, its encoder looks at both modalities at once,
+            or an option does not fit.
     """
     options, model = options or Options(), predictor.model
-    _check(options, model, reference_s)
+    grid = require_offsets(model, predictor.name)
+    require_separable(model.encoder, predictor.name)
+    _check(options, grid, model.config.layout.segment_s, reference_s)
     if start_s is None:
         windows = predictor.predict(path, audio_track=audio_track).windows
         start_s = max(windows, key=lambda window: window.probability).start_s
     crop = read_crop(model, path, start_s, audio_track)
     stand_in = None if against is None else choose_other(against, path, model, options.seed)
     other = None if stand_in is None else read_crop(model, stand_in, 0.0)
-    trial = Trial(model, crop, other, options, reference_s)
+    trial = Trial(model, grid, crop, other, options, reference_s)
     evidence = {modality: trial.gather(modality, progress) for modality in MODALITIES}
     return Attribution(
         path=str(path),
@@ -134,6 +137,7 @@ class Trial:
     def __init__(
         self,
         model: Model,
+        grid: OffsetGrid,
         crop: Crop,
         other: Crop | None,
         options: Options,
@@ -141,7 +145,7 @@ class Trial:
     ) -> None:
         self._model, self._crop, self._other, self._options = model, crop, other, options
         self._whole = {modality: encode_crop(model, modality, crop) for modality in MODALITIES}
-        self._offsets_s = np.asarray(model.config.grid.offsets_s)
+        self._offsets_s = np.asarray(grid.offsets_s)
         probabilities = self._classify(self._whole)[0]  # (K,)
         best = int(probabilities.argmax())
         self.offset_s, self.probability = float(self._offsets_s[best]), float(probabilities[best])
@@ -158,12 +162,12 @@ class Trial:
         )
         rng = np.random.default_rng((options.seed, MODALITIES.index(modality)))
 
-        def draw(num: int, keep: float) -> tuple[Masks, Bool[np.ndarray, " B"]]:
+        def sample(num: int, keep: float) -> tuple[Masks, Bool[np.ndarray, " B"]]:
             masks = rng.random((num, self.num_chunks)) < keep
             return masks, self._is_right(masked, modality, masks, progress)
 
-        keep = options.keep or _find_keep(lambda keep: float(draw(PILOTS, keep)[1].mean()))
-        masks, right = draw(options.masks, keep)
+        keep = options.keep or _find_keep(lambda keep: float(sample(PILOTS, keep)[1].mean()))
+        masks, right = sample(options.masks, keep)
         recorded = masks[right].sum(0, dtype=np.float64)  # (C,)
         num_right = max(1, int(right.sum()))
         return Evidence(
@@ -183,8 +187,9 @@ class Trial:
         right = []
         for i in range(0, len(masks), HEAD_BATCH):
             tokens = masked.tokens(masks[i : i + HEAD_BATCH])
-            whole = self._whole[fixed].expand(len(tokens), -1, -1)
-            chosen = self._classify({modality: tokens, fixed: whole}).argmax(1)
+            whole = self._whole[fixed]
+            repeated = whole.with_values(whole.values.expand(len(tokens), -1, -1, -1, -1))
+            chosen = self._classify({modality: tokens, fixed: repeated}).argmax(1)
             right.append(np.abs(self._offsets_s[chosen] - self.reference_s) <= furthest_s)
             self._done += len(tokens)
             if progress is not None:
@@ -197,8 +202,8 @@ class Trial:
         return len(MODALITIES) * (pilots + self._options.masks)
 
     @torch.no_grad()
-    def _classify(self, tokens: dict[Modality, Tensor]) -> Float[np.ndarray, "B K"]:
-        logits = self._model.classify(tokens["audio"], tokens["vision"])
+    def _classify(self, tokens: dict[Modality, Tokens]) -> Float[np.ndarray, "B K"]:
+        logits = self._model.answer(tokens["audio"], tokens["vision"])
         return logits.float().softmax(1).cpu().numpy()
 
 
@@ -214,8 +219,7 @@ def _find_keep(share_right: Callable[[float], float]) -> float:
     return round((low + high) / 2, 3)
 
 
-def _check(options: Options, model: Model, reference_s: float | None) -> None:
-    grid, segment_s = model.config.grid, model.config.layout.segment_s
+def _check(options: Options, grid: OffsetGrid, segment_s: float, reference_s: float | None) -> None:
     if reference_s is not None and not grid.min_s <= reference_s <= grid.max_s:
         raise ConfigError(
             f"--offset {reference_s:g} lies outside what the model tells apart: "

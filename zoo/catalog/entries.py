@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Field, JsonValue, ValidationError, model_validator
+from pydantic import AliasChoices, Field, JsonValue, ValidationError, model_validator
 
 from zoo.contracts import ComponentConfig
 from zoo.errors import ModelError, suggest
@@ -19,7 +17,7 @@ from zoo.errors import ModelError, suggest
 HOME_VARIABLE = "ZOO_HOME"
 PACKAGE = Path(__file__).parents[1]  # the folder of `zoo`
 WEIGHTS, CONFIG = "model.safetensors", "model.json"
-BY_CATALOG, NOBODY = "catalog", "none"  # in place of the name of a model that judges clips
+BY_CATALOG, NO_MODEL = "catalog", "none"  # in place of the name of a synchronizability model
 
 
 class Download(ComponentConfig):
@@ -43,7 +41,11 @@ class CatalogEntry(ComponentConfig):
     kind: Literal["model", "extractor"] = Field("model", description="what the weights are of")
     folder: str = Field("", description="model folder, relative to the catalog's own folder")
     download: Download | None = Field(None, description="weights to pull; None: they are here")
-    trust: str = Field("", description="model that says whether a clip can be synchronized")
+    synchronizability: str = Field(
+        "",
+        description="model that says whether a clip can be synchronized",
+        validation_alias=AliasChoices("synchronizability", "trust"),  # the older spelling
+    )
     preset: str = Field("", description="size of its components")
     trained_on: str = Field("", description="data it has seen")
     recipe: str = Field("", description="command, hardware and time that made it")
@@ -153,25 +155,21 @@ def resolve(name: str | Path) -> Path:
     )
 
 
-def trust_of(name: str | Path) -> str | None:
-    """Return the model that the catalog names to judge clips for another, if it is here."""
-    catalog = read_catalog()
-    entry = catalog[str(name)][0] if str(name) in catalog else None
-    if entry is None or entry.trust not in catalog or not catalog[entry.trust][1].exists():
-        return None
-    return entry.trust
-
-
-def judge_of(name: str | Path, trust: str | Path | None = BY_CATALOG) -> str | Path | None:
-    """Return the model that judges clips for another, or None.
+def second_model(
+    name: str | Path, synchronizability: str | Path | None = BY_CATALOG
+) -> str | Path | None:
+    """Return the model that says, beside another, whether a clip can be synchronized, or None.
 
     Args:
         name: the other model.
-        trust: a model, ``catalog`` for the one that the catalog names, or ``none``.
+        synchronizability: a model, ``catalog`` for the one that the catalog names, if it is here,
+            or ``none``.
     """
-    if trust == BY_CATALOG:
-        return trust_of(name)
-    return None if trust == NOBODY else trust
+    if synchronizability != BY_CATALOG:
+        return None if synchronizability == NO_MODEL else synchronizability
+    catalog = read_catalog()
+    named = catalog[str(name)][0].synchronizability if str(name) in catalog else ""
+    return named if named in catalog and catalog[named][1].exists() else None
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -191,37 +189,11 @@ def read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
-def add_model(folder: Path, name: str, summary: str, trust: str = "") -> Path:
-    """Copy a model folder into the user's catalog under a name; return the copy.
-
-    Raises:
-        ModelError: if the folder is damaged, the name is taken or not a plain word, or the catalog
-            has no model ``trust``, which says whether a clip can be synchronized.
-    """
-    from zoo.catalog.model_folder import load_model
-
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
-        raise ModelError(f"'{name}' cannot be a name: use letters, digits, '-', '_' and '.'")
-    if name in read_catalog():
-        raise ModelError(f"the catalog already has a model '{name}'; choose another --name")
-    if trust:
-        find(trust)
-    load_model(folder)
-    description = read_description(folder)
+def add_entry(name: str, entry: CatalogEntry) -> None:
+    """Write an entry into the user's catalog, in place of one of the same name."""
     file = user_catalog()
-    target = file.parent / "models" / name
-    target.mkdir(parents=True, exist_ok=True)
-    for part in (WEIGHTS, CONFIG):
-        shutil.copy2(folder / part, target / part)
-    entry = CatalogEntry(
-        summary=summary,
-        folder=f"models/{name}",
-        trust=trust,
-        scores=description.get("scores", {}),
-    )
     models: dict[str, Any] = {n: e.model_dump() for n, e in _read_file(file).items()}
     models[name] = entry.model_dump(exclude_defaults=True)
     temporary = file.with_suffix(".part")
     temporary.write_text(yaml.safe_dump({"models": models}, sort_keys=False))
     temporary.replace(file)
-    return target

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,18 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from zoo.catalog.entries import CONFIG, WEIGHTS, read_description
+from zoo.catalog.entries import (
+    CONFIG,
+    WEIGHTS,
+    CatalogEntry,
+    add_entry,
+    find,
+    read_catalog,
+    read_description,
+    user_catalog,
+)
 from zoo.errors import ModelError, PluginError
+from zoo.files import sha256_of
 from zoo.models.config import ModelConfig
 from zoo.models.model import Model, count_parameters
 from zoo.models.upgrade import FORMAT_VERSION, read_model_config, upgrade_names
@@ -27,7 +38,9 @@ RANDOM = ("uniform_", "normal_", "erfinv_", "mul_", "add_", "clamp_")
 __all__ = [
     "CONFIG",
     "WEIGHTS",
+    "add_model",
     "load_model",
+    "read_config",
     "read_description",
     "save_model",
     "verify_folder",
@@ -52,7 +65,7 @@ def save_model(folder: Path, model: Model, **facts: Any) -> None:
     description = {
         "format_version": FORMAT_VERSION,
         "config": model.config.model_dump(mode="json"),
-        "sha256": _sha256(part),
+        "sha256": sha256_of(part),
         "parameters": count_parameters(model),
         "plugins": plugins_of(model.config),
         **facts,
@@ -72,11 +85,28 @@ def verify_folder(folder: Path) -> dict[str, Any]:
     weights = folder / WEIGHTS
     if not weights.exists():
         raise ModelError(f"{folder} has no {WEIGHTS}; copy it there or train again")
-    if _sha256(weights) != description.get("sha256"):
+    if sha256_of(weights) != description.get("sha256"):
         raise ModelError(
             f"{weights} is damaged: its hash differs from the one in {CONFIG}; restore the file"
         )
     return description
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Read what a model is made of, without its weights.
+
+    Raises:
+        ModelError: if the folder does not describe a model.
+        PluginError: if a component is not installed.
+    """
+    description = read_description(folder)
+    try:
+        config = read_model_config(description, str(folder / CONFIG))
+        for kind, part in config.components():
+            getattr(registry(), kind.removesuffix("s"))(part.name)
+    except PluginError as error:
+        raise missing_plugin(error, folder, description.get("plugins", {})) from error
+    return config
 
 
 def load_model(folder: Path) -> Model:
@@ -99,6 +129,35 @@ def load_model(folder: Path) -> Model:
         first_line = str(error).splitlines()[0]
         raise ModelError(f"{weights} does not fit {CONFIG}: {first_line}") from None
     return model.eval()
+
+
+def add_model(folder: Path, name: str, summary: str, synchronizability: str = "") -> Path:
+    """Copy a model folder into the user's catalog under a name; return the copy.
+
+    Raises:
+        ModelError: if the folder is damaged, the name is taken or not a plain word, or the catalog
+            has no model ``synchronizability``, which says whether a clip can be synchronized.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        raise ModelError(f"'{name}' cannot be a name: use letters, digits, '-', '_' and '.'")
+    if name in read_catalog():
+        raise ModelError(f"the catalog already has a model '{name}'; choose another --name")
+    if synchronizability:
+        find(synchronizability)
+    load_model(folder)
+    place = f"models/{name}"
+    target = user_catalog().parent / place
+    target.mkdir(parents=True, exist_ok=True)
+    for part in (WEIGHTS, CONFIG):
+        shutil.copy2(folder / part, target / part)
+    scores = read_description(folder).get("scores", {})
+    add_entry(
+        name,
+        CatalogEntry(
+            summary=summary, folder=place, synchronizability=synchronizability, scores=scores
+        ),
+    )
+    return target
 
 
 def plugins_of(config: ModelConfig) -> dict[str, str]:
@@ -127,8 +186,3 @@ class _WithoutInitialisation(TorchFunctionMode):
         if name in RANDOM and args and isinstance(args[0], nn.Parameter):
             return args[0]
         return function(*args, **(kwargs or {}))
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -134,7 +134,7 @@ def _install(file: Path, path: Path, entry: CatalogEntry) -> None:
         shutil.copy2(file, half)
         half.replace(path)
         return
-    from zoo.checkpoints import convert_checkpoint
+    from zoo.catalog.convert import convert_checkpoint
 
     for left in path.parent.glob(f".{path.name}.part-*"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)

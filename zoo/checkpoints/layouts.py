@@ -1,4 +1,7 @@
-"""Which layout a checkpoint is of: where in it the weights are, and who knows their names."""
+"""Which layout a checkpoint is of: where in it the weights are, and who knows their names.
+
+A model is read from a checkpoint, and written as one, by the plugin that knows the layout.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,70 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from zoo.checkpoints.reader import read_checkpoint
 from zoo.contracts import ExtractorSpec, FormatSpec, WeightsFormat
 from zoo.errors import ModelError
+from zoo.models.config import ModelConfig
+from zoo.models.model import Model
 from zoo.registry.manager import registry
 
 Tensors = dict[str, Tensor]
+PUBLISHED = "published"
 _WRAPPERS = ("module.", "_orig_mod.")  # of distributed training and of torch.compile
+
+
+def read_model(path: Path, format_name: str | None = None) -> tuple[str, Model]:
+    """Read a model from a published checkpoint; return the name of its layout as well.
+
+    Its weights are views into the file; buffers that are no weights stay on the meta device, so
+    it can be saved, not run.
+
+    Raises:
+        ModelError: if the file cannot be read, or is not of a known layout, or is broken.
+        PluginError: if there is no layout of that name.
+    """
+    spec, tensors = find_model(path, read_tensors(path), format_name)
+    try:
+        config, state = spec.read(tensors)
+    except ModelError as error:
+        raise ModelError(f"{path} does not fit the layout '{spec.name}': {error}") from None
+    return spec.name, build_around(config, state)
+
+
+def build_around(config: ModelConfig, state: dict[str, Tensor]) -> Model:
+    """Build a model around weights, without memory of its own."""
+    with torch.device("meta"):
+        model = Model(config)
+    model.load_state_dict(state, assign=True)
+    return model
+
+
+def as_published(
+    model: Model, name: str, format_name: str = PUBLISHED
+) -> tuple[str, dict[str, Any]]:
+    """Return what the authors' code loads in place of a model, and the name of the layout.
+
+    Args:
+        model: to be written.
+        name: of the model, for messages.
+        format_name: of the layout, or ``published`` for the one that holds such models.
+
+    Raises:
+        ModelError: if the layout cannot hold this model.
+        PluginError: if there is no such layout.
+    """
+    known = registry().formats.values()
+    specs = list(known) if format_name == PUBLISHED else [registry().format(format_name)]
+    reasons = []
+    for spec in specs:
+        try:
+            return spec.name, spec.write(model)
+        except ModelError as error:
+            reasons.append(f"{spec.name}: {error}")
+    raise ModelError(f"{name} fits no published layout: {'; '.join(reasons)}")
 
 
 def read_tensors(path: Path) -> list[Tensors]:

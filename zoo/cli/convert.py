@@ -41,8 +41,8 @@ def convert(
 
 
 def _convert(path: Path, folder: Path, format_name: str | None) -> str:
+    from zoo.catalog.convert import convert_checkpoint
     from zoo.catalog.entries import read_description
-    from zoo.checkpoints import convert_checkpoint
     from zoo.errors import ModelError
 
     if path.is_dir():
@@ -59,8 +59,8 @@ def _convert(path: Path, folder: Path, format_name: str | None) -> str:
 
 
 def _export(source: str, file: Path, to: str) -> str:
+    from zoo.catalog.convert import export_checkpoint
     from zoo.catalog.entries import resolve
-    from zoo.checkpoints import export_checkpoint
 
     layout = export_checkpoint(resolve(source), file, to)
     return f"{file} holds {source} in the layout {layout}"

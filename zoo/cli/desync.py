@@ -20,7 +20,7 @@ def desync(
     videos: Annotated[Path, typer.Option(help="Folder of the videos, searched recursively.")],
     audios: Annotated[
         Path | None,
-        typer.Option(help="Folder of the audios, paired by name; default: the videos' own sound."),
+        typer.Option(help="Folder of the audios, paired by name; default: the videos' own audio."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -38,7 +38,7 @@ def desync(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Score how far the sound of generated clips is off (DeSync), in seconds; lower is better.
+    """Score how far the audio of generated clips is off (DeSync), in seconds; lower is better.
 
     Clips that cannot be scored are listed with the reason; ends with exit code 2 only if none can.
 
@@ -87,7 +87,7 @@ def _show(summary: dict[str, Any], out: Path | None) -> None:
     table.add_row("median over clips", f"{summary['median_s']:.3f} s")
     table.add_row("mean |offset| the model expects", f"{summary['expected_s']:.3f} s")
     table.add_row("mean offset (positive: audio early)", f"{summary['signed_mean_s']:+.3f} s")
-    table.add_row("[dim]uniform guessing[/]", f"{summary['uniform_guessing_s']:.3f} s")
+    table.add_row("[dim]chance[/]", f"{summary['uniform_guessing_s']:.3f} s")
     table.add_row("[dim]maximum[/]", f"{summary['maximum_s']:.3f} s")
     console.print(table)
     _show_skipped(console, summary)

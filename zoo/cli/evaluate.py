@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -12,6 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from zoo.cli.output import print_json, progress_bar
+
+if TYPE_CHECKING:
+    from zoo.evaluation.report import Evaluation
+    from zoo.evaluation.tables import ReportTable
+
+MOST_SHOWN = 5  # clips left out
 
 
 def evaluate(
@@ -25,26 +30,30 @@ def evaluate(
         Path | None, typer.Option(help="Fixed offsets, CSV; by default the manifest's own.")
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option(min=1, help="Random offsets per clip; else the protocol's.")
+        int | None, typer.Option(min=1, help="Random samples per clip; else the protocol's.")
     ] = None,
     split: Annotated[
         Literal["train", "valid", "test"] | None,
         typer.Option(help="Which clips of the manifest; else the protocol's, test."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random offsets.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random samples.")] = 0,
     as_published: Annotated[
         bool, typer.Option("--as-published", help="Read and cut clips as the published code does.")
     ] = False,
     audio_shift: Annotated[
         float, typer.Option(help="Delay the audio in the published reader, seconds.")
     ] = 0.0,
-    trust: Annotated[
+    synchronizability: Annotated[
         str | None,
-        typer.Option(help="Synchronizability model: score offsets on the draws it trusts."),
+        typer.Option(
+            metavar="MODEL",
+            help="Score offsets where this model says that a clip can be synchronized.",
+        ),
     ] = None,
+    trust: Annotated[str | None, typer.Option(hidden=True)] = None,
     features: Annotated[
         Literal["auto", "store", "online"],
-        typer.Option(help="Encode every clip once, or every draw."),
+        typer.Option(help="Encode every clip once, or every sample."),
     ] = "auto",
     controls: Annotated[bool, typer.Option(help="Also score with a wrong or blank stream.")] = True,
     out: Annotated[
@@ -54,12 +63,12 @@ def evaluate(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Score a model on clips that are in sync, each cut at random or given offsets.
+    """Score a model on clips that are in sync, each cut at random or at given offsets.
 
     Example: zoo evaluate runs/mine --data clips/manifest.parquet --rounds 25 -o reports/mine
     """
     from zoo.evaluation.evaluation_request import Request
-    from zoo.evaluation.report import evaluate_manifest
+    from zoo.evaluation.report import evaluate as evaluate_request
     from zoo.evaluation.report_files import check_writable, write_report
 
     if out is not None:
@@ -74,50 +83,44 @@ def evaluate(
         offsets=offsets,
         as_published=as_published,
         audio_shift_s=audio_shift,
-        trust=trust,
+        synchronizability=synchronizability or trust,
         features=features,
         with_controls=controls,
         device=device,
     )
     with progress_bar(f"evaluating {model}", hidden=as_json) as progress:
-        report = evaluate_manifest(request, progress)
-    files = [] if out is None else write_report(report, out)
+        evaluation = evaluate_request(request, progress)
+    files = [] if out is None else write_report(evaluation, out)
     if as_json:
-        print_json(report)
+        print_json(evaluation.report)
     else:
-        _show(report)
+        _show(evaluation)
         for file in files:
             Console().print(f"Wrote {file}", highlight=False, soft_wrap=True)
 
 
-def _show(report: dict[str, Any]) -> None:
-    from zoo.evaluation.report_files import score_rows, summary, trust_rows
+def _show(evaluation: Evaluation) -> None:
+    from zoo.evaluation.report_files import report_tables
 
-    console = Console()
-    header, rows = score_rows(report)
-    console.print(_table(summary(report), header, rows))
-    if "tiers" in report:
-        judged = report["synchronizability"]["pooled"]
-        title = (
-            f"Offsets trusted by {report['trust']} (itself: accuracy {judged['accuracy']:.1%}, "
-            f"ROC AUC {judged['roc_auc']:.3f})"
-        )
-        console.print(_table(title, *trust_rows(report)))
+    console, report = Console(), evaluation.report
+    scores, *others = report_tables(evaluation)
+    console.print(_table(scores, is_dim_below_first=True))
+    for table in others:
+        console.print(_table(table))
+        console.print(table.text, highlight=False, soft_wrap=True)
     console.print(_how(report), highlight=False, soft_wrap=True)
     for note in report["notes"]:
         console.print(f"[yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
-    for reason, count in _reasons(report):
-        what = f"{count} of {report['num_clips_of_split']} clips left out"
-        console.print(f"[yellow]{what}:[/] {escape(reason)}", highlight=False, soft_wrap=True)
+    for line in _left_out(report):
+        console.print(f"[yellow]left out:[/] {escape(line)}", highlight=False, soft_wrap=True)
 
 
-def _table(title: str, header: list[str], rows: list[list[str]]) -> Table:
-    table = Table(title=escape(title), title_justify="left")
-    for column in header:
+def _table(report: ReportTable, *, is_dim_below_first: bool = False) -> Table:
+    table = Table(title=escape(report.title), title_justify="left")
+    for column in report.header:
         table.add_column(column, justify="right" if column else "left")
-    for name, *cells in rows:
-        is_aside = name.startswith(("control", "chance", "sliding", "95 %"))
-        table.add_row(f"[dim]{name}[/]" if is_aside else name, *cells)
+    for number, (name, *cells) in enumerate(report.rows):
+        table.add_row(f"[dim]{name}[/]" if is_dim_below_first and number else name, *cells)
     return table
 
 
@@ -127,12 +130,15 @@ def _how(report: dict[str, Any]) -> str:
         facts.append(f"audio shifted by {report['audio_shift_s']:+g} s")
     if report["is_fixed"]:
         facts.append(f"offsets of {report['offsets']}")
-    how = "from the feature store" if report["features"] == "store" else "computed for every draw"
+    how = "from the feature store" if report["features"] == "store" else "computed for every sample"
     return ", ".join([*facts, f"features {how}", f"seed {report['seed']}"])
 
 
-def _reasons(report: dict[str, Any]) -> list[tuple[str, int]]:
-    """Return the reasons for which clips were left out, most frequent first."""
-    kinds = {path: why.split(":")[0] for path, why in report["left_out"].items()}
-    first = {kinds[path]: why for path, why in reversed(report["left_out"].items())}
-    return [(first[kind], count) for kind, count in Counter(kinds.values()).most_common(5)]
+def _left_out(report: dict[str, Any]) -> list[str]:
+    """Say how many clips were left out, and why the first of them."""
+    left_out, num = report["left_out"], report["num_clips_of_split"]
+    if not left_out:
+        return []
+    shown = [f"{Path(path).name}: {why}" for path, why in list(left_out.items())[:MOST_SHOWN]]
+    more = ", the first of them:" if len(left_out) > MOST_SHOWN else ":"
+    return [f"{len(left_out)} of {num} clips{more}", *shown]

@@ -40,7 +40,7 @@ def export(
 
     Example: zoo export tiny-synthetic --format onnx -o model.onnx --clip clip.mp4
     """
-    from zoo.models.export import METADATA, export
+    from zoo.export import METADATA, export
 
     console = Console(highlight=False, soft_wrap=True)
     with Console(stderr=True).status(f"exporting {model}"):
@@ -51,7 +51,9 @@ def export(
     console.print(f"{done.path}: {done.format}, {done.num_bytes / 1e6:.1f} MB", markup=False)
     for name, shape in done.metadata["inputs"].items():
         console.print(f"  {name} ({', '.join(map(str, shape))})")
-    console.print(f"  logits ({'batch' if done.batch else 1}, {len(done.metadata['classes'])})")
+    classes = done.metadata.get("classes")
+    num_outputs = done.metadata["num_outputs"] if classes is None else len(classes)
+    console.print(f"  logits ({'batch' if done.batch else 1}, {num_outputs})")
     console.print(f"largest difference from the model (logits reach {done.largest_logit:.3g}):")
     for name, difference in done.differences.items():
         console.print(f"  {difference:.1e}  {name}", markup=False)

@@ -32,7 +32,7 @@ def features(
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="v2a: what video-to-audio generators condition on; needs no sound."),
+        typer.Option(help="v2a: what video-to-audio generators condition on; needs no audio."),
     ] = None,
     which: Annotated[
         str | None,
@@ -49,7 +49,7 @@ def features(
     ] = None,
     short_side: Annotated[
         int | None,
-        typer.Option(help="Of the pictures before the crop, pixels.  [default: the model's]"),
+        typer.Option(help="Of the frames before the crop, pixels.  [default: the model's]"),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Clips at a time.")] = 2,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",

@@ -41,11 +41,15 @@ class ClipReader:
 
     def places(self, modality: Modality, layout: SegmentLayout) -> tuple[list[float], float]:
         """Return where what a modality reads starts within a crop, and how long it is, seconds."""
+        lead_s, segment_s = self.reads(modality, layout.segment_s)
+        return [round(start_s + lead_s, 6) for start_s in layout.starts_s], segment_s
+
+    def reads(self, modality: Modality, segment_s: float) -> tuple[float, float]:
+        """Return how far within a segment of the layout reading begins, and its length, seconds."""
         if self.io is None:
-            return layout.starts_s, layout.segment_s
-        own = self.io.audio if modality == "audio" else self.io.vision
-        lead_s = own.lead_s(layout.segment_s)
-        return [round(start_s + lead_s, 6) for start_s in layout.starts_s], own.segment_s
+            return 0.0, segment_s
+        own = self.io.modality(modality)
+        return own.lead_s(segment_s), own.segment_s
 
     def read_vision(self, path: Path, start_s: float, length_s: float) -> np.ndarray:
         """Return uint8 frames ``(Tv, H, W, 3)``, short side ``vision.short_side``."""
@@ -89,12 +93,14 @@ class ClipReader:
         Args:
             modality: of the extractor.
             path: the clip.
-            starts_s: start of each segment, the first one first, seconds.
-            segment_s: length of a segment, seconds.
+            starts_s: start of each segment of the layout, the first one first, seconds.
+            segment_s: length of a segment of the layout, seconds.
 
         Returns:
-            Pictures cropped to the middle ``(S, C, Tv, H, W)``, or spectrograms ``(S, F, Ta)``.
+            Frames cropped to the middle ``(S, C, Tv, H, W)``, or spectrograms ``(S, F, Ta)``.
         """
+        lead_s, segment_s = self.reads(modality, segment_s)
+        starts_s = [start_s + lead_s for start_s in starts_s]
         first_s = round(starts_s[0], 6)
         relative_s = [round(start_s - first_s, 6) for start_s in starts_s]
         length_s = round(relative_s[-1] + segment_s, 6)

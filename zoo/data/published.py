@@ -6,12 +6,12 @@ made with the published code need what that code does, which is here and nowhere
 * all frames and samples are taken in order, whatever their times: there is no common clock;
 * the frame rate is the stream's mean rate, and clips are not resized or resampled;
 * seconds become frames and samples by truncation, ``int(seconds * rate)``;
-* a fixed draw starts the video on a frame but its audio at the start as it was given;
+* a fixed sample starts the video on a frame but its audio at the start as it was given;
 * a negative audio start of up to one frame becomes 0;
 * segments lie in the middle of a crop of 5 s;
 * classes are looked up in float32;
-* stage II normalises pictures in float16;
-* random draws come from Python's ``random`` in a fixed order.
+* stage II normalises frames in float16;
+* random samples come from Python's ``random`` in a fixed order.
 
 Source: v-iashin/Synchformer at b66668a, and torchvision's ``read_video`` as it was.
 """
@@ -33,7 +33,7 @@ from torch import Tensor
 
 from zoo.contracts import Frames, LogMel
 from zoo.data.frontend import crop_square, log_mel, per_channel
-from zoo.errors import MediaError
+from zoo.errors import MediaError, option
 from zoo.timeline import FIXED_CROP_S, OffsetGrid, SegmentLayout
 
 LONGEST_S = 10.0  # what is kept of a clip
@@ -73,18 +73,18 @@ def read_clip(path: Path, *, end_s: float | None = None, audio_shift_s: float = 
                 raise MediaError(f"{path.name} has no {lacking} stream")
             stream = container.streams.video[0]
             fps = float(stream.average_rate or 0)
-            pictures = _in_order(_decoded(container, stream), 0.0, end_s, stream.time_base)
-            frames = [frame.to_ndarray(format="rgb24") for frame in pictures]
+            decoded = _in_order(_decoded(container, stream), 0.0, end_s, stream.time_base)
+            frames = [frame.to_ndarray(format="rgb24") for frame in decoded]
         with av.open(str(path)) as container:
             stream = container.streams.audio[0]
             rate = int(stream.rate)
-            sounds = _in_order(_decoded(container, stream), 0.0, end_s, stream.time_base)
-            parts = [_planar(frame, path) for frame in sounds]
+            decoded = _in_order(_decoded(container, stream), 0.0, end_s, stream.time_base)
+            parts = [_planar(frame, path) for frame in decoded]
     except (av.FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
         raise MediaError(f"{path} cannot be read: {reason}") from None
     if not frames or not parts:
-        raise MediaError(f"{path} holds no {'sound' if frames else 'picture'} that can be decoded")
+        raise MediaError(f"{path} holds no {'audio' if frames else 'video'} that can be decoded")
     samples = np.concatenate(parts, axis=1).mean(axis=0)  # (N,)
     shifted = _shift(samples, int(audio_shift_s * rate))
     return RawClip(np.stack(frames), shifted, fps, rate)
@@ -115,8 +115,8 @@ def _in_order(frames: Iterator[Any], start_s: float, end_s: float | None, tick: 
 def _planar(frame: Any, path: Path) -> np.ndarray:
     if frame.format.name != "fltp":
         raise MediaError(
-            f"{path.name} has {frame.format.name} audio; the published code expects AAC: "
-            "re-encode the clips, or evaluate without --as-published"
+            f"{path.name} has {frame.format.name} audio, and the published code expects AAC",
+            f"re-encode the clips, or leave out {option('as_published')}",
         )
     return frame.to_ndarray()  # (channels, samples)
 
@@ -160,8 +160,7 @@ class Crop:
         first_sample: first sample of the audio crop.
         num_frames: length of the video crop.
         num_samples: length of the audio crop.
-        target: class of the offset.
-        is_synchronizable: False if the offset is the length of the crop.
+        target: the right answer: class of the offset, unless a task asks for something else.
     """
 
     offset_s: float
@@ -170,8 +169,7 @@ class Crop:
     first_sample: int
     num_frames: int
     num_samples: int
-    target: int
-    is_synchronizable: bool = True
+    target: Any
 
 
 def crop_s(layout: SegmentLayout) -> float:
@@ -179,10 +177,15 @@ def crop_s(layout: SegmentLayout) -> float:
     return max(FIXED_CROP_S, layout.covered_s)
 
 
-def synchronizability_crop_s(layout: SegmentLayout) -> float:
-    """Return the crop of a synchronizability draw: exactly the segments (4.48 s for 13)."""
-    n, q = layout.num_segments, _step(layout)
-    return round((n - (1 - q) * (n - 1)) * layout.segment_s, 2)
+def require_length(clip: RawClip, needed_s: float) -> None:
+    """Refuse a clip that does not hold a crop and every offset.
+
+    Raises:
+        MediaError: if it is shorter.
+    """
+    if len(clip.frames) < round(needed_s * clip.fps):
+        has_s = len(clip.frames) / clip.fps
+        raise MediaError(f"too short: {has_s:.2f} s, crop and offsets need {needed_s:g} s")
 
 
 def fixed_crop(
@@ -199,34 +202,23 @@ def fixed_crop(
 def random_crop(
     clip: RawClip, grid: OffsetGrid, length_s: float, rng: random.Random, jitter_s: float = 0.0
 ) -> Crop:
-    """Draw an offset and a start, then the jitter of the audio.
+    """Choose an offset and a start at random, then the jitter of the audio.
 
     Raises:
         MediaError: if the clip is not longer than the crop.
     """
     offset_s = round(float(rng.choice(class_grid(grid))), 2)
-    return _jitter(_random_start(clip, grid, length_s, offset_s, rng), clip, rng, jitter_s)
+    return jitter(random_start(clip, grid, length_s, offset_s, rng), clip, rng, jitter_s)
 
 
-def synchronizability_crop(
-    clip: RawClip, grid: OffsetGrid, length_s: float, rng: random.Random, jitter_s: float = 0.0
-) -> Crop:
-    """Draw an offset of the grid half the time, else one as long as the crop.
-
-    Raises:
-        MediaError: if the clip cannot hold two crops without common content.
-    """
-    is_synchronizable = rng.random() < 0.5
-    offsets = class_grid(grid) if is_synchronizable else np.array([-length_s, length_s], np.float32)
-    offset_s = round(float(rng.choice(offsets)), 2)
-    crop = _random_start(clip, grid, length_s, offset_s, rng)
-    crop = replace(crop, is_synchronizable=is_synchronizable)
-    return _jitter(crop, clip, rng, jitter_s)
-
-
-def _random_start(
+def random_start(
     clip: RawClip, grid: OffsetGrid, length_s: float, offset_s: float, rng: random.Random
 ) -> Crop:
+    """Choose a start at random for a given offset.
+
+    Raises:
+        MediaError: if the clip is not longer than the crop and the offset.
+    """
     last_s = (len(clip.frames) - int(length_s * clip.fps)) / clip.fps
     low_s, high_s = max(0.0, -offset_s), min(last_s, last_s - offset_s)
     if last_s <= 0 or high_s < low_s:
@@ -264,7 +256,8 @@ def _crop(
     return Crop(offset_s, start_s, first_frame, first_sample, num_frames, num_samples, target)
 
 
-def _jitter(crop: Crop, clip: RawClip, rng: random.Random, jitter_s: float) -> Crop:
+def jitter(crop: Crop, clip: RawClip, rng: random.Random, jitter_s: float) -> Crop:
+    """Move the audio at random by up to ``jitter_s``; without any, ``rng`` is not asked."""
     if not jitter_s:
         return crop
     most = int(jitter_s * clip.sample_rate_hz)
@@ -286,7 +279,7 @@ def place_segments(
     rng: random.Random | None = None,
     jitter_s: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Place segments in a stretch: in its middle, or at random as stage I does in training.
+    """Place segments in a window: in its middle, or at random as stage I does in training.
 
     Returns:
         Frames and samples ``(S, 2)``, start and end of every segment.
@@ -294,7 +287,7 @@ def place_segments(
     Raises:
         MediaError: if so many do not fit.
     """
-    n, q = layout.num_segments, _step(layout)
+    n, q = layout.num_segments, step_in_segments(layout)
     size = round(layout.segment_s * fps), int(round(layout.segment_s * fps) / fps * sample_rate_hz)
     stride = int(q * size[0]), int(q * size[1])
     most = min(
@@ -319,7 +312,7 @@ def place_segments(
     return vision, audio
 
 
-def _step(layout: SegmentLayout) -> float:
+def step_in_segments(layout: SegmentLayout) -> float:
     """Return the step in segments: 0.5 for half overlapped ones."""
     return round(layout.step_s / layout.segment_s, 6)
 
@@ -339,9 +332,9 @@ def cut_segments(
         clip: trimmed.
         crop: where both streams start; by default the whole clip, as stage I does.
         layout: of the segments.
-        vision: size of the centred crop of the pictures, mean and std.
+        vision: size of the centred crop of the frames, mean and std.
         audio: mel parameters.
-        in_float16: normalise pictures in float16, as all but the test of stage I do; the result is
+        in_float16: normalise frames in float16, as all but the test of stage I do; the result is
             float32 that keeps this rounding.
     """
     frames, samples = clip.frames, clip.samples
@@ -356,10 +349,10 @@ def cut_segments(
     at_v, at_a = place_segments(
         layout, len(frames), len(samples), fps=clip.fps, sample_rate_hz=clip.sample_rate_hz
     )
-    pictures = crop_square(frames, vision.size, None)
-    pixels = torch.from_numpy(np.stack([pictures[i:j] for i, j in at_v]))  # (S, Tv, H, W, C)
-    sounds = torch.from_numpy(np.stack([samples[i:j] for i, j in at_a]))  # (S, N)
+    frames = crop_square(frames, vision.size, None)
+    pixels = torch.from_numpy(np.stack([frames[i:j] for i, j in at_v]))  # (S, Tv, H, W, C)
+    cut = torch.from_numpy(np.stack([samples[i:j] for i, j in at_a]))  # (S, N)
     scaled = pixels.permute(0, 4, 1, 2, 3).to(torch.float16 if in_float16 else torch.float32)
     mean, std = (per_channel(x).to(scaled.dtype) for x in (vision.mean, vision.std))
     scaled = scaled.div_(255).sub_(mean).div_(std).float()  # (S, C, Tv, H, W)
-    return log_mel(sounds, audio, layout.segment_s), scaled
+    return log_mel(cut, audio, layout.segment_s), scaled

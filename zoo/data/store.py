@@ -1,4 +1,4 @@
-"""The feature store: frozen features computed once, offsets drawn from it for ever.
+"""The feature store: frozen features computed once, offsets sampled from it for ever.
 
 Features do not change when the extractors are frozen, and shifting the audio alone makes every
 offset.  So video segments are encoded every ``vision_hop_s`` and audio segments on the finer
@@ -38,7 +38,7 @@ class StoreConfig(ComponentConfig):
     audio_hop_s: float = Field(gt=0, description="lattice of audio segments, seconds")
     dtype: Literal["float16", "float32"] = Field("float16", description="of the stored features")
     precision: Precision = Field("fp32", description="in which they were computed")
-    copies: int = Field(0, ge=0, description="augmented copies of every clip's pictures")
+    copies: int = Field(0, ge=0, description="augmented copies of every clip's frames")
     flip: float = Field(0.0, ge=0, le=1, description="chance that a copy is mirrored")
 
 
@@ -73,6 +73,8 @@ def store_key(model: Model, config: StoreConfig, clips: list[Clip]) -> str:
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         digest.update(io.frontend.model_dump_json().encode())
+        if io.segment_s != config.segment_s:
+            digest.update(repr(io.segment_s).encode())
     digest.update(config.model_dump_json().encode())
     for clip in clips:
         stat = clip.path.stat() if clip.path.exists() else None
@@ -159,7 +161,7 @@ class FeatureStore:
         return self._arrays[shard, modality][first : first + entry[f"{modality}_rows"]]
 
     def duration_s(self, clip: int) -> float:
-        """Return the stretch of a clip that can be drawn from, seconds; 0 if it was left out."""
+        """Return how much of a clip can be sampled from, seconds; 0 if it was left out."""
         if clip in self.skipped:
             return 0.0
         rows = self.entries[clip]["audio_rows"]
@@ -167,14 +169,14 @@ class FeatureStore:
 
     def segments(
         self, clip: int, modality: Modality, starts_s: list[float], copy: int = 0
-    ) -> Float[Tensor, "S T D"]:
+    ) -> Float[Tensor, "S TxP D"]:
         """Return the tokens of a clip's segments that start at given lattice times, seconds.
 
         Args:
             clip: its index.
             modality: which tokens.
             starts_s: times on the modality's lattice.
-            copy: 0 for the pictures as they are, or the number of an augmented copy.
+            copy: 0 for the frames as they are, or the number of an augmented copy.
         """
         hop_s = getattr(self.config, f"{modality}_hop_s")
         first = 0
@@ -186,7 +188,7 @@ class FeatureStore:
 
     def tokens(
         self, sample: Sample, layout: SegmentLayout, copy: int = 0
-    ) -> tuple[Float[Tensor, "S N Da"], Float[Tensor, "S M Dv"]]:
+    ) -> tuple[Float[Tensor, "S TxPa Da"], Float[Tensor, "S TxPv Dv"]]:
         """Gather the tokens of a sample, of the clip as it is or of one copy."""
         audio_starts = [sample.audio_start_s + t for t in layout.starts_s]
         vision_starts = [sample.vision_start_s + t for t in layout.starts_s]

@@ -107,7 +107,7 @@ def encode_clip(
     decoded: Decoded,
     config: StoreConfig,
     device: torch.device,
-) -> tuple[Float[Tensor, "A Ta Da"], Float[Tensor, "V Tv Dv"]]:
+) -> tuple[Float[Tensor, "A TxPa Da"], Float[Tensor, "V TxPv Dv"]]:
     """Encode a clip's audio and video segments on the store's lattices.
 
     The video segments of augmented copies follow those of the clip as it is.
@@ -125,25 +125,23 @@ def encode_clip(
         raise MediaError(f"{clip.path} is shorter than one segment of {config.segment_s:g} s")
 
     encoder, io = model.separable, model.io
-    read_s = io.audio.segment_s, io.vision.segment_s
-    lead_s = io.audio.lead_s(config.segment_s), io.vision.lead_s(config.segment_s)
+    starts_a, starts_v = (
+        [round(start_s + part.lead_s(config.segment_s), 6) for start_s in starts_s]
+        for part, starts_s in ((io.audio, starts_a), (io.vision, starts_v))
+    )
 
     def cut_a(starts_s: list[float]) -> Tensor:
-        return cut_audio(samples, _later(starts_s, lead_s[0]), read_s[0], reader.audio)
+        return cut_audio(samples, starts_s, io.audio.segment_s, reader.audio)
 
     vision = []
     for copy in range(1 + config.copies):
         cropped = _crop(frames, clip, copy, config, reader)
 
         def cut_v(starts_s: list[float], cropped: np.ndarray = cropped) -> Tensor:
-            return cut_frames(cropped, _later(starts_s, lead_s[1]), read_s[1], reader.vision)
+            return cut_frames(cropped, starts_s, io.vision.segment_s, reader.vision)
 
         vision.append(_encode(encoder.vision, io.vision, starts_v, cut_v, device))
     return _encode(encoder.audio, io.audio, starts_a, cut_a, device), torch.cat(vision)
-
-
-def _later(starts_s: list[float], lead_s: float) -> list[float]:
-    return [round(start_s + lead_s, 6) for start_s in starts_s] if lead_s else starts_s
 
 
 def _crop(

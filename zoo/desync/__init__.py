@@ -1,4 +1,4 @@
-"""DeSync: how far generated sound is off, as video-to-audio work reports it.
+"""DeSync: how far generated audio is off, as video-to-audio work reports it.
 
 >>> from zoo.desync import score
 >>> result = score("tiny-synthetic", "videos", "generated", mode="published")

@@ -20,7 +20,7 @@ def draw(summary: dict[str, Any], path: Path) -> Path:
     axis.bar(offsets_s, shares, width=0.8 * (offsets_s[1] - offsets_s[0]), color=VALID)
     axis.axhline(100 / len(offsets_s), color=CHANCE, linestyle="--", linewidth=1)
     axis.annotate(
-        "uniform guessing",
+        "chance",
         (1, 100 / len(offsets_s)),
         xycoords=("axes fraction", "data"),
         xytext=(-4, 3),

@@ -15,8 +15,8 @@ class Pair:
 
     Attributes:
         name: path below the folder of the videos; without suffix where audios lie elsewhere.
-        video: the file with the picture; None if there is none, or more than one.
-        audio: the file with the sound; the video itself where it brings its own.
+        video: the video file; None if there is none, or more than one.
+        audio: the audio file; the video itself where it brings its own.
         problem: why the two are no pair; empty if they are.
     """
 
@@ -34,8 +34,8 @@ def pair_clips(videos: Path, audios: Path | None = None) -> list[Pair]:
 
     Args:
         videos: folder of the videos, searched recursively.
-        audios: folder of the audios (or of videos whose sound is meant); by default every video
-            brings its own sound.
+        audios: folder of the audios (or of videos whose audio is meant); by default every video
+            brings its own audio.
 
     Raises:
         ManifestError: if a folder does not exist or holds no such file.
@@ -48,9 +48,12 @@ def pair_clips(videos: Path, audios: Path | None = None) -> list[Pair]:
     partner = _partners(set(by_name["video"]), set(by_name["audio"]))
     pairs = []
     for name in by_name["video"]:
-        sounds = by_name["audio"].pop(partner[name], []) if name in partner else []
-        pairs.append(_pair(name, by_name["video"][name], sounds, videos, audios))
-    pairs += [_pair(name, [], sounds, videos, audios) for name, sounds in by_name["audio"].items()]
+        audio_files = by_name["audio"].pop(partner[name], []) if name in partner else []
+        pairs.append(_pair(name, by_name["video"][name], audio_files, videos, audios))
+    pairs += [
+        _pair(name, [], audio_files, videos, audios)
+        for name, audio_files in by_name["audio"].items()
+    ]
     return sorted(pairs, key=lambda pair: pair.name)
 
 
@@ -63,11 +66,11 @@ def _by_name(paths: list[Path], folder: Path) -> dict[str, list[Path]]:
 
 
 def _prefer_audio_files(videos: dict[str, list[Path]], audios: dict[str, list[Path]]) -> None:
-    """Where both lie in one folder, a video is its own sound only for want of another file."""
-    for name, sounds in audios.items():
-        pictures = {path.resolve() for path in videos.get(name, [])}
-        others = [path for path in sounds if path.resolve() not in pictures]
-        audios[name] = others or sounds
+    """Where both lie in one folder, a video is its own audio only for want of another file."""
+    for name, audio_files in audios.items():
+        video_files = {path.resolve() for path in videos.get(name, [])}
+        others = [path for path in audio_files if path.resolve() not in video_files]
+        audios[name] = others or audio_files
 
 
 def _partners(videos: set[str], audios: set[str]) -> dict[str, str]:
@@ -78,21 +81,23 @@ def _partners(videos: set[str], audios: set[str]) -> dict[str, str]:
     for side, names in enumerate((videos - both, audios - both)):
         for name in names:
             stems[Path(name).name][side].append(name)
-    for pictures, sounds in stems.values():
-        if len(pictures) == len(sounds) == 1:
-            partner[pictures[0]] = sounds[0]
+    for video_files, audio_files in stems.values():
+        if len(video_files) == len(audio_files) == 1:
+            partner[video_files[0]] = audio_files[0]
     return partner
 
 
-def _pair(name: str, pictures: list[Path], sounds: list[Path], videos: Path, audios: Path) -> Pair:
+def _pair(
+    name: str, video_files: list[Path], audio_files: list[Path], videos: Path, audios: Path
+) -> Pair:
     problem = ""
-    for what, files, folder in (("video", pictures, videos), ("audio", sounds, audios)):
+    for what, files, folder in (("video", video_files, videos), ("audio", audio_files, audios)):
         if not files:
             problem = f"no {what} of this name in {folder}"
         elif len(files) > 1:
             names = ", ".join(file.name for file in files)
             problem = f"{len(files)} {what} files have this name ({names}); keep one"
             break
-    video = pictures[0] if len(pictures) == 1 else None
-    audio = sounds[0] if len(sounds) == 1 else None
+    video = video_files[0] if len(video_files) == 1 else None
+    audio = audio_files[0] if len(audio_files) == 1 else None
     return Pair(name, video, audio, problem)

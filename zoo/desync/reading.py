@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torchaudio.transforms import Resample
 
-from zoo.contracts import AudioFrontend, Frames
+from zoo.contracts import AudioFrontend, EncoderIO, Frames, Modality
 from zoo.data.clip_reader import ClipReader, whole_frames_s
 from zoo.data.frontend import crop_square, cut_audio
 from zoo.desync.pairs import Pair
@@ -51,6 +51,7 @@ class PairReader:
 
     vision: Frames
     audio: AudioFrontend
+    io: EncoderIO
     layout: SegmentLayout
     duration_s: float
 
@@ -67,7 +68,7 @@ class PairReader:
         return read(pair)
 
     def _read_published(self, pair: Pair) -> Reading:
-        """Read both streams from their own first picture and sample, as the public scorer does."""
+        """Read both streams from their own first frame and sample, as the public scorer does."""
         assert pair.video is not None
         assert pair.audio is not None
         frames = self._published_frames(pair)
@@ -82,10 +83,8 @@ class PairReader:
     def _published_frames(self, pair: Pair) -> np.ndarray:
         assert pair.video is not None
         wanted = int(self.vision.fps * self.duration_s)  # truncated as published
-        with closing(pictures_in_order(pair.video, self.vision.fps)) as pictures:
-            squares = [
-                resized_square(picture, self.vision.size) for picture in islice(pictures, wanted)
-            ]
+        with closing(pictures_in_order(pair.video, self.vision.fps)) as found:
+            squares = [resized_square(frame, self.vision.size) for frame in islice(found, wanted)]
         if len(squares) < max(1, wanted - MISSING_FRAMES):
             raise MediaError(
                 f"too short: {pair.video.name} has {len(squares) / self.vision.fps:.2f} s of "
@@ -124,7 +123,7 @@ class PairReader:
         num_segments = self._num_segments(usable_s)
         if num_segments < self.layout.num_segments:
             raise MediaError(
-                f"too short: picture and sound share {common_s:.2f} s, "
+                f"too short: audio and video share {common_s:.2f} s, "
                 f"the model looks at {self.layout.covered_s:g} s at a time"
             )
         length_s = round((num_segments - 1) * self.layout.step_s + self.layout.segment_s, 6)
@@ -147,30 +146,35 @@ class PairReader:
     ) -> Reading:
         if not np.isfinite(samples).all():
             raise MediaError("the audio holds samples that are not numbers")
-        starts_s = [round(i * self.layout.step_s, 6) for i in range(max(num_vision, num_audio))]
+        starts_s, _ = self._places("vision", num_vision)
         return Reading(
             frames=frames,
-            frame_starts=[to_frames(t, self.vision.fps) for t in starts_s[:num_vision]],
-            mel=cut_audio(samples, starts_s[:num_audio], self.layout.segment_s, self.audio),
+            frame_starts=[to_frames(t, self.vision.fps) for t in starts_s],
+            mel=cut_audio(samples, *self._places("audio", num_audio), self.audio),
             note=note,
         )
 
+    def _places(self, modality: Modality, num_segments: int) -> tuple[list[float], float]:
+        """Return where what a modality reads starts, and how long it is, seconds."""
+        layout = self.layout.model_copy(update={"num_segments": num_segments})
+        return ClipReader(self.vision, self.audio, io=self.io).places(modality, layout)
 
-def resized_square(picture: np.ndarray, size: int) -> np.ndarray:
+
+def resized_square(frame: np.ndarray, size: int) -> np.ndarray:
     """Resize the short side to ``size`` (bicubic, antialiased) and crop the centre.
 
     Source: torchvision's ``Resize`` and ``CenterCrop`` on uint8, bit for bit.
     """
-    height, width = picture.shape[:2]
+    height, width = frame.shape[:2]
     short = min(height, width)
     if short != size:
         target = [int(size * side / short) for side in (height, width)]
-        tensor = torch.from_numpy(picture).permute(2, 0, 1)[None]
+        tensor = torch.from_numpy(frame).permute(2, 0, 1)[None]
         resized = torch.nn.functional.interpolate(
             tensor, target, mode="bicubic", antialias=True, align_corners=False
         )
-        picture = resized[0].permute(1, 2, 0).numpy()
-    return crop_square(picture[None], size, None)[0]
+        frame = resized[0].permute(1, 2, 0).numpy()
+    return crop_square(frame[None], size, None)[0]
 
 
 @cache

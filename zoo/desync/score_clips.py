@@ -27,9 +27,11 @@ from zoo.desync.score_settings import Mode, Settings
 from zoo.desync.scores import ClipScore, scored, skipped, summarise
 from zoo.errors import ConfigError, ManifestError, MediaError
 from zoo.models.device import find_device
-from zoo.models.model import Model, require_offsets
+from zoo.models.model import Model, require_offsets, require_separable
+from zoo.models.segments import Tokens
+from zoo.timeline import OffsetGrid
 
-BATCH = 16  # segments a tower sees at once
+BATCH = 16  # segments that are encoded at once
 MAX_WORKERS = 16
 Progress = Callable[[int, int], None]
 log = logging.getLogger(__name__)
@@ -61,14 +63,14 @@ def score(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Score how far the sound of many clips is off (DeSync).
+    """Score how far the audio of many clips is off (DeSync).
 
     ``score("tiny-synthetic", "videos", "generated").desync_s``
 
     Args:
         model: catalog name or model folder; its head must answer offsets.
         videos: folder of the videos.
-        audios: folder of the audios, paired by name; by default the videos' own sound.
+        audios: folder of the audios, paired by name; by default the videos' own audio.
         mode: ``published`` equals the public scorer, ``corrected`` does without its mistakes;
             docs/desync.md says how they differ.
         duration_s: how much of every clip is looked at, seconds.  Shorter clips are skipped when
@@ -82,14 +84,15 @@ def score(
 
     Raises:
         ModelError: if the model cannot be loaded.
-        ConfigError: if it answers no offsets, a value is out of range, or ``out`` holds the scores
-            of other settings.
+        ConfigError: if it answers no offsets, its encoder looks at both modalities at once, a value
+            is out of range, or ``out`` holds the scores of other settings.
         ManifestError: if a folder holds no clips, or not one could be scored.
     """
     folder = resolve(model)
     loaded = load_model(folder).to(find_device(device))
-    require_offsets(loaded, str(model))
-    scorer = Scorer(loaded, mode, duration_s, batch)
+    grid = require_offsets(loaded, str(model))
+    require_separable(loaded.encoder, str(model))
+    scorer = Scorer(loaded, grid, mode, duration_s, batch)
     videos, audios = Path(videos), None if audios is None else Path(audios)
     pairs = pair_clips(videos, audios)
     settings = Settings(
@@ -109,7 +112,7 @@ def score(
         if progress is not None:
             progress(len(rows), len(pairs))
     clips = [rows[pair.name] for pair in pairs]
-    summary = summarise(clips, settings, scorer.model.config.grid)
+    summary = summarise(clips, settings, grid)
     if results is not None:
         results.finish(clips, summary)
     if not summary["scored"]:
@@ -148,15 +151,20 @@ def _version(pair: Pair) -> str:
 class Scorer:
     """A model with the windows of a mode."""
 
-    def __init__(self, model: Model, mode: Mode, duration_s: float, batch: int) -> None:
+    def __init__(
+        self, model: Model, grid: OffsetGrid, mode: Mode, duration_s: float, batch: int
+    ) -> None:
         layout = model.config.layout
         if not duration_s >= layout.covered_s - 1e-6:
             raise ConfigError(
                 f"a duration of {duration_s:g} s is too short: the model looks at "
                 f"{layout.covered_s:g} s at a time"
             )
-        self.model, self.mode, self.batch = model, mode, batch
-        self.reader = PairReader(model.vision_frontend, model.audio_frontend, layout, duration_s)
+        self.model, self.grid, self.mode, self.batch = model, grid, mode, batch
+        self.encoder = model.separable
+        self.reader = PairReader(
+            model.vision_frontend, model.audio_frontend, model.io, layout, duration_s
+        )
 
     def rows(self, pairs: Sequence[Pair], workers: int | None) -> Iterator[list[ClipScore]]:
         """Yield the rows of all pairs in their order, a few at a time."""
@@ -202,11 +210,10 @@ class Scorer:
     def _score(self, items: Sequence[tuple[Pair, str, Reading | str]]) -> list[ClipScore]:
         readings = [reading for _, _, reading in items if isinstance(reading, Reading)]
         logits = iter(self.logits(readings))
-        grid = self.model.config.grid
         return [
             skipped(pair, reading, version)
             if isinstance(reading, str)
-            else scored(pair, next(logits), grid, reading.note, version)
+            else scored(pair, next(logits), self.grid, reading.note, version)
             for pair, version, reading in items
         ]
 
@@ -222,14 +229,16 @@ class Scorer:
         for a, v in zip(audio, vision, strict=True):
             starts = self._window_starts(len(v), len(a))
             counts.append(len(starts))
-            crops += [
-                (a[j : j + num].flatten(0, 1), v[i : i + num].flatten(0, 1)) for i, j in starts
-            ]
+            crops += [(a[j : j + num], v[i : i + num]) for i, j in starts]
+        encoders = self.encoder.audio, self.encoder.vision
         parts = []
         for first in range(0, len(crops), self.batch):
-            chosen = crops[first : first + self.batch]
-            batch = (torch.stack([crop[k] for crop in chosen]) for k in (0, 1))
-            parts.append(self.model.classify(*batch).float().cpu())
+            sides = zip(*crops[first : first + self.batch], strict=True)
+            audio_tokens, vision_tokens = (
+                Tokens.of_segments(torch.cat(side), num, encoder.tokens)
+                for side, encoder in zip(sides, encoders, strict=True)
+            )
+            parts.append(self.model.answer(audio_tokens, vision_tokens).float().cpu())
         return list(torch.cat(parts).split(counts))
 
     def _window_starts(self, num_vision: int, num_audio: int) -> list[tuple[int, int]]:
@@ -239,18 +248,18 @@ class Scorer:
             return [(0, 0), (num_vision - num, num_audio - num)]
         return [(i, i) for i in range(min(num_vision, num_audio) - num + 1)]
 
-    def _encode_vision(self, readings: Sequence[Reading]) -> list[Float[Tensor, "S T D"]]:
-        frontend, layout = self.model.vision_frontend, self.model.config.layout
-        num = frontend.num_frames(layout.segment_s)
+    def _encode_vision(self, readings: Sequence[Reading]) -> list[Float[Tensor, "S TxP D"]]:
+        frontend = self.model.vision_frontend
+        num = frontend.num_frames(self.model.io.vision.segment_s)
         where = [(reading.frames, i) for reading in readings for i in reading.frame_starts]
         parts = []
         for first in range(0, len(where), self.batch):
             chosen = where[first : first + self.batch]
             segments = torch.from_numpy(np.stack([frames[i : i + num] for frames, i in chosen]))
-            parts.append(self.model.vision(normalise(segments.to(self.model.device), frontend)))
+            parts.append(self.encoder.vision(normalise(segments.to(self.model.device), frontend)))
         return list(torch.cat(parts).split([len(reading.frame_starts) for reading in readings]))
 
-    def _encode_audio(self, readings: Sequence[Reading]) -> list[Float[Tensor, "S T D"]]:
+    def _encode_audio(self, readings: Sequence[Reading]) -> list[Float[Tensor, "S TxP D"]]:
         mel = torch.cat([reading.mel for reading in readings]).to(self.model.device)
-        tokens = torch.cat([self.model.audio(part) for part in mel.split(self.batch)])
+        tokens = torch.cat([self.encoder.audio(part) for part in mel.split(self.batch)])
         return list(tokens.split([len(reading.mel) for reading in readings]))

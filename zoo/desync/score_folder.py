@@ -15,11 +15,11 @@ from zoo.desync.scores import ClipScore, to_csv
 from zoo.errors import ConfigError
 from zoo.files import write_whole
 
-SETTINGS, CLIPS, SUMMARY, PICTURE = "settings.json", "clips.csv", "summary.json", "offsets.png"
+SETTINGS, CLIPS, SUMMARY, PLOT = "settings.json", "clips.csv", "summary.json", "offsets.png"
 
 
 class ResultFolder:
-    """``settings.json``, ``clips.csv`` (grows while the run goes on), ``summary.json``, a picture.
+    """``settings.json``, ``clips.csv`` (grows while the run goes on), ``summary.json``, a plot.
 
     Raises:
         ConfigError: if the folder cannot be written, or holds the scores of other settings.
@@ -79,9 +79,9 @@ class ResultFolder:
             file.write(to_csv(clips, header=False))
 
     def finish(self, clips: Sequence[ClipScore], summary: dict[str, Any]) -> None:
-        """Write all rows in order, the summary and the picture."""
+        """Write all rows in order, the summary and the plot."""
         from zoo.desync.histogram import draw
 
         self.start(clips)
         write_whole(self.folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
-        draw(summary, self.folder / PICTURE)
+        draw(summary, self.folder / PLOT)

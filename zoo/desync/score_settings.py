@@ -20,7 +20,7 @@ class Settings(ComponentConfig):
     model: str = Field(description="name or folder of the model")
     sha256: str = Field(description="of its weights")
     videos: str = Field(description="folder of the videos")
-    audios: str | None = Field(description="folder of the audios; None: the videos' own sound")
+    audios: str | None = Field(description="folder of the audios; None: the videos' own audio")
     method: int = Field(METHOD, description="version of this code's definition of the score")
 
     def difference(self, other: Settings) -> str | None:

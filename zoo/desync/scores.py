@@ -24,8 +24,8 @@ class ClipScore:
 
     Attributes:
         name: of the pair.
-        video: file with the picture.
-        audio: file with the sound.
+        video: the video file.
+        audio: the audio file.
         desync_s: mean of ``|offset|`` over the windows; None if the clip was skipped.
         signed_s: mean offset over the windows, positive where the audio is early.
         expected_s: mean over the windows of ``|offset|`` as the model's distribution expects it.
@@ -51,7 +51,7 @@ class ClipScore:
     files: str = ""
 
     def cells(self) -> list[str]:
-        """Return the row as text, exact to the last bit."""
+        """Return the row as text, to the last bit."""
         return [_cell(getattr(self, name)) for name in COLUMNS]
 
     @classmethod
@@ -118,7 +118,7 @@ def summarise(clips: Sequence[ClipScore], settings: Settings, grid: OffsetGrid) 
 
     Returns:
         ``desync_s`` (the score), its 95 % ``interval_s`` over clips, ``median_s``,
-        ``signed_mean_s``, ``expected_s``, ``probability``, what guessing and the worst score are,
+        ``signed_mean_s``, ``expected_s``, ``probability``, what chance and the worst score are,
         how many of how many clips were ``scored``, which were ``skipped`` and why, the
         ``histogram`` of the predictions.
     """

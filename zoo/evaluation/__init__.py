@@ -1,1 +1,1 @@
-"""How good an offset model is: metrics and protocols."""
+"""How good a model is at its task: protocols, rounds, scores, reports."""

@@ -1,4 +1,4 @@
-"""How sure a score is: intervals from drawing the clips again."""
+"""How sure a score is: intervals from resampling the clips."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Interval = tuple[float, float]
 def mean_intervals(
     values: dict[str, np.ndarray], clips: np.ndarray, seed: int
 ) -> dict[str, Interval] | None:
-    """Return the 95 % interval of means over draws, the clips drawn again with replacement.
+    """Return the 95 % interval of means over samples, the clips resampled with replacement.
 
-    Clips are the unit, not draws: rounds draw from the same clips again.
+    Clips are the unit, not samples: every round takes the same clips again.
 
     Args:
-        values: per draw ``(N,)``, by name.
-        clips: the clip of every draw ``(N,)``.
+        values: per sample ``(N,)``, by name.
+        clips: the clip of every sample ``(N,)``.
         seed: of the resampling.
 
     Returns:
@@ -38,11 +38,11 @@ def mean_intervals(
 
 
 def interval(score: Callable[[np.ndarray], float], clips: np.ndarray, seed: int) -> Interval | None:
-    """Return the 95 % interval of any score of weighted draws.
+    """Return the 95 % interval of any score of weighted samples.
 
     Args:
-        score: takes a weight per draw ``(N,)``.
-        clips: the clip of every draw ``(N,)``.
+        score: takes a weight per sample ``(N,)``.
+        clips: the clip of every sample ``(N,)``.
         seed: of the resampling.
     """
     _, group = np.unique(clips, return_inverse=True)

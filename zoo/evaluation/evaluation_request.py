@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from zoo.contracts import Task
 from zoo.data.fixed_offsets import FixedOffset, read_fixed_offsets
 from zoo.data.manifest import Clip, Split
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, ManifestError, option
 from zoo.evaluation.sample_sources import find_fixed
 from zoo.models.model import Model
+from zoo.models.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +25,13 @@ class Request:
         protocol: name of a protocol.
         split: which clips, by default the protocol's.
         rounds: passes over the clips, by default the protocol's.
-        seed: of the draws and of the intervals.
+        seed: of the samples and of the intervals.
         offsets: list of fixed offsets, in either published format; makes any protocol fixed.
-        as_published: read, cut, draw and normalise as the published code does.
+        as_published: read, cut, sample and normalise as the published code does.
         audio_shift_s: shift of the audio in the published reader, seconds.
-        trust: a synchronizability model that says which draws to trust.
+        synchronizability: a second model, which says whether a sample can be synchronized.
         features: ``store`` encodes every clip once on the lattice of offsets, ``online`` decodes
-            and encodes every draw, ``auto`` takes the store for random draws whose crops have
+            and encodes every sample, ``auto`` takes the store for random samples whose crops have
             several segments.
         with_controls: also score with the audio of another clip, and with either stream blank.
         device: where to compute.
@@ -46,7 +46,7 @@ class Request:
     offsets: Path | None = None
     as_published: bool = False
     audio_shift_s: float = 0.0
-    trust: str | None = None
+    synchronizability: str | None = None
     features: Literal["auto", "store", "online"] = "auto"
     with_controls: bool = True
     device: str = "cpu"
@@ -64,7 +64,7 @@ class Request:
         return hashlib.sha256(self.offsets.read_bytes()).hexdigest()
 
     def find_fixed(self, clips: list[Clip]) -> tuple[dict[int, FixedOffset], dict[int, str]]:
-        """Find the fixed draw of every clip, and why there is none, by index.
+        """Find the fixed offset of every clip, and why there is none, by index.
 
         Raises:
             ManifestError: if the list cannot be read or knows none of the clips.
@@ -73,65 +73,102 @@ class Request:
         return find_fixed(clips, offsets, self.offsets_name)
 
 
-def choose_features(request: Request, model: Model, is_fixed: bool) -> Literal["store", "online"]:
+def choose_features(
+    request: Request, models: list[Model], is_fixed: bool
+) -> Literal["store", "online"]:
     """Choose how clips are encoded.
 
     A store pays where crops share segments; a crop that is one segment shares nothing.
 
+    Args:
+        request: what is asked for.
+        models: the model, and the second one where there is one.
+        is_fixed: whether offsets come from a list.
+
     Raises:
-        ConfigError: if the options contradict each other.
+        ConfigError: if the options contradict each other, or a model has no use for a store.
     """
     if request.audio_shift_s and not request.as_published:
         raise ConfigError(
-            "--audio-shift shifts the audio in the published reader: add --as-published"
+            f"{option('audio_shift')} shifts the audio in the published reader",
+            f"add {option('as_published')}",
         )
     if is_fixed and (request.rounds or 1) > 1:
         raise ConfigError(
-            "fixed offsets give the same draws in every round: leave out --rounds, or use "
-            "--protocol random without --offsets"
+            "fixed offsets give the same samples in every round",
+            f"leave out {option('rounds')}, or use {option('protocol')} random without "
+            f"{option('offsets')}",
         )
     reason = "the published reading" if request.as_published else "a list of fixed offsets"
+    is_off_lattice = is_fixed or request.as_published
     if request.features == "auto":
-        is_shared = model.config.layout.num_segments > 1
-        return "online" if is_fixed or request.as_published or not is_shared else "store"
-    if request.features == "store" and (is_fixed or request.as_published):
-        raise ConfigError(
-            f"{reason} cuts off the lattice of the feature store: leave out --features store"
-        )
+        is_shared = models[0].config.layout.num_segments > 1
+        is_separable = all(model.encoder.is_separable for model in models)
+        return "store" if is_shared and is_separable and not is_off_lattice else "online"
+    if request.features == "store":
+        if is_off_lattice:
+            raise ConfigError(
+                f"{reason} cuts off the lattice of the feature store",
+                f"leave out {option('features')} store",
+            )
+        for model in models:
+            _ = model.separable
     return request.features
 
 
-def check_task(request: Request, model: Model, trusted: Model | None, is_fixed: bool) -> Task:
-    """Find out what the draws must answer.
+def choose_task(request: Request, model: Model, second: Model | None, is_fixed: bool) -> Task:
+    """Find out what the samples must answer.
 
     Raises:
         ConfigError: if the models or the protocol do not fit together.
     """
-    if trusted is not None:
-        _check_trust(request, model, trusted)
-    if trusted is None and model.task == "offset":
-        return "offset"
-    if is_fixed:
+    if model.head is None or model.task is None:
+        raise ConfigError(f"'{request.model}' has no head yet", "train stage 2 before evaluating")
+    task = model.task
+    if second is not None:
+        task = _joint_task(request, model, second)
+    if is_fixed and not task.answers_offsets:
+        name = request.synchronizability or request.model
         raise ConfigError(
-            "synchronizability needs draws that cannot be synchronized, and fixed offsets have "
-            "none: use a protocol with random offsets, without --offsets"
+            f"fixed offsets are for models that predict offsets, and '{name}' {task.says}",
+            f"use a protocol with random samples, without {option('offsets')}",
         )
-    return "synchronizability"
+    return task
 
 
-def _check_trust(request: Request, model: Model, trusted: Model) -> None:
-    if model.task != "offset":
+def _joint_task(request: Request, model: Model, second: Model) -> Task:
+    assert model.task is not None
+    if not model.task.answers_offsets:
         raise ConfigError(
-            f"--trust goes with a model that predicts offsets; '{request.model}' does not"
+            f"{option('synchronizability')} goes with a model that predicts offsets, and "
+            f"'{request.model}' {model.task.says}"
         )
-    if trusted.head is None or trusted.task != "synchronizability":
+    if second.head is None or second.task is None or not second.task.tells_synchronizable:
         raise ConfigError(
-            f"--trust {request.trust}: this model does not say whether a clip can be synchronized"
+            f"{option('synchronizability')} takes a model that says whether a clip can be "
+            f"synchronized, which '{request.synchronizability}' does not"
         )
-    a, b = model.config.layout, trusted.config.layout
-    fronts = [(m.audio_frontend, m.vision_frontend) for m in (model, trusted)]
-    if (a.segment_s, a.step_s) != (b.segment_s, b.step_s) or fronts[0] != fronts[1]:
+    layouts = [(m.config.layout.segment_s, m.config.layout.step_s) for m in (model, second)]
+    read = [
+        [(io.frontend, io.segment_s) for io in (m.io.audio, m.io.vision)] for m in (model, second)
+    ]
+    if layouts[0] != layouts[1] or read[0] != read[1]:
         raise ConfigError(
-            f"'{request.model}' and '{request.trust}' do not read the same segments, so they "
-            "cannot judge the same draws"
+            f"'{request.model}' and '{request.synchronizability}' do not read the same segments, "
+            "so they cannot answer for the same samples"
         )
+    return second.task.beside(model.task)
+
+
+def check_columns(task: Task, clips: list[Clip], split: str) -> None:
+    """Check that the manifest says what the task asks for.
+
+    Raises:
+        ManifestError: if not one clip has it.
+    """
+    for column in task.spec.columns:
+        if not any(getattr(clip, column, None) for clip in clips):
+            raise ManifestError(
+                f"the task '{task.spec.name}' needs the column '{column}' of the manifest, and not "
+                f"one {split} clip has it"
+            )

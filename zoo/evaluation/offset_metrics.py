@@ -18,7 +18,7 @@ class OffsetScores:
     """Scores over a number of decisions.
 
     Attributes:
-        accuracy: share of exact classes.
+        accuracy: share of right classes.
         within_one: share within one class of the truth (the paper's +-1 class accuracy).
         mean_abs_error_s: mean distance of the predicted offset from the true one, seconds.
         cross_entropy: mean negative log-likelihood, nats.
@@ -50,8 +50,8 @@ def sums_of(logits: Float[Tensor, "B K"], targets: Int[Tensor, B], grid: OffsetG
 def scores_from(sums: list[float]) -> OffsetScores:
     """Turn sums into means."""
     *totals, num = sums
-    exact, within_one, error_s, entropy = (total / max(1.0, num) for total in totals)
-    return OffsetScores(exact, within_one, error_s, entropy, int(num))
+    accuracy, within_one, error_s, entropy = (total / max(1.0, num) for total in totals)
+    return OffsetScores(accuracy, within_one, error_s, entropy, int(num))
 
 
 def score_logits(

@@ -15,7 +15,7 @@ class Protocol:
     Attributes:
         summary: in a few words.
         rounds: passes over the clips.
-        is_fixed: offsets and starts come from a list, else they are drawn anew in every round.
+        is_fixed: offsets and starts come from a list, else they are chosen anew in every round.
         split: which clips.
         end_s: where the published code stops reading a clip, seconds; None reads all.
     """
@@ -28,13 +28,13 @@ class Protocol:
 
 
 PROTOCOLS = {
-    "random": Protocol("25 random offsets per clip", 25),
+    "random": Protocol("25 random samples per clip", 25),
     "fixed": Protocol("one fixed offset per clip", 1, is_fixed=True),
-    "vggsound-sparse": Protocol("VGGSound-Sparse, 25 random offsets per clip", 25),
+    "vggsound-sparse": Protocol("VGGSound-Sparse, 25 random samples per clip", 25),
     "vggsound-sparse-clean": Protocol(
         "VGGSound-Sparse (Clean), one annotated offset per clip", 1, is_fixed=True
     ),
-    "lrs3-fs": Protocol("LRS3 full scene, 2 random offsets per clip", 2, end_s=11.0),
+    "lrs3-fs": Protocol("LRS3 full scene, 2 random samples per clip", 2, end_s=11.0),
 }
 
 

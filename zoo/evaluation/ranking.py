@@ -6,9 +6,11 @@ They agree with scikit-learn's, which the published code calls, ties included.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from statistics import NormalDist
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -55,6 +57,25 @@ def one_against_rest(scores: np.ndarray, targets: np.ndarray) -> tuple[float, fl
     return float(precision), float(np.mean([roc_auc(*pair) for pair in pairs]))
 
 
+def count_confusion(outputs: Float[Tensor, "N K"], targets: Int[Tensor, N]) -> list[list[int]]:
+    """Count predictions: row is the true class, column the predicted one."""
+    k = outputs.shape[1]
+    flat = targets * k + outputs.argmax(1)
+    counts: list[list[int]] = torch.bincount(flat, minlength=k**2).view(k, k).tolist()
+    return counts
+
+
+def describe_published(metrics: Mapping[str, float | None], confusion: list[list[int]]) -> str:
+    """Say the published metrics in a sentence."""
+    text = "Published metrics over all samples: " + ", ".join(
+        f"{name} {'infinite' if value is None else f'{value:.4f}'}"
+        for name, value in metrics.items()
+    )
+    if any(sum(row) == 0 for row in confusion):
+        text += ". The last three need samples of every class, which these are not."
+    return text
+
+
 def _d_prime(auc: float) -> float | None:
     return math.sqrt(2) * NormalDist().inv_cdf(auc) if 0 < auc < 1 else None
 
@@ -65,19 +86,19 @@ def _cumulated(
     """Count true and false positives above every distinct score, highest first."""
     distinct, group = np.unique(-scores, return_inverse=True)
     weights = np.ones(len(scores)) if weights is None else weights
-    right = np.bincount(group, weights * is_positive, len(distinct)).cumsum()
-    wrong = np.bincount(group, weights * ~is_positive, len(distinct)).cumsum()
-    return right, wrong
+    hits = np.bincount(group, weights * is_positive, len(distinct)).cumsum()
+    misses = np.bincount(group, weights * ~is_positive, len(distinct)).cumsum()
+    return hits, misses
 
 
 def roc_curve(
     scores: np.ndarray, is_positive: np.ndarray, weights: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return false and true positive rates from (0, 0) to (1, 1)."""
-    right, wrong = _cumulated(scores, is_positive, weights)
+    hits, misses = _cumulated(scores, is_positive, weights)
     return (
-        np.concatenate([[0.0], wrong / max(wrong[-1], 1e-12)]),
-        np.concatenate([[0.0], right / max(right[-1], 1e-12)]),
+        np.concatenate([[0.0], misses / max(misses[-1], 1e-12)]),
+        np.concatenate([[0.0], hits / max(hits[-1], 1e-12)]),
     )
 
 
@@ -96,6 +117,6 @@ def roc_auc(
 
 def average_precision(scores: np.ndarray, is_positive: np.ndarray) -> float:
     """Return the mean precision over the steps of recall."""
-    right, wrong = _cumulated(scores, is_positive)
-    steps = np.diff(right, prepend=0.0) / right[-1]
-    return float((steps * right / (right + wrong)).sum())
+    hits, misses = _cumulated(scores, is_positive)
+    steps = np.diff(hits, prepend=0.0) / hits[-1]
+    return float((steps * hits / (hits + misses)).sum())

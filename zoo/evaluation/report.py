@@ -3,47 +3,56 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from zoo.catalog.entries import resolve
 from zoo.catalog.model_folder import load_model, read_description
-from zoo.contracts import LogMel, Task
-from zoo.data.clip_reader import ClipReader
+from zoo.contracts import LogMel
 from zoo.data.clip_source import ClipSource
 from zoo.data.manifest import Clip, Manifest
 from zoo.data.samples import SampleSource
 from zoo.data.store import FeatureStore, store_config
 from zoo.data.store_build import build_store
-from zoo.errors import ConfigError
-from zoo.evaluation.evaluation_request import Request, check_task, choose_features
+from zoo.errors import ConfigError, option
+from zoo.evaluation.evaluation_request import Request, check_columns, choose_features, choose_task
+from zoo.evaluation.members import Member, member_of, reader_of
 from zoo.evaluation.protocol import Protocol, find_protocol
-from zoo.evaluation.rounds import Member, Outcome, Progress, run_rounds
-from zoo.evaluation.sample_sources import Draws, FixedDraws, PublishedDraws, RandomDraws
-from zoo.evaluation.scoring import (
-    control_scores,
-    offset_scores,
-    synchronizability_scores,
-    tiers,
-)
-from zoo.evaluation.sliding import sliding_check
+from zoo.evaluation.rounds import Outcome, Progress, run_rounds
+from zoo.evaluation.sample_sources import FixedSamples, PublishedSamples, RandomSamples, Samples
+from zoo.evaluation.scoring import score_task
 from zoo.models.device import find_device
 from zoo.models.model import Model
+from zoo.models.task import Task
 from zoo.timeline import SegmentLayout
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished evaluation.
+
+    Attributes:
+        report: as JSON: scores, counts, the clips left out with the reason for each, and all that
+            it takes to do the same again.
+        task: what the samples asked, which knows how to show the report.
+    """
+
+    report: dict[str, Any]
+    task: Task
+
+
 def evaluate_manifest(request: Request, progress: Progress | None = None) -> dict[str, Any]:
+    """Evaluate a model on a split of a manifest and return the report; see `evaluate`."""
+    return evaluate(request, progress).report
+
+
+def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
     """Evaluate a model on a split of a manifest.
 
     Args:
         request: what and how.
         progress: is told what is done and what there is in all.
-
-    Returns:
-        Scores, counts, the clips left out with the reason for each, and all that it takes to do
-        the same again.
 
     Raises:
         ZooError: if the model, the manifest or the list of offsets cannot be used, or the options
@@ -54,50 +63,39 @@ def evaluate_manifest(request: Request, progress: Progress | None = None) -> dic
     device = find_device(request.device)
     folder = resolve(request.model)
     model = load_model(folder).to(device)
-    features = choose_features(request, model, is_fixed)
-    if model.head is None:
-        raise ConfigError(f"'{request.model}' has no head yet: train stage 2 before evaluating")
-    trusted = None if request.trust is None else load_model(resolve(request.trust)).to(device)
-    task = check_task(request, model, trusted, is_fixed)
+    named = request.synchronizability
+    second = None if named is None else load_model(resolve(named)).to(device)
+    features = choose_features(request, [m for m in (model, second) if m is not None], is_fixed)
+    task = choose_task(request, model, second, is_fixed)
     split = request.split or protocol.split
     rounds = request.rounds or (1 if is_fixed else protocol.rounds)
     manifest = Manifest.read(request.data)
     clips = list(manifest.select(split).clips)
+    check_columns(task, clips, split)
+    members = _members(request, model, second)
     with tempfile.TemporaryDirectory() as temporary:
-        member = Member(model, is_half=request.as_published)
-        judge = None
-        if trusted is not None:
-            is_twin = model.has_same_towers(trusted)
-            judge = Member(trusted, is_half=request.as_published, is_twin=is_twin)
         if features == "store":
-            _build_stores(Path(temporary), clips, member, judge, progress)
-        source = _open_draws(request, protocol, clips, member, judge, task, is_fixed)
+            _build_stores(Path(temporary), clips, members, progress)
+        source = _open_samples(request, protocol, clips, members, task, is_fixed)
         outcome = run_rounds(
-            source,
-            rounds,
-            member,
-            judge,
-            with_controls=request.with_controls,
-            progress=progress,
+            source, rounds, *members, with_controls=request.with_controls, progress=progress
         )
-        scores = _score(request, outcome, source, model, task)
-        if member.store is not None and task == "offset":
-            scores["sliding"] = sliding_check(model, member.store)
+        scores = _score(task, outcome, source, request.seed, is_joint=second is not None)
     facts = {
         **_settings(request, is_fixed),
-        "task": task,
+        "task": task.spec.name,
         "features": features,
         "split": split,
         "rounds": rounds,
         "model_sha256": read_description(folder).get("sha256"),
         "manifest_sha256": manifest.sha256,
-        "offset_classes_s": list(model.config.grid.offsets_s),
+        **_grid_of(model),
         "num_clips": len(set(outcome.clips.tolist())),
         "num_clips_of_split": len(clips),
         "notes": _notes(request, model, clips),
     }
     left_out = {str(clips[i].path): why for i, why in sorted(source.left_out.items())}
-    return {**facts, **scores, "left_out": left_out}
+    return Evaluation({**facts, **scores, "left_out": left_out}, task)
 
 
 def _settings(request: Request, is_fixed: bool) -> dict[str, Any]:
@@ -110,8 +108,13 @@ def _settings(request: Request, is_fixed: bool) -> dict[str, Any]:
         "offsets": request.offsets_name if is_fixed else None,
         "offsets_sha256": request.offsets_sha256,
         "seed": request.seed,
-        "trust": request.trust,
+        "trust": request.synchronizability,
     }
+
+
+def _grid_of(model: Model) -> dict[str, Any]:
+    grid = None if model.task is None else model.task.grid
+    return {} if grid is None else {"offset_classes_s": list(grid.offsets_s)}
 
 
 def _notes(request: Request, model: Model, clips: list[Clip]) -> list[str]:
@@ -126,110 +129,86 @@ def _notes(request: Request, model: Model, clips: list[Clip]) -> list[str]:
     ]
 
 
+def _members(request: Request, model: Model, second: Model | None) -> list[Member]:
+    members = [member_of(model, is_half=request.as_published)]
+    if second is not None:
+        members.append(member_of(second, is_half=request.as_published))
+        members[1].is_twin = model.has_same_encoder(second)
+    return members
+
+
 def _build_stores(
-    folder: Path,
-    clips: list[Clip],
-    member: Member,
-    judge: Member | None,
-    progress: Progress | None,
+    folder: Path, clips: list[Clip], members: list[Member], progress: Progress | None
 ) -> None:
-    """Encode all clips for both models, once where they share their towers."""
-    member.store = _build_store(folder / "model", clips, member.model, progress)
-    if judge is None:
-        return
-    if judge.is_twin:
-        judge.store = member.store
-    else:
-        judge.store = _build_store(folder / "trust", clips, judge.model, progress)
+    """Encode all clips for every model, once where they share their encoder."""
+    for number, member in enumerate(members):
+        if member.is_twin:
+            member.store = members[0].store
+        else:
+            member.store = _build_store(folder / str(number), clips, member.model, progress)
 
 
 def _build_store(
     folder: Path, clips: list[Clip], model: Model, progress: Progress | None
 ) -> FeatureStore:
-    reader = ClipReader(model.vision_frontend, model.audio_frontend)
     config = store_config(model, "float16")
-    for done in build_store(folder, model, reader, clips, config, model.device):
+    for done in build_store(folder, model, reader_of(model), clips, config, model.device):
         if progress is not None:
             progress(done, len(clips))
     return FeatureStore(folder, clips, config)
 
 
-def _open_draws(
+def _open_samples(
     request: Request,
     protocol: Protocol,
     clips: list[Clip],
-    member: Member,
-    judge: Member | None,
+    members: list[Member],
     task: Task,
     is_fixed: bool,
-) -> Draws:
-    config = member.model.config
-    vision, audio = member.model.vision_frontend, member.model.audio_frontend
-    layout = _layout_of_draws(request, config.layout, judge, task)
+) -> Samples:
+    model = members[0].model
+    layout = _layout_of_samples(request, members, task)
     fixed, left_out = request.find_fixed(clips) if is_fixed else (None, {})
     if request.as_published:
-        if not isinstance(audio, LogMel):
+        if not isinstance(model.audio_frontend, LogMel):
             raise ConfigError(
-                f"--as-published repeats how Synchformer reads clips, and '{request.model}' takes "
-                "another spectrogram: leave it out"
+                f"{option('as_published')} repeats how Synchformer reads clips, and "
+                f"'{request.model}' takes another spectrogram",
+                "leave it out",
             )
-        return PublishedDraws(
+        return PublishedSamples(
             clips,
             layout,
-            config.grid,
-            vision,
-            audio,
             task,
+            model.vision_frontend,
+            model.audio_frontend,
             request.seed,
             fixed,
             protocol.end_s,
             request.audio_shift_s,
             left_out,
         )
-    reader = ClipReader(vision, audio)
+    reader = reader_of(model)
     if fixed is not None:
-        return FixedDraws(clips, reader, layout, config.grid, fixed, left_out)
-    split = request.split or protocol.split
-    source = ClipSource(clips, reader)
-    return RandomDraws(
-        SampleSource(source, layout, config.grid, request.seed, split, member.store, task)
+        assert task.grid is not None
+        return FixedSamples(clips, reader, layout, task.grid, fixed, left_out)
+    split, store = request.split or protocol.split, members[0].store
+    return RandomSamples(
+        SampleSource(ClipSource(clips, reader), layout, task, request.seed, split, store)
     )
 
 
-def _layout_of_draws(
-    request: Request, own: SegmentLayout, judge: Member | None, task: Task
-) -> SegmentLayout:
-    """Return the layout of the crops: the longer of two models'.
-
-    As published, a synchronizability model sees the first 13 of 14 segments.
-    """
-    num = own.num_segments
-    if judge is not None:
-        num = max(num, judge.model.config.layout.num_segments)
-    elif request.as_published and task == "synchronizability":
-        num += 1
-    return own.model_copy(update={"num_segments": num})
+def _layout_of_samples(request: Request, members: list[Member], task: Task) -> SegmentLayout:
+    """Return the layout of the crops: the longer of two models', or what was published."""
+    num = max(member.num_segments for member in members)
+    if request.as_published and len(members) == 1:
+        num += task.published_extra_segments
+    return members[0].model.config.layout.model_copy(update={"num_segments": num})
 
 
 def _score(
-    request: Request, outcome: Outcome, source: Draws, model: Model, task: Task
+    task: Task, outcome: Outcome, source: Samples, seed: int, *, is_joint: bool
 ) -> dict[str, Any]:
-    grid, seed = model.config.grid, request.seed
-    if task == "offset":
-        return offset_scores(outcome, source, grid, seed)
-    kinds = set(outcome.targets.tolist())
-    if len(kinds) < 2:
-        raise ConfigError(
-            f"every one of the {len(outcome.draws)} draws {'can' if 1 in kinds else 'cannot'} be "
-            "synchronized, so there is nothing to tell apart: ask for more --rounds"
-        )
-    if not outcome.trust:
-        logits = torch.cat(outcome.logits[""])
-        scores = synchronizability_scores(logits, outcome, seed)
-        return {**scores, "controls": control_scores(outcome)}
-    judged = torch.cat(outcome.trust)
-    return {
-        **offset_scores(outcome.synchronizable(grid), source, grid, seed),
-        "synchronizability": synchronizability_scores(judged, outcome, seed),
-        "tiers": tiers(torch.cat(outcome.logits[""]), judged, outcome, grid, seed),
-    }
+    if is_joint:
+        return task.report(outcome, source, seed)
+    return score_task(task, outcome, source, seed)

@@ -1,4 +1,4 @@
-"""Where the draws of an evaluation come from: random or fixed, read right or as published."""
+"""Where the samples of an evaluation come from: random or fixed, read right or as published."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch import Tensor
-
-from zoo.contracts import Frames, LogMel, Task
+from zoo.contracts import Frames, LogMel
 from zoo.data import published
 from zoo.data.clip_reader import ClipReader, whole_frames_s
 from zoo.data.clip_source import Augment, read_segments
@@ -19,23 +17,23 @@ from zoo.data.fixed_offsets import FixedOffset, fixed_for
 from zoo.data.manifest import Clip
 from zoo.data.samples import SampleSource
 from zoo.data.sampling import slot_rng
-from zoo.errors import ConfigError, ManifestError, MediaError
-from zoo.timeline import OffsetGrid, Sample, SegmentLayout, fixed_draw
+from zoo.errors import ConfigError, ManifestError, MediaError, option
+from zoo.models.segments import Segments
+from zoo.models.task import Task
+from zoo.timeline import OffsetGrid, Sample, SegmentLayout, fixed_sample
 
 EVALUATION = 4  # the "stage" of the random numbers
-Segments = tuple[Tensor, Tensor]
-"""Audio and video segments of a crop, ``(S, ...)`` after the front ends."""
 
 log = logging.getLogger(__name__)
 
 
-class Draws(ABC):
-    """Draws from the clips of a split.
+class Samples(ABC):
+    """Samples of the clips of a split.
 
     Attributes:
         clips: all of them.
         layout: of the segments of a crop.
-        usable: clips that can be drawn from.
+        usable: clips that can be sampled.
         left_out: why the others cannot, by index.
     """
 
@@ -46,21 +44,24 @@ class Draws(ABC):
 
     @abstractmethod
     def sample(self, clip: int, number: int) -> tuple[Sample, Segments | None]:
-        """Draw from a clip in a round; None for the segments if they are in a store.
+        """Sample a clip in a round.
+
+        Returns:
+            The sample, and its segments, a batch of one; None if they are in a store.
 
         Raises:
             MediaError: if the clip cannot be read, or is too short after all.
         """
 
     def leave_out(self, clip: int, reason: str) -> None:
-        """Draw no more from a clip."""
+        """Sample a clip no more."""
         log.warning("%s left out: %s", self.clips[clip].path.name, reason)
         self.left_out[clip] = reason
         self.usable = [i for i in self.usable if i != clip]
 
 
-class RandomDraws(Draws):
-    """Random draws on the clip's own clock, from the feature store or from files."""
+class RandomSamples(Samples):
+    """Random samples on the clip's own clock, from the feature store or from files."""
 
     def __init__(self, source: SampleSource) -> None:
         self.source, self.clips, self.layout = source, source.clips.clips, source.layout
@@ -75,16 +76,15 @@ class RandomDraws(Draws):
 
     def sample(self, clip: int, number: int) -> tuple[Sample, Segments | None]:  # noqa: D102
         rng, source = slot_rng(self.source.seed, EVALUATION, number, clip), self.source
-        draw = source.draw(clip, rng, Augment())
+        sample = source.sample(clip, rng, Augment())
         if source.store is not None:
-            return draw, None
-        reader = source.clips.reader
-        return draw, read_segments(reader, self.clips[clip], draw, self.layout)
+            return sample, None
+        return sample, read_segments(source.clips.reader, self.clips[clip], sample, self.layout)
 
 
 @dataclass
-class FixedDraws(Draws):
-    """The fixed draw of every clip, on the clip's own clock."""
+class FixedSamples(Samples):
+    """One sample of every clip, at its fixed offset, on the clip's own clock."""
 
     clips: list[Clip]
     reader: ClipReader
@@ -94,31 +94,30 @@ class FixedDraws(Draws):
     left_out: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._draws: dict[int, Sample] = {}
+        self._samples: dict[int, Sample] = {}
         for clip, fixed in self.fixed.items():
             length_s = whole_frames_s(self.clips[clip].duration_s, self.reader.vision.fps)
             place = (self.layout, self.grid, fixed.offset_s, fixed.start_s, self.reader.vision.fps)
             try:
-                self._draws[clip] = fixed_draw(clip, length_s, *place)
+                self._samples[clip] = fixed_sample(clip, length_s, *place)
             except ConfigError as error:
                 self.left_out[clip] = f"too short: {error}"
-        self.usable = list(self._draws)
+        self.usable = list(self._samples)
 
     def sample(self, clip: int, number: int) -> tuple[Sample, Segments | None]:  # noqa: D102
-        draw = self._draws[clip]
-        return draw, read_segments(self.reader, self.clips[clip], draw, self.layout)
+        sample = self._samples[clip]
+        return sample, read_segments(self.reader, self.clips[clip], sample, self.layout)
 
 
 @dataclass
-class PublishedDraws(Draws):
-    """Draws that are read, cut and drawn as the published code does."""
+class PublishedSamples(Samples):
+    """Samples that are read, cut and chosen as the published code does."""
 
     clips: list[Clip]
     layout: SegmentLayout
-    grid: OffsetGrid
+    task: Task
     vision: Frames
     audio: LogMel
-    task: Task = "offset"
     seed: int = 0
     fixed: Mapping[int, FixedOffset] | None = None
     end_s: float | None = None
@@ -135,8 +134,7 @@ class PublishedDraws(Draws):
         _check_rates(raw, self.clips[clip].path, self.vision, self.audio)
         raw = published.trim(raw)
         crop = self._crop(raw, clip, number)
-        segments = published.cut_segments(raw, crop, self.layout, self.vision, self.audio)
-        is_sync = self.task == "synchronizability"
+        audio, vision = published.cut_segments(raw, crop, self.layout, self.vision, self.audio)
         at_v, at_a = published.place_segments(
             self.layout,
             crop.num_frames,
@@ -144,31 +142,23 @@ class PublishedDraws(Draws):
             fps=raw.fps,
             sample_rate_hz=raw.sample_rate_hz,
         )
-        draw = Draw(
-            clip=clip,
+        sample = Sample(
+            clip,
             vision_start_s=(crop.first_frame + int(at_v[0, 0])) / raw.fps,
             audio_start_s=(crop.first_sample + int(at_a[0, 0])) / raw.sample_rate_hz,
-            target=int(crop.is_synchronizable) if is_sync else crop.target,
+            target=crop.target,
         )
-        return draw, segments
+        return sample, Segments(audio[None], vision[None])
 
     def _crop(self, raw: published.RawClip, clip: int, number: int) -> published.Crop:
         if self.fixed is not None:
-            fixed = self.fixed[clip]
-            length_s = published.crop_s(self.layout)
-            return published.fixed_crop(raw, self.grid, length_s, fixed.offset_s, fixed.start_s)
-        is_sync = self.task == "synchronizability"
+            fixed, length_s = self.fixed[clip], published.crop_s(self.layout)
+            assert self.task.grid is not None
+            return published.fixed_crop(
+                raw, self.task.grid, length_s, fixed.offset_s, fixed.start_s
+            )
         rng = random.Random(f"{self.seed}/{number}/{clip}")
-        if is_sync:
-            length_s = published.synchronizability_crop_s(self.layout)
-            needed_s, draw = 2 * length_s, published.synchronizability_crop
-        else:
-            length_s = published.crop_s(self.layout)
-            needed_s, draw = length_s + self.grid.reach_s, published.random_crop
-        if len(raw.frames) < round(needed_s * raw.fps):
-            has_s = len(raw.frames) / raw.fps
-            raise MediaError(f"too short: {has_s:.2f} s, crop and offsets need {needed_s:g} s")
-        return draw(raw, self.grid, length_s, rng)
+        return self.task.published_crop(raw, self.layout, rng)
 
 
 def _check_rates(raw: published.RawClip, path: Path, vision: Frames, audio: LogMel) -> None:
@@ -183,7 +173,7 @@ def _check_rates(raw: published.RawClip, path: Path, vision: Frames, audio: LogM
 def find_fixed(
     clips: list[Clip], offsets: Mapping[str, FixedOffset] | None, where: str
 ) -> tuple[dict[int, FixedOffset], dict[int, str]]:
-    """Find the fixed draw of every clip.
+    """Find the fixed offset of every clip.
 
     Args:
         clips: of the split.
@@ -191,10 +181,10 @@ def find_fixed(
         where: names the list in messages.
 
     Returns:
-        Draws, and the reason where there is none, by index.
+        Offsets, and the reason where there is none, by index.
 
     Raises:
-        ManifestError: if there is no draw for any clip.
+        ManifestError: if there is none for any clip.
     """
     found: dict[int, FixedOffset] = {}
     left_out: dict[int, str] = {}
@@ -208,8 +198,9 @@ def find_fixed(
             found[i] = fixed
     if not found and offsets is None:
         raise ManifestError(
-            f"{where} gives no fixed offset for any of {len(clips)} clips: give the published list "
-            "with --offsets, or use a protocol with random offsets"
+            f"{where} gives no fixed offset for any of {len(clips)} clips",
+            f"give the published list with {option('offsets')}, or use a protocol with random "
+            "samples",
         )
     if not found:
         raise ManifestError(

@@ -53,7 +53,9 @@ def sliding_check(
             if inside.sum() < layout.num_segments / 2:
                 break
             audio = store.segments(source, "audio", list(at[inside])).to(device)  # (S', T, D)
-            similarity = vision[torch.from_numpy(inside)] * objective.embed("audio", audio)  # (S', D)
+            similarity = vision[torch.from_numpy(inside)] * objective.embed(
+                "audio", audio
+            )  # (S', D)
             scores.append(float(similarity.sum(1).mean()))
         if len(scores) < grid.num_classes:
             continue

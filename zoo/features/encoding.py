@@ -15,15 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.contracts import FeatureMap, Modality
 from zoo.data.clip_reader import ClipReader, whole_frames_s
 from zoo.data.frontend import block_segments
 from zoo.errors import ManifestError, MediaError
 from zoo.features.feature_folder import identity_of
-from zoo.features.feature_settings import Settings, tower_of
+from zoo.features.feature_settings import Settings
 from zoo.features.tensorfile import TensorFile
 from zoo.media import ClipInfo, probe
 from zoo.models.model import Model
-from zoo.models.modules import ENCODED_AT_ONCE, MOST_SEGMENTS
+from zoo.models.modules import ENCODED_AT_ONCE, MOST_SEGMENTS, ModalityEncoder
 from zoo.models.two_tower import ExtractorEncoder
 from zoo.timeline import count_steps
 
@@ -40,7 +41,8 @@ class FeatureExtractor:
     def __init__(self, model: Model, settings: Settings) -> None:
         self.model, self.settings, self.stop = model, settings, Event()
         frames = model.vision_frontend.model_copy(update={"short_side": settings.short_side})
-        self.reader = ClipReader(frames, model.audio_frontend)
+        self.encoder = model.separable
+        self.reader = ClipReader(frames, model.audio_frontend, io=model.io)
         self.device = model.device
 
     def write(self, clip: Path, file: Path, progress: Progress | None = None) -> None:
@@ -61,8 +63,8 @@ class FeatureExtractor:
                 out.add("segment_start_s", start_s)
                 out.add("segment_centre_s", start_s + self.settings.segment_s / 2)
                 for modality in self.settings.modalities:
-                    tower = tower_of(self.model, modality)
-                    out.add(f"{modality}_times_s", token_times(starts_s, tower))
+                    tokens = self.encoder.modality(modality).tokens
+                    out.add(f"{modality}_times_s", token_times(starts_s, tokens))
                 for done, block in self._blocks(clip, starts_s):
                     for name, rows in block.items():
                         out.add(name, rows)
@@ -97,27 +99,24 @@ class FeatureExtractor:
             "segment_centre_s": (torch.float64, (count,)),
         }
         for modality in self.settings.modalities:
-            steps = tower_of(self.model, modality).tokens.steps
-            shapes[f"{modality}_times_s"] = (torch.float64, (count, steps))
-        for kind in self.settings.which:
-            tower = tower_of(self.model, kind.partition("_")[0])
-            steps, positions, dim = tower.declared
-            if kind.endswith("tokens"):
-                positions, dim = tower.tokens.positions, tower.tokens.dim
-            places = (positions,) if kind.endswith("features") or positions > 1 else ()
-            shapes[kind] = (DTYPES[self.settings.dtype], (count, steps, *places, dim))
+            part = self.encoder.modality(modality)
+            shapes[f"{modality}_times_s"] = (torch.float64, (count, part.tokens.steps))
+            for kind, shape in _shapes_of(part).items():
+                if (name := f"{modality}_{kind}") in self.settings.which:
+                    shapes[name] = (DTYPES[self.settings.dtype], (count, *shape))
         return shapes
 
     def _describe(self, info: ClipInfo, count: int) -> dict[str, str]:
         """Return what goes into the header, beside by what the clip is known."""
-        model, settings = self.model, self.settings
+        settings, pair = self.settings, self.model.config.two_tower()
+        encoder = self.model.config.encoder
         facts: dict[str, Any] = {
             "format": FORMAT,
             "zoo_version": version("avsync-zoo"),
             "model": settings.model,
             "model_sha256": settings.sha256,
-            "audio_extractor": model.config.audio.extractor.name,
-            "vision_extractor": model.config.vision.extractor.name,
+            "audio_extractor": (encoder if pair is None else pair.audio.extractor).name,
+            "vision_extractor": (encoder if pair is None else pair.vision.extractor).name,
             "duration_s": info.duration_s,
             "low_confidence": info.low_confidence or "",
             "num_segments": count,
@@ -150,34 +149,48 @@ class FeatureExtractor:
                     )
             yield first + len(starts), block
 
-    def _encode(self, modality: str, segments: Tensor) -> dict[str, Tensor]:
-        given = encode(tower_of(self.model, modality), segments.to(self.device))
+    def _encode(self, modality: Modality, segments: Tensor) -> dict[str, Tensor]:
+        given = encode(self.encoder.modality(modality), segments.to(self.device))
         wanted = {f"{modality}_{kind}": tensor for kind, tensor in given.items()}
         dtype = DTYPES[self.settings.dtype]
         return {n: t.to(dtype).cpu() for n, t in wanted.items() if n in self.settings.which}
 
 
+def _shapes_of(part: ModalityEncoder) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of what `encode` gives, without the segments."""
+    tokens = part.tokens
+    places = (tokens.positions,) if tokens.positions > 1 else ()
+    shapes: dict[str, tuple[int, ...]] = {"tokens": (tokens.steps, *places, tokens.dim)}
+    if isinstance(part, ExtractorEncoder):
+        shapes["features"] = part.declared
+    return shapes
+
+
 @torch.no_grad()
-def encode(tower: ExtractorEncoder, segments: Tensor) -> dict[str, Tensor]:
+def encode(part: ModalityEncoder, segments: Tensor) -> dict[str, Tensor]:
     """Encode segments, a few at a time: ``features`` ``(N, T, P, D)``, ``tokens`` ``(N, T, D)``.
 
-    Tokens are ``(N, T, P, D)`` where the aggregator keeps the positions of a time step.
+    Tokens are ``(N, T, P, D)`` where the aggregator keeps several positions of a time step.  Only
+    extractors give features.
     """
     at_once = min(MOST_SEGMENTS, ENCODED_AT_ONCE // segments.shape[1:].numel()) or 1
-    parts: dict[str, list[Tensor]] = {"features": [], "tokens": []}
+    given: dict[str, list[Tensor]] = {name: [] for name in _shapes_of(part)}
     for some in segments.split(at_once):
-        features = tower.extractor(some)  # (N, T, P, D)
-        parts["features"].append(features)
-        parts["tokens"].append(tower.tokens_from(features))  # (N, T*P, D), P mostly 1
-    tokens = torch.cat(parts["tokens"])
-    if tower.tokens.positions > 1:
-        tokens = tokens.unflatten(1, (tower.tokens.steps, -1))
-    return {"features": torch.cat(parts["features"]), "tokens": tokens}
+        if isinstance(part, ExtractorEncoder):
+            features = part.extractor(some)  # (N, T, P, D)
+            given["features"].append(features)
+            given["tokens"].append(part.tokens_from(features))  # (N, T*P, D), P mostly 1
+        else:
+            given["tokens"].append(part(some))
+    whole = {name: torch.cat(tensors) for name, tensors in given.items()}
+    if part.tokens.positions > 1:
+        whole["tokens"] = whole["tokens"].unflatten(1, (part.tokens.steps, -1))
+    return whole
 
 
-def token_times(starts_s: list[float], tower: ExtractorEncoder) -> Tensor:
+def token_times(starts_s: list[float], tokens: FeatureMap) -> Tensor:
     """Return the centre of every time step of every segment, seconds, ``(M, T)``."""
-    times_s = np.add.outer(starts_s, tower.tokens.times_s)
+    times_s = np.add.outer(starts_s, tokens.times_s)
     return torch.from_numpy(times_s.round(6))
 
 

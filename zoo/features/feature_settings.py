@@ -11,7 +11,6 @@ from zoo.contracts import ComponentConfig, Frames, Modality
 from zoo.errors import ConfigError, suggest
 from zoo.models.config import explain
 from zoo.models.model import Model
-from zoo.models.two_tower import ExtractorEncoder
 from zoo.timeline import SegmentLayout, to_frames, to_samples
 
 Kind = Literal["audio_tokens", "vision_tokens", "audio_features", "vision_features"]
@@ -35,7 +34,7 @@ class Settings(ComponentConfig):
     dtype: Dtype = Field(description="of the tensors; times are always 64 bits")
     segment_s: float = Field(gt=0, description="length of a segment, seconds")
     step_s: float = Field(gt=0, description="from one segment's start to the next, seconds")
-    short_side: int = Field(gt=0, description="of the pictures before the crop, pixels")
+    short_side: int = Field(gt=0, description="of the frames before the crop, pixels")
     model: str = Field(description="name or folder of the model")
     sha256: str = Field(description="of its weights")
     method: int = Field(METHOD, description="version of this code's definition of the features")
@@ -82,6 +81,7 @@ def build_settings(
         ConfigError: if a value is unknown, or does not fit the model.
     """
     layout, frames = model.config.layout, model.vision_frontend
+    frames_per_segment = frames.num_frames(model.io.vision.segment_s)
     values: dict[str, Any] = {
         "which": "tokens",
         "dtype": "fp32",
@@ -89,7 +89,7 @@ def build_settings(
         "short_side": frames.short_side,
     }
     if preset is not None:
-        values |= _of_preset(preset, frames, layout, name)
+        values |= _of_preset(preset, frames, frames_per_segment, name)
     asked = {"which": which, "dtype": dtype, "step_s": step_s, "short_side": short_side}
     values |= {option: value for option, value in asked.items() if value is not None}
     values |= {"which": parse_which(values["which"]), "segment_s": layout.segment_s}
@@ -117,11 +117,6 @@ def parse_which(which: str | Sequence[str]) -> tuple[Kind, ...]:
     return tuple(kind for kind in KINDS if kind in wanted)
 
 
-def tower_of(model: Model, modality: str) -> ExtractorEncoder:
-    """Return the tower of a modality."""
-    return model.audio if modality == "audio" else model.vision
-
-
 def _known(value: str, known: Sequence[str], option: str) -> None:
     if value not in known:
         raise ConfigError(
@@ -130,18 +125,18 @@ def _known(value: str, known: Sequence[str], option: str) -> None:
 
 
 def _of_preset(
-    preset: str, frames: Frames, layout: SegmentLayout, name: str
+    preset: str, frames: Frames, frames_per_segment: int, name: str
 ) -> dict[str, str | float]:
     """Return the values of a preset.
 
-    Source of v2a: MMAudio, whose pictures are scaled to the size of the crop, so that the crop
+    Source of v2a: MMAudio, whose frames are scaled to the size of the crop, so that the crop
     takes all of the shorter side.
     """
     _known(preset, ("v2a",), "preset")
-    if frames.fps != V2A_FPS or frames.num_frames(layout.segment_s) != V2A_FRAMES:
+    if frames.fps != V2A_FPS or frames_per_segment != V2A_FRAMES:
         raise ConfigError(
             f"preset v2a is {V2A_FRAMES} frames at {V2A_FPS:g} per second, and '{name}' reads "
-            f"segments of {frames.num_frames(layout.segment_s)} frames at {frames.fps:g}; choose "
+            f"segments of {frames_per_segment} frames at {frames.fps:g}; choose "
             "another model, or set --which and --step yourself"
         )
     return {
@@ -153,8 +148,18 @@ def _of_preset(
 
 
 def _check_fit(settings: Settings, model: Model) -> None:
-    """Refuse steps between frames or samples, and pictures smaller than their crop."""
+    """Refuse what the encoder cannot give.
+
+    That is: features without extractors, steps between frames or samples, frames smaller than
+    their crop.
+    """
     frames, audio = model.vision_frontend, model.audio_frontend
+    asks_features = any(kind in GROUPS["features"] for kind in settings.which)
+    if asks_features and model.config.two_tower() is None:
+        raise ConfigError(
+            f"the encoder of '{settings.model}' is no pair of extractors, so it has tokens but no "
+            "features; choose --which tokens"
+        )
     if "vision" in settings.modalities:
         to_frames(settings.step_s, frames.fps)
     if "audio" in settings.modalities:

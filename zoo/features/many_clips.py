@@ -16,6 +16,7 @@ from zoo.features.encoding import FeatureExtractor, Progress
 from zoo.features.feature_folder import INDEX, FeatureFolder
 from zoo.features.feature_settings import build_settings
 from zoo.models.device import find_device
+from zoo.models.model import require_separable
 
 
 @dataclass(frozen=True)
@@ -83,19 +84,21 @@ def extract(
         which: ``tokens``, ``features``, ``all``, or names of tensors; see docs/features.md.
         dtype: ``fp32``, ``fp16`` or ``bf16``.
         step_s: from one segment's start to the next, seconds; by default the model's own.
-        short_side: of the pictures before the crop, pixels; by default the model's own.
+        short_side: of the frames before the crop, pixels; by default the model's own.
         device: where to compute.
         workers: clips at a time.
         progress: is told what is done and what there is: clips, or segments of a single clip.
 
     Raises:
         ModelError: if the model cannot be loaded.
-        ConfigError: if a value does not fit, or ``out`` holds features of other settings.
+        ConfigError: if the encoder looks at both modalities at once, a value does not fit, or
+            ``out`` holds features of other settings.
         ManifestError: if there are no clips, or not one could be used.
     """
     named = list_clips([clips] if isinstance(clips, str | Path) else clips, lists)
     source = resolve(model)
     loaded = load_model(source).to(find_device(device))
+    require_separable(loaded.encoder, str(model))
     settings = build_settings(
         loaded,
         str(model),

@@ -86,7 +86,9 @@ class TwoTowerConfig(EncoderConfig):
 
     def io(self) -> EncoderIO:
         """Return what both modalities read and give."""
-        return EncoderIO(audio=self.audio.io(), vision=self.vision.io())
+        audio, vision = self.audio.io(), self.vision.io()
+        segment_s = max(audio.segment_s, vision.segment_s)
+        return EncoderIO(audio=audio.within(segment_s), vision=vision.within(segment_s))
 
     def modality(self, name: Modality) -> ModalityConfig:
         """Return the part of one modality."""

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from zoo.contracts import ComponentConfig
 from zoo.models.config import ModelConfig
 from zoo.models.model import Model, count_parameters
+from zoo.models.segments import Segments
 
 
 class ModelCost(ComponentConfig):
@@ -19,7 +20,7 @@ class ModelCost(ComponentConfig):
 
     segments: int = Field(description="S, segments of either modality")
     tokens: int = Field(description="tokens of both modalities that reach the head")
-    extractor_flops: int = Field(description="operations of both towers, forward")
+    extractor_flops: int = Field(description="operations of the encoder, forward")
     head_flops: int = Field(description="operations of the head, forward")
     parameters: int = Field(description="of the whole model")
     covered_s: float = Field(description="length of the crop, seconds")
@@ -42,19 +43,17 @@ def model_cost(config: ModelConfig) -> ModelCost:
     with torch.device("meta"), torch.no_grad():
         model = Model(config).eval()
         num = config.layout.num_segments
-        tokens = []
-        with FlopCounterMode(display=False) as towers:
-            for tower in (model.audio, model.vision):
-                shape = tower.frontend.segment_shape(tower.segment_s)
-                segments = torch.empty(1, num, *shape)
-                tokens.append(model.tokens_of(tower, segments))
+        parts = (model.io.audio, model.io.vision)
+        segments = Segments(*(torch.empty(1, num, *part.segment_shape) for part in parts))
+        with FlopCounterMode(display=False) as encoder:
+            tokens = model.encoder(segments)
         with FlopCounterMode(display=False) as head:
             if model.head is not None:
                 model.head(*tokens)
     return ModelCost(
         segments=num,
-        tokens=sum(t.shape[1] for t in tokens),
-        extractor_flops=towers.get_total_flops(),
+        tokens=sum(part.flat.shape[1] for part in tokens),
+        extractor_flops=encoder.get_total_flops(),
         head_flops=head.get_total_flops(),
         parameters=count_parameters(model),
         covered_s=config.layout.covered_s,

@@ -22,7 +22,7 @@ from zoo.models.modules import Encoder, Head, Objective, SeparableEncoder
 from zoo.models.segments import Segments, Tokens
 from zoo.models.two_tower import TwoTower
 from zoo.registry.manager import registry
-from zoo.timeline import LATTICE_TOLERANCE
+from zoo.timeline import LATTICE_TOLERANCE, OffsetGrid
 
 if TYPE_CHECKING:
     from zoo.models.task import Task
@@ -197,8 +197,8 @@ def require_separable(encoder: Encoder, name: str) -> SeparableEncoder:
     return encoder
 
 
-def require_offsets(model: Model, name: str) -> None:
-    """Refuse a model that has no answer to how far the audio is off.
+def require_offsets(model: Model, name: str) -> OffsetGrid:
+    """Return the offset classes of a model that answers how far the audio is off.
 
     Raises:
         ConfigError: if the model has no head, or a head that answers something else.
@@ -210,6 +210,8 @@ def require_offsets(model: Model, name: str) -> None:
             f"'{name}' {model.task.says}, not by how much the audio is off; "
             "choose a model that predicts offsets (see: zoo list models)"
         )
+    assert model.task.grid is not None
+    return model.task.grid
 
 
 def _check_clips(io: EncoderIO, config: ModelConfig) -> None:

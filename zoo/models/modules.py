@@ -80,7 +80,17 @@ class MaskableExtractor(Extractor):
 
     @abstractmethod
     def targets(self, segments: Tensor) -> Float[Tensor, "N L E"]:
-        """Return what a decoder must rebuild of every patch: its values as the front end gives."""
+        """Return what a decoder must rebuild: the values of every patch as the extractor reads it.
+
+        What it takes away itself, such as each segment's mean, is gone: nobody could rebuild it.
+        """
+
+
+def take_patches(
+    patches: Float[Tensor, "N L D"], numbers: Int[Tensor, "N M"]
+) -> Float[Tensor, "N M D"]:
+    """Return the patches of these numbers, which may differ from segment to segment."""
+    return patches.gather(1, numbers.unsqueeze(2).expand(-1, -1, patches.shape[2]))
 
 
 class Aggregator(nn.Module, ABC):
@@ -165,6 +175,16 @@ class SeparableEncoder(Encoder):
     def encode(self, segments: Segments) -> tuple[Tokens, Tokens]:
         """Encode both modalities, each by itself."""
         return self._tokens(self.audio, segments.audio), self._tokens(self.vision, segments.vision)
+
+    @torch.no_grad()
+    def encode_many(self, segments: Segments) -> tuple[Tokens, Tokens]:
+        """Encode without gradients, a few segments at a time, in bounded memory."""
+        parts = ((self.audio, segments.audio), (self.vision, segments.vision))
+        audio, vision = (
+            Tokens.of_segments(part.encode(given.flatten(0, 1)), given.shape[1], part.tokens)
+            for part, given in parts
+        )
+        return audio, vision
 
     @staticmethod
     def _tokens(part: ModalityEncoder, segments: Tensor) -> Tokens:

@@ -11,17 +11,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from zoo.contracts import TaskSpec
-from zoo.errors import ConfigError
+from zoo.contracts import Score, TaskSpec
+from zoo.errors import ConfigError, option
 from zoo.timeline import OffsetGrid, Placement, Sample, SegmentLayout
 
 if TYPE_CHECKING:
+    import random
+
     import numpy as np
 
     from zoo.data.manifest import Clip
+    from zoo.data.published import Crop, RawClip
     from zoo.data.store import FeatureStore
     from zoo.evaluation.rounds import Outcome
     from zoo.evaluation.sample_sources import Samples
+    from zoo.evaluation.tables import ReportTable
     from zoo.models.model import Model
 
 MIN_DECISIONS = 10  # fewer validation samples than these say nothing about chance
@@ -38,6 +42,19 @@ class Need:
 
     seconds: float
     words: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says about a clip.
+
+    Attributes:
+        facts: as JSON types, by name.
+        words: the same for people, a line each.
+    """
+
+    facts: dict[str, Any]
+    words: list[str]
 
 
 class Task(ABC):
@@ -65,6 +82,11 @@ class Task(ABC):
     @abstractmethod
     def num_outputs(self) -> int:
         """K, outputs per clip."""
+
+    @property
+    def output_names(self) -> tuple[str, ...] | None:
+        """What each output stands for, in words; None where outputs have no names."""
+        return None
 
     # --- what it is trained on ---
 
@@ -152,6 +174,22 @@ class Task(ABC):
         is_better = scores[self.loss_name] < self.chance[self.loss_name] - margin
         return scores["num"] >= MIN_DECISIONS and is_better
 
+    # --- what is predicted ---
+
+    def answer(
+        self, outputs: Float[Tensor, "W K"], starts_s: Sequence[float], crop_s: float
+    ) -> Answer:
+        """Say what the outputs for the crops of a clip mean; by default their mean.
+
+        Args:
+            outputs: of the head, on the CPU.
+            starts_s: where each of the W crops starts, seconds.
+            crop_s: length of a crop, seconds.
+        """
+        mean = outputs.mean(0).tolist()
+        words = ", ".join(f"{value:.4g}" for value in mean)
+        return Answer({"outputs": mean}, [f"outputs: {words}"])
+
     # --- what is shown ---
 
     def check_features(self, model: Model, store: FeatureStore) -> dict[str, float]:
@@ -172,14 +210,69 @@ class Task(ABC):
         """Return figures by file name, drawn from what `diagnose` returned."""
         return {}
 
+    # --- how it is evaluated ---
+
+    all_samples: ClassVar[str] = "all samples"
+    """What a report calls its samples."""
+
     def values(self, outputs: Float[Tensor, "N K"], targets: Tensor) -> dict[str, np.ndarray]:
         """Return what the scores are means of, per sample, for intervals over clips."""
         return {}
 
     def report(self, outcome: Outcome, samples: Samples, seed: int) -> dict[str, Any]:
-        """Return the scores of an evaluation as JSON; see `zoo.evaluation.report`.
+        """Return what a report says beyond the scores, as JSON.
+
+        Every report has what `zoo.evaluation.scoring.score_task` finds; what is returned here is
+        added to it, or replaces it.
 
         Raises:
             ConfigError: if the samples do not allow it.
         """
-        raise ConfigError(f"the task '{self.spec.name}' has no report")
+        return {}
+
+    @property
+    def report_columns(self) -> tuple[Score, ...]:
+        """Scores that a report's table shows."""
+        return self.spec.scores
+
+    def report_rows(self, report: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
+        """Return further rows of the table of scores, from the finished report."""
+        return {}
+
+    def report_tables(self, report: Mapping[str, Any]) -> list[ReportTable]:
+        """Return further tables, from the finished report."""
+        return []
+
+    def plot_report(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Return figures by file name, drawn from the finished report."""
+        return {}
+
+    def beside(self, first: Task) -> Task:
+        """Return what samples ask of a model of this task and of one that predicts offsets.
+
+        Only for tasks that tell whether a crop can be synchronized.  `Outcome.beside` holds the
+        outputs for this task, and `report` returns all that is to be said about both models.
+
+        Args:
+            first: the other model's task.
+        """
+        raise ConfigError(f"the task '{self.spec.name}' does not say what can be synchronized")
+
+    published_extra_segments: ClassVar[int] = 0
+    """Segments of a published crop beyond those that a model reads."""
+
+    def published_crop(self, raw: RawClip, layout: SegmentLayout, rng: random.Random) -> Crop:
+        """Choose a crop at random as the published code does (`zoo.data.published`).
+
+        Args:
+            raw: clip as the published code reads it.
+            layout: of the segments in the crop.
+            rng: source of all randomness.
+
+        Raises:
+            MediaError: if the clip is too short.
+        """
+        raise ConfigError(
+            f"the published code does not know the task '{self.spec.name}'",
+            f"leave out {option('as_published')}",
+        )

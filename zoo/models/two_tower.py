@@ -72,3 +72,5 @@ class TwoTower(SeparableEncoder):
         super().__init__()
         self.audio = ExtractorEncoder(config.audio, "audio")
         self.vision = ExtractorEncoder(config.vision, "vision")
+        io = config.io()
+        self.audio.tokens, self.vision.tokens = io.audio.tokens, io.vision.tokens

@@ -12,10 +12,16 @@ from torch import Tensor
 
 from zoo.catalog.entries import CONFIG, read_catalog, read_description, resolve
 from zoo.catalog.model_folder import load_model, save_model
-from zoo.checkpoints.convert import read_model, sha256_of
-from zoo.checkpoints.layouts import Tensors, find_extractors, find_model, read_tensors
+from zoo.checkpoints.layouts import (
+    Tensors,
+    find_extractors,
+    find_model,
+    read_model,
+    read_tensors,
+)
 from zoo.contracts import Modality, Positions, WeightsFormat
 from zoo.errors import ConfigError, ModelError, suggest
+from zoo.files import sha256_of
 from zoo.models.config import Component, ModelConfig
 from zoo.models.model import Model
 from zoo.models.upgrade import read_model_config

@@ -18,9 +18,10 @@ from torch import Tensor
 from zoo.catalog.entries import read_description, resolve
 from zoo.catalog.model_folder import load_model
 from zoo.errors import ConfigError, ModelError, suggest
-from zoo.models.export.formats import load_onnx, load_torch, save_onnx, save_torch, trace
-from zoo.models.export.inputs import Inputs, crop_of_clip, made_up_crop, random_crops, shapes_of
+from zoo.export.formats import load_onnx, load_torch, save_onnx, save_torch, trace
+from zoo.export.inputs import Inputs, crop_of_clip, made_up_crop, random_crops, shapes_of
 from zoo.models.model import Model
+from zoo.models.task import Task
 
 Format = Literal["torch", "onnx"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -87,7 +88,7 @@ def export(
     kind = _check_request(format, out)
     folder = resolve(model)
     loaded = load_model(folder)
-    if loaded.head is None:
+    if loaded.head is None or loaded.task is None:
         raise ConfigError(
             f"'{model}' has no head yet, so it has no logits to export: train stage 2 first "
             "(zoo train --stage 2)"
@@ -142,27 +143,34 @@ def _weights_beside(out: Path) -> Path:
 
 def _describe(model: Model, name: str, sha256: str, is_dynamic: bool) -> dict[str, Any]:
     """Return what somebody needs who has the file alone."""
-    config = model.config
-    assert config.head is not None
     batch: str | int = "batch" if is_dynamic else 1
-    classes = config.grid.offsets_s if model.task == "offset" else None
+    assert model.task is not None
+    assert model.config.task is not None
     return {
         "model": name,
         "model_sha256": sha256,
         "zoo_version": version("avsync-zoo"),
-        "task": model.task,
+        "task": model.config.task.name,
         "inputs": {key: [batch, *shape] for key, shape in shapes_of(model).items()},
         "input_axes": {
             "audio": "crop, segment, frequency, time",
             "vision": "crop, segment, RGB, frame, row, column",
         },
         "output": "logits",
-        "classes": classes or ["cannot be synchronized", "can be synchronized"],
-        "classes_are": "offset in seconds; above 0 the audio is early" if classes else "words",
-        "layout": config.layout.model_dump(mode="json"),
+        **_describe_outputs(model.task),
+        "layout": model.config.layout.model_dump(mode="json"),
         "audio_frontend": model.audio_frontend.model_dump(mode="json"),
         "vision_frontend": model.vision_frontend.model_dump(mode="json"),
     }
+
+
+def _describe_outputs(task: Task) -> dict[str, Any]:
+    if task.answers_offsets and task.grid is not None:
+        sign = "offset in seconds; above 0 the audio is early"
+        return {"classes": task.grid.offsets_s, "classes_are": sign}
+    if task.output_names is None:
+        return {"num_outputs": task.num_outputs}
+    return {"classes": list(task.output_names), "classes_are": "words"}
 
 
 @torch.no_grad()

@@ -1,8 +1,7 @@
-"""Published checkpoints to model folders and back."""
+"""Published checkpoints to model folders and back, all or nothing."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,13 +12,9 @@ from typing import Any
 import torch
 
 from zoo.catalog.model_folder import CONFIG, WEIGHTS, load_model, save_model
-from zoo.checkpoints.layouts import find_model, read_tensors
+from zoo.checkpoints.layouts import PUBLISHED, as_published, read_model
 from zoo.errors import ModelError
-from zoo.models.config import ModelConfig
-from zoo.models.model import Model
-from zoo.registry.manager import registry
-
-PUBLISHED = "published"
+from zoo.files import sha256_of
 
 
 def convert_checkpoint(path: Path, folder: Path, *, format: str | None = None, **facts: Any) -> str:
@@ -47,31 +42,6 @@ def convert_checkpoint(path: Path, folder: Path, *, format: str | None = None, *
     return name
 
 
-def read_model(path: Path, format_name: str | None = None) -> tuple[str, Model]:
-    """Read a model from a published checkpoint; return the name of its layout as well.
-
-    Its weights are views into the file; buffers that are no weights stay on the meta device, so
-    it can be saved, not run.
-
-    Raises:
-        ModelError: if the file cannot be read, or is not of a known layout, or is broken.
-    """
-    spec, tensors = find_model(path, read_tensors(path), format_name)
-    try:
-        config, state = spec.read(tensors)
-    except ModelError as error:
-        raise ModelError(f"{path} does not fit the layout '{spec.name}': {error}") from None
-    return spec.name, build_around(config, state)
-
-
-def build_around(config: ModelConfig, state: dict[str, torch.Tensor]) -> Model:
-    """Build a model around weights, without memory of its own."""
-    with torch.device("meta"):
-        model = Model(config)
-    model.load_state_dict(state, assign=True)
-    return model
-
-
 def export_checkpoint(model_folder: Path, path: Path, format: str = PUBLISHED) -> str:
     """Write a model in a published layout, for the code of its authors; return the layout.
 
@@ -84,21 +54,11 @@ def export_checkpoint(model_folder: Path, path: Path, format: str = PUBLISHED) -
         ModelError: if the folder is damaged, or the layout cannot hold this model.
         PluginError: if there is no such layout.
     """
-    known = registry().formats.values()
-    specs = list(known) if format == PUBLISHED else [registry().format(format)]
-    model = load_model(model_folder)
-    reasons = []
-    for spec in specs:
-        try:
-            content = spec.write(model)
-        except ModelError as error:
-            reasons.append(f"{spec.name}: {error}")
-            continue
-        with _half_done(path) as half:
-            torch.save(content, half)
-            half.replace(path)
-        return spec.name
-    raise ModelError(f"{model_folder} fits no published layout: {'; '.join(reasons)}")
+    name, content = as_published(load_model(model_folder), str(model_folder), format)
+    with _half_done(path) as half:
+        torch.save(content, half)
+        half.replace(path)
+    return name
 
 
 @contextmanager
@@ -120,9 +80,3 @@ def _half_done(target: Path) -> Iterator[Path]:
         else:
             with suppress(OSError):
                 half.unlink()
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.contracts import Modality
 from zoo.data.clip_reader import ClipReader
 from zoo.data.frontend import crop_square, cut_audio, cut_frames
 from zoo.errors import MediaError
@@ -21,11 +23,8 @@ Inputs = tuple[Tensor, Tensor]
 
 def shapes_of(model: Model) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the inputs, without the batch."""
-    layout = model.config.layout
-    return {
-        "audio": (layout.num_segments, *model.audio_frontend.segment_shape(layout.segment_s)),
-        "vision": (layout.num_segments, *model.vision_frontend.segment_shape(layout.segment_s)),
-    }
+    num = model.config.layout.num_segments
+    return {m: (num, *model.io.modality(m).segment_shape) for m in get_args(Modality)}
 
 
 def random_crops(model: Model, num: int) -> Inputs:
@@ -59,16 +58,20 @@ def crop_of_clip(model: Model, clip: Path) -> Inputs:
     require_streams(info)
     if info.common_s < covered_s:
         raise MediaError(
-            f"{clip} is too short: sound and picture share {info.common_s:.2f} s, and the model "
+            f"{clip} is too short: audio and video share {info.common_s:.2f} s, and the model "
             f"looks at {covered_s:g} s at a time"
         )
-    reader = ClipReader(model.vision_frontend, model.audio_frontend)
+    reader = _reader(model)
     frames = crop_square(reader.read_vision(clip, 0.0, covered_s), reader.vision.size, None)
     return _cut(model, frames, reader.read_audio(clip, 0.0, covered_s))
 
 
 def _cut(model: Model, frames: np.ndarray, samples: np.ndarray) -> Inputs:
-    layout = model.config.layout
-    audio = cut_audio(samples, layout.starts_s, layout.segment_s, model.audio_frontend)
-    vision = cut_frames(frames, layout.starts_s, layout.segment_s, model.vision_frontend)
+    layout, reader = model.config.layout, _reader(model)
+    audio = cut_audio(samples, *reader.places("audio", layout), reader.audio)
+    vision = cut_frames(frames, *reader.places("vision", layout), reader.vision)
     return audio[None], vision[None]
+
+
+def _reader(model: Model) -> ClipReader:
+    return ClipReader(model.vision_frontend, model.audio_frontend, io=model.io)

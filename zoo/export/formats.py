@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from zoo.errors import ConfigError
-from zoo.models.export.inputs import Inputs, random_crops
+from zoo.export.inputs import Inputs, random_crops
 from zoo.models.model import Model
 
 ONNX_OPSET = 20
