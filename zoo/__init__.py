@@ -56,6 +56,7 @@ _LAZY = {
     "Tokens": "zoo.models.segments",
     "Task": "zoo.models.task",
     "Need": "zoo.models.task",
+    "Answer": "zoo.models.task",
     "load": "zoo.inference.load",
 }
 

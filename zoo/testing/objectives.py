@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -20,7 +19,7 @@ from zoo.registry.manager import registry
 from zoo.testing.fakes import fake_clip_segments, tiny_encoder
 from zoo.testing.promises import about, check_gradients, check_saving, fresh
 from zoo.testing.specs import PRESETS, check_spec, check_type
-from zoo.training.recipe import Stage1Config
+from zoo.training.recipe import Preset, stage1_of
 
 NUM_CLIPS, NUM_SEGMENTS = 2, 3
 STEPS, SEEDS, LOWERED = 15, 4, 1e-3  # of the check that the loss falls, by this share
@@ -40,13 +39,12 @@ def check_objective(name: str) -> None:
             _check_objective(spec, encoder, build)
 
 
-def _check_numbers(spec: ObjectiveSpec, preset: str) -> None:
+def _check_numbers(spec: ObjectiveSpec, preset: Preset) -> None:
     """Check what goes with a preset: the numbers of stage I, and what chance is."""
     try:
-        numbers = Stage1Config(**spec.stage1.get(preset, {}))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise AssertionError(f"stage1.{first['loc'][0]}: {first['msg']}") from error
+        numbers = stage1_of(spec, preset)
+    except ConfigError as error:
+        raise AssertionError(str(error)) from error
     chance = spec.chance(spec.presets[preset], numbers.clips, numbers.num_segments)
     assert isinstance(chance, Chance), f"chance gives a {type(chance).__name__}, not a zoo.Chance"
     if chance.loss is not None:

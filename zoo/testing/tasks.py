@@ -82,6 +82,10 @@ def _check_task(task: Task, rows: list[Clip]) -> None:
         bare = fake_clips(())[0]
         with about(f"accepts, for a clip without {' and '.join(task.spec.columns)}"):
             assert not task.accepts(bare), "says yes"
+    names = task.output_names
+    assert names is None or len(names) == task.num_outputs, (
+        f"output_names has {len(names or ())} names for {task.num_outputs} outputs"
+    )
     targets = _check_samples(task, rows)
     torch.manual_seed(0)
     outputs = torch.randn(NUM_SAMPLES, task.num_outputs)
@@ -91,7 +95,7 @@ def _check_task(task: Task, rows: list[Clip]) -> None:
     _check_values(task, outputs, targets, scores)
     with about("diagnose"):
         json.dumps(task.diagnose(outputs, targets, list(range(NUM_SAMPLES))))
-    if hasattr(task, "answer"):
+    with about("answer"):
         answer = task.answer(outputs, [float(i) for i in range(NUM_SAMPLES)], LAYOUT.covered_s)
         json.dumps(answer.facts)
         assert answer.words, "says nothing"
