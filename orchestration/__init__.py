@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import zoo
-from orchestration.ablation.cli import ablate
 from orchestration.train_command import train
-from orchestration.tune.cli import tune as run_tune
+from orchestration.tune.tune_command import tune as run_tune
+from zoo.experiments.ablate_command import ablate
 
 
 @zoo.hookimpl

@@ -38,7 +38,7 @@ from zoo.contracts import (
     WeightsFormat,
 )
 from zoo.errors import ZooError
-from zoo.registry.manager import hookimpl
+from zoo.registry.hookspecs import hookimpl
 from zoo.search_space import Choice, Range
 from zoo.timeline import OffsetGrid, Placement, Sample, SegmentLayout, place_crops
 
@@ -56,9 +56,11 @@ _LAZY = {
     "Tokens": "zoo.models.segments",
     "Task": "zoo.models.task",
     "Need": "zoo.models.task",
-    "load": "zoo.inference.predictor",
+    "Answer": "zoo.models.task",
+    "load": "zoo.inference.load",
 }
 
+_FORMER = {"SegmentBatch": "zoo.Segments"}
 _ROOMS = {"export": "zoo.export", "features": "zoo.features"}
 
 __all__ = [
@@ -107,4 +109,6 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(_LAZY[name]), name)
     if name in _ROOMS:
         return importlib.import_module(_ROOMS[name])
+    if name in _FORMER:
+        raise AttributeError(f"zoo.{name} is {_FORMER[name]} now")
     raise AttributeError(f"module 'zoo' has no attribute '{name}'")

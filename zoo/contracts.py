@@ -10,11 +10,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, PluginError
 from zoo.search_space import Choice, Range
 from zoo.timeline import LATTICE_TOLERANCE, OffsetGrid, SegmentLayout, to_frames, to_samples
 
@@ -255,6 +255,20 @@ class Spec:
     license: str = ""
     search: Mapping[str, Choice | Range] = field(default_factory=dict)
     """What `zoo tune` may vary unless told otherwise: fields of the config and their values."""
+    former: ClassVar[Mapping[str, str]] = {}
+    """Arguments of earlier versions, and what to write instead."""
+
+    def __new__(cls, **given: Any) -> Self:
+        """Say what to change where a plugin was written for an earlier version.
+
+        Raises:
+            PluginError: naming the argument.
+        """
+        for argument in given:
+            if argument in cls.former:
+                what = f"{cls.__name__} '{given.get('name', '')}'"
+                raise PluginError(f"{what} has no {argument} any more: {cls.former[argument]}")
+        return super().__new__(cls)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -335,6 +349,10 @@ class AggregatorSpec(Spec):
     """``fit(config, feature_map) -> config``: fills in what a recipe leaves to the features."""
     is_default: bool = False
     """Whether it is taken where nobody names one."""
+    former: ClassVar[Mapping[str, str]] = {
+        "keeps_positions": "say how many tokens a time step gets, all of them with "
+        "positions=lambda config, feature_map: feature_map.positions",
+    }
 
 
 class HeadInput(ComponentConfig):
@@ -385,6 +403,25 @@ class HeadSpec(Spec):
     """Heads whose trained weights it can start from; see `Head.start_from`."""
     is_default: bool = False
     """Whether it is taken for its first task where nobody names one."""
+    former: ClassVar[Mapping[str, str]] = {
+        "task": "name the tasks whose outputs it gives, such as tasks=('offset',)",
+        "synchronizability": "register the head that starts from this one as a head of its own, "
+        "with tasks=('synchronizability',) and starts_from=(NAME,)",
+    }
+
+    def __new__(cls, **given: Any) -> Self:
+        """Ask for the tasks, which heads of earlier versions did not name.
+
+        Raises:
+            PluginError: if there is none.
+        """
+        spec = super().__new__(cls, **given)
+        if given and not given.get("tasks"):  # nothing is given to a copy
+            raise PluginError(
+                f"HeadSpec '{given.get('name', '')}' names no task: say whose outputs it gives, "
+                "such as tasks=('offset',)"
+            )
+        return spec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,23 +6,24 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from orchestration.tune.search import LENGTH, OVERLAP, Params, Search
+from zoo.contracts import Spec
 from zoo.errors import ConfigError, ZooError
-from zoo.experiments.train_options import TrainOptions, request_of
 from zoo.models.config import explain
 from zoo.models.cost import ModelCost, model_cost
 from zoo.registry.manager import registry
 from zoo.timeline import common_hop_s, count_steps, nearby_lengths_s, overlapping_segments
-from zoo.training.recipe import Recipe
-from zoo.training.request import Request, check_shares, draft_recipe, recipe_of
+from zoo.training.recipe import Recipe, read_recipe
+from zoo.training.request import TrainRequest, check_shares, draft_recipe, recipe_of
+from zoo.training.run_folder import RECIPE, REQUEST
 
-TOWERS, TRIALS = "towers", "trials"
+ENCODERS, FORMER_ENCODERS, TRIALS = "encoders", "towers", "trials"
 PARTS = ("extractor", "head", "aggregator", "objective", "preset")
 """Names of a space that are options of ``zoo train``; others are what one types as ``--set``."""
 _FURTHEST = 64  # frames to look for a length that an extractor can take
@@ -41,7 +42,7 @@ class Point:
     """
 
     params: Params
-    request: Request
+    request: TrainRequest
     recipe: Recipe
     stages: tuple[int, ...]
     cost: ModelCost | None
@@ -52,25 +53,31 @@ class Point:
         return name_of(self.params)
 
     @property
-    def has_towers(self) -> bool:
+    def has_stage1(self) -> bool:
         """Whether there is a stage I, which other points may share."""
         return 1 in self.stages
 
-    def for_seed(self, seed: int) -> Request:
+    def for_seed(self, seed: int) -> TrainRequest:
         """Return the options that train this point alone with a seed."""
-        return replace(self.request, seed=seed)
+        return self.request.model_copy(update={"seed": seed})
 
-    def towers_request(self, seed: int) -> Request:
+    def encoder_request(self, seed: int) -> TrainRequest:
         """Return the options that train only what other points may share."""
-        return replace(self.request, stage="1", seed=seed)
+        return self.request.model_copy(update={"stage": "1", "seed": seed})
 
-    def head_request(self, seed: int, towers: Path) -> Request:
-        """Return the options that train the rest, on towers that are there."""
-        return replace(self.request, stage="2", seed=seed, init=(str(towers),), init_positions=None)
+    def head_request(self, seed: int, encoder: Path) -> TrainRequest:
+        """Return the options that train the rest, on an encoder that is there."""
+        given = {"stage": "2", "seed": seed, "init": (str(encoder),), "init_positions": None}
+        return self.request.model_copy(update=given)
 
-    def towers_folder(self, out: Path, seed: int) -> Path:
-        """Return where the towers of this point lie: the same for all that share them."""
-        return out / TOWERS / f"{self.recipe.model.layout.segment_s:g}s-{self.key}" / f"seed-{seed}"
+    def encoder_folder(self, out: Path, seed: int) -> Path:
+        """Return where stage I of this point lies: the same for all that share it."""
+        name = f"{self.recipe.model.layout.segment_s:g}s-{self.key}"
+        folder = out / ENCODERS / name / f"seed-{seed}"
+        if folder.exists() or not (out / FORMER_ENCODERS).exists():
+            return folder
+        former = (out / FORMER_ENCODERS).glob(f"*/seed-{seed}")  # of an earlier version
+        return next((run for run in former if _key_of_run(run) == self.key), folder)
 
     def folder(self, out: Path, seed: int) -> Path:
         """Return the folder of one training of this point."""
@@ -79,19 +86,28 @@ class Point:
     @property
     def key(self) -> str:
         """Hash of all that stage I and the features depend on."""
-        recipe, request = self.recipe, self.request
-        model = recipe.model
-        decisive = {
-            "audio": model.audio.model_dump(mode="json"),
-            "vision": model.vision.model_dump(mode="json"),
-            "compare": model.compare,
-            "segment_s": model.layout.segment_s,
-            "stage1": recipe.stage1.model_dump(mode="json"),
-            "precision": recipe.precision,
-            "overfit": recipe.overfit,
-            "start": [request.data, request.init, request.init_positions],
-        }
-        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]
+        return _encoder_key(self.recipe, self.request)
+
+
+def _encoder_key(recipe: Recipe, request: TrainRequest) -> str:
+    decisive = {
+        "encoder": recipe.model.encoder.model_dump(mode="json"),
+        "objective": recipe.objective.model_dump(mode="json"),
+        "segment_s": recipe.model.layout.segment_s,
+        "stage1": recipe.stage1.model_dump(mode="json"),
+        "precision": recipe.precision,
+        "overfit": recipe.overfit,
+        "start": [request.data, request.init, request.init_positions],
+    }
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _key_of_run(run: Path) -> str | None:
+    """Return the key of a stage I that was begun; None if it cannot be read."""
+    try:
+        return _encoder_key(read_recipe(run / RECIPE), TrainRequest.read(run / REQUEST))
+    except ZooError:
+        return None
 
 
 def name_of(params: Mapping[str, Any]) -> str:
@@ -126,38 +142,35 @@ def resolve(search: Search, params: Params, gpus_per_worker: float, workers: int
     """
     try:
         base = _base_of(search)
-        parts = _parts(params)
-        settings = [
-            assignment
-            for name, value in settings_of(search, params, base, gpus_per_worker).items()
-            if name not in PARTS
-            for assignment in _assignments(name, value)
-        ]
-        request = replace(base, **parts, settings=(*base.settings, *settings))
+        settings = dict(base.set)
+        for name, value in settings_of(search, params, base, gpus_per_worker).items():
+            if name not in PARTS:
+                settings |= dict.fromkeys(_full_names(name), value)
+        request = base.model_copy(update={**_parts(params), "set": settings})
         recipe = recipe_of(request, gpus_per_worker)
         stages = request.stages(recipe)
         if 2 not in stages:
-            raise ConfigError("stage 1 alone has no head whose accuracy counts; leave out 'stage'")
+            raise ConfigError("stage 1 alone has no head whose scores count; leave out 'stage'")
         if stages == (2,) and request.init is None and recipe.stage2.is_frozen:
-            raise ConfigError("stage 2 needs towers: leave out 'stage', or add --init")
-        check_shares(recipe, stages, workers)
+            raise ConfigError("stage 2 needs an encoder: leave out 'stage', or add --init")
+        check_shares(recipe, stages, workers, "--workers-per-trial")
         return Point(params, request, recipe, stages, _cost_of(recipe))
     except ZooError as error:
         raise type(error)(f"{name_of(params)}: {error}") from error
 
 
-def _base_of(search: Search) -> Request:
+def _base_of(search: Search) -> TrainRequest:
     """Return the options of ``zoo train`` that all points share."""
-    return replace(request_of(search.base), data=search.data)
+    return search.base.model_copy(update={"data": search.data})
 
 
 def _parts(params: Params) -> dict[str, Any]:
     """Return what a point says of the options of ``zoo train``."""
     given = {name: params[name] for name in PARTS if name in params}
     try:
-        TrainOptions.model_validate(given)
+        TrainRequest.model_validate(given)
     except ValidationError as error:
-        raise ConfigError(explain(error, "space.", TrainOptions)) from None
+        raise ConfigError(explain(error, "space.", TrainRequest)) from None
     return given
 
 
@@ -168,19 +181,16 @@ def _cost_of(recipe: Recipe) -> ModelCost | None:
         return None
 
 
-def _assignments(name: str, value: Any) -> list[str]:
-    """Write a value as one types it; an aggregator's goes to both towers."""
-    if name.startswith("aggregator."):
-        field = name.removeprefix("aggregator.")
-        names = [f"model.{tower}.aggregator.config.{field}" for tower in ("audio", "vision")]
-    else:
-        names = [name]
-    text = value if isinstance(value, str) else json.dumps(value)
-    return [f"{name}={text}" for name in names]
+def _full_names(name: str) -> list[str]:
+    """Return what a setting is called; one of an aggregator is set for both modalities."""
+    if not name.startswith("aggregator."):
+        return [name]
+    field = name.removeprefix("aggregator.")
+    return [f"model.{modality}.aggregator.config.{field}" for modality in ("audio", "vision")]
 
 
 def settings_of(
-    search: Search, params: Params, base: Request, gpus_per_worker: float
+    search: Search, params: Params, base: TrainRequest, gpus_per_worker: float
 ) -> dict[str, Any]:
     """Return what a point sets; a segment length and an overlap decide the layout (table 3)."""
     if not search.is_segment_length:
@@ -188,7 +198,12 @@ def settings_of(
     assert search.input_s is not None
     length_s, overlap = float(params[LENGTH]), float(params[OVERLAP])  # type: ignore[arg-type]
     start = draft_recipe(base, gpus_per_worker)
-    fps = _fps(start)
+    if start.model.two_tower() is None:
+        raise ConfigError(
+            f"the encoder '{start.model.encoder.name}' has no extractors whose segments could have "
+            "another length: search for its own settings, named in a file"
+        )
+    fps = start.model.vision_fps
     layouts = {
         other: overlapping_segments(search.input_s, length_s, other, fps)
         for other in search.overlaps()
@@ -211,11 +226,6 @@ def settings_of(
     return settings
 
 
-def _fps(recipe: Recipe) -> float:
-    vision = recipe.model.vision.extractor
-    return float(vision.parse(registry().extractor(vision.name)).frontend.fps)
-
-
 def check_space(search: Search, gpus_per_worker: float, workers: int = 1) -> list[Point]:
     """Resolve all points of a grid, or the corners of what Optuna may propose.
 
@@ -229,10 +239,17 @@ def check_space(search: Search, gpus_per_worker: float, workers: int = 1) -> lis
         try:
             points.append(resolve(search, params, gpus_per_worker, workers))
         except ZooError as error:
-            told = str(error).replace("--workers", "--workers-per-trial")
-            if search.is_segment_length:
-                told = _with_nearest(search, params, gpus_per_worker, told)
+            nearest_s = _nearest_length_s(search, params, gpus_per_worker)
+            if nearest_s is None:
+                raise
+            told = f"{error}; the nearest length that can be taken is {nearest_s:g} s"
             raise type(error)(told) from error
+    tasks = dict.fromkeys(point.recipe.task.name for point in points)
+    if len(tasks) > 1:
+        raise ConfigError(
+            f"the points of a search must answer the same question: {', '.join(tasks)} cannot be "
+            "compared"
+        )
     if search.goal == "accuracy-cost" and any(point.cost is None for point in points):
         raise ConfigError(
             "--goal accuracy-cost: the operations of this model cannot be counted, since a "
@@ -259,33 +276,36 @@ def _corners(search: Search) -> list[Params]:
     return wanted
 
 
-def _with_nearest(search: Search, params: Params, gpus_per_worker: float, told: str) -> str:
-    """Add the nearest segment length that can be trained, if it is the length that cannot."""
-    assert search.input_s is not None
+def _nearest_length_s(search: Search, params: Params, gpus_per_worker: float) -> float | None:
+    """Return the nearest segment length that can be trained, if it is the length that cannot."""
+    if search.input_s is None:
+        return None
     try:
         start = draft_recipe(_base_of(search), gpus_per_worker)
     except ZooError:
-        return told
+        return None
     length_s = float(params[LENGTH])  # type: ignore[arg-type]
+    if start.model.two_tower() is None:
+        return None
     if length_s <= search.input_s and _can_take(start, length_s):
-        return told
-    for other_s in nearby_lengths_s(length_s, _fps(start), _FURTHEST):
+        return None
+    for other_s in nearby_lengths_s(length_s, start.model.vision_fps, _FURTHEST):
         if not _can_take(start, other_s):
             continue
         try:
             resolve(search, {**params, LENGTH: other_s}, gpus_per_worker)
         except ZooError:
             continue
-        told = told.split("; the nearest", maxsplit=1)[0]  # in frames, which is not all that counts
-        return f"{told}; the nearest length that can be taken is {other_s:g} s"
-    return told
+        return other_s
+    return None
 
 
 def _can_take(recipe: Recipe, length_s: float) -> bool:
     """Say quickly whether both extractors can take segments of some length."""
-    for tower in (recipe.model.audio, recipe.model.vision):
-        spec = registry().extractor(tower.extractor.name)
-        config = tower.extractor.parse(spec).model_copy(update={"segment_s": length_s})
+    pair = recipe.model.two_tower()
+    assert pair is not None
+    for part in (pair.audio, pair.vision):
+        config = part.extractor_config().model_copy(update={"segment_s": length_s})
         try:
             config.feature_map()
         except ZooError:
@@ -293,29 +313,36 @@ def _can_take(recipe: Recipe, length_s: float) -> bool:
     return True
 
 
-def default_space(base: Request, kinds: tuple[str, ...], gpus_per_worker: float) -> dict[str, Any]:
+def default_space(
+    base: TrainRequest, kinds: tuple[str, ...], gpus_per_worker: float
+) -> dict[str, Any]:
     """Return what the plugins of a recipe offer to a search.
 
     Args:
         base: options of ``zoo train``.
-        kinds: of ``audio``, ``vision``, ``aggregator``, ``head``, ``objective``.
+        kinds: of ``audio``, ``vision`` and ``aggregator`` or else ``encoder``, ``head``,
+            ``objective``, ``task``.
         gpus_per_worker: as for `recipe_of`.
 
     Raises:
         ConfigError: for another kind, or a component that offers nothing.
     """
     recipe = draft_recipe(base, gpus_per_worker)
-    model, found = recipe.model, registry()
+    model, found, pair = recipe.model, registry(), recipe.model.two_tower()
     assert model.head is not None
-    offers = {
-        "audio": ("audio.", found.extractor(model.audio.extractor.name)),
-        "vision": ("vision.", found.extractor(model.vision.extractor.name)),
-        "aggregator": ("aggregator.", found.aggregator(model.audio.aggregator.name)),
+    offers: dict[str, tuple[str, Spec]] = {}
+    if pair is None:
+        offers["encoder"] = ("encoder.", found.find("encoders", model.encoder.name))
+    else:
+        offers |= {
+            "audio": ("audio.", found.extractor(pair.audio.extractor.name)),
+            "vision": ("vision.", found.extractor(pair.vision.extractor.name)),
+            "aggregator": ("aggregator.", found.aggregator(pair.audio.aggregator.name)),
+        }
+    offers |= {
         "head": ("head.", found.head(model.head.name)),
-        "objective": (
-            "stage1.objective.config.",
-            found.objective(recipe.stage1.objective.name),
-        ),
+        "objective": ("stage1.objective.config.", found.objective(recipe.objective.name)),
+        "task": ("task.", recipe.task),
     }
     space: dict[str, Any] = {}
     for kind in kinds:

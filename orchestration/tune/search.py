@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from zoo.contracts import ComponentConfig
-from zoo.errors import ConfigError, TrainingError, suggest
-from zoo.experiments.train_options import TrainOptions
-from zoo.experiments.yaml_file import read_yaml
+from zoo.errors import ConfigError, TrainingError
+from zoo.experiments.results import rename_score
+from zoo.experiments.yaml_file import parse_options, read_yaml, refuse_unknown
 from zoo.files import write_whole
 from zoo.models.config import explain
 from zoo.search_space import Choice, Dimension, Range, Value
-from zoo.training.request import first_difference
+from zoo.training.request import TrainRequest, first_difference
 
 SEARCH = "search.json"
 LENGTH, OVERLAP = "length", "overlap"
@@ -26,7 +26,6 @@ Params = dict[str, Value]
 Method = Literal["grid", "optuna"]
 Scheduler = Literal["asha", "none"]
 Goal = Literal["accuracy", "accuracy-cost"]
-Metric = Literal["exact", "within_one"]
 
 
 class Search(ComponentConfig):
@@ -34,7 +33,7 @@ class Search(ComponentConfig):
 
     title: str = "Search"
     data: str = Field(description="manifest")
-    base: TrainOptions = TrainOptions()
+    base: TrainRequest = TrainRequest()
     space: dict[str, Dimension] = Field(description="what varies, in order")
     input_s: float | None = Field(
         None, gt=0, description="length of the input, of a search for segment lengths"
@@ -42,14 +41,21 @@ class Search(ComponentConfig):
     search: Method = "grid"
     trials: int | None = Field(None, gt=0, description="points to try, for optuna")
     seeds: int = Field(1, gt=0, description="trainings of each point")
-    metric: Metric = Field("exact", description="validation score to maximise")
+    metric: str | None = Field(
+        None, description="validation score that counts; None is the first that ranks the task"
+    )
     goal: Goal = Field("accuracy", description="or also as few operations per clip as possible")
     scheduler: Scheduler = "none"
     seed: int = Field(1, ge=0, description="of the sampler, and of the first training")
 
+    @field_validator("metric")
+    @classmethod
+    def _as_it_is_called_now(cls, metric: str | None) -> str | None:
+        return None if metric is None else rename_score(metric)
+
     @model_validator(mode="after")
     def _seeds_are_their_own(self) -> Search:
-        if "seed" in self.base.set or "seed" in self.space:
+        if self.base.seed is not None or "seed" in self.base.set or "seed" in self.space:
             raise ValueError(
                 "'seed' is not set or searched for: say --seeds K, and --seed of the first"
             )
@@ -157,10 +163,7 @@ def read_space(path: Path) -> dict[str, Any]:
         ConfigError: naming the file and the key that does not fit.
     """
     raw = {k: v for k, v in read_yaml(path, "a search; it needs a space").items() if v is not None}
-    known = {*Search.model_fields, "defaults"} - {"input_s"}
-    for key in raw:
-        if key not in known:
-            raise ConfigError(f"{path}: unknown key '{key}'{suggest(key, known)}")
+    refuse_unknown(raw, {*Search.model_fields, "defaults"} - {"input_s"}, path)
     for key in ("base", "space"):
         if not isinstance(raw.setdefault(key, {}), dict):
             raise ConfigError(f"{path}: '{key}' must hold names and values, got {raw[key]!r}")
@@ -171,11 +174,8 @@ def read_space(path: Path) -> dict[str, Any]:
     folder = path.absolute().parent
     if isinstance(raw.get("data"), str):
         raw["data"] = str(folder / raw["data"])
-    try:
-        TrainOptions.model_validate(raw["base"])
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {explain(error, 'base.', TrainOptions)}") from None
-    return {**raw, "space": space}
+    base = parse_options(raw["base"], path, "base.").model_dump(exclude_unset=True)
+    return {**raw, "base": base, "space": space}
 
 
 def _kinds(path: Path, given: Any) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 from ray.tune.search.optuna import OptunaSearch
 
 from orchestration.tune.search import Params, Search
+from zoo.contracts import Score
 from zoo.errors import TrainingError
 from zoo.search_space import Choice, Range
 
@@ -44,11 +45,12 @@ class StudySearch(OptunaSearch):  # type: ignore[misc]
         super().on_trial_complete(trial_id, result, error)
 
 
-def open_study(search: Search, out: Path, points: list[Params]) -> StudySearch:
+def open_study(search: Search, metric: Score, out: Path, points: list[Params]) -> StudySearch:
     """Open the study of a search, or begin it.
 
     Args:
         search: what is searched for.
+        metric: the score that counts.
         out: its folder.
         points: to try first, in this order; for a grid these are all that are left.
 
@@ -58,13 +60,14 @@ def open_study(search: Search, out: Path, points: list[Params]) -> StudySearch:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("ray.tune.search.optuna").setLevel(logging.ERROR)
     is_cost = search.goal == "accuracy-cost"
+    mode = "max" if metric.is_higher_better else "min"
     with _sentences(out):
         storage = optuna.storages.RDBStorage(f"sqlite:///{out / STUDY}")
         begun = _close_interrupted(storage)
         return StudySearch(
             space={name: distribution(found) for name, found in search.space.items()},
-            metric=[search.metric, COST] if is_cost else search.metric,
-            mode=["max", "min"] if is_cost else "max",
+            metric=[metric.name, COST] if is_cost else metric.name,
+            mode=[mode, "min"] if is_cost else mode,
             points_to_evaluate=points or None,
             sampler=optuna.samplers.TPESampler(seed=search.seed + begun, constant_liar=True),
             study_name=NAME,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,15 +12,27 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from plugins.classification import ClassificationConfig
-from zoo.models.task import Need, Task
+from plugins.classification.report import (
+    MOST_CLASSES,
+    class_table,
+    plot_classes,
+    plot_confusion,
+    precision_by_class,
+)
+from zoo.evaluation.ranking import count_confusion
+from zoo.models.task import Answer, Need, Task
 from zoo.timeline import Placement, Sample, SegmentLayout, place_crops
 
 if TYPE_CHECKING:
     from zoo.data.manifest import Clip
+    from zoo.evaluation.rounds import Outcome
+    from zoo.evaluation.sample_sources import Samples
+    from zoo.evaluation.tables import ReportTable
 
 # Average precision from sums that workers can add: positives and all clips per class and bin of the
 # score's logit.  Scores in one bin count as equal.
-BINS, LARGEST_LOGIT = 128, 12.0
+BINS, LARGEST_LOGIT = 384, 12.0
+SHOWN, MOST_SHOWN = 0.3, 5  # classes that a prediction names
 
 
 class Classification(Task):
@@ -133,10 +145,66 @@ class Classification(Task):
 
     def values(self, outputs: Float[Tensor, "N K"], targets: Tensor) -> dict[str, np.ndarray]:
         """Return per clip whether its first class is right."""
+        hits = self._is_class(targets).gather(1, outputs.argmax(1, keepdim=True))[:, 0]
+        return {"accuracy": hits.double().numpy()}
+
+    def report(self, outcome: Outcome, samples: Samples, seed: int) -> dict[str, Any]:
+        """Return the average precision of every class, and which is taken for which."""
+        outputs, targets = outcome.output(), self.collate(outcome.answers)
+        found = self._examine(outputs, targets)
+        by_class = [c["average_precision"] for c in found["classes"].values()]
+        pooled = self.scores(self.sums(outputs, targets))
+        exact = {"mean_average_precision": float(np.mean(by_class))}  # without bins
+        return {"pooled": {**pooled, **exact}, **found}
+
+    def _examine(self, outputs: Float[Tensor, "N K"], targets: Tensor) -> dict[str, Any]:
         is_class = self._is_class(targets)
+        classes = self.config.classes
+        found = precision_by_class(self.probabilities(outputs), is_class, classes)
+        answer = {"classes": found, "classes_without_clips": len(classes) - len(found)}
+        if not self.is_multi_label and len(classes) <= MOST_CLASSES:
+            answer["confusion"] = count_confusion(outputs, targets)
+        return answer
+
+    def report_tables(self, report: Mapping[str, Any]) -> list[ReportTable]:
+        """Return the table of classes."""
+        return [class_table(report)]
+
+    def plot_report(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Draw classes and, where a clip has one only, their confusion."""
+        figures = {"classes": plot_classes(report)}
+        if "confusion" in report:
+            figures["confusion"] = plot_confusion(report["confusion"], self.config.classes)
+        return figures
+
+    def diagnose(
+        self, outputs: Float[Tensor, "N K"], targets: Tensor, examples: Sequence[Any]
+    ) -> dict[str, Any]:
+        """Return what a report says of the classes, for the validation samples."""
         return {
-            "accuracy": is_class.gather(1, outputs.argmax(1, keepdim=True))[:, 0].double().numpy()
+            "pooled": self.scores(self.sums(outputs, targets)),
+            **self._examine(outputs, targets),
         }
+
+    def plot_diagnosis(self, findings: dict[str, Any]) -> dict[str, Any]:
+        """Draw it as a report does."""
+        return self.plot_report(findings)
+
+    def answer(
+        self, outputs: Float[Tensor, "W K"], starts_s: Sequence[float], crop_s: float
+    ) -> Answer:
+        """Return the probability of every class, the mean over the crops of a clip."""
+        mean = self.probabilities(outputs).mean(0)
+        order = mean.argsort(descending=True).tolist()
+        ranked = [{"label": self.config.classes[k], "probability": float(mean[k])} for k in order]
+        shown = [c for c in ranked if not self.is_multi_label or c["probability"] >= SHOWN]
+        lines = [f"{c['label']} (probability {c['probability']:.2f})" for c in shown[:MOST_SHOWN]]
+        if not lines:
+            first = ranked[0]
+            lines = [
+                f"no class is likely; the first: {first['label']} ({first['probability']:.2f})"
+            ]
+        return Answer({"classes": ranked}, lines)
 
 
 def _mean_average_precision(positives: np.ndarray, everything: np.ndarray) -> float:

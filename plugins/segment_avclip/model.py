@@ -98,15 +98,15 @@ class SegmentAvclip(Objective):
         """Validate by shifted windows: which audio window belongs to a video window, and back."""
         audio, vision = encoder.encode_many(segments)
         precision = 0.0
-        num = audio.num_segments
+        num, window = audio.num_segments, window_of(audio.num_segments)
         pairs = zip(
             self.embed("audio", audio.per_segment).split(num),
             self.embed("vision", vision.per_segment).split(num),
             strict=True,
         )
         for a, v in pairs:
-            precision += shifted_window_precision(a, v)
-        windows = max(1, num - SHIFT_WINDOW + 1)
+            precision += shifted_window_precision(a, v, window)
+        windows = num - window + 1
         return [precision, len(segments) / windows, float(len(segments))]
 
     def scores(self, sums: list[float]) -> dict[str, float]:
@@ -122,6 +122,11 @@ class SegmentAvclip(Objective):
                 "model.audio.projection_dim and model.vision.projection_dim to one width, or train "
                 "stage 2 only"
             )
+
+
+def window_of(num_segments: int) -> int:
+    """Return how many segments a window has: 8, or half of them where 8 would leave one window."""
+    return SHIFT_WINDOW if num_segments > SHIFT_WINDOW else (num_segments + 1) // 2
 
 
 def shifted_window_precision(

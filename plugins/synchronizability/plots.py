@@ -53,7 +53,8 @@ def plot_tiers(report: Mapping[str, Any]) -> Figure:
     figure, axes = new_figure(6.4, 5.4, 2, 1)
     accuracy, share = axes[:, 0]
     accuracy.set_title(
-        f"Offsets that {report['trust']} finds credible; shaded: 95 % over clips", fontsize=10
+        f"Offsets of samples that {report['trust']} calls synchronizable; shaded: 95 % over clips",
+        fontsize=10,
     )
     _accuracy(accuracy, tiers)
     _kept(share, tiers, report["synchronizability"]["pooled"]["num"])

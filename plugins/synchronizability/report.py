@@ -167,11 +167,12 @@ def tier_table(report: Mapping[str, Any]) -> ReportTable:
             [f"above {tier['threshold']:g}", kept, str(tier["num_unsynchronizable"]), *shown]
         )
     own = report["synchronizability"]["pooled"]
+    header = ["synchronizability", "samples kept", "of them apart"]
+    header += ["accuracy", "95 % interval", "within 1 class"]
     return ReportTable(
-        f"Offsets where {report['trust']} says that a sample can be synchronized",
-        ["probability", "kept", "of them apart", "accuracy", "95 % interval", "within 1 class"],
+        f"Offsets of samples that {report['trust']} calls synchronizable (itself: accuracy "
+        f"{own['accuracy']:.1%}, ROC AUC {own['roc_auc']:.3f})",
+        header,
         rows,
-        f"It tells whether a sample can be synchronized with {own['accuracy']:.1%} accuracy, "
-        f"ROC AUC {own['roc_auc']:.3f}. Samples that are kept and share no content (apart) count "
-        "as wrong.",
+        "Samples that are kept and share no content (apart) count as wrong.",
     )

@@ -31,7 +31,8 @@ from zoo.data.published import require_length
 from zoo.evaluation.ranking import count_confusion
 from zoo.evaluation.scoring import score_task
 from zoo.evaluation.sliding import describe_sliding, sliding_check
-from zoo.models.task import Need, Task
+from zoo.inference.estimate import synchronizability
+from zoo.models.task import Answer, Need, Task
 from zoo.timeline import (
     LATTICE_TOLERANCE,
     OffsetGrid,
@@ -138,6 +139,15 @@ class Synchronizability(Task):
     def chance_words(self) -> str:
         """Say what the loss of guessing is: ``ln 2 = 0.69``."""
         return f"ln 2 = {math.log(2):.2f}"
+
+    def answer(
+        self, outputs: Float[Tensor, "W 2"], starts_s: Sequence[float], crop_s: float
+    ) -> Answer:
+        """Average yes over the crops, each weighted by how far it is from undecided."""
+        yes = synchronizability(outputs.softmax(1))
+        can = "can" if yes >= 0.5 else "cannot"
+        words = f"audio and video {can} be synchronized (probability that they can: {yes:.2f})"
+        return Answer({"synchronizability": yes}, [words])
 
     def check_features(self, model: Model, store: FeatureStore) -> dict[str, float]:
         """Slide the audio over the video: the training-free check of stage I."""

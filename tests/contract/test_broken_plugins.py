@@ -1,238 +1,51 @@
 """Every kind of defect in a plugin is one sentence that names the component and the defect."""
 
-from collections.abc import Callable, Iterator, Mapping
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from defects import sentence_of
 from torch import Tensor, nn
 
 import zoo
 from plugins.synchformer.layout import Sizes, build_config
 from zoo import testing
-from zoo.errors import PluginError
-from zoo.models.config import Component, ModalityConfig
+from zoo.data.manifest import Manifest
+from zoo.errors import ManifestError
 from zoo.models.model import Model
-from zoo.models.two_tower import ExtractorEncoder
-from zoo.registry.manager import add_plugin_file, registry
+from zoo.registry.kinds import KINDS
+from zoo.registry.manager import registry
 
-EXTRACTOR = '''
-from pydantic import Field
-from zoo.errors import ConfigError
-import zoo
-
-
-class Config(zoo.ExtractorConfig):
-    """Nothing to set."""
-
-    frontend: zoo.LogMel = zoo.LogMel(n_mels=8)
-
-    def feature_map(self):
-        return zoo.FeatureMap(times_s=(0.0, 0.04), positions=1, dim=8)
-
-
-def build(config):
-    import torch
-    from torch import nn
-
-    class Net(zoo.Extractor):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(8, 8)
-
-        def forward(self, segments):
-            x = segments.mean(2, keepdim=True).transpose(1, 2)  # (N, 1, F)
-            x = self.linear(x).expand(-1, 2, -1).unflatten(1, (2, 1))
-            return x
-
-    return Net()
-
-
-@zoo.hookimpl
-def register_extractors():
-    presets = {"paper": Config(), "tiny": Config()}
-    return [
-        zoo.ExtractorSpec(
-            name="defect",
-            modality="audio",
-            summary="an extractor to break",
-            config_class=Config,
-            build=build,
-            presets=presets,
-            source="tests",
-            license="MIT",
-        )
-    ]
-'''
-LINEAR = "self.linear = nn.Linear(8, 8)"
-RETURN = "return x\n"
-FIELD = "    frontend:"
-MAP = "return zoo.FeatureMap("
-DEFECTS: dict[str, tuple[str, str, str]] = {
-    "top level": (
-        "import zoo\n\n\nclass",
-        "import torch, zoo\n\n\nclass",
-        "imports torch at the top level; move that into build()",
-    ),
-    "licence": ('license="MIT"', 'license=""', "has no license"),
-    "preset": ('"tiny": Config()', '"small": Config()', "lacks the preset tiny"),
-    "type of preset": (
-        '"tiny": Config()',
-        '"tiny": zoo.LogMel()',
-        "preset 'tiny' is a LogMel, not a Config",
-    ),
-    "description": (
-        FIELD,
-        "    depth: int = 1\n" + FIELD,
-        "field 'depth' of Config has no description",
-    ),
-    "JSON": (
-        FIELD,
-        "    d: object = Field(object, description='d')\n" + FIELD,
-        "preset 'paper' does not survive JSON",
-    ),
-    "search": (
-        'source="tests",',
-        'source="tests", search={"depth": zoo.Range(low=1, high=2)},',
-        "offers 'depth' to a search, which is no field of Config",
-    ),
-    "search beyond a preset": (
-        'source="tests",',
-        'source="tests", search={"segment_s": zoo.Choice(values=(0.64, -1.0))},',
-        "offers 'segment_s' to a search, but preset 'paper' cannot take -1.0",
-    ),
-    "order of times": ("(0.0, 0.04)", "(0.04, 0.0)", "preset 'paper': time steps do not rise"),
-    "late time": ("(0.0, 0.04)", "(0.0, 4.0)", "a time step lies after the segment"),
-    "class": ("zoo.Extractor)", "nn.Module)", "build gives a Net; it must inherit zoo.Extractor"),
-    "weights": (
-        "return Net()",
-        "return torch.load('none.pt')",
-        "'meta' fails: FileNotFoundError: [Errno 2] No such file",
-    ),
-    "width": (
-        "dim=8)",
-        "dim=9)",
-        "preset 'tiny': forward: declared (3, 2, 1, 9), gives (3, 2, 1, 8)",
-    ),
-    "inner shape": (
-        LINEAR,
-        "self.linear = nn.Linear(9, 8)",
-        "forward fails: RuntimeError: mat1 and mat2 shapes",
-    ),
-    "no output": (RETURN, "return None\n", "gives a NoneType, not a tensor"),
-    "number": (RETURN, "return x / 0\n", "the output is not finite"),
-    "chance": (RETURN, "return x + torch.rand_like(x)\n", "eval mode differs from run to run"),
-    "batch": (RETURN, "return x - x.mean(0)\n", "an item depends on the others of its batch"),
-    "unused": (
-        LINEAR,
-        LINEAR + "; self.extra = nn.Linear(2, 2)",
-        "no gradient reaches 'extra.weight' of Net; use it, or freeze it",
-    ),
-    "detached": (RETURN, "return x.detach()\n", "does not depend on any trainable parameter"),
-    "order of steps": (
-        RETURN,
-        "return self.linear(segments.tensor_split(2, 2)[0].mean(2))[:, None, None].expand(x.shape)"
-        " * torch.tensor([[[1.0]], [[0.0]]]).to(x)"
-        " + self.linear(segments[:, :, -8:].mean(2))[:, None, None] * torch.tensor([[[1.0]], "
-        "[[0.1]]]).to(x)\n",
-        "the end of a segment changes its first time step more than its last",
-    ),
-    "mixed precision": (
-        RETURN,
-        "return torch.lerp(x, torch.zeros_like(x, dtype=self.linear.weight.dtype), 0.5)\n",
-        "forward under bf16 autocast, as with precision=bf16 fails: RuntimeError",
-    ),
-    "no buffer": (
-        RETURN,
-        "self.s = getattr(self, 's', torch.rand(1)); return x * self.s.to(x)\n",
-        "something is not in its state dict",
-    ),
-    "number type": (
-        RETURN,
-        "return x.float()\n",
-        "moved to float64, forward: gives torch.float32; make new tensors like its input",
-    ),
-    "device": (
-        RETURN,
-        "return x + torch.zeros(8, dtype=x.dtype)\n",
-        "moved to the device 'meta', forward fails: RuntimeError",
-    ),
-    "lengths": (
-        MAP,
-        "if self.segment_s != 0.64: raise ConfigError('no')\n        " + MAP,
-        "takes none of the segment lengths",
-    ),
-    "one length": (
-        "times_s=(0.0, 0.04)",
-        "times_s=(0.0, 0.04, 0.08) if self.segment_s > 1 else (0.0, 0.04)",
-        "rebuilt for segments of 1.28 s: declared (2, 3, 1, 8)",
-    ),
-}
-
-
-@pytest.fixture
-def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Load a plugin from its text, and forget it afterwards."""
-    monkeypatch.setenv("ZOO_PLUGINS", "")
-
-    def load(text: str) -> None:
-        file = tmp_path / "broken.py"
-        file.write_text(text)
-        add_plugin_file(file)
-
-    yield load
-    monkeypatch.undo()
-    registry.cache_clear()
-
-
-def sentence_of(check: Callable[[str], None]) -> str:
-    with pytest.raises(AssertionError) as caught:
-        check("defect")
-    (sentence,) = str(caught.value).splitlines()
-    return sentence
-
-
-def test_an_extractor_without_a_defect_passes(load: Callable[[str], None]) -> None:
-    load(EXTRACTOR)
-    testing.check_extractor("defect")
-
-
-@pytest.mark.parametrize("defect", DEFECTS)
-def test_a_broken_extractor_is_one_sentence(load: Callable[[str], None], defect: str) -> None:
-    whole, broken, words = DEFECTS[defect]
-    assert EXTRACTOR.count(whole) == 1
-    if defect == "top level":  # looked for in a process of its own, once per plugin
-        testing.heavy_imports.cache_clear()
-    load(EXTRACTOR.replace(whole, broken))
-    sentence = sentence_of(testing.check_extractor)
-    if defect == "top level":
-        testing.heavy_imports.cache_clear()
-    assert sentence.startswith("extractor 'defect': ")
-    assert words in sentence, sentence
+Register = Callable[[str, object], None]
 
 
 class Nothing(zoo.ComponentConfig):
     """Nothing to set."""
 
 
-def spec(kind: type[zoo.HeadSpec], build: Callable[..., object]) -> zoo.HeadSpec:
-    presets = {"paper": Nothing(), "tiny": Nothing()}
-    words = {"summary": "s", "source": "s", "license": "MIT"}
-    return kind(name="defect", config_class=Nothing, build=build, presets=presets, **words)
+WORDS: dict[str, Any] = {
+    "name": "defect",
+    "summary": "s",
+    "source": "s",
+    "license": "MIT",
+    "config_class": Nothing,
+    "presets": {"paper": Nothing(), "tiny": Nothing()},
+}
+MORE: dict[str, dict[str, Any]] = {
+    "heads": {"tasks": ("offset",)},
+}
 
 
-@pytest.fixture
-def register() -> Iterator[Callable[[str, object], None]]:
-    """Register a component as if a built-in plugin had brought it."""
+def spec_of(kind: str, build: Callable[..., object], **changes: Any) -> Any:
+    return KINDS[kind].specs[0](build=build, **WORDS, **(MORE.get(kind, {}) | changes))
 
-    def register(kind: str, spec: object) -> None:
-        getattr(registry(), kind)["defect"] = spec
-        registry().plugins[f"{kind} defect"] = "folder"
 
-    yield register
-    registry.cache_clear()
+# --- aggregators, heads, data sets ---
 
 
 class Max(zoo.Aggregator):
@@ -244,6 +57,26 @@ class Max(zoo.Aggregator):
 
     def forward(self, features: Tensor) -> Tensor:
         return features.mean() if self.part == "shape" else features.amax(2)
+
+
+class Attentive(zoo.Aggregator):
+    """Attends to positions with a query of its own, which has no gradient among one position."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.randn(dim))
+
+    def forward(self, features: Tensor) -> Tensor:
+        weights = (features @ self.query).softmax(2)  # (N, T, P)
+        return (weights.unsqueeze(3) * features).sum(2)
+
+
+class Halves(zoo.Aggregator):
+    """Two tokens per time step, or one where there is one position."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        halves = features.tensor_split(min(2, features.shape[2]), dim=2)
+        return torch.stack([half.mean(2) for half in halves], 2).flatten(1, 2)
 
 
 class Backwards(zoo.Aggregator):
@@ -260,8 +93,8 @@ class FixedHead(zoo.Head):
         super().__init__()
         self.linear = nn.Linear(14 * given.audio.steps, classes)
 
-    def forward(self, audio: Tensor, vision: Tensor) -> Tensor:
-        return self.linear(audio.mean(2))
+    def forward(self, audio: zoo.Tokens, vision: zoo.Tokens) -> Tensor:
+        return self.linear(audio.flat.mean(2))
 
 
 class TimeHead(zoo.Head):
@@ -270,25 +103,42 @@ class TimeHead(zoo.Head):
     def __init__(self, given: zoo.HeadInput) -> None:
         super().__init__()
         length = given.layout.num_segments * given.audio.steps
-        self.linear = nn.Linear(length, given.grid.num_classes)
+        self.linear = nn.Linear(length, given.num_outputs)
+
+    def forward(self, audio: zoo.Tokens, vision: zoo.Tokens) -> Tensor:
+        return self.linear(audio.flat.mean(2))
+
+
+class FlatHead(zoo.Head):
+    """Written for an earlier version, which gave tensors."""
+
+    def __init__(self, given: zoo.HeadInput) -> None:
+        super().__init__()
+        self.linear = nn.Linear(given.audio.dim, given.num_outputs)
 
     def forward(self, audio: Tensor, vision: Tensor) -> Tensor:
-        return self.linear(audio.mean(2))
+        return self.linear(audio.mean(1))
 
 
-class Loss(zoo.Objective):
-    """Not quite a loss."""
+class Adapter(zoo.DatasetAdapter):
+    """Finds every file, and says what a test wants of it."""
 
-    def __init__(self, key: str) -> None:
-        super().__init__()
-        self.key = key
+    def __init__(self, records: Callable[[list[Path]], Any]) -> None:
+        self.records = records
 
-    def forward(self, audio_tower, vision_tower, batch, gather):
-        audio = audio_tower(batch.audio.flatten(0, 1)).mean((1, 2))
-        vision = vision_tower(batch.vision.flatten(0, 1)).mean((1, 2))
-        if self.key == "detached":
-            return {"loss": (audio - vision).square().mean().detach()}
-        return {self.key: (audio - vision).square()}
+    def scan(self, videos: Path) -> Any:
+        found = sorted(videos.rglob("*.m*"))
+        if not found:
+            raise ManifestError("no clip")
+        return self.records(found)
+
+
+def adapter(records: Callable[[list[Path]], Any]) -> Callable[[Nothing], Adapter]:
+    return lambda config: Adapter(records)
+
+
+def record(path: Path, **values: Any) -> zoo.ClipRecord:
+    return zoo.ClipRecord(path=path, **values)
 
 
 class Silent(zoo.DatasetAdapter):
@@ -298,62 +148,189 @@ class Silent(zoo.DatasetAdapter):
         yield from []
 
 
-@pytest.mark.parametrize(
-    ("kind", "build", "words"),
-    [
-        ("aggregators", lambda config, given: Max("shape"), "T=6, P=12, D=64: forward: declared"),
-        ("aggregators", lambda config, given: nn.Identity(), "must inherit zoo.Aggregator"),
-        (
-            "aggregators",
-            lambda config, given: Backwards(),
-            "a change of time step 0 changes the tokens of step 5 most; give tokens in the order",
-        ),
-        ("heads", lambda config, given: FixedHead(given, 21), "5 segments of 0.64 s, widths 64"),
-        ("heads", lambda config, given: FixedHead(given, 20), "declared (3, 21), gives (3, 20)"),
-        ("heads", lambda config: None, "fails: TypeError"),
-        (
-            "heads",
-            lambda config, given: TimeHead(given),
-            "for 3 tokens per time step, as --aggregator none gives them: forward fails: Runtime",
-        ),
-        ("objectives", lambda config: Loss("cost"), "gives no 'loss', but ['cost']"),
-        ("objectives", lambda config: Loss("loss"), "'loss' has the shape (6,), not ()"),
-        ("objectives", lambda config: Loss("detached"), "the loss does not depend on the towers"),
-        ("datasets", lambda config: Silent(), "finds 0 clips in"),
-        ("datasets", lambda config: None, "must inherit zoo.DatasetAdapter"),
-    ],
-)
+# --- objectives ---
+
+
+class Loss(zoo.Objective):
+    """Not quite a loss."""
+
+    num_sums = 2
+
+    def __init__(self, defect: str) -> None:
+        super().__init__()
+        self.defect = defect
+
+    def forward(self, encoder, segments, gather):
+        audio, vision = (tokens.values.mean((1, 2, 3, 4)) for tokens in encoder(segments))
+        loss = (audio - vision + 1).square().mean()
+        if self.defect == "detached":
+            loss = loss.detach()
+        if self.defect == "random":
+            loss = loss + random.random()
+        if self.defect == "seeded":
+            loss = torch.rand(()) + loss - loss.detach()
+        key = "cost" if self.defect == "key" else "loss"
+        return {key: loss if self.defect != "shape" else (audio - vision).square()}
+
+    def validate(self, encoder, segments):
+        error = float(torch.rand(())) if self.defect == "masks" else 1.0
+        return [error, 1.0 if self.defect == "clips" else float(len(segments))]
+
+    def scores(self, sums):
+        return {"error": sums[0] / max(1.0, sums[1])}
+
+
+def loss(defect: str) -> Callable[..., Loss]:
+    return lambda config, encoder: Loss(defect)
+
+
+CASES: list[tuple[str, Callable[..., object], str]] = [
+    ("aggregators", lambda config, given: Max("shape"), "T=6, P=12, D=64: forward: declared"),
+    ("aggregators", lambda config, given: nn.Identity(), "must inherit zoo.Aggregator"),
+    (
+        "aggregators",
+        lambda config, given: Backwards(),
+        "a change of time step 0 changes the tokens of step 5 most; give tokens in the order",
+    ),
+    ("heads", lambda config, given: FixedHead(given, 21), "5 segments of 0.64 s, widths 64"),
+    ("heads", lambda config, given: FixedHead(given, 20), "declared (3, 21), gives (3, 20)"),
+    ("heads", lambda config: None, "fails: TypeError"),
+    (
+        "heads",
+        lambda config, given: TimeHead(given),
+        "3 tokens per time step, as --aggregator none gives them: forward fails: RuntimeError",
+    ),
+    ("heads", lambda config, given: FlatHead(given), "Tokens have no 'mean': take .flat (B, S*T*P"),
+    ("objectives", loss("key"), "gives no 'loss', but ['cost']"),
+    ("objectives", loss("shape"), "'loss' has the shape (2,), not ()"),
+    ("objectives", loss("detached"), "the loss does not depend on the encoder"),
+    ("objectives", loss("random"), "differs from run to run with the same seed"),
+    ("objectives", loss("seeded"), "15 steps on one batch do not lower the loss"),
+    ("objectives", loss("masks"), "validate differs from run to run; fix the seed of what it m"),
+    ("objectives", loss("clips"), "the last sum of 2 clips is 1.0, their number"),
+    ("objectives", lambda config, encoder: nn.Identity(), "must inherit zoo.Objective"),
+    ("datasets", lambda config: Silent(), "finds 0 clips in"),
+    ("datasets", lambda config: None, "must inherit zoo.DatasetAdapter"),
+    ("datasets", adapter(lambda files: record(files[0])), "scan gives a ClipRecord; it must yield"),
+    ("datasets", adapter(lambda files: None), "scan gives a NoneType; it must yield a zoo.ClipRec"),
+    ("datasets", adapter(lambda files: [str(f) for f in files]), "yields a str; it must yield a"),
+    (
+        "datasets",
+        adapter(lambda files: [record(f, split="training") for f in files]),
+        "ClipRecord: 'split': Input should be 'train', 'valid' or 'test'",
+    ),
+    (
+        "datasets",
+        adapter(lambda files: [zoo.ClipRecord.model_construct(path=f, split="dev") for f in files]),
+        "into the split 'dev'; the splits are train, valid, test",
+    ),
+    (
+        "datasets",
+        adapter(lambda files: [record(files[0], split=s) for s in ("train", "valid", "test")]),
+        "a.mp4 is listed 3 times (in train, valid, test): a file is one clip of one split",
+    ),
+    (
+        "datasets",
+        adapter(lambda files: [record(f, events=((2.0, 1.0, "dog"),)) for f in files]),
+        "a.mp4 has a wrong event: 'dog' from 2 to 1 s must start at 0 or later and end after",
+    ),
+    (
+        "datasets",
+        adapter(lambda files: [record(f, labels=("",)) for f in files]),
+        "a.mp4 has an empty label",
+    ),
+    (
+        "datasets",
+        adapter(lambda files: [record(f.with_name("gone.mp4")) for f in files]),
+        "gone.mp4, which does not exist",
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "build", "words"), CASES, ids=[case[2][:30] for case in CASES])
 def test_every_kind_is_checked(
-    register: Callable[[str, object], None], kind: str, build: Callable[..., object], words: str
+    register: Register, kind: str, build: Callable[..., object], words: str
 ) -> None:
-    class_of = {
-        "aggregators": zoo.AggregatorSpec,
-        "heads": zoo.HeadSpec,
-        "objectives": zoo.ObjectiveSpec,
-        "datasets": zoo.DatasetSpec,
-    }
-    register(kind, spec(class_of[kind], build))
+    register(kind, spec_of(kind, build))
     sentence = sentence_of(testing.CHECKS[kind])
-    assert sentence.startswith(f"{kind.removesuffix('s')} 'defect': ")
+    assert sentence.startswith(f"{KINDS[kind].noun} 'defect': ")
     assert words in sentence, sentence
 
 
-def test_an_aggregator_that_keeps_positions_gives_them_all(
-    register: Callable[[str, object], None],
+@pytest.mark.parametrize("values", [{"events": ((0.5, 99.0, "dog"),)}, {"events_s": (99.0,)}])
+def test_events_beyond_a_clip_are_found_where_it_can_be_read(
+    register: Register, clips: Manifest, values: dict[str, Any]
 ) -> None:
-    one_per_step = spec(zoo.AggregatorSpec, lambda config, given: Max("whole"))
-    register("aggregators", replace(one_per_step, keeps_positions=True))
-    words = "forward: declared (3, 72, 64), gives (3, 6, 64)"
+    found = adapter(lambda files: [record(file, **values) for file in files])
+    register("datasets", spec_of("datasets", found))
+    folder = clips.clips[0].path.parent
+    with pytest.raises(AssertionError, match="ends after the clip"):
+        testing.check_dataset("defect", folder)
+
+
+def test_an_aggregator_may_keep_any_number_of_positions(register: Register) -> None:
+    def two(_config: Nothing, given: zoo.FeatureMap) -> int:
+        return min(2, given.positions)
+
+    register("aggregators", spec_of("aggregators", lambda config, given: Halves(), positions=two))
+    testing.check_aggregator("defect")
+    register("aggregators", spec_of("aggregators", lambda config, given: Halves()))
+    words = "forward: declared (3, 6, 64), gives (3, 12, 64)"
     assert words in sentence_of(testing.check_aggregator)
+
+
+def test_attention_among_one_position_needs_no_gradient(register: Register) -> None:
+    register("aggregators", spec_of("aggregators", lambda config, given: Attentive(given.dim)))
+    testing.check_aggregator("defect")
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "words"),
+    [
+        ("heads", {"tasks": ("ofset",)}, "names what is not here: unknown task 'ofset'; did you m"),
+        ("heads", {"starts_from": ("snyc",)}, "names what is not here: unknown head 'snyc'; did"),
+        ("heads", {"stage2": {"small": {}}}, "stage 2 settings for presets there are not"),
+        ("heads", {"stage2": {"tiny": {"step": 3}}}, "there is no stage 2 setting 'step'"),
+        (
+            "objectives",
+            {"stage1": {"paper": {"step": 1}}},
+            "preset 'paper': unknown key 'defect: stage1.step'; did you mean 'steps'?",
+        ),
+        (
+            "objectives",
+            {"chance": lambda config, clips, segments: zoo.Chance(loss=1.0)},
+            "says what chance is, but not how it comes about: Chance(words=...)",
+        ),
+        (
+            "objectives",
+            {"curves": (zoo.Score(name="precision", title="p"),)},
+            "draws a curve of 'precision', which neither forward nor scores gives",
+        ),
+    ],
+)
+def test_a_spec_that_says_something_wrong_is_one_sentence(
+    register: Register, kind: str, changes: dict[str, Any], words: str
+) -> None:
+    builds = {"heads": lambda config, given: TimeHead(given), "objectives": loss("none")}
+    register(kind, spec_of(kind, builds[kind], **changes))
+    assert words in sentence_of(testing.CHECKS[kind])
+
+
+def test_a_loss_that_falls_passes(register: Register) -> None:
+    register("objectives", spec_of("objectives", loss("none")))
+    testing.check_objective("defect")
+
+
+# --- encoders ---
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"audio": "s3d"}, "pair 'defect': audio extractor: 's3d' reads vision"),
-        ({"vision": "s3e"}, "vision extractor fails: unknown extractor 's3e'; did you mean 's3d'"),
+        ({"audio": "s3d"}, "encoder 'defect': its audio extractor 's3d' reads vision"),
+        ({"vision": "s3e"}, "unknown extractor 's3e'; did you mean 's3d'"),
         ({"summary": ""}, "has no summary"),
-        ({"head": "snyc"}, "preset 'paper', on the device 'meta' fails: unknown head 'snyc'"),
+        ({"head": "snyc"}, "names what is not here: unknown head 'snyc'; did you mean 'sync'"),
         ({"aggregator": "none"}, "head 'correlation' takes one token per time step, and the audio"),
         ({"stage2": {"small": {}}}, "stage 2 settings for presets there are not: ['small']"),
         (
@@ -363,13 +340,251 @@ def test_an_aggregator_that_keeps_positions_gives_them_all(
     ],
 )
 def test_a_broken_pair_is_one_sentence(
-    register: Callable[[str, object], None], changes: dict[str, object], words: str
+    register: Register, changes: dict[str, object], words: str
 ) -> None:
     pair = zoo.PairSpec(name="defect", summary="s", audio="ast", vision="s3d")
-    register("pairs", replace(pair, **changes))  # type: ignore[arg-type]
-    sentence = sentence_of(testing.check_pair)
-    assert sentence.startswith("pair 'defect': ")
+    register("encoders", replace(pair, **changes))  # type: ignore[arg-type]
+    sentence = sentence_of(testing.check_encoder)
+    assert sentence.startswith("encoder 'defect': ")
     assert words in sentence, sentence
+
+
+AUDIO, VISION = zoo.LogMel(n_mels=8), zoo.Frames(size=8, short_side=8)
+
+
+class JointConfig(zoo.EncoderConfig):
+    """Nothing to set."""
+
+    def io(self) -> zoo.EncoderIO:
+        tokens = zoo.FeatureMap(times_s=(0.16, 0.48), positions=1, dim=8)
+        return zoo.EncoderIO(
+            audio=zoo.ModalityIO(frontend=AUDIO, segment_s=0.64, tokens=tokens),
+            vision=zoo.ModalityIO(frontend=VISION, segment_s=0.64, tokens=tokens),
+        )
+
+
+class Part(zoo.ModalityEncoder):
+    """Halves of a segment, each a token."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, 8)
+        self.tokens = JointConfig().io().audio.tokens
+
+    def forward(self, segments: Tensor) -> Tensor:
+        x = segments if segments.ndim == 3 else segments.mean((3, 4))  # (N, F, T)
+        return torch.stack([self.linear(half.mean(2)) for half in x.tensor_split(2, 2)], 1)
+
+
+class Joint(zoo.Encoder):
+    """Adds what the other modality gives; ``defect`` breaks it."""
+
+    def __init__(self, defect: str = "") -> None:
+        super().__init__()
+        self.defect = defect
+        self.audio, self.vision = Part(8), Part(3)
+
+    def encode(self, segments: zoo.Segments) -> Any:
+        audio, vision = (
+            zoo.Tokens.of_segments(part(x.flatten(0, 1)), x.shape[1], part.tokens)
+            for part, x in ((self.audio, segments.audio), (self.vision, segments.vision))
+        )
+        both = audio.values + vision.values
+        if self.defect == "batch":
+            both = both - both.mean(0)
+        if self.defect == "shape":
+            both = both.flatten(2, 3)
+        if self.defect == "times":
+            return zoo.Tokens(both, (0.0, 0.1)), vision
+        if self.defect == "tensors":
+            return both, both
+        if self.defect == "one":
+            return audio.with_values(both)
+        unused = audio if self.defect == "unused" else audio.with_values(both)
+        return (unused, audio) if self.defect == "unused" else (unused, unused)
+
+
+class Leaking(zoo.SeparableEncoder):
+    """Says that its modalities do not see each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.audio, self.vision = Part(8), Part(3)
+
+    def encode(self, segments: zoo.Segments) -> Any:
+        audio, vision = super().encode(segments)
+        return audio, vision.with_values(vision.values + audio.values)
+
+
+class Claiming(Joint):
+    """Says that it is separable, and has no parts."""
+
+    is_separable = True
+
+
+ENCODERS: dict[str, tuple[Callable[[Any], object], str]] = {
+    "batch": (lambda config: Joint("batch"), "an item depends on the others of its batch"),
+    "shape": (lambda config: Joint("shape"), "encode: audio: declared (3, 2, 2, 1, 8), gives (3, "),
+    "times": (lambda config: Joint("times"), "audio: tokens lie at (0.0, 0.1), but io() says (0."),
+    "tensors": (lambda config: Joint("tensors"), "gives a Tensor, not zoo.Tokens"),
+    "one": (lambda config: Joint("one"), "gives a Tokens, not a pair of zoo.Tokens"),
+    "unused": (lambda config: Joint("unused"), "no gradient reaches 'vision.linear.weight'"),
+    "leaking": (
+        lambda config: Leaking(),
+        "says that it is separable, but a change of audio changes the tokens of vision",
+    ),
+    "claiming": (lambda config: Claiming(), "only what inherits zoo.SeparableEncoder is separable"),
+    "class": (lambda config: nn.Identity(), "builds a Identity; it must inherit zoo.Encoder"),
+}
+
+
+def joint(build: Callable[[Any], object]) -> zoo.EncoderSpec:
+    words = WORDS | {"presets": {"paper": JointConfig(), "tiny": JointConfig()}}
+    return zoo.EncoderSpec(build=build, **words | {"config_class": JointConfig}, head="avst")
+
+
+def test_a_joint_encoder_without_a_defect_passes(register: Register) -> None:
+    register("encoders", joint(lambda config: Joint()))
+    testing.check_encoder("defect")
+
+
+@pytest.mark.parametrize("defect", ENCODERS)
+def test_a_broken_encoder_is_one_sentence(register: Register, defect: str) -> None:
+    build, words = ENCODERS[defect]
+    register("encoders", joint(build))
+    sentence = sentence_of(testing.check_encoder)
+    assert words in sentence, sentence
+
+
+# --- tasks ---
+
+
+class Number(zoo.TaskConfig):
+    """Nothing to set."""
+
+
+class Regression(zoo.Task):
+    """The number that is the label of a clip; ``defect`` breaks it."""
+
+    num_sums = 3
+    loss_name = "squared_error"
+
+    def __init__(self, defect: str = "") -> None:
+        self.defect = defect
+
+    @property
+    def num_outputs(self) -> int:
+        return 1
+
+    def need(self, layout: zoo.SegmentLayout, hop_s: float) -> zoo.Need:
+        return zoo.Need(1.0 if self.defect == "short" else layout.covered_s, "nothing else")
+
+    def accepts(self, clip: Any) -> bool:
+        return self.defect == "any" or clip.label is not None
+
+    def sample(
+        self, rng: np.random.Generator, index: int, clip: Any, duration_s: float, place: Any
+    ) -> zoo.Sample:
+        if self.defect == "rng":
+            rng = np.random.default_rng()
+        if self.defect == "long":
+            return zoo.Sample(index, 0.0, 0.0, -20.0)
+        if self.defect == "beyond":
+            return zoo.Sample(index, 0.0, duration_s, -20.0)
+        target = float(clip.labels[0] if self.defect == "column" else clip.label)
+        return zoo.place_crops(rng, index, duration_s, place, 0.0, target + rng.normal())
+
+    def loss(self, outputs: Tensor, targets: Tensor, sigma: float) -> Tensor:
+        loss = (outputs[:, 0] - targets).square()
+        return loss.mean() if self.defect != "loss" else loss.detach().mean()
+
+    def sums(self, outputs: Tensor, targets: Tensor) -> list[float]:
+        error = outputs[:, 0] - targets
+        parts = [float(error.abs().sum()), float(error.square().sum())]
+        if self.defect == "mean":
+            parts[0] /= len(targets)
+        return [*parts, 1.0 if self.defect == "num" else float(len(targets))]
+
+    def scores(self, sums: Sequence[float]) -> dict[str, float]:
+        num = max(1.0, sums[2])
+        scores = {"error": sums[0] / num, "squared_error": sums[1] / num, "num": int(sums[2])}
+        if self.defect == "scores":
+            del scores["error"]
+        return scores
+
+    @property
+    def chance(self) -> dict[str, float]:
+        chance = {"error": 1.0, "squared_error": 1.0}
+        return {"error": 1.0} if self.defect == "chance" else chance
+
+    def values(self, outputs: Tensor, targets: Tensor) -> dict[str, np.ndarray]:
+        error = (outputs[:, 0] - targets).abs().numpy()
+        return {"error": error**2 if self.defect == "values" else error}
+
+
+TASKS = {
+    "short": "needs clips of 1 s, shorter than a crop (1.6 s)",
+    "any": "accepts, for a clip without label: says yes",
+    "rng": "differs from run to run with the same rng",
+    "long": "which is shorter than a crop: gives a sample; raise a ConfigError",
+    "beyond": "the audio crop ends at 3.2 s, after the clip (1.6 s)",
+    "column": "sample from a clip of 1.6 s, which is as long as it needs fails: TypeError",
+    "loss": "loss with sigma 0: does not depend on the outputs",
+    "mean": "sums of two parts of a batch do not add up to those of the whole",
+    "num": "the last sum of 12 samples is 1, their number",
+    "scores": "scores lacks 'error'; it gives ['num', 'squared_error']",
+    "chance": "chance: lacks 'squared_error'",
+    "values": "the mean of 'error' is",
+}
+
+
+def task_spec(defect: str = "", **changes: Any) -> zoo.TaskSpec:
+    words = WORDS | {"presets": {"paper": Number(), "tiny": Number()}, "config_class": Number}
+    error = zoo.Score(name="error", title="error", unit="number", is_higher_better=False)
+    given = {"scores": (error,), "rank": ("error",), "columns": ("label",), **changes}
+    return zoo.TaskSpec(build=lambda config: Regression(defect), **words, **given)
+
+
+def register_task(register: Register, spec: zoo.TaskSpec) -> None:
+    register("tasks", spec)
+    register("heads", spec_of("heads", lambda config, given: TimeHead(given), tasks=("defect",)))
+
+
+def test_a_regression_passes(register: Register) -> None:
+    register_task(register, task_spec())
+    testing.check_task("defect")
+
+
+@pytest.mark.parametrize("defect", TASKS)
+def test_a_broken_task_is_one_sentence(register: Register, defect: str) -> None:
+    register_task(register, task_spec(defect))
+    sentence = sentence_of(testing.check_task)
+    assert sentence.startswith("task 'defect': ")
+    assert TASKS[defect] in sentence, sentence
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rank": ("accuracy",)}, "ranks by 'accuracy', which is none of its scores: ['error']"),
+        ({"columns": ("loudness",)}, "asks for the column 'loudness'; a manifest has channels, d"),
+        ({"scores": ()}, "has no scores; say in its spec what a validation gives"),
+    ],
+)
+def test_a_spec_of_a_task_that_says_something_wrong_is_one_sentence(
+    register: Register, changes: dict[str, Any], words: str
+) -> None:
+    register_task(register, task_spec(**changes))
+    assert words in sentence_of(testing.check_task)
+
+
+def test_a_task_without_a_head_says_what_is_missing(register: Register) -> None:
+    register("tasks", task_spec())
+    words = "no head gives its outputs; register one with tasks=('defect',)"
+    assert words in sentence_of(testing.check_task)
+
+
+# --- formats ---
 
 
 def read_anything(tensors: Mapping[str, Tensor]) -> tuple[object, dict[str, Tensor]]:
@@ -404,27 +619,3 @@ def test_a_broken_format_is_one_sentence(register: Callable[[str, object], None]
             testing.check_format("defect", theirs)
         assert str(caught.value).startswith("format 'defect': ")
         assert words in str(caught.value)
-
-
-def tower_of(extractor: str) -> ExtractorEncoder:
-    config = registry().extractor(extractor).presets["tiny"].model_dump(mode="json")
-    component = Component(name=extractor, config=config)
-    return ExtractorEncoder(
-        ModalityConfig(extractor=component, aggregator=Component(name="mean")), "audio"
-    )
-
-
-def test_a_model_names_the_plugin_whose_output_has_another_shape(
-    load: Callable[[str], None],
-) -> None:
-    load(EXTRACTOR.replace("dim=8)", "dim=9)"))
-    words = r"^extractor 'defect' declares \('N', 2, 1, 9\) and gives \(3, 2, 1, 8\); see: zoo plu"
-    with pytest.raises(PluginError, match=words):
-        tower_of("defect")(torch.zeros(3, 8, 66))
-
-
-def test_a_model_names_the_plugin_that_cannot_be_built(load: Callable[[str], None]) -> None:
-    load(EXTRACTOR.replace("return Net()", "return open('none.pt')"))
-    words = r"^extractor 'defect' cannot be built: FileNotFoundError: .*none.pt.* \(broken.py, line"
-    with pytest.raises(PluginError, match=words):
-        tower_of("defect")

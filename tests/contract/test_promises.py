@@ -11,11 +11,11 @@ from jaxtyping import TypeCheckError
 
 from zoo.catalog.entries import read_catalog, shipped_catalog
 from zoo.catalog.model_folder import load_model, read_description
-from zoo.registry.manager import Hooks, add_plugin_file, registry
-from zoo.testing import check_extractor
+from zoo.registry.kinds import KINDS
+from zoo.registry.manager import add_plugin_file, registry
+from zoo.testing import CHECKS, check_extractor
 
 ROOT = Path(__file__).parents[2]
-HOOKS = [name for name in vars(Hooks) if name.startswith("register_")]
 TOO_HEAVY = ("torch", "ray", "av", "timm", "gradio", "matplotlib", "pyarrow")
 
 
@@ -43,7 +43,7 @@ def test_light_commands_import_nothing_heavy(words: str) -> None:
     assert [name for name in TOO_HEAVY if name in loaded] == []
 
 
-@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("hook", [kind.hook for kind in KINDS.values()])
 def test_every_hook_has_a_heading_in_the_docs(hook: str) -> None:
     page = (ROOT / "docs" / "plugins.md").read_text()
     headings = [line for line in page.splitlines() if line.startswith("#")]
@@ -61,18 +61,16 @@ def test_the_worked_example_of_the_docs_passes_its_own_check(
     add_plugin_file(file)
     try:
         check_extractor("melcnn")
-        assert registry().pair("melcnn+motionformer").audio == "melcnn"
+        assert registry().encoder("melcnn+motionformer").audio == "melcnn"
     finally:
         monkeypatch.undo()
         registry.cache_clear()
 
 
-@pytest.mark.parametrize("hook", HOOKS)
-def test_every_hook_is_used_by_a_built_in_plugin_and_tested(hook: str) -> None:
-    kind = hook.removeprefix("register_")
-    assert getattr(registry(), kind), f"no built-in plugin implements {hook}"
-    tests = "\n".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
-    assert hook in tests or f"registry().{kind}" in tests, f"no test uses {hook}"
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_brought_by_a_built_in_plugin_and_checked(kind: str) -> None:
+    assert registry().of_kind(KINDS[kind]), f"no built-in plugin implements {KINDS[kind].hook}"
+    assert kind in CHECKS
 
 
 @pytest.mark.parametrize("name", [*read_catalog(), None])

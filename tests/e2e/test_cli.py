@@ -209,6 +209,18 @@ def test_list_names_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
         assert word in shown
 
 
+def test_list_knows_the_kinds_and_their_older_names(
+    capsys: pytest.CaptureFixture[str], fails: Fails
+) -> None:
+    for kind, name in (("encoders", "ast_motionformer"), ("pairs", "sparsesync")):
+        assert run(["list", kind]) == 0
+        assert name in capsys.readouterr().out
+    assert run(["list", "tasks", "--json"]) == 0
+    tasks = {row["name"] for row in json.loads(capsys.readouterr().out)["tasks"]}
+    assert {"offset", "synchronizability"} <= tasks
+    fails(["list", "encodres"], "did you mean 'encoders'")
+
+
 def test_list_answers_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["list", "heads", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)

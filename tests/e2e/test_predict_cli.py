@@ -14,18 +14,18 @@ def clip(clips: Manifest) -> str:
     return str(clips.clips[0].path)
 
 
-def test_a_picture_of_the_offset_over_time(
+def test_a_plot_of_the_offset_over_time(
     clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    picture = tmp_path / "over time.png"
-    command = ["predict", "tiny-synthetic", clip, "--json", "--picture", str(picture)]
+    plot = tmp_path / "over time.png"
+    command = ["predict", "tiny-synthetic", clip, "--json", "--plot", str(plot)]
     assert run(command) == 0
     [answer] = json.loads(capsys.readouterr().out)
     assert answer["over_time"]["meaning"] == "0.0 s throughout"
     assert answer["over_time"]["stretches"][0]["end_s"] == answer["duration_s"]
     assert answer["synchronizability"] > 0.5
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    assert list(tmp_path.iterdir()) == [picture]
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert list(tmp_path.iterdir()) == [plot]
     assert run(command) == 2
     assert "exists; choose another file" in " ".join(capsys.readouterr().err.split())
 
@@ -33,16 +33,19 @@ def test_a_picture_of_the_offset_over_time(
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--picture", "{folder}/a.txt"], "is no picture; end its name in .png"),
-        (["--picture", "{folder}/nowhere/a.png"], "there is no folder"),
-        (["--picture", "a.png", "--csv", "{folder}/a.csv"], "leave it out with --csv"),
+        (["--plot", "{folder}/a.txt"], "is no plot; end its name in .png"),
+        (["--plot", "{folder}/nowhere/a.png"], "there is no folder"),
+        (["--plot", "a.png", "--csv", "{folder}/a.csv"], "leave it out with --csv"),
         (["--audio", "{folder}/missing.wav"], "there is no file"),
         (["--audio-track", "2"], "has one audio track, so there is no track 2"),
         (["--every", "0"], "--every 0 is not above 0 seconds"),
         (["--every", "nan"], "--every nan is not above 0 seconds, or not finite"),
         (["--max-offset", "inf"], "--max-offset inf is not above 0 seconds, or not finite"),
         (["--max-offset", "-3"], "--max-offset -3 is not above 0 seconds"),
-        (["--trust", "tiny-synthetic-sync"], "does not say whether a clip can be synchronized"),
+        (
+            ["--synchronizability", "tiny-synthetic-sync"],
+            "does not say whether a clip can be synchronized",
+        ),
         (["--csv", "{folder}/nowhere/a.csv"], "there is no folder"),
     ],
 )
@@ -71,10 +74,10 @@ def test_a_folder_counts_as_the_clips_in_it(
     clips: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = str(clips.clips[0].path.parent)
-    picture = tmp_path / "a.png"
-    assert run(["predict", "tiny-synthetic", folder, "--picture", str(picture)]) == 2
-    assert "--picture is for one clip, and 6 are given" in capsys.readouterr().err
-    assert not picture.exists()
+    plot = tmp_path / "a.png"
+    assert run(["predict", "tiny-synthetic", folder, "--plot", str(plot)]) == 2
+    assert "--plot is for one clip, and 6 are given" in capsys.readouterr().err
+    assert not plot.exists()
 
 
 def test_brackets_in_names_are_names(
@@ -85,3 +88,13 @@ def test_brackets_in_names_are_names(
     path.write_bytes(clips.clips[0].path.read_bytes())
     assert run(["predict", "tiny-synthetic", str(path)]) == 0
     assert path.name in capsys.readouterr().out
+
+
+def test_options_may_be_spelt_as_before(
+    clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plot = tmp_path / "a.png"
+    command = ["predict", "tiny-synthetic", clip, "--json", "--every", "4"]
+    assert run([*command, "--picture", str(plot), "--trust=none"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["synchronizability"] is None
+    assert plot.exists()

@@ -10,20 +10,23 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestration.ablation.changes import refuse_difference
-from orchestration.ablation.outcome import Result, failed, write_result
-from orchestration.ablation.plan import Job, Key, choose, plan, share_out
-from orchestration.ablation.run import Options, Watcher, open_ablation, run_ablation
-from orchestration.ablation.schedule import Schedule
-from orchestration.ablation.summary import summarise
-from orchestration.ablation.table import Table, read_table
-from orchestration.ablation.work import train_words
-from orchestration.ablation.writing import markdown, write_table
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError, ZooError
+from zoo.experiments.ablation import (
+    TABLE,
+    Options,
+    open_ablation,
+    refuse_difference,
+)
+from zoo.experiments.ablation_jobs import JobResult, Schedule, failed, train_words
+from zoo.experiments.ablation_page import ResultTable
+from zoo.experiments.ablation_plan import Job, Key, choose, plan, share_out
+from zoo.experiments.ablation_table import Table, read_table
 from zoo.experiments.lock import locked
+from zoo.experiments.overview import Watcher
 from zoo.experiments.process import reason_in, spawn, stop
+from zoo.experiments.results import write_result
 from zoo.experiments.run_cost import Cost, Start, count_costs
 from zoo.training.resources import Resources
 
@@ -31,7 +34,7 @@ FIRST, SECOND = "AVCLIP + correlation", "AVCLIP + sync"
 
 
 def given(**changes: Any) -> dict[str, Any]:
-    """Two variants that share towers, on two data sets, with two seeds."""
+    """Two variants that share an encoder, on two data sets, with two seeds."""
     table = {
         "title": "Heads",
         "seeds": [1, 2],
@@ -39,8 +42,8 @@ def given(**changes: Any) -> dict[str, Any]:
         "base": {"extractor": "ast_motionformer", "set": {"stage1.steps": 6, "stage2.steps": 4}},
         "evaluate": {"rounds": 3},
         "variants": {
-            SECOND: {"head": "sync", "towers": FIRST, "set": {"stage2.steps": 9}, "note": "Slow."},
-            FIRST: {"paper": {"exact": 0.437}},
+            SECOND: {"head": "sync", "encoder": FIRST, "set": {"stage2.steps": 9}, "note": "Slow."},
+            FIRST: {"paper": {"accuracy": 0.437}},
         },
     }
     return {**table, **changes}
@@ -73,13 +76,13 @@ def jobs(planned: tuple[Table, list[Job]]) -> list[Job]:
     return planned[1]
 
 
-def result_of(job: Job, exact: float = 0.5) -> Result:
-    return Result(
+def result_of(job: Job, accuracy: float = 0.5) -> JobResult:
+    given = {"accuracy": accuracy, "within_one": accuracy + 0.1, "mean_abs_error_s": 0.3}
+    known = {score.name for score in job.recipe.task.scores}
+    return JobResult(
         **job.key._asdict(),
         status="done",
-        exact=exact,
-        within_one=exact + 0.1,
-        mean_abs_error_s=0.3,
+        scores={name: value for name, value in given.items() if name in known},
         num_clips=10,
         rounds=3,
         stage1=Cost(wall_s=60, cpu_s=90) if 1 in job.stages else Cost(),
@@ -93,13 +96,13 @@ class Fake:
     """A job at work that ends when it is polled for the third time."""
 
     job: Job
-    outcome: Callable[[Job], Result]
+    outcome: Callable[[Job], JobResult]
     polls: int = 0
     told: list[str] = field(default_factory=list)
     is_alive: bool = True
     heeds: bool = True
 
-    def poll(self) -> Result | None:
+    def poll(self) -> JobResult | None:
         self.polls += 1
         return self.outcome(self.job) if self.polls >= 3 else None
 
@@ -123,11 +126,11 @@ def test_a_variant_is_put_over_the_base_and_settings_merge_key_by_key(tmp_path: 
     assert table.options_of(FIRST).stage is None
 
 
-def test_a_variant_takes_over_the_extractor_of_its_towers(tmp_path: Path) -> None:
+def test_a_variant_takes_over_the_extractor_of_its_source(tmp_path: Path) -> None:
     variants = {
         "a": {"extractor": "resnet18_s3d", "preset": "paper"},
-        "b": {"towers": "a", "head": "sync"},
-        "c": {"towers": {"variant": "b", "data": "many"}, "stage": "all", "data": ["few"]},
+        "b": {"encoder": "a", "head": "sync"},
+        "c": {"encoder": {"variant": "b", "data": "many"}, "stage": "all", "data": ["few"]},
     }
     table = read(tmp_path, variants=variants)
     for name in "bc":
@@ -136,8 +139,8 @@ def test_a_variant_takes_over_the_extractor_of_its_towers(tmp_path: Path) -> Non
     assert table.options_of("c").stage == "all"
 
 
-def test_towers_may_come_from_another_data_set(tmp_path: Path) -> None:
-    from_many = {"towers": {"variant": "a", "data": "many"}, "stage": "all", "data": ["few"]}
+def test_an_encoder_may_come_from_another_data_set(tmp_path: Path) -> None:
+    from_many = {"encoder": {"variant": "a", "data": "many"}, "stage": "all", "data": ["few"]}
     jobs = {job.key: job for job in jobs_of(tmp_path, variants={"a": {}, "b": from_many})}
     assert jobs[Key("few", "b", 1)].source == Key("many", "a", 1)
     assert jobs[Key("few", "b", 1)].stages == (1, 2)
@@ -153,20 +156,26 @@ def test_towers_may_come_from_another_data_set(tmp_path: Path) -> None:
         ({"data": {}}, "'data' is empty"),
         ({"variants": {"a": {"haed": "sync"}}}, "'variants.a.haed'; did you mean 'head'"),
         ({"variants": {"a": {"data": ["feww"]}}}, "no data set 'feww'; did you mean 'few'"),
-        ({"variants": {"a": {"towers": "b"}, "c": {}}}, "there is no variant 'b'"),
-        ({"variants": {"a": {"towers": "b"}, "b": {"towers": "a"}}}, "circle: a -> b -> a"),
-        ({"variants": {"a": {"data": ["few"]}, "b": {"towers": "a"}}}, "'a' is not trained on"),
+        ({"variants": {"a": {"encoder": "b"}, "c": {}}}, "there is no variant 'b'"),
+        ({"variants": {"a": {"encoder": "b"}, "b": {"encoder": "a"}}}, "circle: a -> b -> a"),
+        ({"variants": {"a": {"data": ["few"]}, "b": {"encoder": "a"}}}, "'a' is not trained on"),
         ({"variants": {"a b": {}, "A-B": {}}}, "would share the folder 'a-b'"),
         ({"variants": {"a": {"stage": 1}}}, "variant 'a': stage 1 alone has no head"),
-        ({"variants": {"a": {"stage": 2}}}, "variant 'a': stage 2 needs the towers"),
+        ({"variants": {"a": {"stage": 2}}}, "variant 'a': stage 2 needs the encoder"),
         ({"base": {}}, "say which 'extractor', here or in the base"),
         ({"variants": {"a": {"head": "snyc"}}}, "variant 'a': .*did you mean 'sync'"),
         ({"variants": {"a": {"set": {"stage2.lrr": 1}}}}, "variant 'a': .*'stage2.lrr'"),
         ({"variants": {"a": {"paper": {"exact": 43.7}}}}, "'variants.a.paper.exact'"),
+        (
+            {"variants": {"a": {"paper": {"acuracy": 0.4}}}},
+            "unknown key 'variants.a.paper.acuracy'; did you mean 'accuracy'",
+        ),
+        ({"variants": {"a": {"data": "few"}}}, "'variants.a.data'"),
+        ({"base": {"seed": 3}}, "unknown key 'base.seed'"),
         ({"variants": {"a": {"seed": 3}}}, "unknown key 'variants.a.seed'"),
         (
-            {"variants": {"a": {}, "b": {"towers": "a", "extractor": "resnet18_s3d"}}},
-            "variant 'b': .* does not fit the towers of 'a'",
+            {"variants": {"a": {}, "b": {"encoder": "a", "extractor": "resnet18_s3d"}}},
+            "variant 'b': .* does not fit the encoder of 'a'",
         ),
         ({"evaluate": {"rounds": 0}}, "'evaluate.rounds'"),
     ],
@@ -206,7 +215,7 @@ def test_a_missing_manifest_without_a_way_to_make_it_is_named(
 # --- the plan ---
 
 
-def test_jobs_come_seed_by_seed_and_after_their_towers(jobs: list[Job]) -> None:
+def test_jobs_come_seed_by_seed_and_after_their_source(jobs: list[Job]) -> None:
     assert [job.key.seed for job in jobs] == [1] * 4 + [2] * 4
     place = {job.key: number for number, job in enumerate(jobs)}
     for job in jobs:
@@ -218,9 +227,9 @@ def test_jobs_come_seed_by_seed_and_after_their_towers(jobs: list[Job]) -> None:
     assert second.parameters > 100_000
 
 
-def test_towers_that_stage_2_trained_are_taken_as_stage_1_left_them(tmp_path: Path) -> None:
-    trained = {"set": {"stage2.towers": "trained"}, "features": "online", "stage": "all"}
-    jobs = jobs_of(tmp_path, variants={"a": trained, "b": {"towers": "a"}})
+def test_an_encoder_that_stage_2_trained_is_taken_as_stage_1_left_them(tmp_path: Path) -> None:
+    trained = {"set": {"stage2.encoder": "trained"}, "features": "online", "stage": "all"}
+    jobs = jobs_of(tmp_path, variants={"a": trained, "b": {"encoder": "a"}})
     start = next(job for job in jobs if job.key.variant == "b").request.init
     assert start is not None
     assert start[0].endswith("/few/a/seed-1/run/stage1")
@@ -240,9 +249,8 @@ def test_only_some_variants_and_seeds_bring_what_they_start_from(
 
 
 def test_jobs_share_out_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("plan", "work"):
-        monkeypatch.setattr(f"orchestration.ablation.{module}.count_cpus", lambda: 8)
-    monkeypatch.setattr("orchestration.cluster.count_cpus", lambda: 8)
+    for module in ("experiments.ablation_plan", "training.resources"):
+        monkeypatch.setattr(f"zoo.{module}.count_cpus", lambda: 8)
     assert share_out(Resources(), 1) == Resources()
     assert share_out(Resources(workers=2), 2).cpus_per_worker == 2
     with pytest.raises(TrainingError, match=r"--jobs 9 .* this machine has 8"):
@@ -282,10 +290,10 @@ def drive(schedule: Schedule) -> list[Key]:
     return begun
 
 
-def test_a_job_waits_for_its_towers_and_others_do_not(jobs: list[Job]) -> None:
-    sources: dict[Key, Result | None] = {}
+def test_a_job_waits_for_its_encoder_and_others_do_not(jobs: list[Job]) -> None:
+    sources: dict[Key, JobResult | None] = {}
 
-    def start(job: Job, source: Result | None) -> Fake:
+    def start(job: Job, source: JobResult | None) -> Fake:
         sources[job.key] = source
         return Fake(job, result_of)
 
@@ -354,29 +362,29 @@ def run_with(
     monkeypatch: pytest.MonkeyPatch,
     path: Path | None,
     out: Path,
-    outcome: Callable[[Job], Result] = result_of,
+    outcome: Callable[[Job], JobResult] = result_of,
     **options: Any,
 ) -> list[Key]:
     """Run a table with faked jobs; return those that were begun."""
     begun: list[Key] = []
 
-    def start(_shop: object, job: Job, _source: Result | None) -> Fake:
+    def start(_shop: object, job: Job, _source: JobResult | None) -> Fake:
         begun.append(job.key)
         job.folder.mkdir(parents=True, exist_ok=True)
 
-        def end(job: Job) -> Result:
+        def end(job: Job) -> JobResult:
             result = outcome(job)
-            write_result(job, result)
+            write_result(job.folder, result)
             return result
 
         return Fake(job, end)
 
-    monkeypatch.setattr("orchestration.ablation.work.Workshop.start", start)
-    monkeypatch.setattr("orchestration.ablation.run._make_data", lambda *_: None)
-    monkeypatch.setattr("orchestration.ablation.picture.draw_table", lambda *_: out / "table.png")
-    monkeypatch.setattr("orchestration.ablation.run.REFRESH_S", 0.0)
-    ablation = open_ablation(path, out, Options(**options), resume=(out / "table.yaml").exists())
-    run_ablation(ablation, Watcher())
+    monkeypatch.setattr("zoo.experiments.ablation_jobs.JobStarter.start", start)
+    monkeypatch.setattr("zoo.experiments.ablation._make_data", lambda *_: False)
+    monkeypatch.setattr(ResultTable, "plot", lambda *_: out / "table.png")
+    monkeypatch.setattr("zoo.experiments.ablation.REFRESH_S", 0.0)
+    ablation = open_ablation(path, out, Options(**options), resume=(out / TABLE).exists())
+    ablation.run(Watcher())
     return begun
 
 
@@ -385,7 +393,7 @@ def test_a_resumed_table_repeats_nothing_but_what_failed(
 ) -> None:
     out, bad = tmp_path / "out", Key("few", FIRST, 2)
 
-    def outcome(job: Job) -> Result:
+    def outcome(job: Job) -> JobResult:
         return failed(job, "no memory") if job.key == bad else result_of(job)
 
     path = write(tmp_path, given())
@@ -422,7 +430,7 @@ def test_variants_seeds_and_data_sets_may_be_added(
     [
         (lambda t: t["base"]["set"].update({"stage2.steps": 5}), r"stage2\.steps is 4 there, 5"),
         (lambda t: t["variants"].pop(SECOND), f"variant {SECOND!r} is there".replace("+", r"\+")),
-        (lambda t: t["variants"][SECOND].pop("towers"), "towers"),
+        (lambda t: t["variants"][SECOND].pop("encoder"), "encoder"),
         (lambda t: t.update(seeds=[2]), "seed 1 is there, and not here"),
         (lambda t: t["evaluate"].update(rounds=9), "evaluate.rounds is 3 there, 9 here"),
         (lambda t: t["data"]["few"].update(make="other"), "data.few.make is no there, other here"),
@@ -459,7 +467,7 @@ def test_the_page_shows_mean_and_spread_and_what_is_missing(
     }
     lost = next(job for job in jobs if job.key == Key("many", FIRST, 1))
     results[lost.key] = failed(lost, "no memory")
-    page = markdown(table, jobs, results)
+    page = ResultTable(table, jobs, results).markdown()
     rows = [line for line in page.splitlines() if line.startswith("| ")]
     cells = [cell.strip() for cell in rows[2].split("|")[1:-1]]
     assert cells[:3] == ["AVCLIP + sync¹", "45.0 ± 7.1", "55.0 ± 7.1"]
@@ -469,12 +477,13 @@ def test_the_page_shows_mean_and_spread_and_what_is_missing(
     assert first[-2:] == ["43.7", "–"]
     assert rows[-1].startswith("| chance | 4.8 | 13.8 | 4.8 | 13.8 |")
     assert "¹ Slow." in page
-    assert "few: 10 clips x 3 offsets" in page
+    assert "few: 10 clips x 3 samples" in page
 
 
 def test_a_single_seed_says_that_it_knows_no_spread(tmp_path: Path) -> None:
     table, jobs = read(tmp_path, seeds=[3]), jobs_of(tmp_path, seeds=[3])
-    page = markdown(table, jobs, {job.key: result_of(job) for job in jobs})
+    results = {job.key: result_of(job) for job in jobs}
+    page = ResultTable(table, jobs, results).markdown()
     assert "One seed" in page
     assert "±" not in page.split("| --- |")[1].split("chance")[0]
 
@@ -482,15 +491,15 @@ def test_a_single_seed_says_that_it_knows_no_spread(tmp_path: Path) -> None:
 def test_all_files_are_written_and_agree(planned: tuple[Table, list[Job]], tmp_path: Path) -> None:
     table, jobs = planned
     results = {job.key: result_of(job, job.key.seed / 4) for job in jobs}
-    files = write_table(table, jobs, results, tmp_path)
+    files = ResultTable(table, jobs, results).write(tmp_path)
     assert [file.name for file in files] == ["table.md", "table.csv", "table.json", "table.png"]
     assert files[3].stat().st_size > 10_000
     data = json.loads(files[2].read_text())
     few = data["variants"][SECOND]["data"]["few"]
-    assert few["mean"]["exact"] == pytest.approx(0.375)
-    assert few["std"]["exact"] == pytest.approx(0.1767767)
+    assert few["mean"]["accuracy"] == pytest.approx(0.375)
+    assert few["std"]["accuracy"] == pytest.approx(0.1767767)
     assert len(data["results"]) == len(list(csv.DictReader(files[1].open()))) == 8
-    row = summarise(table, jobs, results)[1]
+    row = ResultTable(table, jobs, results).rows[1]
     assert row.training == Cost(wall_s=90, cpu_s=120)
 
 
@@ -534,7 +543,7 @@ def test_a_dry_run_lists_the_jobs_and_writes_nothing(
     path, out = write(tmp_path, given()), tmp_path / "out"
     assert run(["ablate", str(path), "--out", str(out), "--dry-run"]) == 0
     shown = said(capsys)
-    assert f"towers of {FIRST}" in shown
+    assert f"encoder of {FIRST}" in shown
     assert "8 jobs, 8 to do" in shown
     assert run(["ablate", str(path), "--out", str(out), "--dry-run", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)

@@ -8,8 +8,9 @@ import pytest
 from zoo.catalog.entries import resolve
 from zoo.catalog.model_folder import read_description
 from zoo.data.manifest import Manifest
-from zoo.errors import ConfigError, ModelError
-from zoo.inference.batch import FIELDS, Options, Table, predict_to_csv
+from zoo.errors import ConfigError, ExistsError, ModelError
+from zoo.inference.batch import predict_to_csv
+from zoo.inference.batch_table import OFFSET_FIELDS, Options, Table
 
 ANSWER = {"offset_s": "0.4", "meaning": "early, a bit"}
 
@@ -20,7 +21,19 @@ def _rows(file: Path) -> list[dict[str, str]]:
 
 
 def _table(file: Path, model: str = "m", sha256: str = "0a", overwrite: bool = False) -> Table:
-    return Table(file, model, sha256, Options(step_s=0.04), overwrite=overwrite)
+    return _table_of(file, Options(step_s=0.04), model, sha256, overwrite)
+
+
+def _table_of(
+    file: Path,
+    options: Options,
+    model: str = "m",
+    sha256: str = "0a",
+    overwrite: bool = False,
+) -> Table:
+    return Table(
+        file, OFFSET_FIELDS, model=model, sha256=sha256, options=options, overwrite=overwrite
+    )
 
 
 def test_a_table_appears_when_it_is_complete(tmp_path: Path) -> None:
@@ -31,7 +44,7 @@ def test_a_table_appears_when_it_is_complete(tmp_path: Path) -> None:
     table.finish(["a.mp4", "b.mp4"])
     assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]
     rows = _rows(tmp_path / "t.csv")
-    assert tuple(rows[0]) == FIELDS
+    assert tuple(rows[0]) == OFFSET_FIELDS
     assert [(row["path"], row["error"]) for row in rows] == [("a.mp4", "broken"), ("b.mp4", "")]
     assert rows[1]["meaning"] == "early, a bit"
     assert rows[1]["options"] == "step_s=0.04"
@@ -64,14 +77,14 @@ def test_rows_of_another_model_or_file_are_never_mixed_in(tmp_path: Path) -> Non
     table = _table(tmp_path / "t.csv")
     table.add({"path": "a.mp4", **ANSWER})
     table.finish(["a.mp4"])
-    with pytest.raises(ConfigError, match="holds rows of model 'm', not 'n'"):
+    with pytest.raises(ExistsError, match="holds rows of model 'm', not 'n'"):
         _table(tmp_path / "t.csv", model="n")
-    with pytest.raises(ConfigError, match=r"rows of options 'step_s=0\.04', not 'default'"):
-        Table(tmp_path / "t.csv", "m", "0a", Options(), overwrite=False)
-    with pytest.raises(ConfigError, match="holds rows of sha256 '0a', not '1b'"):
+    with pytest.raises(ExistsError, match=r"rows of options 'step_s=0\.04', not 'default'"):
+        _table_of(tmp_path / "t.csv", Options())
+    with pytest.raises(ExistsError, match="holds rows of sha256 '0a', not '1b'"):
         _table(tmp_path / "t.csv", sha256="1b")
     (tmp_path / "other.csv").write_text("precious,numbers\n1,2\n")
-    with pytest.raises(ConfigError, match="is no table of zoo predict"):
+    with pytest.raises(ExistsError, match="is no table of zoo predict"):
         _table(tmp_path / "other.csv")
     assert (tmp_path / "other.csv").read_text().startswith("precious")
     assert _table(tmp_path / "t.csv", model="n", overwrite=True).rows == {}
@@ -93,7 +106,7 @@ def test_corrupt_clips_are_rows_and_a_run_goes_on(clips: Manifest, tmp_path: Pat
     good = [clip.path for clip in clips.clips[:2]]
     out = tmp_path / "t.csv"
     sha256 = read_description(resolve("tiny-synthetic"))["sha256"]
-    table = Table(out, "tiny-synthetic", sha256, Options(), overwrite=False)
+    table = _table_of(out, Options(), "tiny-synthetic", sha256)
     table.add({"path": str(good[0]), **ANSWER})
     calls: list[tuple[int, int]] = []
     counts = predict_to_csv(

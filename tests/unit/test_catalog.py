@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from zoo.catalog.entries import add_model, read_catalog, resolve, user_catalog
-from zoo.catalog.model_folder import load_model
+from zoo.catalog.entries import read_catalog, resolve, second_model, user_catalog
+from zoo.catalog.model_folder import add_model, load_model
 from zoo.errors import ModelError
 
 
@@ -71,3 +71,13 @@ def test_an_unknown_model_suggests_the_closest(model_folder: Path) -> None:
 
 def test_a_folder_needs_no_name(model_folder: Path) -> None:
     assert resolve(model_folder) == model_folder
+
+
+def test_the_older_name_of_a_second_model_is_still_read(model_folder: Path) -> None:
+    add_model(model_folder, "mine", "", synchronizability="tiny-synthetic-trust")
+    assert second_model("mine") == "tiny-synthetic-trust"
+    assert second_model("mine", "none") is None
+    text = user_catalog().read_text()
+    assert "synchronizability: tiny-synthetic-trust" in text
+    user_catalog().write_text(text.replace("synchronizability:", "trust:"))
+    assert second_model("mine") == "tiny-synthetic-trust"

@@ -30,7 +30,8 @@ from demo.model_cache import KEEP_FREE, MOST_MODELS, Shelf
 from demo.pieces import answer, card
 from demo.request_filter import Fence
 from demo.upload_checks import require_clip
-from zoo.catalog.entries import add_model, user_catalog
+from zoo.catalog.entries import user_catalog
+from zoo.catalog.model_folder import add_model
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, MediaError, ModelError

@@ -2,11 +2,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any, get_args, get_type_hints
 
 import pytest
+import torch
 
 import zoo
 from zoo.errors import PluginError
+from zoo.registry.hookspecs import Hooks
+from zoo.registry.kinds import KINDS
 from zoo.registry.manager import Registry, add_plugin_file, load_registry, registry
 from zoo.registry.plugin_files import copy_plugins, missing_plugin
 
@@ -20,7 +24,8 @@ class Config(zoo.ComponentConfig):
 
 @zoo.hookimpl
 def register_heads():
-    return [zoo.HeadSpec(name="{name}", summary="s", config_class=Config, build=lambda c, i: None)]
+    words = dict(summary="s", config_class=Config, tasks=("offset",))
+    return [zoo.HeadSpec(name="{name}", build=lambda c, i: None, **words)]
 '''
 
 
@@ -32,10 +37,12 @@ def plugin(name: str, **hooks: Callable[[], object]) -> Loader:
     return name, lambda: module
 
 
-def head(name: str) -> zoo.HeadSpec:
-    return zoo.HeadSpec(
-        name=name, summary="s", config_class=zoo.ComponentConfig, build=lambda c, i: None
-    )
+WORDS: dict[str, Any] = {"summary": "s", "config_class": zoo.ComponentConfig}
+
+
+def head(name: str, **changes: Any) -> zoo.HeadSpec:
+    given = {"name": name, "build": lambda c, i: None, "tasks": ("offset",), **WORDS, **changes}
+    return zoo.HeadSpec(**given)
 
 
 def assert_reported(found: Registry, name: str, *words: str) -> None:
@@ -102,6 +109,83 @@ def test_hooks_that_nobody_calls_are_reported() -> None:
     words = "register_heads is not marked as a hook; put @zoo.hookimpl above it"
     assert_reported(load(register_heads=lambda: []), "bad", words)
     assert_reported(load(), "bad", "it has no hook: a plugin has functions such as")
+
+
+def objective(build: Callable[..., Any]) -> zoo.ObjectiveSpec:
+    return zoo.ObjectiveSpec(name="a", build=build, **WORDS)
+
+
+FORMER = {
+    "a pair": (
+        {"register_pairs": lambda: []},
+        "register_pairs is a hook of earlier versions: rename it to register_encoders, which",
+    ),
+    "keeps_positions": (
+        {"register_aggregators": lambda: [zoo.AggregatorSpec(keeps_positions=True, **WORDS)]},
+        "AggregatorSpec '' has no keeps_positions any more: say how many tokens a time step gets",
+    ),
+    "no tasks": (
+        {"register_heads": lambda: [head("a", tasks=())]},
+        "HeadSpec 'a' names no task: say whose outputs it gives, such as tasks=('offset',)",
+    ),
+    "task": (
+        {"register_heads": lambda: [head("a", task="offset")]},
+        "HeadSpec 'a' has no task any more: name the tasks whose outputs it gives",
+    ),
+    "synchronizability": (
+        {"register_heads": lambda: [head("a", synchronizability=lambda c, i: None)]},
+        "HeadSpec 'a' has no synchronizability any more: register the head that starts from this",
+    ),
+    "build of one argument": (
+        {"register_objectives": lambda: [objective(lambda config: None)]},
+        "build of objective 'a' takes (config); it must take (config, encoder)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMER)
+def test_a_plugin_of_an_earlier_version_says_what_to_change(name: str) -> None:
+    hooks, words = FORMER[name]
+    found = load_registry([plugin("old", **hooks)])  # type: ignore[arg-type]
+    assert_reported(found, "old", words)
+
+
+def test_what_has_moved_says_where_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "old.py"
+    file.write_text("from zoo.modules import Objective, SegmentBatch\n")
+    monkeypatch.setenv("ZOO_PLUGINS", str(file))
+    words = "the module zoo.modules has moved: import zoo.models.modules; what it calls Segment"
+    assert_reported(load_registry(), "old", words)
+    with pytest.raises(AttributeError, match=r"SegmentBatch is zoo\.Segments now"):
+        _ = zoo.SegmentBatch
+
+
+def test_an_objective_that_takes_two_towers_says_what_to_change() -> None:
+    with pytest.raises(PluginError, match=r"it must take \(self, encoder, segments, gather\), whe"):
+
+        class Old(zoo.Objective):
+            def forward(self, audio_tower, vision_tower, batch, gather): ...
+
+
+def test_tokens_say_what_to_take_where_a_tensor_is_wanted() -> None:
+    tokens = zoo.Tokens(torch.zeros(1, 2, 3, 1, 4), (0.0, 0.1, 0.2))
+    with pytest.raises(
+        AttributeError, match=r"Tokens have no 'mean': take \.flat \(B, S\*T\*P, D\)"
+    ):
+        tokens.mean(1)
+    with pytest.raises(TypeError, match=r"Tokens are no tensor: take \.flat"):
+        torch.nn.Linear(4, 2)(tokens)
+    assert not hasattr(tokens, "__deepcopy__")
+
+
+def test_the_hooks_are_those_of_the_table() -> None:
+    for kind in KINDS.values():
+        returned = get_type_hints(getattr(Hooks, kind.hook))["return"]
+        (listed,) = get_args(returned)
+        assert set(get_args(listed) or (listed,)) == set(kind.specs)
+        assert registry().of_kind(kind)
+    hooks = {name for name in vars(Hooks) if name.startswith("register_")}
+    assert hooks == {kind.hook for kind in KINDS.values()}
 
 
 @pytest.mark.parametrize("name", ["", "a+b", "a=b", "a b", "+"])
@@ -182,17 +266,17 @@ def test_an_unknown_name_suggests_the_closest() -> None:
     ):
         registry().head("snyc")
     with pytest.raises(PluginError, match="did you mean 'ast_motionformer'"):
-        registry().pair("ast_motionforme")
+        registry().encoder("ast_motionforme")
     with pytest.raises(PluginError, match=r"unknown dataset 'xyzzy'\. See"):
         registry().dataset("xyzzy")
 
 
 def test_an_ad_hoc_pair_takes_its_parts_in_either_order() -> None:
-    assert registry().pair("ast+motionformer").audio == "ast"
-    assert registry().pair("motionformer+ast").audio == "ast"
+    assert registry().encoder("ast+motionformer").audio == "ast"
+    assert registry().encoder("motionformer+ast").audio == "ast"
     for wrong in ("ast+ast", "ast+motionformer+ast", "motionformer+"):
         with pytest.raises(PluginError):
-            registry().pair(wrong)
+            registry().encoder(wrong)
 
 
 def test_a_single_file_is_a_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,5 +358,5 @@ def test_only_the_folder_of_a_run_is_taken_for_one(tmp_path: Path) -> None:
 )
 def test_what_is_no_pair_is_one_sentence(name: str, words: str) -> None:
     with pytest.raises(PluginError, match=r"^[^\n]*$") as caught:
-        registry().pair(name)
+        registry().encoder(name)
     assert words in str(caught.value)

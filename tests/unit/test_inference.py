@@ -9,18 +9,20 @@ import zoo
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, MediaError
 from zoo.inference.estimate import certainty
-from zoo.inference.predictor import Predictor
+from zoo.inference.offset_predictor import OffsetPredictor
 from zoo.media import encode
 from zoo.models.model import Model
 from zoo.training.recipe import build_recipe
 
 
 @pytest.fixture(scope="module")
-def predictor(model: Model) -> Predictor:
-    return Predictor(model, "untrained")
+def predictor(model: Model) -> OffsetPredictor:
+    return OffsetPredictor(model, "untrained")
 
 
-def test_a_prediction_is_a_distribution_with_words(predictor: Predictor, clips: Manifest) -> None:
+def test_a_prediction_is_a_distribution_with_words(
+    predictor: OffsetPredictor, clips: Manifest
+) -> None:
     prediction = predictor.predict(clips.clips[0].path)
     assert len(prediction.distribution) == 21
     assert sum(prediction.distribution.values()) == pytest.approx(1.0, abs=1e-5)
@@ -31,14 +33,14 @@ def test_a_prediction_is_a_distribution_with_words(predictor: Predictor, clips: 
     json.dumps(prediction.as_dict())
 
 
-def test_every_crop_of_the_clip_is_heard(predictor: Predictor, clips: Manifest) -> None:
+def test_every_crop_of_the_clip_is_heard(predictor: OffsetPredictor, clips: Manifest) -> None:
     windows = predictor.predict(clips.clips[0].path).windows
     assert [window.start_s for window in windows] == [round(0.32 * i, 6) for i in range(14)]
     assert all(0 < window.probability <= 1 for window in windows)
 
 
 def test_long_clips_are_read_in_blocks_without_a_seam(
-    predictor: Predictor, clips: Manifest, monkeypatch: pytest.MonkeyPatch
+    predictor: OffsetPredictor, clips: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = predictor.predict(clips.clips[1].path)
     monkeypatch.setattr("zoo.data.frontend.BLOCK_SEGMENTS", 5)
@@ -48,7 +50,9 @@ def test_long_clips_are_read_in_blocks_without_a_seam(
     )
 
 
-def test_a_clip_shorter_than_the_crop_is_an_error(predictor: Predictor, tmp_path: Path) -> None:
+def test_a_clip_shorter_than_the_crop_is_an_error(
+    predictor: OffsetPredictor, tmp_path: Path
+) -> None:
     frames = np.full((50, 64, 64, 3), 90, np.uint8)
     samples = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
     encode(tmp_path / "short.mp4", frames, samples)
@@ -63,12 +67,12 @@ def test_a_model_folder_loads_by_its_path(model_folder: Path, clips: Manifest) -
 
 def test_bf16_answers_alike(clips: Manifest) -> None:
     path = clips.clips[0].path
-    exact = zoo.load("tiny-synthetic").predict(path)
+    full = zoo.load("tiny-synthetic").predict(path)
     rough = zoo.load("tiny-synthetic", precision="bf16").predict(path)
-    assert rough.offset_s == exact.offset_s
-    assert rough.distribution != exact.distribution
-    assert rough.distribution == pytest.approx(exact.distribution, abs=0.05)
-    assert rough.synchronizability == pytest.approx(exact.synchronizability, abs=0.05)
+    assert rough.offset_s == full.offset_s
+    assert rough.distribution != full.distribution
+    assert rough.distribution == pytest.approx(full.distribution, abs=0.05)
+    assert rough.synchronizability == pytest.approx(full.synchronizability, abs=0.05)
 
 
 def test_a_window_without_an_event_has_little_to_say() -> None:
@@ -88,9 +92,9 @@ def test_a_model_that_knows_no_offsets_is_refused(model: Model) -> None:
         (Model(config.model_copy(update={"head": None})), "has no head yet"),
     ):
         with pytest.raises(ConfigError, match=reason):
-            Predictor(unfit, "unfit")
+            OffsetPredictor(unfit, "unfit")
 
 
 def test_a_device_that_is_not_there_is_one_sentence(model: Model) -> None:
     with pytest.raises(ConfigError, match="--device cuda:77 cannot be used"):
-        Predictor(model, "untrained", "cuda:77")
+        OffsetPredictor(model, "untrained", "cuda:77")

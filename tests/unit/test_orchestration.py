@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from zoo.training.run_plots import plot_run
 
 from orchestration.cluster import has_token
 from zoo.cli.app import run
@@ -24,6 +23,7 @@ from zoo.training.request import TrainRequest, check_shares, first_difference, r
 from zoo.training.resources import Resources, check_machine, count_cpus
 from zoo.training.run_display import next_command, opening, summary
 from zoo.training.run_folder import open_run, write_environment
+from zoo.training.run_plots import plot_run
 from zoo.training.runlog import METRICS, RunLog, quarantine
 from zoo.training.watch import MetricsTail, RunState
 

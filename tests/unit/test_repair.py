@@ -9,9 +9,10 @@ import torch
 import zoo
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, MediaError, RepairError
-from zoo.inference.predictor import Prediction, Predictor
+from zoo.inference.offset_predictor import OffsetPredictor
+from zoo.inference.prediction import Prediction
 from zoo.inference.repair import doubts, is_worse, repair
-from zoo.inference.synchronizability import Judge
+from zoo.inference.synchronizability import SynchronizabilityPredictor
 from zoo.inference.windows import find_streams
 from zoo.media import shift_audio
 from zoo.models.model import Model
@@ -19,7 +20,7 @@ from zoo.training.recipe import build_recipe
 
 
 @pytest.fixture(scope="module")
-def shipped() -> Predictor:
+def shipped() -> OffsetPredictor:
     return zoo.load("tiny-synthetic")
 
 
@@ -31,16 +32,16 @@ def late(clips: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def prediction(shipped: Predictor, late: Path) -> Prediction:
+def prediction(shipped: OffsetPredictor, late: Path) -> Prediction:
     return shipped.predict(late)
 
 
 @pytest.fixture(scope="module")
-def judge() -> Judge:
+def untrained() -> SynchronizabilityPredictor:
     """An untrained synchronizability model."""
     torch.manual_seed(0)
     recipe = build_recipe(extractor="ast_motionformer", head="synchronizability", preset="tiny")
-    return Judge(Model(recipe.model), "judge")
+    return SynchronizabilityPredictor(Model(recipe.model), "untrained")
 
 
 def test_a_sure_prediction_raises_no_doubts(prediction: Prediction) -> None:
@@ -69,7 +70,7 @@ def test_worse_is_clearly_further_off(prediction: Prediction) -> None:
 
 
 def test_a_copy_that_measures_worse_is_not_kept_unless_forced(
-    shipped: Predictor, late: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shipped: OffsetPredictor, late: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "zoo.inference.repair.shift_audio",
@@ -83,22 +84,22 @@ def test_a_copy_that_measures_worse_is_not_kept_unless_forced(
 
 
 def test_a_copy_that_cannot_be_measured_is_not_kept_unless_forced(
-    shipped: Predictor, late: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shipped: OffsetPredictor, late: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def truncated(path: Path, out: Path, delay_s: float) -> None:
         out.write_bytes(late.read_bytes()[:2000])
 
     monkeypatch.setattr("zoo.inference.repair.shift_audio", truncated)
-    with pytest.raises(RepairError, match="could not be measured: the copy is cut short"):
+    with pytest.raises(RepairError, match=r"could not be measured: .*out\.mp4 is cut short"):
         repair(shipped, late, tmp_path / "out.mp4")
     assert not list(tmp_path.iterdir())
     done = repair(shipped, late, tmp_path / "out.mp4", force=True)
     assert done.residue_s is None
-    assert done.warnings[0].startswith("the copy could not be measured: the copy is cut short")
+    assert done.warnings[0].startswith("the copy could not be measured: ")
 
 
 def test_a_failed_write_leaves_nothing(
-    shipped: Predictor, late: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shipped: OffsetPredictor, late: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(path: Path, out: Path, delay_s: float) -> None:
         out.write_text("half")
@@ -111,27 +112,31 @@ def test_a_failed_write_leaves_nothing(
 
 
 def test_a_second_model_says_whether_a_clip_can_be_synchronized(
-    shipped: Predictor, judge: Judge, late: Path
+    shipped: OffsetPredictor, untrained: SynchronizabilityPredictor, late: Path
 ) -> None:
-    probability = judge.probability(find_streams(late))
+    probability = untrained.probability(find_streams(late))
     assert 0 < probability < 1
-    alone = Predictor(shipped.model, "alone").predict(late, every_s=2.0)
+    alone = OffsetPredictor(shipped.model, "alone").predict(late, every_s=2.0)
     assert alone.synchronizability is None
-    both = Predictor(shipped.model, "both", judge=judge).predict(late, every_s=2.0)
+    both = OffsetPredictor(shipped.model, "both", synchronizability=untrained).predict(
+        late, every_s=2.0
+    )
     assert both.synchronizability is not None
     assert both.can_be_synchronized == (both.synchronizability >= 0.25)
-    with pytest.raises(ConfigError, match="--trust offsets does not say whether"):
-        Judge(shipped.model, "offsets")
+    with pytest.raises(ConfigError, match="'offsets' does not say whether"):
+        SynchronizabilityPredictor(shipped.model, "offsets")
 
 
-def test_the_catalog_names_the_model_that_judges(shipped: Predictor, late: Path) -> None:
-    assert shipped.judge is not None
-    assert shipped.judge.name == "tiny-synthetic-trust"
+def test_the_catalog_names_the_second_model(shipped: OffsetPredictor, late: Path) -> None:
+    assert shipped.synchronizability is not None
+    assert shipped.synchronizability.name == "tiny-synthetic-trust"
     both = shipped.predict(late)
-    alone = zoo.load("tiny-synthetic", trust="none").predict(late)
+    alone = zoo.load("tiny-synthetic", synchronizability="none").predict(late)
     assert replace(both, synchronizability=None) == alone
-    judged = shipped.judge.probability(find_streams(late))  # encodes the segments once more
-    assert both.synchronizability == pytest.approx(judged, abs=0.02)
+    again = shipped.synchronizability.probability(
+        find_streams(late)
+    )  # encodes the segments once more
+    assert both.synchronizability == pytest.approx(again, abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +149,7 @@ def test_the_catalog_names_the_model_that_judges(shipped: Predictor, late: Path)
     ],
 )
 def test_a_verdict_has_words(
-    shipped: Predictor, late: Path, probability: float | None, verdict: str
+    shipped: OffsetPredictor, late: Path, probability: float | None, verdict: str
 ) -> None:
     prediction = shipped.predict(late, every_s=4.0)
     assert replace(prediction, synchronizability=probability).verdict == verdict

@@ -196,7 +196,7 @@ def test_a_folder_holds_the_whole_report(
     for plot in files[2:]:
         assert plot.read_bytes().startswith(b"\x89PNG")
     page = files[1].read_text()
-    for word in ("a sample can be synchronized", "Published metrics", "manifest sha256", "seed"):
+    for word in ("calls synchronizable", "Published metrics", "manifest sha256", "seed"):
         assert word in page
     assert all(f"({file.name})" in page for file in files[2:])
     assert write_report(evaluation, tmp_path / "one.json") == [tmp_path / "one.json"]

@@ -15,17 +15,19 @@ from zoo.cli.app import run
 from zoo.errors import PluginError
 from zoo.registry.manager import add_plugin_file, registry
 from zoo.scaffold import TEMPLATES, _files, names_for, write_plugin
-from zoo.training.request import Request, recipe_of
+from zoo.training.request import TrainRequest, recipe_of
 
 KINDS = [
     ("extractor", "audio"),
     ("extractor", "vision"),
+    ("encoder", None),
     ("aggregator", None),
     ("head", None),
     ("objective", None),
+    ("task", None),
     ("dataset", None),
 ]
-CHOICES = ("extractor", "aggregator", "head", "objective")
+CHOICES = ("extractor", "aggregator", "head", "objective", "task")
 Fails = Callable[..., None]
 
 
@@ -62,7 +64,7 @@ def test_every_kind_passes_the_test_it_is_written_with(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "7 passed" in done.stdout
+    assert "9 passed" in done.stdout
 
 
 @pytest.mark.parametrize(("kind", "modality"), KINDS)
@@ -189,7 +191,7 @@ def test_the_training_command_of_a_readme_takes_the_new_component(
             words = next(line for line in readme.splitlines() if line.startswith("zoo train"))
             given = dict(pairwise(words.split()))
             options = {key[2:]: value for key, value in given.items() if key[2:] in CHOICES}
-            recipe = recipe_of(Request(**options), 0)  # type: ignore[arg-type]
+            recipe = recipe_of(TrainRequest(**options), 0)  # type: ignore[arg-type]
             assert f'"name":"{name}"' in recipe.model_dump_json()
     finally:
         monkeypatch.undo()

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from zoo.training.goal import OffsetGoal, SyncGoal, goal_of
 
-from plugins.correlation.model import CorrelationHead, CorrelationTrustHead
+from plugins.correlation.model import CorrelationHead, SynchronizabilityHead
 from plugins.sync.model import SyncHead
 from zoo.catalog.model_folder import load_model, save_model
 from zoo.contracts import HeadInput
@@ -16,27 +15,34 @@ from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError
 from zoo.evaluation.evaluation_request import Request as EvaluationRequest
 from zoo.evaluation.report import evaluate_manifest
-from zoo.models.model import Model
-from zoo.plots import draw_pictures
+from zoo.models.config import Component
+from zoo.models.model import Model, build_task
+from zoo.models.segments import Tokens
+from zoo.models.task import Task
 from zoo.registry.manager import registry
 from zoo.training.engine import LocalEngine
 from zoo.training.job import Job, run_job
 from zoo.training.recipe import Recipe, build_recipe
 from zoo.training.rehearsal import check_clips
-from zoo.training.request import Request, recipe_of
+from zoo.training.request import TrainRequest, recipe_of
+from zoo.training.run_plots import plot_run
 from zoo.training.runlog import read_metrics
 from zoo.training.start import START_FOLDER, prepare_start
-from zoo.training.watch import RunState, describe
+from zoo.training.watch import RunState
 
-SMALL = (
-    "stage2.steps=4", "stage2.batch=4", "stage2.valid_every=2", "stage2.log_every=1",
-    "stage2.checkpoint_every=2", "stage2.valid_rounds=2",
-)  # fmt: skip
+SMALL = {
+    "stage2.steps": 4, "stage2.batch": 4, "stage2.valid_every": 2, "stage2.log_every": 1,
+    "stage2.checkpoint_every": 2, "stage2.valid_rounds": 2,
+}  # fmt: skip
 
 
-def tuned(folder: Path, *settings: str, **changes: object) -> Recipe:
-    given = {"init": (str(folder),), "task": "synchronizability", "settings": (*SMALL, *settings)}
-    return recipe_of(Request(**{**given, **changes}), 0)  # type: ignore[arg-type]
+def tuned(folder: Path, settings: dict[str, float] | None = None, **changes: object) -> Recipe:
+    given = {"init": (str(folder),), "task": "synchronizability", "set": SMALL | (settings or {})}
+    return recipe_of(TrainRequest(**{**given, **changes}), 0)
+
+
+def task_named(name: str) -> Task:
+    return build_task(Component(name=name))
 
 
 @pytest.fixture(scope="module")
@@ -50,32 +56,27 @@ def sync_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_right_answers_and_entropy_are_added_up() -> None:
-    goal = SyncGoal()
-    logits = torch.tensor([[0.0, 2.0], [1.0, 0.0], [0.0, 0.0]])
+    task = task_named("synchronizability")
+    outputs = torch.tensor([[0.0, 2.0], [1.0, 0.0], [0.0, 0.0]])
     targets = torch.tensor([1, 1, 0])
-    sums = [
-        a + b
-        for a, b in zip(
-            goal.sums(logits[:1], targets[:1]), goal.sums(logits[1:], targets[1:]), strict=True
-        )
-    ]
-    scores = goal.scores(sums)
-    assert scores.accuracy == pytest.approx(2 / 3)
-    assert scores.cross_entropy == pytest.approx(
-        float(torch.nn.functional.cross_entropy(logits, targets))
-    )
-    assert goal.guess.cross_entropy == math.log(2)
-    assert not goal.has_left_plateau(goal.guess)
-    assert goal.rank({"accuracy": 0.7, "cross_entropy": 0.5}) > goal.rank(
+    parts = task.sums(outputs[:1], targets[:1]), task.sums(outputs[1:], targets[1:])
+    scores = task.scores([a + b for a, b in zip(*parts, strict=True)])
+    assert scores["accuracy"] == pytest.approx(2 / 3)
+    entropy = torch.nn.functional.cross_entropy(outputs, targets)
+    assert scores["cross_entropy"] == pytest.approx(float(entropy))
+    assert task.chance["cross_entropy"] == math.log(2)
+    assert not task.has_left_chance({**task.chance, "num": 100})
+    assert task.spec.rank_of({"accuracy": 0.7, "cross_entropy": 0.5}) > task.spec.rank_of(
         {"accuracy": 0.7, "cross_entropy": 0.6}
     )
-    assert len(goal.sums(logits, targets)) == goal.num_sums
+    assert len(parts[0]) == task.num_sums
 
 
-def test_the_task_of_the_head_decides_what_counts(recipe: Recipe) -> None:
-    assert isinstance(goal_of(recipe.task, recipe.model.grid), OffsetGoal)
-    assert len(OffsetGoal(recipe.model.grid).sums(torch.zeros(2, 21), torch.zeros(2).long())) == 5
-    assert describe({"accuracy": 0.75, "cross_entropy": 0.5}) == "right 75.0%, cross-entropy 0.500"
+def test_the_task_decides_what_counts() -> None:
+    offset = task_named("offset")
+    assert len(offset.sums(torch.zeros(2, 21), torch.zeros(2).long())) == offset.num_sums == 5
+    told = task_named("synchronizability").spec.describe({"accuracy": 0.75, "cross_entropy": 0.5})
+    assert told == "accuracy 75.0%, cross-entropy 0.500"
 
 
 def test_the_paper_s_head_starts_from_its_positions_modality_by_modality(
@@ -102,26 +103,29 @@ def test_a_head_of_another_size_cannot_be_started_from(sync_folder: Path, recipe
     assert other is not None
     head = Model(tuned(sync_folder, head="correlation_trust").model).head
     assert head is not None
-    with pytest.raises(ConfigError, match="no weight of a SyncHead fits a CorrelationTrustHead"):
+    with pytest.raises(ConfigError, match="no weight of a SyncHead fits a SynchronizabilityHead"):
         head.start_from(other)
 
 
-def test_a_peak_is_trusted_and_a_flat_curve_is_not(
-    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+def test_a_peak_can_be_synchronized_and_a_flat_curve_cannot(
+    model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = registry().head("correlation_trust")
-    model = Model(recipe.model)
-    layout, grid = recipe.model.layout, recipe.model.grid
+    task = task_named("synchronizability")
     given = HeadInput(
-        audio=model.audio.tokens, vision=model.vision.tokens, layout=layout, grid=grid
+        audio=model.io.audio.tokens,
+        vision=model.io.vision.tokens,
+        layout=model.config.layout,
+        num_outputs=task.num_outputs,
+        grid=task.grid,
     )
     head = spec.build(spec.presets["tiny"], given)
-    assert isinstance(head, CorrelationTrustHead)
-    logits = torch.zeros(2, grid.num_classes)
+    assert isinstance(head, SynchronizabilityHead)
+    logits = torch.zeros(2, 21)
     logits[0, 4] = 9.0
 
     monkeypatch.setattr(CorrelationHead, "forward", lambda *_: logits)
-    none = torch.zeros(2, 1, 1)
+    none = Tokens(torch.zeros(2, 1, 1, 1, 1), (0.0,))
     peak, flat = head(none, none).softmax(1)[:, 1].detach()
     assert peak > 0.9
     assert flat == pytest.approx(1 / (1 + math.exp(2.0)))
@@ -138,17 +142,17 @@ def test_fine_tuning_leaves_a_model_that_can_be_evaluated(
     (run / "recipe.json").write_text(recipe.model_dump_json())
     run_job(LocalEngine(tmp_path / "checkpoints"), Job(recipe, manifest, run, (2,), init=start))
     model, before = load_model(run), load_model(start)
-    assert model.task == "synchronizability"
-    towers = (before.audio.state_dict(), model.audio.state_dict())
-    assert all(torch.equal(towers[0][key], towers[1][key]) for key in towers[0])
+    assert model.task is not None
+    assert model.task.tells_synchronizable
+    assert model.has_same_encoder(before)
     valid = [r for r in read_metrics(run) if r["kind"] == "valid"]
     assert {r["step"] for r in valid} == {2, 4}
     assert "within_one" not in valid[0]
     findings = json.loads((run / "findings.json").read_text())
     assert sum(map(sum, findings["confusion"])) == findings["pooled"]["num"] > 0
-    assert {path.name for path in draw_pictures(run)} == {"curves.png", "roc.png"}
+    assert {path.name for path in plot_run(run)} == {"curves.png", "roc.png"}
     state = RunState(recipe, run, (2,))
-    assert state.plateau(2).startswith("; still on the plateau (loss ~ ln 2 = 0.69")
+    assert state.at_chance(2).startswith("; still at chance (loss ~ ln 2 = 0.69")
     asked = EvaluationRequest(model=str(run), data=manifest, rounds=2, split="valid")
     report = evaluate_manifest(asked)
     assert 0 <= report["pooled"]["roc_auc"] <= 1
@@ -157,7 +161,7 @@ def test_fine_tuning_leaves_a_model_that_can_be_evaluated(
 def test_weights_are_taken_over_before_the_first_step(
     clips: Manifest, sync_folder: Path, tmp_path: Path
 ) -> None:
-    recipe = tuned(sync_folder, "stage2.lr=1e-12", "stage2.weight_decay=0")
+    recipe = tuned(sync_folder, {"stage2.lr": 1e-12, "stage2.weight_decay": 0})
     job = Job(recipe, clips.folder / "manifest.parquet", tmp_path, (2,), init=sync_folder)
     run_job(LocalEngine(tmp_path / "checkpoints"), job)
     before, after = (load_model(folder).head for folder in (sync_folder, tmp_path))
@@ -181,11 +185,11 @@ def test_a_model_fine_tuned_once_more_keeps_its_segments(sync_folder: Path, tmp_
     recipe = tuned(sync_folder)
     save_model(tmp_path / "again", Model(recipe.model))
     assert tuned(tmp_path / "again").model == recipe.model
-    assert recipe.model_copy().task == "synchronizability"
+    assert recipe.task.name == "synchronizability"
 
 
 def test_clips_must_hold_two_crops(clips: Manifest, sync_folder: Path) -> None:
-    recipe = tuned(sync_folder, "layout.num_segments=14")
+    recipe = tuned(sync_folder, {"layout.num_segments": 14})
     with pytest.raises(
         TrainingError, match=r"a crop of 4\.8 s and one as long beside it need 9\.6"
     ):
@@ -193,10 +197,10 @@ def test_clips_must_hold_two_crops(clips: Manifest, sync_folder: Path) -> None:
     check_clips(tuned(sync_folder), (2,), "train", list(clips.clips))
 
 
-def test_towers_without_a_head_need_one_from_scratch(model: Model, tmp_path: Path) -> None:
+def test_an_encoder_without_a_head_needs_one_from_scratch(model: Model, tmp_path: Path) -> None:
     bare = Model(model.config.model_copy(update={"head": None}))
-    save_model(tmp_path / "towers", bare)
-    with pytest.raises(ConfigError, match="say which head to train from scratch"):
-        tuned(tmp_path / "towers")
-    recipe = tuned(tmp_path / "towers", head="correlation_trust")
-    assert recipe.task == "synchronizability"
+    save_model(tmp_path / "encoder", bare)
+    with pytest.raises(ConfigError, match="no head to train from scratch"):
+        tuned(tmp_path / "encoder")
+    recipe = tuned(tmp_path / "encoder", head="correlation_trust")
+    assert recipe.task.name == "synchronizability"

@@ -9,32 +9,38 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestration.tune import run as run_module
-from orchestration.tune import work as work_module
-from orchestration.tune.given import given_options
-from orchestration.tune.leases import LEASE_S, Leases
-from orchestration.tune.outcome import Result, collect, failed, read_result, write_result
+from orchestration.tune import point_work as work_module
+from orchestration.tune import session as session_module
+from orchestration.tune.point_work import (
+    LostLeaseError,
+    PointResult,
+    PointWork,
+    Report,
+    collect,
+    failed,
+)
 from orchestration.tune.points import Point, check_space, folder_of, name_of, resolve, slug_of
-from orchestration.tune.run import (
+from orchestration.tune.ray_trials import LEASE_S, Leases
+from orchestration.tune.search import Search, build_search, read_space, refuse_difference
+from orchestration.tune.search_options import given_options
+from orchestration.tune.search_rows import Rows, SearchTable, best_of, frontier
+from orchestration.tune.session import (
     BEST,
     COMMAND,
     Options,
     Session,
-    Watcher,
     keep_best,
     mark_ended,
     open_session,
-    run_session,
     train_command,
 )
-from orchestration.tune.search import Search, build_search, read_space, refuse_difference
 from orchestration.tune.study import distribution, open_study, read_progress
-from orchestration.tune.summary import Rows, best_of, frontier
-from orchestration.tune.work import LostLeaseError, PointWork, Report
-from orchestration.tune.writing import as_csv, as_json, markdown, write_files
 from zoo.cli.app import run
+from zoo.contracts import Score
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError, ZooError
+from zoo.experiments.overview import Watcher
+from zoo.experiments.results import read_result, write_result
 from zoo.experiments.run_cost import Cost
 from zoo.models.cost import model_cost
 from zoo.search_space import Choice, Range
@@ -42,6 +48,7 @@ from zoo.training.recipe import Recipe
 from zoo.training.request import recipe_of
 from zoo.training.resources import Resources
 
+ACCURACY = Score(name="accuracy", title="accuracy")
 SHORT = {"stage1.steps": 4, "stage2.steps": 8}
 
 
@@ -179,8 +186,10 @@ def test_plugins_bring_a_space_of_their_own(tmp_path: Path) -> None:
     assert given["space"]["head.depth"] == Choice(values=(1, 2))  # the file has the last word
     search = build_search({**given, "search": "optuna", "trials": 3})
     corner = check_space(search, 0)[0]
-    heads = {corner.recipe.model.audio.aggregator.config["heads"]}
-    assert heads == {corner.recipe.model.vision.aggregator.config["heads"]} == {1}
+    pair = corner.recipe.model.two_tower()
+    assert pair is not None
+    heads = {pair.audio.aggregator.config["heads"]}
+    assert heads == {pair.vision.aggregator.config["heads"]} == {1}
 
 
 def test_a_space_of_several_heads_has_no_defaults_for_one(tmp_path: Path) -> None:
@@ -225,14 +234,14 @@ def test_overlaps_of_a_length_share_towers_and_features(points: list[Point]) -> 
     by_length: dict[float, set[Path]] = {}
     for point in points:
         length = point.recipe.model.layout.segment_s
-        by_length.setdefault(length, set()).add(point.towers_folder(out, 1))
+        by_length.setdefault(length, set()).add(point.encoder_folder(out, 1))
         assert point.recipe.vision_hop_s == length / 2
     assert [len(folders) for folders in by_length.values()] == [1, 1]
     assert len(set.union(*by_length.values())) == 2
-    assert points[0].towers_folder(out, 1) != points[0].towers_folder(out, 2)
+    assert points[0].encoder_folder(out, 1) != points[0].encoder_folder(out, 2)
 
 
-def test_what_stage_1_depends_on_has_towers_of_its_own() -> None:
+def test_what_stage_1_depends_on_has_stage1_of_its_own() -> None:
     space = {"stage1.lr": Choice(values=(1e-4, 1e-3)), "stage2.lr": Choice(values=(1e-4, 1e-3))}
     keys = [point.key for point in check_space(settings_search(space), 0)]
     assert keys[0] == keys[2] != keys[1] == keys[3]
@@ -252,7 +261,7 @@ def test_a_single_segment_keeps_the_lattice_of_its_recipe() -> None:
     (point,) = check_space(lengths_of(base=base, space=space, input_s=5.0), 0)
     assert point.stages == (2,)
     assert point.recipe.vision_hop_s == 0.2
-    assert not point.has_towers
+    assert not point.has_stage1
 
 
 @pytest.mark.parametrize(
@@ -288,7 +297,7 @@ def test_towers_and_head_are_trained_with_the_recipe_of_the_point(
     (towers / "model.json").write_text(json.dumps({"config": config}))
     head = recipe_of(points[-1].head_request(1, towers), 0)
     assert head == points[-1].recipe.model_copy(update={"seed": 1})
-    assert recipe_of(points[-1].towers_request(1), 0).stage1 == points[-1].recipe.stage1
+    assert recipe_of(points[-1].encoder_request(1), 0).stage1 == points[-1].recipe.stage1
 
 
 def test_names_of_folders_differ() -> None:
@@ -362,7 +371,7 @@ class FakeProcess:
     words: list[str]
     code_at_end: int = 0
     told: str = ""
-    exact: float = 0.5
+    accuracy: float = 0.5
     is_interrupted: bool = False
 
     def __post_init__(self) -> None:
@@ -396,7 +405,7 @@ class FakeProcess:
 
     def _end(self) -> None:
         self.run.mkdir(parents=True, exist_ok=True)
-        scores = {"accuracy": self.exact, "within_one": 0.75, "mean_abs_error_s": 0.2, "num": 40}
+        scores = {"accuracy": self.accuracy, "within_one": 0.75, "mean_abs_error_s": 0.2, "num": 40}
         lines = [{"stage": 2, "step": 4, "kind": "valid", "time": 1.0, **scores}] * (
             self.stage == "2"
         )
@@ -449,7 +458,7 @@ def test_towers_are_trained_once_and_reused(tmp_path: Path, trainings: Trainings
     told = reports(search, NONE, tmp_path)
     assert trainings.stages == ["1", "2"]
     assert told[-1] == {
-        "exact": 0.5, "within_one": 0.75, "mean_abs_error_s": 0.2, "progress": 100,
+        "accuracy": 0.5, "within_one": 0.75, "mean_abs_error_s": 0.2, "progress": 100,
         "gflops": told[-1]["gflops"], "failed": False, "done": True, "is_last": True,
     }  # fmt: skip
     assert [report["done"] for report in told] == [False, True]
@@ -463,7 +472,7 @@ def test_a_point_that_has_ended_is_not_trained_again(tmp_path: Path, trainings: 
     search = lengths_of()
     reports(search, NONE, tmp_path)
     before = len(trainings.started)
-    assert reports(search, NONE, tmp_path)[-1]["exact"] == 0.5
+    assert reports(search, NONE, tmp_path)[-1]["accuracy"] == 0.5
     assert len(trainings.started) == before
     more = lengths_of(seeds=2)
     reports(more, NONE, tmp_path)
@@ -486,7 +495,7 @@ def test_a_training_that_fails_ends_its_point_with_the_reason(
     told = reports(search, NONE, tmp_path)
     (last,) = told
     assert (last["reason"], last["is_last"]) == ("no clip is long enough", True)
-    result = read_result(folder_of(tmp_path, NONE, 1))
+    result = read_result(folder_of(tmp_path, NONE, 1), PointResult)
     assert result is not None
     assert (result.status, result.reason) == ("failed", "no clip is long enough")
     reports(search, NONE, tmp_path)  # a failed one is tried again, its towers are not
@@ -496,7 +505,7 @@ def test_a_training_that_fails_ends_its_point_with_the_reason(
 def test_a_training_that_broke_off_is_resumed_once(tmp_path: Path, trainings: Trainings) -> None:
     broke = {"code_at_end": 2, "told": "training broke off: a worker died"}
     trainings.outcomes = [{}, broke]
-    assert reports(lengths_of(), NONE, tmp_path)[-1]["exact"] == 0.5
+    assert reports(lengths_of(), NONE, tmp_path)[-1]["accuracy"] == 0.5
     assert trainings.stages == ["1", "2", "2"]
     trainings.outcomes = [broke, {"code_at_end": -9, "told": "killed"}]
     assert reports(lengths_of(), HALF, tmp_path)[-1]["reason"] == "killed"
@@ -534,15 +543,15 @@ def test_a_failure_is_forgotten_when_it_is_tried_again(
     told = work(session.search, NONE, session.out).run()
     next(told)  # a validation
     told.close()
-    scores = {"exact": 0.2, "within_one": 0.3, "mean_abs_error_s": 0.9}
+    scores = {"accuracy": 0.2, "within_one": 0.3, "mean_abs_error_s": 0.9}
     mark_ended(session, NONE, "stopped", "stopped by ASHA", scores)
     assert session.rows.row_of(NONE).status == "stopped"
 
 
 def test_seeds_follow_one_another_and_are_averaged(tmp_path: Path, trainings: Trainings) -> None:
-    trainings.outcomes = [{}, {"exact": 0.4}, {}, {"exact": 0.6}]
+    trainings.outcomes = [{}, {"accuracy": 0.4}, {}, {"accuracy": 0.6}]
     told = reports(lengths_of(seeds=2), NONE, tmp_path)
-    assert [(r["progress"], r["exact"]) for r in told] == [(49.5, 0.4), (100, 0.4), (200, 0.5)]
+    assert [(r["progress"], r["accuracy"]) for r in told] == [(49.5, 0.4), (100, 0.4), (200, 0.5)]
 
 
 def test_parts_that_do_not_fit_are_a_failed_point(tmp_path: Path, trainings: Trainings) -> None:
@@ -550,7 +559,7 @@ def test_parts_that_do_not_fit_are_a_failed_point(tmp_path: Path, trainings: Tra
     told = reports(search, {"layout.step_s": 0.33}, tmp_path)
     assert told[0]["failed"]
     assert "not a whole number of video frames" in told[0]["reason"]
-    result = read_result(folder_of(tmp_path, {"layout.step_s": 0.33}, 1))
+    result = read_result(folder_of(tmp_path, {"layout.step_s": 0.33}, 1), PointResult)
     assert result is not None
     assert not trainings.started
 
@@ -569,23 +578,25 @@ def test_a_stopped_trial_ends_its_process(tmp_path: Path, trainings: Trainings) 
 # --- rows, files, the best ---
 
 
-def result_of(params: dict[str, Any], seed: int, exact: float, **changes: Any) -> Result:
+def result_of(params: dict[str, Any], seed: int, accuracy: float, **changes: Any) -> PointResult:
     given: dict[str, Any] = {
         "status": "done",
-        "exact": exact,
-        "within_one": exact,
-        "mean_abs_error_s": 1 - exact,
+        "scores": {
+            "accuracy": accuracy,
+            "within_one": accuracy,
+            "mean_abs_error_s": 1 - accuracy,
+        },
         "num": 40,
-        "towers": Cost(wall_s=60, cpu_s=60),
+        "encoder": Cost(wall_s=60, cpu_s=60),
         "head": Cost(wall_s=30, cpu_s=30),
     }
-    return Result(params=params, seed=seed, **{**given, **changes})
+    return PointResult(params=params, seed=seed, **{**given, **changes})
 
 
 def fill(out: Path, search: Search, scores: list[list[float]]) -> Rows:
     for params, values in zip(search.grid(), scores, strict=True):
-        for seed, exact in zip(search.train_seeds, values, strict=False):
-            write_result(folder_of(out, params, seed), result_of(params, seed, exact))
+        for seed, accuracy in zip(search.train_seeds, values, strict=False):
+            write_result(folder_of(out, params, seed), result_of(params, seed, accuracy))
     return Rows(search, out)
 
 
@@ -593,12 +604,12 @@ def test_rows_know_mean_spread_and_what_is_open(tmp_path: Path) -> None:
     search = lengths_of(seeds=2)
     rows = fill(tmp_path, search, [[0.5, 0.7], [0.9, 0.9], [0.4], []]).read()
     assert [row.status for row in rows] == ["done", "done", "open", "open"]
-    assert rows[0].mean("exact") == pytest.approx(0.6)
-    assert rows[0].spread("exact") == pytest.approx(0.1414, abs=1e-4)
-    best = best_of(rows, "exact")
+    assert rows[0].mean("accuracy") == pytest.approx(0.6)
+    assert rows[0].spread("accuracy") == pytest.approx(0.1414, abs=1e-4)
+    best = best_of(rows, ACCURACY)
     assert best is not None
     assert best.params == {"length": 0.64, "overlap": 0.0}
-    page = markdown(search, rows)
+    page = SearchTable(search, rows).markdown()
     assert "60.0 ± 14.1" in page
     assert "40.0 (1 of 2)" in page
     assert "**best**" in page.splitlines()[8]
@@ -610,9 +621,9 @@ def test_the_frontier_holds_what_nothing_beats(tmp_path: Path) -> None:
     rows = fill(tmp_path, search, [[0.5], [0.4], [0.9], [0.8]]).read()
     costs = {name_of(row.params): row.cost.flops for row in rows if row.cost}
     assert costs["length 0.32 s, overlap 0"] < costs["length 0.64 s, overlap 0"]
-    names = [name_of(row.params) for row in frontier(rows, "exact")]
+    names = [name_of(row.params) for row in frontier(rows, ACCURACY)]
     assert names == ["length 0.32 s, overlap 0", "length 0.32 s, overlap 0.5"]
-    assert "frontier" in markdown(search, rows)
+    assert "frontier" in SearchTable(search, rows).markdown()
 
 
 def test_the_files_hold_every_training(tmp_path: Path) -> None:
@@ -620,18 +631,18 @@ def test_the_files_hold_every_training(tmp_path: Path) -> None:
     rows = fill(tmp_path, search, [[0.5, 0.7], [0.9, 0.9], [0.4, 0.4], [0.3, 0.3]])
     lost = {"length": 0.64, "overlap": 0.5}
     write_result(folder_of(tmp_path, lost, 2), failed(lost, 2, "a | worker died"))
-    files = {path.name for path in write_files(search, rows.read(), tmp_path)}
+    files = {path.name for path in SearchTable(search, rows.read()).write(tmp_path)}
     assert files == {"table.md", "table.csv", "table.json", "table.png"}
     lines = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
     assert len(lines) == 8
     assert lines[0]["length"] == "0.32"
     assert lines[-1]["reason"] == "a | worker died"
     assert "a | worker died" in (tmp_path / "table.md").read_text()
-    found = as_json(search, rows.read())
+    found = SearchTable(search, rows.read()).as_json()
     assert found["best"] == {"length": 0.64, "overlap": 0.0}
     assert found["rows"][0]["layout"]["num_segments"] == 15
-    assert found["rows"][0]["training"]["towers"]["cpu_s"] == 60
-    assert as_csv([]).startswith("seed,")
+    assert found["rows"][0]["training"]["encoder"]["cpu_s"] == 60
+    assert SearchTable(search, []).as_csv().startswith("seed,")
 
 
 def test_settings_have_a_picture_too(tmp_path: Path) -> None:
@@ -645,14 +656,14 @@ def test_settings_have_a_picture_too(tmp_path: Path) -> None:
         write_result(folder_of(tmp_path, params, 1), result_of(params, 1, 0.5 + number / 10))
     rows = Rows(search, tmp_path).read()
     assert [row.params["head"] for row in rows] == ["sync", "correlation"]
-    assert "table.png" in {path.name for path in write_files(search, rows, tmp_path)}
+    assert "table.png" in {path.name for path in SearchTable(search, rows).write(tmp_path)}
 
 
 def test_a_damaged_result_counts_as_none(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, NONE, 1)
     folder.mkdir(parents=True)
     (folder / "result.json").write_text("{")
-    assert read_result(folder) is None
+    assert read_result(folder, PointResult) is None
 
 
 def test_a_run_without_scores_cannot_be_collected(tmp_path: Path, points: list[Point]) -> None:
@@ -758,7 +769,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         def __enter__(self) -> None: ...
         def __exit__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr(run_module, "connected", Nothing)
+    monkeypatch.setattr(session_module, "connected", Nothing)
 
 
 @pytest.mark.usefixtures("no_ray")
@@ -770,12 +781,12 @@ def test_an_interrupted_search_repeats_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out, first, second = tmp_path / "out", FakeTune(interrupt_after=2), FakeTune()
-    monkeypatch.setattr(run_module, "_tune", first)
-    assert not run_session(session_of(search, manifest, out, resume=False), Watcher())
+    monkeypatch.setattr(session_module, "_tune", first)
+    assert not session_of(search, manifest, out, resume=False).run(Watcher())
     assert not (out / BEST).exists()
     before = (out / "table.csv").read_text().splitlines()
-    monkeypatch.setattr(run_module, "_tune", second)
-    assert run_session(open_session({}, out, Options(), resume=True), Watcher())
+    monkeypatch.setattr(session_module, "_tune", second)
+    assert open_session({}, out, Options(), resume=True).run(Watcher())
     assert first.tried == [name_of(params) for params in search.grid()[:2]]
     assert second.tried == [name_of(params) for params in search.grid()[2:]]
     after = (out / "table.csv").read_text().splitlines()
@@ -796,10 +807,10 @@ def test_a_search_goes_on_when_a_point_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trainings.outcomes = [{}, {"code_at_end": 2, "told": "no luck"}]
-    monkeypatch.setattr(run_module, "_tune", FakeTune())
+    monkeypatch.setattr(session_module, "_tune", FakeTune())
     session = session_of(search, manifest, tmp_path / "out", resume=False)
-    assert run_session(session, Watcher())
-    assert [failure.reason for failure in session.failures] == ["no luck"]
+    assert session.run(Watcher())
+    assert list(session.failures.values()) == ["no luck"]
     assert sum(row.status == "done" for row in session.rows.read()) == 3
     assert (tmp_path / "out" / BEST).exists()
     assert "no luck" in (tmp_path / "out" / "table.md").read_text()
@@ -809,11 +820,11 @@ def test_what_is_stopped_keeps_its_scores(
     search: Search, manifest: Path, tmp_path: Path, trainings: Trainings
 ) -> None:
     session = session_of(search, manifest, tmp_path / "out", resume=False)
-    last = {"exact": 0.2, "within_one": 0.3, "mean_abs_error_s": 0.9}
+    last = {"accuracy": 0.2, "within_one": 0.3, "mean_abs_error_s": 0.9}
     mark_ended(session, NONE, "stopped", "stopped by ASHA at 50 %", last)
     row = session.rows.row_of(NONE)
-    assert (row.status, row.mean("exact")) == ("stopped", 0.2)
-    assert reports(session.search, NONE, session.out)[-1]["exact"] == 0.2  # and stays stopped
+    assert (row.status, row.mean("accuracy")) == ("stopped", 0.2)
+    assert reports(session.search, NONE, session.out)[-1]["accuracy"] == 0.2  # and stays stopped
     assert not trainings.started
     assert keep_best(session) is None
 
@@ -823,10 +834,10 @@ def test_what_is_stopped_keeps_its_scores(
 
 def test_a_study_remembers_what_was_interrupted(tmp_path: Path) -> None:
     search = lengths_of(search="optuna", trials=4)
-    study = open_study(search, tmp_path, [NONE, HALF])
+    study = open_study(search, ACCURACY, tmp_path, [NONE, HALF])
     assert study.suggest("a") == NONE
     assert study.suggest("b") == HALF
-    study.on_trial_complete("a", {"exact": 0.5, "training_iteration": 1})
+    study.on_trial_complete("a", {"accuracy": 0.5, "training_iteration": 1})
     study.on_trial_complete("b", {"failed": True})
     other = study.suggest("c")  # and is killed
     progress = read_progress(tmp_path)
@@ -835,16 +846,16 @@ def test_a_study_remembers_what_was_interrupted(tmp_path: Path) -> None:
     assert [dict(params) for params in progress.again] == [
         params for number, params in enumerate(again) if params not in again[:number]
     ]
-    resumed = open_study(search, tmp_path, list(progress.again))
+    resumed = open_study(search, ACCURACY, tmp_path, list(progress.again))
     assert resumed.suggest("d") == progress.again[0]
     assert read_progress(tmp_path).ended == 1
 
 
 def test_two_goals_are_passed_on(tmp_path: Path) -> None:
     search = lengths_of(search="optuna", trials=2, goal="accuracy-cost")
-    study = open_study(search, tmp_path, [])
+    study = open_study(search, ACCURACY, tmp_path, [])
     study.suggest("a")
-    study.on_trial_complete("a", {"exact": 0.5, "gflops": 0.9})
+    study.on_trial_complete("a", {"accuracy": 0.5, "gflops": 0.9})
     assert read_progress(tmp_path).ended == 1
 
 
@@ -852,10 +863,10 @@ def test_a_study_that_is_opened_again_proposes_something_new(tmp_path: Path) -> 
     space = {"stage2.lr": Range(low=1e-4, high=1e-2, log=True)}
     search, seen = settings_search(space, search="optuna", trials=8), []
     for start in range(2):
-        study = open_study(search, tmp_path, [])
+        study = open_study(search, ACCURACY, tmp_path, [])
         for number in range(3):
             seen.append(study.suggest(f"{start}-{number}")["stage2.lr"])
-            study.on_trial_complete(f"{start}-{number}", {"exact": 0.5, "training_iteration": 1})
+            study.on_trial_complete(f"{start}-{number}", {"accuracy": 0.5, "training_iteration": 1})
     assert len(set(seen)) == 6
 
 
@@ -863,19 +874,19 @@ def test_what_failed_more_than_once_counts_as_often_as_it_was_tried(
     tmp_path: Path, manifest: Path
 ) -> None:
     search = lengths_of(str(manifest), search="optuna", trials=2)
-    study = open_study(search, tmp_path, [NONE, NONE])
+    study = open_study(search, ACCURACY, tmp_path, [NONE, NONE])
     for name in ("a", "b"):
         study.suggest(name)
         study.on_trial_complete(name, {"failed": True})
     session = Session(search, tmp_path, [], Options(), Rows(search, tmp_path))
-    assert run_module._to_do(session, failed_again=False)[0] == 0
-    assert run_module._to_do(session) == (2, [NONE])
+    assert session_module._to_do(session, failed_again=False)[0] == 0
+    assert session_module._to_do(session) == (2, [NONE])
 
 
 def test_a_damaged_study_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("not a database")
     with pytest.raises(TrainingError, match=r"study\.db cannot be used"):
-        open_study(lengths_of(), tmp_path, [])
+        open_study(lengths_of(), ACCURACY, tmp_path, [])
     with pytest.raises(TrainingError, match=r"study\.db cannot be used"):
         read_progress(tmp_path)
 
@@ -951,7 +962,7 @@ def test_a_file_is_checked_before_anything_starts(
         "space: {a: [[1]]}": "values are numbers, words, true, false or null, not [1]",
         "space: {a: {low: x, high: 2}}": "must be a number, got 'x'",
         "space: {a: {low: 1, high: .inf}}": "finite",
-        "base: {stage: 2}\nspace: {stage2.lr: [1.0e-4, 1.0e-3]}": "stage 2 needs towers",
+        "base: {stage: 2}\nspace: {stage2.lr: [1.0e-4, 1.0e-3]}": "stage 2 needs an encoder",
         "defaults: 3\nspace: {}": "'defaults' must be a kind or a list of them, got 3",
         "defaults: tail\nspace: {}": "there is no 'tail'; there are audio",
         "seeds: 0\nspace: {a: [1]}": f"{path}: 'seeds'",

@@ -11,7 +11,7 @@ import zoo
 from zoo.data.manifest import Manifest
 from zoo.errors import MediaError
 from zoo.inference.changepoints import OverTime, follow
-from zoo.inference.predictor import Predictor
+from zoo.inference.offset_predictor import OffsetPredictor
 from zoo.inference.windows import Streams, plan_windows
 from zoo.media import decode, encode
 from zoo.models.model import Model
@@ -21,12 +21,12 @@ OFFSETS_S = tuple(round(-2 + 0.2 * i, 6) for i in range(21))
 
 
 @pytest.fixture(scope="module")
-def untrained(model: Model) -> Predictor:
-    return Predictor(model, "untrained")
+def untrained(model: Model) -> OffsetPredictor:
+    return OffsetPredictor(model, "untrained")
 
 
 @pytest.fixture(scope="module")
-def shipped() -> Predictor:
+def shipped() -> OffsetPredictor:
     return zoo.load("tiny-synthetic")
 
 
@@ -105,7 +105,7 @@ def test_one_wrong_crop_makes_no_jump(wrong: int) -> None:
     assert over_time.meaning == "0.0 s throughout"
 
 
-def test_the_only_crop_lies_where_there_is_sound(untrained: Predictor) -> None:
+def test_the_only_crop_lies_where_there_is_sound(untrained: OffsetPredictor) -> None:
     path = Path("late.mkv")
     streams = Streams(path, path, None, (0.0, 8.5), (5.0, 8.5), None)
     plan = plan_windows(streams, untrained.model, "m")
@@ -128,7 +128,9 @@ def test_windows_that_say_nothing_make_no_jump() -> None:
     assert len(_over_time(np.linspace(-2, 2, 50), sure=1 / 21).stretches) == 1
 
 
-def test_sparse_crops_are_those_of_the_dense_ones(untrained: Predictor, clips: Manifest) -> None:
+def test_sparse_crops_are_those_of_the_dense_ones(
+    untrained: OffsetPredictor, clips: Manifest
+) -> None:
     path = clips.clips[0].path
     dense, sparse = untrained.predict(path), untrained.predict(path, every_s=1.3)
     assert [w.start_s for w in sparse.windows] == [0.0, 1.28, 2.56, 3.84]
@@ -136,7 +138,7 @@ def test_sparse_crops_are_those_of_the_dense_ones(untrained: Predictor, clips: M
         assert window.probability == pytest.approx(same.probability, abs=1e-4)
 
 
-def test_crops_further_apart_than_they_are_long(untrained: Predictor, tmp_path: Path) -> None:
+def test_crops_further_apart_than_they_are_long(untrained: OffsetPredictor, tmp_path: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 255, (375, 64, 64, 3), np.uint8)
     samples = np.random.default_rng(1).normal(0, 0.1, 240_000).astype(np.float32)
     encode(tmp_path / "long.mp4", frames, samples, gop=25)
@@ -150,7 +152,7 @@ def test_crops_further_apart_than_they_are_long(untrained: Predictor, tmp_path: 
 
 
 def test_a_clip_a_little_too_short_is_filled_up_and_says_so(
-    shipped: Predictor, clips: Manifest, tmp_path: Path
+    shipped: OffsetPredictor, clips: Manifest, tmp_path: Path
 ) -> None:
     window = decode(clips.clips[0].path, duration_s=3.4)
     encode(tmp_path / "short.mp4", window.frames, window.samples)
@@ -161,7 +163,7 @@ def test_a_clip_a_little_too_short_is_filled_up_and_says_so(
 
 
 def test_the_sound_may_be_in_another_file(
-    shipped: Predictor, clips: Manifest, tmp_path: Path
+    shipped: OffsetPredictor, clips: Manifest, tmp_path: Path
 ) -> None:
     window = decode(clips.clips[0].path)
     encode(tmp_path / "sound.wav", None, window.samples, audio_codec="pcm_s16le")
@@ -197,7 +199,7 @@ def two_tracks(clips: Manifest, tmp_path: Path) -> Path:
     return path
 
 
-def test_an_audio_track_can_be_chosen(shipped: Predictor, two_tracks: Path) -> None:
+def test_an_audio_track_can_be_chosen(shipped: OffsetPredictor, two_tracks: Path) -> None:
     first, second = (shipped.predict(two_tracks, 0.04, audio_track=n) for n in (1, 2))
     assert shipped.predict(two_tracks, 0.04).refined_s == first.refined_s
     assert second.refined_s == pytest.approx(first.refined_s - 0.4, abs=0.03)
@@ -206,7 +208,7 @@ def test_an_audio_track_can_be_chosen(shipped: Predictor, two_tracks: Path) -> N
 
 
 def test_an_offset_between_the_classes_is_found(
-    shipped: Predictor, clips: Manifest, tmp_path: Path
+    shipped: OffsetPredictor, clips: Manifest, tmp_path: Path
 ) -> None:
     zoo.media.shift_audio(clips.clips[0].path, tmp_path / "late.mp4", 0.33)
     prediction = shipped.predict(tmp_path / "late.mp4", 0.04)
@@ -215,7 +217,7 @@ def test_an_offset_between_the_classes_is_found(
 
 
 def test_a_cut_in_the_sound_is_reported(
-    shipped: Predictor, clips: Manifest, tmp_path: Path
+    shipped: OffsetPredictor, clips: Manifest, tmp_path: Path
 ) -> None:
     windows = [decode(clip.path) for clip in clips.clips[:4]]
     frames = np.concatenate([window.frames[:225] for window in windows])
@@ -230,7 +232,7 @@ def test_a_cut_in_the_sound_is_reported(
 
 
 def test_offsets_far_beyond_the_grid_are_searched(
-    shipped: Predictor, clips: Manifest, tmp_path: Path
+    shipped: OffsetPredictor, clips: Manifest, tmp_path: Path
 ) -> None:
     windows = [decode(clip.path) for clip in clips.clips[:3]]
     frames = np.concatenate([window.frames[:225] for window in windows])
@@ -243,7 +245,9 @@ def test_offsets_far_beyond_the_grid_are_searched(
     assert "the audio is 7.5" in prediction.meaning
 
 
-def test_a_search_says_how_far_the_clip_let_it_go(untrained: Predictor, clips: Manifest) -> None:
+def test_a_search_says_how_far_the_clip_let_it_go(
+    untrained: OffsetPredictor, clips: Manifest
+) -> None:
     notes = untrained.predict(clips.clips[0].path, every_s=2.0, max_offset_s=30.0).notes
     assert notes == ["the clip is too short for offsets beyond 5.8 s either way"]
     notes = untrained.predict(clips.clips[0].path, every_s=2.0, max_offset_s=1.0).notes

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Field, JsonValue, ValidationError, model_validator
+from pydantic import AliasChoices, Field, JsonValue, ValidationError, model_validator
 
 from zoo.contracts import ComponentConfig
 from zoo.errors import ModelError, suggest
@@ -17,7 +17,7 @@ from zoo.errors import ModelError, suggest
 HOME_VARIABLE = "ZOO_HOME"
 PACKAGE = Path(__file__).parents[1]  # the folder of `zoo`
 WEIGHTS, CONFIG = "model.safetensors", "model.json"
-BY_CATALOG, NOBODY = "catalog", "none"  # in place of the name of a model that judges clips
+BY_CATALOG, NO_MODEL = "catalog", "none"  # in place of the name of a synchronizability model
 
 
 class Download(ComponentConfig):
@@ -41,7 +41,11 @@ class CatalogEntry(ComponentConfig):
     kind: Literal["model", "extractor"] = Field("model", description="what the weights are of")
     folder: str = Field("", description="model folder, relative to the catalog's own folder")
     download: Download | None = Field(None, description="weights to pull; None: they are here")
-    trust: str = Field("", description="model that says whether a clip can be synchronized")
+    synchronizability: str = Field(
+        "",
+        description="model that says whether a clip can be synchronized",
+        validation_alias=AliasChoices("synchronizability", "trust"),  # the older spelling
+    )
     preset: str = Field("", description="size of its components")
     trained_on: str = Field("", description="data it has seen")
     recipe: str = Field("", description="command, hardware and time that made it")
@@ -151,25 +155,21 @@ def resolve(name: str | Path) -> Path:
     )
 
 
-def trust_of(name: str | Path) -> str | None:
-    """Return the model that the catalog names to judge clips for another, if it is here."""
-    catalog = read_catalog()
-    entry = catalog[str(name)][0] if str(name) in catalog else None
-    if entry is None or entry.trust not in catalog or not catalog[entry.trust][1].exists():
-        return None
-    return entry.trust
-
-
-def judge_of(name: str | Path, trust: str | Path | None = BY_CATALOG) -> str | Path | None:
-    """Return the model that judges clips for another, or None.
+def second_model(
+    name: str | Path, synchronizability: str | Path | None = BY_CATALOG
+) -> str | Path | None:
+    """Return the model that says, beside another, whether a clip can be synchronized, or None.
 
     Args:
         name: the other model.
-        trust: a model, ``catalog`` for the one that the catalog names, or ``none``.
+        synchronizability: a model, ``catalog`` for the one that the catalog names, if it is here,
+            or ``none``.
     """
-    if trust == BY_CATALOG:
-        return trust_of(name)
-    return None if trust == NOBODY else trust
+    if synchronizability != BY_CATALOG:
+        return None if synchronizability == NO_MODEL else synchronizability
+    catalog = read_catalog()
+    named = catalog[str(name)][0].synchronizability if str(name) in catalog else ""
+    return named if named in catalog and catalog[named][1].exists() else None
 
 
 def read_description(folder: Path) -> dict[str, Any]:

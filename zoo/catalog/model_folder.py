@@ -40,6 +40,7 @@ __all__ = [
     "WEIGHTS",
     "add_model",
     "load_model",
+    "read_config",
     "read_description",
     "save_model",
     "verify_folder",
@@ -91,6 +92,23 @@ def verify_folder(folder: Path) -> dict[str, Any]:
     return description
 
 
+def read_config(folder: Path) -> ModelConfig:
+    """Read what a model is made of, without its weights.
+
+    Raises:
+        ModelError: if the folder does not describe a model.
+        PluginError: if a component is not installed.
+    """
+    description = read_description(folder)
+    try:
+        config = read_model_config(description, str(folder / CONFIG))
+        for kind, part in config.components():
+            getattr(registry(), kind.removesuffix("s"))(part.name)
+    except PluginError as error:
+        raise missing_plugin(error, folder, description.get("plugins", {})) from error
+    return config
+
+
 def load_model(folder: Path) -> Model:
     """Rebuild a model from its folder, in eval mode.
 
@@ -113,19 +131,19 @@ def load_model(folder: Path) -> Model:
     return model.eval()
 
 
-def add_model(folder: Path, name: str, summary: str, trust: str = "") -> Path:
+def add_model(folder: Path, name: str, summary: str, synchronizability: str = "") -> Path:
     """Copy a model folder into the user's catalog under a name; return the copy.
 
     Raises:
         ModelError: if the folder is damaged, the name is taken or not a plain word, or the catalog
-            has no model ``trust``, which says whether a clip can be synchronized.
+            has no model ``synchronizability``, which says whether a clip can be synchronized.
     """
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise ModelError(f"'{name}' cannot be a name: use letters, digits, '-', '_' and '.'")
     if name in read_catalog():
         raise ModelError(f"the catalog already has a model '{name}'; choose another --name")
-    if trust:
-        find(trust)
+    if synchronizability:
+        find(synchronizability)
     load_model(folder)
     place = f"models/{name}"
     target = user_catalog().parent / place
@@ -133,7 +151,12 @@ def add_model(folder: Path, name: str, summary: str, trust: str = "") -> Path:
     for part in (WEIGHTS, CONFIG):
         shutil.copy2(folder / part, target / part)
     scores = read_description(folder).get("scores", {})
-    add_entry(name, CatalogEntry(summary=summary, folder=place, trust=trust, scores=scores))
+    add_entry(
+        name,
+        CatalogEntry(
+            summary=summary, folder=place, synchronizability=synchronizability, scores=scores
+        ),
+    )
     return target
 
 

@@ -24,8 +24,10 @@ from zoo.cli import (
     plugin,
     predict,
 )
-from zoo.errors import ZooError
-from zoo.registry.manager import PLUGIN_FILES_VARIABLE, add_plugin_file, registry
+from zoo.cli.options import current_spelling
+from zoo.errors import ExistsError, ZooError
+from zoo.registry.manager import add_plugin_file, registry
+from zoo.registry.plugin_files import PLUGIN_FILES_VARIABLE
 
 console = Console(stderr=True)
 
@@ -34,7 +36,7 @@ def build_app() -> typer.Typer:
     """Assemble the commands of the core and of every plugin."""
     app = typer.Typer(
         name="zoo",
-        help="Audio-visual synchronization: train, evaluate, predict.",
+        help="Audio-visual models, synchronization first: train, evaluate, predict.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         add_completion=False,
@@ -92,7 +94,9 @@ def run(arguments: list[str] | None = None) -> int:
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # hundreds of lines about fonts
     try:
         arguments = _load_plugin_files(arguments)
-        build_app()(arguments)
+        build_app()([current_spelling(argument) for argument in arguments])
+    except ExistsError as error:
+        return _fail(f"{error}, or replace it with --overwrite", 2)
     except ZooError as error:
         if is_debug:
             raise

@@ -25,12 +25,12 @@ def attribute(
     clip: Annotated[Path, typer.Argument(help="The clip.")],
     *,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Picture to draw: .png, .svg, .pdf.")
+        Path | None, typer.Option("--out", "-o", help="Plot to draw: .png, .svg, .pdf.")
     ] = None,
     against: Annotated[
         Path | None,
         typer.Option(
-            help="Clip, or folder to draw one from, that stands in for what is masked; "
+            help="Clip, or folder to sample one from, that stands in for what is masked; "
             "default: the mean."
         ),
     ] = None,
@@ -56,7 +56,7 @@ def attribute(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of masks and stand-in.")] = 0,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the picture if it exists.")
+        bool, typer.Option("--overwrite", help="Replace the plot if it exists.")
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
@@ -67,12 +67,12 @@ def attribute(
     """
     from zoo.attribution import Options
     from zoo.attribution import attribute as find_evidence
-    from zoo.inference.offset_plot import require_picture
-    from zoo.inference.predictor import load
+    from zoo.inference.load import load_offsets
+    from zoo.inference.offset_plot import require_plot
 
     if out is not None:
-        require_picture(out, overwrite=overwrite)
-    predictor = load(model, device, trust="none")
+        require_plot(out, overwrite=overwrite)
+    predictor = load_offsets(model, device, synchronizability=None)
     options = Options(replace=replace, masks=masks, keep=keep, chunk_s=chunk, seed=seed)
     with progress_bar("masks", hidden=as_json or not sys.stderr.isatty()) as progress:
         found = find_evidence(
@@ -107,7 +107,7 @@ def _show(found: Attribution, out: Path | None) -> None:
     for name, evidence in (("picture", found.vision), ("sound", found.audio)):
         console.print(f"  evidence in the {name}: {_moments(found, evidence)}")
     if out is not None:
-        console.print(f"  picture: {escape(str(out))}")
+        console.print(f"  plot: {escape(str(out))}")
 
 
 def _moments(found: Attribution, evidence: Evidence) -> str:

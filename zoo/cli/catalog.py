@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,15 +12,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from zoo.cli.output import byte_bar, print_json
-from zoo.errors import ModelError, ZooError
+from zoo.errors import ModelError, PluginError, ZooError, suggest
+from zoo.registry.kinds import KINDS
 
-Kind = Literal[
-    "all", "models", "extractors", "aggregators", "heads", "objectives", "datasets", "formats"
-]
+LISTED = tuple(kind for kind in KINDS if kind != "commands")  # those are listed by --help
+OLD_KINDS = {"pairs": "encoders"}
 
 
 def list_components(
-    kind: Annotated[Kind, typer.Argument(help="What to list.")] = "all",
+    kind: Annotated[
+        str, typer.Argument(help=f"What to list: all, models, {', '.join(LISTED)}.")
+    ] = "all",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List what the zoo holds: models, and the components that plugins registered.
@@ -28,7 +31,11 @@ def list_components(
     """
     from zoo.registry.manager import registry
 
-    tables = _tables() if kind == "all" else {kind: _tables()[kind]}
+    tables, kind = _tables(), OLD_KINDS.get(kind, kind)
+    if kind not in ("all", *tables):
+        raise ZooError(f"there is no list of '{kind}'{suggest(kind, tables)}; see: zoo list --help")
+    if kind != "all":
+        tables = {kind: tables[kind]}
     if as_json:
         failures = [vars(failure) for failure in registry().failures]
         print_json({**tables, "failed_plugins": failures})
@@ -57,30 +64,17 @@ def _tables() -> dict[str, list[dict[str, Any]]]:
         {"name": name, "summary": entry.summary, "plugin": "", "is_here": path.exists()}
         for name, (entry, path) in read_catalog().items()
     ]
-    found = registry()
-    extractors = {**found.pairs, **found.extractors}
-    kinds = {
-        "extractors": extractors,
-        "aggregators": found.aggregators,
-        "heads": found.heads,
-        "objectives": found.objectives,
-        "datasets": found.datasets,
-        "formats": found.formats,
-    }
-    tables = {"models": models}
-    for kind, specs in kinds.items():
-        tables[kind] = [
-            {"name": name, "summary": spec.summary, "plugin": _owner(kind, name)}
-            for name, spec in specs.items()  # type: ignore[attr-defined]
+    found, tables = registry(), {"models": models}
+    for name in LISTED:
+        tables[name] = [
+            {
+                "name": component,
+                "summary": spec.summary,
+                "plugin": found.plugins.get(f"{name} {component}", ""),
+            }
+            for component, spec in found.of_kind(KINDS[name]).items()
         ]
     return tables
-
-
-def _owner(kind: str, name: str) -> str:
-    from zoo.registry.manager import registry
-
-    owners = registry().plugins
-    return owners.get(f"{kind} {name}") or owners.get(f"pairs {name}", "")
 
 
 def info(
@@ -104,9 +98,9 @@ def info(
     rows = {
         "summary": card.get("summary", ""),
         "folder": str(path) if path.exists() else f"not here yet: zoo pull {model}",
-        **_parts(description),
+        **_parts(path, description),
         **_origin(card.get("download")),
-        "trust": card.get("trust", ""),
+        "synchronizability": card.get("synchronizability", ""),
         "trained on": card.get("trained_on", ""),
         "recipe": card.get("recipe", ""),
         "license": card.get("license", ""),
@@ -118,24 +112,34 @@ def info(
     shown += [("score", f"{clips}: {_one_line(values)}") for clips, values in scores.items()]
     console = Console(highlight=False, soft_wrap=True)  # a broken path could not be copied
     for name, value in shown:
-        console.print(f"[bold]{name:10}[/]  {escape(value)}")
+        console.print(f"[bold]{name:17}[/]  {escape(value)}")
 
 
-def _parts(description: dict[str, Any]) -> dict[str, str]:
+def _parts(folder: Path, description: dict[str, Any]) -> dict[str, str]:
     """Say what a model is made of, from the description in its folder."""
     if not description:
         return {}
-    config = description["config"]
-    layout, grid = config["layout"], config["grid"]
+    from zoo.models.upgrade import read_model_config
+
+    try:
+        config = read_model_config(description, str(folder))
+    except PluginError as error:  # a model of an earlier version, of parts that are not installed
+        return {"problem": str(error)}
+    layout, objective = config.layout, config.objective
     return {
-        "audio": config["audio"]["extractor"]["name"],
-        "video": config["vision"]["extractor"]["name"],
-        "head": (config.get("head") or {}).get("name", "none (stage 1 only)"),
+        "encoder": config.encoder_title,
+        "objective": "" if objective is None else objective.name,
+        "task": "" if config.task is None else config.task.name,
+        "head": "none (stage 1 only)" if config.head is None else config.head.name,
         "parameters": f"{description['parameters'] / 1e6:.2f} M",
-        "segments": f"{layout['num_segments']} of {layout['segment_s']:g} s, "
-        f"every {layout['step_s']:g} s",
-        "offsets": f"{grid['num_classes']} from {grid['min_s']:g} s to {grid['max_s']:g} s",
+        "segments": f"{layout.num_segments} of {layout.segment_s:g} s, every {layout.step_s:g} s",
+        **({} if config.task is None else _settings(config.task.config)),
     }
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, str]:
+    """Write the settings of a task, a line each."""
+    return {name: _one_line(value) for name, value in config.items()}
 
 
 def _origin(download: dict[str, Any] | None) -> dict[str, str]:
@@ -163,7 +167,7 @@ def add(
     folder: Annotated[Path, typer.Argument(help="Model folder, the outcome of zoo train.")],
     name: Annotated[str, typer.Option(help="Name in the catalog.")],
     summary: Annotated[str, typer.Option(help="What the model is, in one sentence.")] = "",
-    trust: Annotated[
+    synchronizability: Annotated[
         str, typer.Option(help="Model of the catalog that says whether a clip can be synchronized.")
     ] = "",
 ) -> None:
@@ -174,7 +178,7 @@ def add(
     from zoo.catalog.entries import user_catalog
     from zoo.catalog.model_folder import add_model
 
-    target = add_model(folder, name, summary or f"added from {folder}", trust)
+    target = add_model(folder, name, summary or f"added from {folder}", synchronizability)
     Console().print(
         f"'{name}' is in {user_catalog()} ({target}); try: zoo predict {name} CLIP",
         soft_wrap=True,

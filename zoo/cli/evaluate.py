@@ -107,12 +107,15 @@ def _show(evaluation: Evaluation) -> None:
     console.print(_table(scores, is_dim_below_first=True))
     for table in others:
         console.print(_table(table))
-        console.print(table.text, highlight=False, soft_wrap=True)
+        console.print(escape(table.text), highlight=False, soft_wrap=True)
     console.print(_how(report), highlight=False, soft_wrap=True)
     for note in report["notes"]:
         console.print(f"[yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
-    for line in _left_out(report):
-        console.print(f"[yellow]left out:[/] {escape(line)}", highlight=False, soft_wrap=True)
+    if report["left_out"]:
+        what = f"{len(report['left_out'])} of {report['num_clips_of_split']} clips left out"
+        console.print(f"[yellow]{what}:[/]", highlight=False)
+        for line in _left_out(report["left_out"]):
+            console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
 
 
 def _table(report: ReportTable, *, is_dim_below_first: bool = False) -> Table:
@@ -134,11 +137,8 @@ def _how(report: dict[str, Any]) -> str:
     return ", ".join([*facts, f"features {how}", f"seed {report['seed']}"])
 
 
-def _left_out(report: dict[str, Any]) -> list[str]:
-    """Say how many clips were left out, and why the first of them."""
-    left_out, num = report["left_out"], report["num_clips_of_split"]
-    if not left_out:
-        return []
+def _left_out(left_out: dict[str, str]) -> list[str]:
+    """Say why the first clips were left out, and how many more there are."""
     shown = [f"{Path(path).name}: {why}" for path, why in list(left_out.items())[:MOST_SHOWN]]
-    more = ", the first of them:" if len(left_out) > MOST_SHOWN else ":"
-    return [f"{len(left_out)} of {num} clips{more}", *shown]
+    more = len(left_out) - len(shown)
+    return [*shown, f"and {more} more, listed in the report"] if more else shown

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from zoo.catalog.entries import BY_CATALOG
-from zoo.cli.options import Precision, Trust
+from zoo.cli.options import Precision, Synchronizability
 from zoo.cli.output import print_json, progress_bar
+from zoo.errors import RepairError
 
 if TYPE_CHECKING:
     from zoo.inference.repair import Repair
@@ -39,7 +40,7 @@ def fix(
         int | None,
         typer.Option(min=1, help="Track to listen to, from 1; all tracks are shifted alike."),
     ] = None,
-    trust: Trust = BY_CATALOG,
+    synchronizability: Synchronizability = BY_CATALOG,
     force: Annotated[
         bool, typer.Option("--force", help="Repair although something speaks against it.")
     ] = False,
@@ -57,23 +58,26 @@ def fix(
 
     Example: zoo fix tiny-synthetic late.mp4 -o fixed.mp4
     """
-    from zoo.inference.predictor import load
+    from zoo.inference.load import load_offsets
     from zoo.inference.repair import repair, require_writable
 
     require_writable(clip, out, overwrite=overwrite)
-    predictor = load(model, device, trust, precision)
-    with progress_bar("crops", hidden=as_json or not sys.stderr.isatty()) as progress:
-        done = repair(
-            predictor,
-            clip,
-            out,
-            min_confidence=confidence,
-            max_offset_s=max_offset,
-            audio_track=audio_track,
-            force=force,
-            overwrite=overwrite,
-            progress=progress,
-        )
+    predictor = load_offsets(model, device, synchronizability, precision)
+    try:
+        with progress_bar("crops", hidden=as_json or not sys.stderr.isatty()) as progress:
+            done = repair(
+                predictor,
+                clip,
+                out,
+                min_confidence=confidence,
+                max_offset_s=max_offset,
+                audio_track=audio_track,
+                force=force,
+                overwrite=overwrite,
+                progress=progress,
+            )
+    except RepairError as error:
+        raise RepairError(f"{error}; --force writes the copy all the same") from None
     if as_json:
         print_json(done.as_dict())
     else:

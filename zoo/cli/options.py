@@ -8,17 +8,28 @@ import typer
 
 from zoo import contracts
 
-Trust = Annotated[
+# What options were called in earlier versions, which still works.
+OLD_SPELLINGS = {"--trust": "--synchronizability", "--picture": "--plot"}
+
+Synchronizability = Annotated[
     str,
     typer.Option(
+        "--synchronizability",
+        metavar="MODEL",
         help="Model that says whether a clip can be synchronized at all; by default the one that "
-        "the catalog names, 'none' leaves it out."
+        "the catalog names, 'none' leaves it out.",
     ),
 ]
 Precision = Annotated[
     contracts.Precision,
     typer.Option(
-        help="Of the extractors. bf16 is faster where the device can multiply it (on such CPUs "
+        help="Of the encoder. bf16 is faster where the device can multiply it (on such CPUs "
         "three times, at full size), and slower elsewhere."
     ),
 ]
+
+
+def current_spelling(argument: str) -> str:
+    """Return an argument with the option's name of today."""
+    name, equals, value = argument.partition("=")
+    return OLD_SPELLINGS.get(name, name) + equals + value

@@ -10,15 +10,14 @@ import typer
 from rich.console import Console
 
 from zoo.errors import PluginError, suggest
+from zoo.registry.kinds import KINDS
+from zoo.scaffold import Kind
 
 
 def new(
     name: Annotated[str, typer.Argument(help="Of the component, such as my_net.")],
     *,
-    kind: Annotated[
-        Literal["extractor", "aggregator", "head", "objective", "dataset"],
-        typer.Option(help="What to write."),
-    ],
+    kind: Annotated[Kind, typer.Option(help="What to write.")],
     modality: Annotated[
         Literal["audio", "vision"] | None, typer.Option(help="What an extractor reads.")
     ] = None,
@@ -50,6 +49,9 @@ def check(
     names: Annotated[
         list[str] | None, typer.Argument(help="Components or plugins; by default all.")
     ] = None,
+    videos: Annotated[
+        Path | None, typer.Option(help="Small example of the data set that is checked.")
+    ] = None,
 ) -> None:
     """Check that components keep the promises of their kind, those of third parties included.
 
@@ -62,38 +64,36 @@ def check(
     chosen = _choose(names or [])
     if not chosen and not registry().failures:
         raise PluginError("there is nothing to check")
-    from zoo.testing import CHECKS  # torch loads here
+    from zoo.testing import CHECKS, check_dataset  # torch loads here
 
-    console, failed = Console(), []
+    failed = []
     for kind, name in chosen:
-        what = f"{kind.removesuffix('s')} '{name}'"
+        what = f"{KINDS[kind].noun} '{name}'"
         try:
-            CHECKS[kind](name)
-            said = f"passed: {what}"
+            if kind == "datasets":
+                check_dataset(name, videos)
+            else:
+                CHECKS[kind](name)
+            _say(f"passed: {what}")
         except AssertionError as error:
             failed.append(what)
-            said = f"failed: {' '.join(str(error).split())}"
-        console.print(said, soft_wrap=True, highlight=False, markup=False)
-    if not names:
-        for failure in registry().failures:
-            failed.append(f"plugin '{failure.plugin}'")
-            said = f"failed: plugin '{failure.plugin}': {failure.reason}"
-            console.print(said, soft_wrap=True, highlight=False, markup=False)
+            _say(f"failed: {' '.join(str(error).split())}")
+    for failure in [] if names else registry().failures:
+        failed.append(f"plugin '{failure.plugin}'")
+        _say(f"failed: plugin '{failure.plugin}': {failure.reason}")
     if failed:
         raise PluginError(f"{len(failed)} failed: {', '.join(failed)}; the reasons are above")
+
+
+def _say(line: str) -> None:
+    Console().print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _choose(names: list[str]) -> list[tuple[str, str]]:
     """Return (kind, name) of the components that are named, or whose plugin is."""
     from zoo.registry.manager import registry
 
-    kinds = ("extractors", "pairs", "aggregators", "heads", "objectives", "datasets", "formats")
-    owners = [
-        (kind, name, plugin)
-        for owner, plugin in registry().plugins.items()
-        for kind, _, name in [owner.partition(" ")]
-        if kind in kinds
-    ]
+    owners = [(*key.split(" ", 1), plugin) for key, plugin in registry().plugins.items()]
     if not names:
         return [(kind, name) for kind, name, _ in owners]
     chosen: list[tuple[str, str]] = []

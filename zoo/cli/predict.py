@@ -5,21 +5,22 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from zoo.catalog.entries import BY_CATALOG
-from zoo.cli.options import Precision, Trust
+from zoo.catalog.entries import BY_CATALOG, NO_MODEL
+from zoo.cli.options import Precision, Synchronizability
 from zoo.cli.output import print_json, progress_bar
 from zoo.errors import ConfigError, MediaError, ZooError
-from zoo.inference.batch import Options
+from zoo.inference.batch_table import Options
 
 if TYPE_CHECKING:
-    from zoo.inference.predictor import Prediction
+    from zoo.inference.prediction import Prediction
+    from zoo.inference.predictor import ClipAnswer
 
 ROWS_AROUND = 20  # offsets shown on either side of the peak
 
@@ -42,14 +43,14 @@ def predict(
     ] = None,
     every: Annotated[
         float | None,
-        typer.Option(help="Seconds between the crops of a clip; default: all, one per segment."),
+        typer.Option(help="Seconds between the crops of a clip; default: as the model suits."),
     ] = None,
     max_offset: Annotated[
         float | None,
         typer.Option(help="Search so far either way, seconds; default: the model's own grid."),
     ] = None,
-    trust: Trust = BY_CATALOG,
-    picture: Annotated[
+    synchronizability: Synchronizability = BY_CATALOG,
+    plot: Annotated[
         Path | None, typer.Option(help="Draw the offset of the one clip over time.")
     ] = None,
     csv: Annotated[
@@ -59,12 +60,12 @@ def predict(
         int, typer.Option(min=0, help="Processes for --csv; 0 is one per processor.")
     ] = 0,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the picture or table if it exists.")
+        bool, typer.Option("--overwrite", help="Replace the plot or table if it exists.")
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     precision: Precision = "fp32",
 ) -> None:
-    """Predict how far the audio of each clip is off, in seconds and in words.
+    """Say what a model makes of each clip: how far its audio is off, or what its task asks.
 
     A clip that cannot be read is reported and the others go on; the exit code is then 2. With
     --csv it is a row with the reason, and the exit code is 2 only if no clip can be read.
@@ -74,45 +75,22 @@ def predict(
     from zoo.data.find import find_clips
 
     clips = find_clips(clips)
-    _check_options(clips, audio, every, max_offset, picture, csv, overwrite)
+    _check_options(clips, audio, every, max_offset, plot, csv, overwrite)
+    second = None if synchronizability in (BY_CATALOG, NO_MODEL) else synchronizability
+    for_offsets = {
+        "--step": step,
+        "--max-offset": max_offset,
+        "--synchronizability": second,
+        "--plot": plot,
+    }
+    _refuse_for_other_tasks(
+        model, [name for name, given in for_offsets.items() if given is not None]
+    )
+    options = Options(step, audio_track, every, max_offset, synchronizability, precision)
     if csv is not None:
-        options = Options(step, audio_track, every, max_offset, trust, precision)
         _to_csv(model, clips, csv, options, device, workers, overwrite, as_json)
         return
-    from zoo.inference.predictor import load
-
-    predictor = load(model, device, trust, precision)
-    predictions: list[Prediction] = []
-    failures: list[tuple[Path, str]] = []
-    for clip in clips:
-        try:
-            with progress_bar("crops", hidden=as_json or not sys.stderr.isatty()) as progress:
-                predictions.append(
-                    predictor.predict(
-                        clip,
-                        step,
-                        audio=audio,
-                        audio_track=audio_track,
-                        every_s=every,
-                        max_offset_s=max_offset,
-                        progress=progress,
-                    )
-                )
-        except MediaError as error:
-            failures.append((clip, str(error)))
-    if picture is not None and predictions:
-        from zoo.inference.offset_plot import draw
-
-        draw(predictions[0], picture, predictor.model.config.layout.covered_s)
-    if as_json:
-        failed = [{"path": str(clip), "error": reason} for clip, reason in failures]
-        print_json([p.as_dict() for p in predictions] + failed)
-    elif predictions:
-        _show(predictions, step or 0.2)
-    if failures:
-        clip, reason = failures[0]
-        others = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-        raise ZooError(f"{reason}{others}")
+    _one_by_one(model, clips, audio, options, plot, device, as_json)
 
 
 def _check_options(
@@ -120,11 +98,11 @@ def _check_options(
     audio: Path | None,
     every: float | None,
     max_offset: float | None,
-    picture: Path | None,
+    plot: Path | None,
     csv: Path | None,
     overwrite: bool,
 ) -> None:
-    for option, given in (("--audio", audio), ("--picture", picture)):
+    for option, given in (("--audio", audio), ("--plot", plot)):
         if given is not None and len(clips) > 1:
             raise ConfigError(f"{option} is for one clip, and {len(clips)} are given")
         if given is not None and csv is not None:
@@ -132,10 +110,61 @@ def _check_options(
     for option, seconds in (("--every", every), ("--max-offset", max_offset)):
         if seconds is not None and not 0 < seconds < math.inf:
             raise ConfigError(f"{option} {seconds:g} is not above 0 seconds, or not finite")
-    if picture is not None:
-        from zoo.inference.offset_plot import require_picture
+    if plot is not None:
+        from zoo.inference.offset_plot import require_plot
 
-        require_picture(picture, overwrite=overwrite)
+        require_plot(plot, overwrite=overwrite)
+
+
+def _refuse_for_other_tasks(model: str, options: list[str]) -> None:
+    """Refuse options that need offsets, for a model that is about something else."""
+    if not options:
+        return
+    from zoo.inference.load import read_task
+
+    task = read_task(model)
+    if not task.answers_offsets:
+        raise ConfigError(
+            f"{options[0]} is for models that find offsets, and '{model}' {task.says}: leave it out"
+        )
+
+
+def _one_by_one(
+    model: str,
+    clips: list[Path],
+    audio: Path | None,
+    options: Options,
+    plot: Path | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    from zoo.inference.load import load
+
+    predictor = load(model, device, options.synchronizability, options.precision)
+    given = options.arguments(predictor.task)
+    predictions: list[Any] = []
+    failures: list[tuple[Path, str]] = []
+    for clip in clips:
+        try:
+            with progress_bar("crops", hidden=as_json or not sys.stderr.isatty()) as progress:
+                predictions.append(predictor.predict(clip, audio=audio, progress=progress, **given))
+        except MediaError as error:
+            failures.append((clip, str(error)))
+    if plot is not None and predictions:
+        from zoo.inference.offset_plot import draw
+
+        draw(predictions[0], plot, predictor.model.config.layout.covered_s)
+    if as_json:
+        failed = [{"path": str(clip), "error": reason} for clip, reason in failures]
+        print_json([p.as_dict() for p in predictions] + failed)
+    elif predictor.task.answers_offsets:
+        _show_offsets(predictions, options.step_s or 0.2)
+    else:
+        _show_answers(predictions)
+    if failures:
+        clip, reason = failures[0]
+        others = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+        raise ZooError(f"{reason}{others}")
 
 
 def _to_csv(
@@ -173,32 +202,40 @@ def _to_csv(
         raise ZooError(f"no clip can be predicted; see the column 'error' of {out}")
 
 
-def _show(predictions: list[Prediction], step_s: float) -> None:
-    console = Console()
+def _show_answers(answers: list[ClipAnswer]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    for answer in answers:
+        console.print(f"[bold]{escape(answer.path)}[/]")
+        for line in answer.lines():
+            console.print(f"  {escape(line)}")
+        _show_notes(console, answer)
+
+
+def _show_offsets(predictions: list[Prediction], step_s: float) -> None:
+    console = Console(highlight=False, soft_wrap=True)
     for prediction in predictions:
-        console.print(f"[bold]{escape(prediction.path)}[/]", highlight=False, soft_wrap=True)
+        console.print(f"[bold]{escape(prediction.path)}[/]")
         console.print(
             f"  offset {prediction.offset_s:+.2f} s (probability {prediction.probability:.2f}): "
-            f"{prediction.meaning}",
-            highlight=False,
-            soft_wrap=True,
+            f"{prediction.meaning}"
         )
         if prediction.synchronizability is not None:
             console.print(
                 f"  {prediction.verdict} "
-                f"(probability that they can: {prediction.synchronizability:.2f})",
-                highlight=False,
-                soft_wrap=True,
+                f"(probability that they can: {prediction.synchronizability:.2f})"
             )
         if len(prediction.over_time.stretches) > 1:
-            meaning = prediction.over_time.meaning
-            console.print(f"  over time: {meaning}", highlight=False, soft_wrap=True)
-        for note in prediction.notes:
-            console.print(f"  [yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
-        if prediction.low_confidence:
-            console.print(f"  [yellow]low confidence:[/] {escape(prediction.low_confidence)}")
+            console.print(f"  over time: {prediction.over_time.meaning}")
+        _show_notes(console, prediction)
     if len(predictions) == 1:
-        console.print(_distribution(predictions[0], step_s))
+        Console().print(_distribution(predictions[0], step_s))
+
+
+def _show_notes(console: Console, answer: ClipAnswer | Prediction) -> None:
+    for note in answer.notes:
+        console.print(f"  [yellow]note:[/] {escape(note)}")
+    if answer.low_confidence:
+        console.print(f"  [yellow]low confidence:[/] {escape(answer.low_confidence)}")
 
 
 def _distribution(prediction: Prediction, step_s: float) -> Table:

@@ -23,7 +23,7 @@ SHORT_FOLDERS = {
 
 @dataclass(frozen=True, slots=True)
 class FixedOffset:
-    """The draw at which a protocol evaluates a clip.
+    """Where a protocol evaluates a clip.
 
     Attributes:
         offset_s: offset of the audio; above 0 it is early, seconds.
@@ -46,7 +46,7 @@ def read_fixed_offsets(*paths: Path) -> dict[str, FixedOffset]:
         paths: CSV files; an id may be in several of them.
 
     Returns:
-        The draws by clip id, in the order of the files.
+        Offsets and starts by clip id, in the order of the files.
 
     Raises:
         ManifestError: if a file cannot be read, lacks a column, holds no row or a wrong number, or
@@ -57,14 +57,14 @@ def read_fixed_offsets(*paths: Path) -> dict[str, FixedOffset]:
         for name, fixed in _rows(path):
             if found.setdefault(name, fixed) != fixed:
                 raise ManifestError(
-                    f"{path}: the clip '{name}' is listed with two different draws, "
+                    f"{path}: the clip '{name}' is listed with two different offsets, "
                     f"{_shown(found[name])} and {_shown(fixed)}; keep one of them"
                 )
     return found
 
 
 def fixed_for(path: PurePath, offsets: Mapping[str, FixedOffset]) -> FixedOffset | None:
-    """Return the draw of a clip: the one with the longest tail of its path, or None.
+    """Return the fixed offset of a clip: the one with the longest tail of its path, or None.
 
     ``clips/pretrain/C8zY0oAdQrs/00018.mp4`` is looked up as
     ``clips/pretrain/C8zY0oAdQrs/00018``, then ``pretrain/C8zY0oAdQrs/00018``, and so on.

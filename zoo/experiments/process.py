@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -154,3 +154,32 @@ def stop(working: Iterable[Stoppable], patience_s: float = PATIENCE_S) -> None:
 def program_words() -> list[str]:
     """Return how a command line begins, plugins that are not installed included."""
     return ["zoo", *(word for file in plugin_files() for word in ("--plugin", str(file)))]
+
+
+def option_words(options: Mapping[str, object]) -> list[str]:
+    """Write options as one types them, once for each of their values; None is left out."""
+    words = []
+    for name, value in options.items():
+        values = value if isinstance(value, tuple) else () if value is None else (value,)
+        for one in values:
+            words += [
+                f"--{name.replace('_', '-')}",
+                f"{one:g}" if isinstance(one, float) else str(one),
+            ]
+    return words
+
+
+def resume_command(
+    verb: str, out: Path, given: Mapping[str, object], usual: Mapping[str, object]
+) -> str:
+    """Return the command that goes on in a folder in the same way.
+
+    Args:
+        verb: of the command line.
+        out: the folder.
+        given: options by name.
+        usual: their defaults; what is equal is left out.
+    """
+    unusual = {name: value for name, value in given.items() if value != usual.get(name)}
+    words = [*program_words(), verb, "--out", str(out), "--resume", *option_words(unusual)]
+    return shlex.join(words)

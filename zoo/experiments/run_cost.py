@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import statistics
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +26,17 @@ class Cost(ComponentConfig):
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(wall_s=self.wall_s + other.wall_s, cpu_s=self.cpu_s + other.cpu_s)
+
+
+def mean_cost(costs: Iterable[Cost]) -> Cost | None:
+    """Return the mean of what trainings took; None if there are none."""
+    costs = list(costs)
+    if not costs:
+        return None
+    return Cost(
+        wall_s=statistics.fmean(cost.wall_s for cost in costs),
+        cpu_s=statistics.fmean(cost.cpu_s for cost in costs),
+    )
 
 
 class Start(NamedTuple):

@@ -1,14 +1,23 @@
-"""Reading YAML as people write it: a key that is given twice is a mistake."""
+"""Reading files of options as people write them: a key that is given twice is a mistake."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import ValidationError
 
-from zoo.errors import ConfigError
+from zoo.catalog.entries import read_catalog
+from zoo.contracts import ComponentConfig
+from zoo.errors import ConfigError, suggest
+from zoo.models.config import explain
+from zoo.training.request import TrainRequest
+
+Config = TypeVar("Config", bound=ComponentConfig)
+SHARED_OPTIONS = tuple(name for name in TrainRequest.model_fields if name not in {"data", "seed"})
+"""Options of ``zoo train`` that trainings share; each has its data and its seed."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -49,3 +58,51 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
         if isinstance(raw.get(key), dict):
             raw[key] = {str(name): value for name, value in raw[key].items()}
     return raw
+
+
+def parse_part(config_class: type[Config], raw: Any, path: Path, where: str) -> Config:
+    """Read a part of a file.
+
+    Raises:
+        ConfigError: naming the file and the key that does not fit.
+    """
+    if not isinstance(raw, dict):
+        name = where.removesuffix(".")
+        raise ConfigError(f"{path}: '{name}' must be a list of options, got {raw!r}")
+    try:
+        return config_class.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {explain(error, where, config_class)}") from None
+
+
+def refuse_unknown(raw: dict[str, Any], known: Iterable[str], path: Path, where: str = "") -> None:
+    """Refuse a key that a part of a file does not have.
+
+    Raises:
+        ConfigError: naming the file and the key.
+    """
+    known = tuple(known)
+    for key in raw:
+        if key not in known:
+            raise ConfigError(f"{path}: unknown key '{where}{key}'{suggest(str(key), known)}")
+
+
+def absolute_starts(starts: Iterable[str], folder: Path) -> tuple[str, ...]:
+    """Make paths to start from absolute; names of the catalog stay as they are."""
+    known = read_catalog()
+    return tuple(name if name in known else str(folder / name) for name in starts)
+
+
+def parse_options(raw: Any, path: Path, where: str) -> TrainRequest:
+    """Read the options that trainings share; paths to start from are relative to the file.
+
+    Raises:
+        ConfigError: naming the file and the key that does not fit.
+    """
+    if isinstance(raw, dict):
+        refuse_unknown(raw, SHARED_OPTIONS, path, where)
+    options = parse_part(TrainRequest, raw, path, where)
+    if options.init is None:
+        return options
+    folder = path.absolute().parent
+    return options.model_copy(update={"init": absolute_starts(options.init, folder)})

@@ -58,3 +58,13 @@ def certainty(probabilities: Float[Tensor, "W O"]) -> Float[Tensor, W]:
     """Return 1 for a sure window, nearly 0 for a uniform one."""
     entropy = -(probabilities * probabilities.clamp_min(1e-12).log()).sum(1)
     return (1 - entropy / np.log(probabilities.shape[1])).clamp_min(1e-3)
+
+
+def synchronizability(probabilities: Float[Tensor, "W 2"]) -> float:
+    """Return the probability that a clip can be synchronized, from that of its crops.
+
+    Args:
+        probabilities: of (no, yes) for every crop, weighted by how far it is from undecided.
+    """
+    weights = certainty(probabilities)
+    return float((weights * probabilities[:, 1]).sum() / weights.sum())

@@ -1,4 +1,4 @@
-"""The picture of an offset over time."""
+"""The plot of an offset over time."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from zoo.errors import MediaError
-from zoo.inference.predictor import Prediction
+from zoo.errors import ExistsError, MediaError
+from zoo.inference.prediction import Prediction
 from zoo.media.encode import replacing
 from zoo.plots import CHANCE, OTHER, VALID, new_figure, save
 from zoo.timeline import clock_time
@@ -18,18 +18,19 @@ from zoo.timeline import clock_time
 SUFFIXES = (".png", ".svg", ".pdf", ".jpg", ".jpeg")
 
 
-def require_picture(path: Path, *, overwrite: bool) -> None:
+def require_plot(path: Path, *, overwrite: bool) -> None:
     """Refuse at once what could not be written in the end.
 
     Raises:
-        MediaError: if matplotlib cannot tell the format, the file exists, or lies in no folder.
+        MediaError: if matplotlib cannot tell the format, or the file lies in no folder.
+        ExistsError: if it exists.
     """
     if path.exists() and not overwrite:
-        raise MediaError(f"{path} exists; choose another file, or replace it with --overwrite")
+        raise ExistsError(f"{path} exists; choose another file")
     if not path.parent.is_dir():
         raise MediaError(f"there is no folder {path.parent} to write {path.name} to")
     if path.suffix.lower() not in SUFFIXES:
-        raise MediaError(f"{path} is no picture; end its name in {', '.join(SUFFIXES)}")
+        raise MediaError(f"{path} is no plot; end its name in {', '.join(SUFFIXES)}")
 
 
 def draw(prediction: Prediction, path: Path, window_s: float) -> Path:
@@ -37,11 +38,11 @@ def draw(prediction: Prediction, path: Path, window_s: float) -> Path:
 
     Args:
         prediction: of one clip.
-        path: picture to write; its suffix chooses the format.
+        path: plot to write; its suffix chooses the format.
         window_s: length of a crop, seconds.
 
     Raises:
-        MediaError: if the picture cannot be written.
+        MediaError: if the plot cannot be written.
     """
     figure, axes = new_figure(9.0, 3.6)
     axis = axes[0, 0]

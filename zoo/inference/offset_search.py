@@ -1,4 +1,4 @@
-"""Offsets beyond a model's grid: try shifts of the sound, and keep the one that crops agree on."""
+"""Offsets beyond a model's grid: try shifts of the audio, and keep the one that crops agree on."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from zoo.inference.changepoints import OUTLIERS
-from zoo.inference.windows import Progress, SegmentEncoder, classify
-from zoo.timeline import search_shifts, shared_segments
+from zoo.inference.crops import ClipEncoder, Crops, SlidingTokens, classify
+from zoo.inference.windows import Progress
+from zoo.models.segments import Tokens
+from zoo.timeline import OffsetGrid, search_shifts, shared_segments
 
 MOST_WINDOWS = 24  # crops that are tried at every shift, spread over the clip
 Array = npt.NDArray[np.float64]
@@ -35,7 +35,7 @@ class Found:
 
 @torch.no_grad()
 def search(
-    encoder: SegmentEncoder, max_offset_s: float, progress: Progress | None = None
+    encoder: ClipEncoder, grid: OffsetGrid, max_offset_s: float, progress: Progress | None = None
 ) -> Found | None:
     """Search for the offset of a clip between ``-max_offset_s`` and ``max_offset_s``.
 
@@ -44,7 +44,8 @@ def search(
     the crops may be wrong.
 
     Args:
-        encoder: of the clip.
+        encoder: of the clip; its modalities must not see each other.
+        grid: the offsets that the model knows.
         max_offset_s: largest offset to look for, seconds.
         progress: is told how many crops are done, and of how many.
 
@@ -53,8 +54,9 @@ def search(
 
     Raises:
         MediaError: if the clip is damaged.
+        ConfigError: if the encoder looks at both modalities at once.
     """
-    layout, grid = encoder.layout, encoder.model.config.grid
+    layout, sliding = encoder.layout, SlidingTokens(encoder, "audio")
     streams = encoder.streams.whole_frames(encoder.model.vision_frontend.fps)
     vision, audio = (
         shared_segments(span_s, span_s, layout)[: 1 - layout.num_segments or None]
@@ -69,11 +71,11 @@ def search(
     scores = np.full((len(shifts), grid.num_classes), -np.inf)
     hop = (firsts[-1] - firsts[0] + 1) / len(firsts)
     weight = min(1.0, hop / layout.num_segments)  # crops that overlap see the same events
-    sound = _SlidingSound(encoder)
     for done, first in enumerate(firsts):
         fits = [i for i, shift in enumerate(shifts) if first - shift in audio]
         if fits:
-            p = _classify_at(encoder, sound, first, [first - shifts[i] for i in fits])  # (F, K)
+            audio_firsts = [first - shifts[i] for i in fits]
+            p = _classify_at(encoder, first, sliding.crops(audio_firsts))  # (F, K)
             known = np.where(np.isfinite(scores[fits]), scores[fits], 0.0)
             scores[fits] = known + weight * np.log(OUTLIERS + (1 - OUTLIERS) * p.shape[1] * p)
         if progress is not None:
@@ -83,40 +85,11 @@ def search(
     return _best(scores, total_s, grid.step_s)
 
 
-def _classify_at(
-    encoder: SegmentEncoder, sound: _SlidingSound, first: int, audio_firsts: list[int]
-) -> Array:
-    """Classify one crop of the picture against crops of the sound."""
-    vision = encoder.vision(first, first + encoder.layout.num_segments).flatten(0, 1)  # (S*T, D)
-    audio = sound.crops(audio_firsts)  # (F, S*T, D)
-    model = encoder.model
-    p = classify(
-        model, audio, vision.expand(len(audio), *vision.shape), model.config.grid.offsets_s
-    )
-    return p.double().numpy()
-
-
-class _SlidingSound:
-    """Tokens of the sound around the crop at hand; what lies before it is let go."""
-
-    def __init__(self, encoder: SegmentEncoder) -> None:
-        self._encoder = encoder
-        self._first = 0
-        self._tokens: Float[Tensor, "M T D"] | None = None
-
-    def crops(self, firsts: list[int]) -> Float[Tensor, "F SxT D"]:
-        """Return the tokens of crops; their earliest segment must never go back."""
-        num_segments = self._encoder.layout.num_segments
-        begin, end = min(firsts), max(firsts) + num_segments
-        if self._tokens is not None:
-            self._tokens, self._first = self._tokens[begin - self._first :], begin
-        if self._tokens is None or not len(self._tokens):
-            self._tokens, self._first = self._encoder.audio(begin, end), begin
-        known = self._first + len(self._tokens)
-        if known < end:
-            self._tokens = torch.cat([self._tokens, self._encoder.audio(known, end)])
-        runs = np.asarray(firsts)[:, None] - begin + np.arange(num_segments)  # (F, S)
-        return self._tokens[runs].flatten(1, 2)
+def _classify_at(encoder: ClipEncoder, first: int, audio: Tokens) -> Array:
+    """Classify one crop of the video against crops of the audio."""
+    vision = SlidingTokens(encoder, "vision").crops([first])  # (1, S, T, P, D)
+    same = vision.with_values(vision.values.expand(len(audio), -1, -1, -1, -1))
+    return classify(encoder.model, Crops([], audio, same)).double().numpy()
 
 
 def _best(scores: Array, total_s: Array, class_step_s: float) -> Found:

@@ -1,16 +1,17 @@
-"""Repairing a clip: predict, shift the sound without re-encoding, measure again."""
+"""Repairing a clip: predict, shift the audio without re-encoding, measure again."""
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import MediaError, RepairError
-from zoo.inference.predictor import Prediction, Predictor
+from zoo.errors import ExistsError, MediaError, RepairError
+from zoo.inference.offset_predictor import OffsetPredictor
+from zoo.inference.prediction import Prediction
 from zoo.inference.windows import Progress
 from zoo.media import shift_audio
-from zoo.media.encode import replacing
 from zoo.timeline import describe_offset
 
 MIN_CONFIDENCE = 0.8  # of a model that knows such clips; see docs/repair.md for what it costs
@@ -52,7 +53,7 @@ class Repair:
 
 
 def repair(
-    predictor: Predictor,
+    predictor: OffsetPredictor,
     path: str | Path,
     out: str | Path,
     *,
@@ -90,25 +91,25 @@ def repair(
     before = measure(predictor, path, audio_track, max_offset_s, progress)
     warnings = doubts(before, min_confidence)
     if warnings and not force:
-        raise RepairError(f"{path} is not repaired: {warnings[0]}; --force repairs it all the same")
+        raise RepairError(f"{path} is not repaired: {warnings[0]}")
     delay_s = before.refined_s
     warnings += [] if before.low_confidence is None else [before.low_confidence]
-    with replacing(out) as temporary:
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".repair-") as folder:
+        copy = Path(folder, out.name)  # so that messages name the copy as it will be
         try:
-            shift_audio(path, temporary, delay_s)
+            shift_audio(path, copy, delay_s)
         except MediaError as error:
-            told = str(error).replace(temporary.name, out.name)
-            raise MediaError(f"{told}; another suffix, such as .mkv, may take it") from None
-        after, problem = _measure_again(predictor, temporary, audio_track, progress)
-        class_step_s = predictor.model.config.grid.step_s
-        if after is not None and is_worse(before, after, class_step_s):
+            raise MediaError(f"{error}; another suffix, such as .mkv, may take it") from None
+        after, problem = _measure_again(predictor, copy, audio_track, progress)
+        if after is not None and is_worse(before, after, predictor.grid.step_s):
             problem = (
                 f"with the audio shifted by {delay_s:+.3f} s the model sees an offset of "
                 f"{after.refined_s:+.3f} s"
             )
         if problem and not force:
-            raise RepairError(f"{path} is not repaired: {problem}; --force keeps the copy")
+            raise RepairError(f"{path} is not repaired: {problem}")
         warnings += [problem] if problem else []
+        copy.replace(out)
     return Repair(
         path=str(path),
         out=str(out),
@@ -124,14 +125,14 @@ def repair(
 
 
 def measure(
-    predictor: Predictor,
+    predictor: OffsetPredictor,
     path: Path,
     audio_track: int | None = None,
     max_offset_s: float | None = None,
     progress: Progress | None = None,
     every_s: float | None = None,
 ) -> Prediction:
-    """Predict as finely as the model can; see `Predictor.predict`."""
+    """Predict as finely as the model can; see `OffsetPredictor.predict`."""
     step_s = FINE_STEP_S if predictor.can_refine else None
     return predictor.predict(
         path,
@@ -170,26 +171,26 @@ def is_worse(before: Prediction, after: Prediction, class_step_s: float) -> bool
 
 
 def _measure_again(
-    predictor: Predictor, copy: Path, audio_track: int | None, progress: Progress | None
+    predictor: OffsetPredictor, copy: Path, audio_track: int | None, progress: Progress | None
 ) -> tuple[Prediction | None, str]:
     try:
         return measure(predictor, copy, audio_track, progress=progress), ""
     except MediaError as error:
-        reason = str(error).replace(str(copy), "the copy")
-        return None, f"the copy could not be measured: {reason}"
+        return None, f"the copy could not be measured: {error}"
 
 
 def require_writable(path: Path, out: Path, *, overwrite: bool) -> None:
     """Refuse at once what could not be written in the end.
 
     Raises:
-        MediaError: if ``out`` is the clip, exists, or lies in no folder.
+        MediaError: if ``out`` is the clip, or lies in no folder.
+        ExistsError: if it exists.
     """
     if out.exists() and path.exists() and out.samefile(path):
         raise MediaError(f"{out} is the clip itself; write the repaired copy to another file")
     if out.is_dir():
         raise MediaError(f"{out} is a folder; give a file to write the repaired copy to")
     if out.exists() and not overwrite:
-        raise MediaError(f"{out} exists; choose another file, or replace it with --overwrite")
+        raise ExistsError(f"{out} exists; choose another file")
     if not out.parent.is_dir():
         raise MediaError(f"there is no folder {out.parent} to write {out.name} to")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from zoo.contracts import EncoderIO, FeatureMap, Modality, Precision
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, PluginError
 from zoo.models.device import autocast
 from zoo.models.segments import Segments, Tokens
 
@@ -238,6 +239,22 @@ class Objective(nn.Module, ABC):
     may mask patches before the encoder.  Its own parameters (a temperature, decoders) train along
     and are saved with the run.
     """
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        """Say what to change where an objective was written for an earlier version.
+
+        Raises:
+            PluginError: if it wants more or less than it will be given.
+        """
+        super().__init_subclass__(**given)
+        try:
+            inspect.signature(cls.forward).bind("self", "encoder", "segments", "gather")
+        except TypeError:
+            raise PluginError(
+                f"forward of the objective {cls.__name__} takes {inspect.signature(cls.forward)}; "
+                "it must take (self, encoder, segments, gather), where encoder(segments) gives the "
+                "tokens of both modalities"
+            ) from None
 
     @abstractmethod
     def forward(self, encoder: Encoder, segments: Segments, gather: Gather) -> dict[str, Tensor]:

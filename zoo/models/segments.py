@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from zoo.contracts import FeatureMap
+
+TAKE_A_TENSOR = "take .flat (B, S*T*P, D), .per_segment (N, T*P, D) or .values (B, S, T, P, D)"
 
 
 @dataclass(frozen=True)
@@ -94,3 +97,17 @@ class Tokens:
     def __len__(self) -> int:
         """B, clips."""
         return len(self.values)
+
+    if not TYPE_CHECKING:
+        # What a head or a torch function meets that takes tokens for a tensor.
+
+        def __getattr__(self, name: str) -> Any:
+            """Refuse what only tensors have."""
+            if hasattr(Tensor, name) and not name.startswith("__"):
+                raise AttributeError(f"Tokens have no '{name}': {TAKE_A_TENSOR}")
+            raise AttributeError(f"'Tokens' object has no attribute '{name}'")
+
+        @classmethod
+        def __torch_function__(cls, function: Any, *_: Any) -> Any:
+            """Refuse to be a tensor."""
+            raise TypeError(f"Tokens are no tensor: {TAKE_A_TENSOR}")

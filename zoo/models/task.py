@@ -44,6 +44,19 @@ class Need:
     words: str
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a model says about a clip.
+
+    Attributes:
+        facts: as JSON types, by name.
+        words: the same for people, a line each.
+    """
+
+    facts: dict[str, Any]
+    words: list[str]
+
+
 class Task(ABC):
     """What stage II trains a head to answer.
 
@@ -160,6 +173,22 @@ class Task(ABC):
         """Say whether a validation is better than guessing; a few samples say nothing."""
         is_better = scores[self.loss_name] < self.chance[self.loss_name] - margin
         return scores["num"] >= MIN_DECISIONS and is_better
+
+    # --- what is predicted ---
+
+    def answer(
+        self, outputs: Float[Tensor, "W K"], starts_s: Sequence[float], crop_s: float
+    ) -> Answer:
+        """Say what the outputs for the crops of a clip mean; by default their mean.
+
+        Args:
+            outputs: of the head, on the CPU.
+            starts_s: where each of the W crops starts, seconds.
+            crop_s: length of a crop, seconds.
+        """
+        mean = outputs.mean(0).tolist()
+        words = ", ".join(f"{value:.4g}" for value in mean)
+        return Answer({"outputs": mean}, [f"outputs: {words}"])
 
     # --- what is shown ---
 

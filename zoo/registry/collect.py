@@ -2,48 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from types import ModuleType
 from typing import Any
 
 import pluggy
 
-from zoo.contracts import (
-    AggregatorSpec,
-    CommandSpec,
-    DatasetSpec,
-    EncoderSpec,
-    ExtractorSpec,
-    FormatSpec,
-    HeadSpec,
-    ObjectiveSpec,
-    PairSpec,
-    TaskSpec,
-)
 from zoo.errors import PluginError, suggest
-from zoo.registry.plugin_files import GROUP
+from zoo.registry.former import FORMER_HOOKS
+from zoo.registry.hookspecs import GROUP
+from zoo.registry.kinds import KINDS, Kind
 
 NAME = re.compile(r"\w[\w.:/-]*")
-SPECS: dict[str, tuple[type, ...]] = {
-    "extractors": (ExtractorSpec,),
-    "encoders": (EncoderSpec, PairSpec),
-    "aggregators": (AggregatorSpec,),
-    "heads": (HeadSpec,),
-    "objectives": (ObjectiveSpec,),
-    "tasks": (TaskSpec,),
-    "datasets": (DatasetSpec,),
-    "formats": (FormatSpec,),
-    "commands": (CommandSpec,),
-}
-"""What a plugin registers, by kind: the hook is ``register_`` and the kind."""
-
-FORMER = {
-    "register_pairs": "rename it to register_encoders, which returns the same zoo.PairSpec",
-}
-"""Hooks of earlier versions, and what to change."""
 
 
-def collect(module: ModuleType, manager: pluggy.PluginManager) -> list[tuple[str, Any]]:
+def collect(module: ModuleType, manager: pluggy.PluginManager) -> list[tuple[Kind, Any]]:
     """Return (kind, spec) of everything a plugin returns, if that is what its hooks are for.
 
     Raises:
@@ -51,24 +25,43 @@ def collect(module: ModuleType, manager: pluggy.PluginManager) -> list[tuple[str
     """
     hooks = _hooks_of(module)
     others = [p for p in manager.get_plugins() if p is not module]
-    collected: list[tuple[str, Any]] = []
-    for kind, spec_classes in SPECS.items():
-        hook = f"register_{kind}"
-        returned = manager.subset_hook_caller(hook, remove_plugins=others)()
-        if hook in hooks and not returned:
-            raise PluginError(f"{hook} returns nothing; it must {_wanted(spec_classes)}")
+    collected: list[tuple[Kind, Any]] = []
+    for kind in KINDS.values():
+        returned = manager.subset_hook_caller(kind.hook, remove_plugins=others)()
+        if kind.hook in hooks and not returned:
+            raise PluginError(f"{kind.hook} returns nothing; it must {kind.wanted}")
         for specs in returned:
             parts = specs if isinstance(specs, list | tuple) else [specs]
-            wrong = [part for part in parts if not isinstance(part, spec_classes)]
+            wrong = [part for part in parts if not isinstance(part, kind.specs)]
             if wrong or parts is not specs:
                 found = type((wrong or parts)[0]).__name__
-                raise PluginError(f"{hook} returns {found}; it must {_wanted(spec_classes)}")
+                raise PluginError(f"{kind.hook} returns {found}; it must {kind.wanted}")
             collected += [(kind, spec) for spec in specs]
+    for kind, spec in collected:
+        _check_build(kind, spec)
     return collected
 
 
-def _wanted(spec_classes: tuple[type, ...]) -> str:
-    return f"return a list of {' or '.join(f'zoo.{c.__name__}' for c in spec_classes)}"
+def _check_build(kind: Kind, spec: Any) -> None:
+    """Check that a component can be built from what it will be given.
+
+    Raises:
+        PluginError: if its ``build`` takes something else.
+    """
+    build = getattr(spec, "build", None)
+    if build is None or not kind.given:
+        return
+    try:
+        signature = inspect.signature(build)
+    except ValueError:  # of something built into Python
+        return
+    try:
+        signature.bind(*kind.given)
+    except TypeError:
+        raise PluginError(
+            f"build of {kind.noun} '{spec.name}' takes {signature}; it must take "
+            f"({', '.join(kind.given)})"
+        ) from None
 
 
 def _hooks_of(module: ModuleType) -> set[str]:
@@ -82,9 +75,9 @@ def _hooks_of(module: ModuleType) -> set[str]:
         for name, value in vars(module).items()
         if (mark := getattr(value, f"{GROUP}_impl", None))
     }
-    known = {f"register_{kind}" for kind in SPECS}
-    for name in sorted(marked & set(FORMER)):
-        raise PluginError(f"{name} is a hook of earlier versions: {FORMER[name]}")
+    known = {kind.hook for kind in KINDS.values()}
+    for name in sorted(marked & set(FORMER_HOOKS)):
+        raise PluginError(f"{name} is a hook of earlier versions: {FORMER_HOOKS[name]}")
     for name in sorted(marked - known):
         raise PluginError(f"there is no hook '{name}'{suggest(name, known) or '; see zoo.Hooks'}")
     bare = sorted(known & set(vars(module)) - marked)

@@ -1,4 +1,4 @@
-"""The plugin core: hookspecs, the manager, and a registry of everything registered.
+"""The plugin core: what loads plugins, and a registry of everything that they register.
 
 Plugins are found through the entry-point group ``zoo``; single files come with ``--plugin FILE``
 or the environment variable ``ZOO_PLUGINS`` (which also reaches Ray workers).  A plugin that fails
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -33,8 +33,9 @@ from zoo.contracts import (
 )
 from zoo.errors import PluginError, suggest
 from zoo.registry.collect import NAME, collect
+from zoo.registry.hookspecs import GROUP, Hooks
+from zoo.registry.kinds import KINDS, Kind
 from zoo.registry.plugin_files import (
-    GROUP,
     PLUGIN_FILES_VARIABLE,
     is_own,
     load_file,
@@ -42,63 +43,8 @@ from zoo.registry.plugin_files import (
     reason_of,
 )
 
-__all__ = [
-    "GROUP",
-    "PLUGIN_FILES_VARIABLE",
-    "Failure",
-    "Hooks",
-    "Registry",
-    "add_plugin_file",
-    "hookimpl",
-    "load_registry",
-    "plugin_files",
-    "registry",
-]
-
 S = TypeVar("S")
-hookspec = pluggy.HookspecMarker(GROUP)
-hookimpl = pluggy.HookimplMarker(GROUP)
 log = logging.getLogger(__name__)
-
-
-class Hooks:
-    """Everything a plugin can register."""
-
-    @hookspec
-    def register_extractors(self) -> list[ExtractorSpec]:
-        """Return extractors of one modality each."""
-
-    @hookspec
-    def register_encoders(self) -> list[EncoderSpec | PairSpec]:
-        """Return encoders of both modalities: pairs of extractors, or encoders of their own."""
-
-    @hookspec
-    def register_aggregators(self) -> list[AggregatorSpec]:
-        """Return aggregators."""
-
-    @hookspec
-    def register_heads(self) -> list[HeadSpec]:
-        """Return heads."""
-
-    @hookspec
-    def register_objectives(self) -> list[ObjectiveSpec]:
-        """Return stage I objectives."""
-
-    @hookspec
-    def register_tasks(self) -> list[TaskSpec]:
-        """Return what stage II can be about."""
-
-    @hookspec
-    def register_datasets(self) -> list[DatasetSpec]:
-        """Return dataset adapters."""
-
-    @hookspec
-    def register_formats(self) -> list[FormatSpec]:
-        """Return layouts in which others publish whole models."""
-
-    @hookspec
-    def register_commands(self) -> list[CommandSpec]:
-        """Return verbs of the command line."""
 
 
 @dataclass(frozen=True)
@@ -109,44 +55,52 @@ class Failure:
     reason: str
 
 
-@dataclass
 class Registry:
     """Every component that the loaded plugins registered, by kind and name."""
 
-    extractors: dict[str, ExtractorSpec] = field(default_factory=dict)
-    encoders: dict[str, EncoderSpec | PairSpec] = field(default_factory=dict)
-    aggregators: dict[str, AggregatorSpec] = field(default_factory=dict)
-    heads: dict[str, HeadSpec] = field(default_factory=dict)
-    objectives: dict[str, ObjectiveSpec] = field(default_factory=dict)
-    tasks: dict[str, TaskSpec] = field(default_factory=dict)
-    datasets: dict[str, DatasetSpec] = field(default_factory=dict)
-    formats: dict[str, FormatSpec] = field(default_factory=dict)
-    commands: dict[str, CommandSpec] = field(default_factory=dict)
-    plugins: dict[str, str] = field(default_factory=dict)
-    """``"kind name" -> plugin`` that registered it."""
-    names: list[str] = field(default_factory=list)
-    """Of the plugins that were loaded."""
-    failures: list[Failure] = field(default_factory=list)
+    extractors: dict[str, ExtractorSpec]
+    encoders: dict[str, EncoderSpec | PairSpec]
+    aggregators: dict[str, AggregatorSpec]
+    heads: dict[str, HeadSpec]
+    objectives: dict[str, ObjectiveSpec]
+    tasks: dict[str, TaskSpec]
+    datasets: dict[str, DatasetSpec]
+    formats: dict[str, FormatSpec]
+    commands: dict[str, CommandSpec]
+
+    def __init__(self) -> None:
+        for kind in KINDS:
+            setattr(self, kind, {})
+        self.plugins: dict[str, str] = {}
+        """``"kinds name" -> plugin`` that registered it."""
+        self.names: list[str] = []
+        """Of the plugins that were loaded."""
+        self.failures: list[Failure] = []
+
+    def of_kind(self, kind: Kind) -> dict[str, Any]:
+        """Return the components of a kind by name."""
+        specs: dict[str, Any] = getattr(self, kind.name)
+        return specs
 
     def extractor(self, name: str) -> ExtractorSpec:
         """Return an extractor by name, or say which name is closest."""
-        return self._lookup("extractor", self.extractors, name)
+        return self._lookup("extractors", self.extractors, name)
 
     def aggregator(self, name: str) -> AggregatorSpec:
         """Return an aggregator by name."""
-        return self._lookup("aggregator", self.aggregators, name)
+        return self._lookup("aggregators", self.aggregators, name)
 
     def head(self, name: str) -> HeadSpec:
         """Return a head by name."""
-        return self._lookup("head", self.heads, name)
+        return self._lookup("heads", self.heads, name)
 
     def objective(self, name: str) -> ObjectiveSpec:
         """Return a stage I objective by name."""
-        return self._lookup("objective", self.objectives, name)
+        return self._lookup("objectives", self.objectives, name)
 
     def task(self, name: str) -> TaskSpec:
         """Return a task by name."""
-        return self._lookup("task", self.tasks, name)
+        return self._lookup("tasks", self.tasks, name)
 
     def default_task(self) -> TaskSpec:
         """Return the task that is trained where nobody names one."""
@@ -171,11 +125,11 @@ class Registry:
 
     def dataset(self, name: str) -> DatasetSpec:
         """Return a dataset adapter by name."""
-        return self._lookup("dataset", self.datasets, name)
+        return self._lookup("datasets", self.datasets, name)
 
     def format(self, name: str) -> FormatSpec:
         """Return a layout of published models by name."""
-        return self._lookup("format", self.formats, name)
+        return self._lookup("formats", self.formats, name)
 
     def encoder(self, name: str) -> EncoderSpec | PairSpec:
         """Return an encoder by name, or the pair that ``audio+vision`` puts together."""
@@ -183,7 +137,7 @@ class Registry:
             return self._ad_hoc_pair(name)
         if name not in self.encoders and name in self.extractors:
             raise self._half_a_pair(self.extractors[name])
-        return self._lookup("encoder", self.encoders, name)
+        return self._lookup("encoders", self.encoders, name)
 
     def _ad_hoc_pair(self, name: str) -> PairSpec:
         parts = name.split("+")
@@ -217,14 +171,15 @@ class Registry:
         """Return a component by its kind (``extractors``, ``heads``, ...) and name."""
         if kind == "encoders":
             return self.encoder(name)
-        return self._lookup(kind.removesuffix("s"), getattr(self, kind), name)
+        return self._lookup(kind, getattr(self, kind), name)
 
     def _lookup(self, kind: str, specs: dict[str, S], name: str) -> S:
         if name in specs:
             return specs[name]
         skipped = "".join(f"; plugin '{f.plugin}' was skipped: {f.reason}" for f in self.failures)
         closest = suggest(name, specs) or "."
-        raise PluginError(f"unknown {kind} '{name}'{closest} See: zoo list {kind}s{skipped}")
+        noun = KINDS[kind].noun
+        raise PluginError(f"unknown {noun} '{name}'{closest} See: zoo list {kind}{skipped}")
 
 
 D = TypeVar("D", AggregatorSpec, ObjectiveSpec, TaskSpec)
@@ -277,29 +232,28 @@ def _load(
         return
     registry.names.append(name)
     for kind, key, spec in claimed:
-        getattr(registry, kind)[key] = spec
-        registry.plugins[f"{kind} {key}"] = name
+        registry.of_kind(kind)[key] = spec
+        registry.plugins[f"{kind.name} {key}"] = name
 
 
 def _claim(
-    registry: Registry, specs: list[tuple[str, Any]], plugin: str
-) -> list[tuple[str, str, Any]]:
+    registry: Registry, specs: list[tuple[Kind, Any]], plugin: str
+) -> list[tuple[Kind, str, Any]]:
     """Return (kind, name, spec) of everything a plugin registers, if no name is taken."""
-    claimed: dict[tuple[str, str], Any] = {}
+    claimed: dict[tuple[Kind, str], Any] = {}
     for kind, spec in specs:
-        key = f"{spec.group} {spec.name}".strip() if isinstance(spec, CommandSpec) else spec.name
-        one = kind.removesuffix("s")
+        key = kind.key(spec)
         if not NAME.fullmatch(spec.name):
             raise PluginError(
-                f"{one} '{spec.name}' cannot be chosen by that name; take letters, digits and any "
-                "of _ . : / -"
+                f"{kind.noun} '{spec.name}' cannot be chosen by that name; take letters, digits "
+                "and any of _ . : / -"
             )
         if (kind, key) in claimed:
-            raise PluginError(f"it registers {one} '{key}' twice; rename one of the two")
-        if key in getattr(registry, kind):
-            owner = registry.plugins.get(f"{kind} {key}", plugin)
+            raise PluginError(f"it registers {kind.noun} '{key}' twice; rename one of the two")
+        if key in registry.of_kind(kind):
+            owner = registry.plugins.get(f"{kind.name} {key}", plugin)
             raise PluginError(
-                f"plugins '{owner}' and '{plugin}' both register {one} '{key}'; uninstall or "
+                f"plugins '{owner}' and '{plugin}' both register {kind.noun} '{key}'; uninstall or "
                 "rename one of them"
             )
         claimed[kind, key] = spec

@@ -19,8 +19,9 @@ from types import ModuleType
 from pydantic import ValidationError
 
 from zoo.errors import PluginError
+from zoo.registry.former import moved_module
+from zoo.registry.hookspecs import GROUP
 
-GROUP = "zoo"
 PLUGIN_FILES_VARIABLE = "ZOO_PLUGINS"
 KEPT_FOLDER, RECIPE = "plugins", "recipe.json"
 
@@ -133,7 +134,7 @@ def missing_plugin(error: PluginError, folder: Path, origins: dict[str, str]) ->
     """
     told = next((text for key, text in origins.items() if f"'{key.split()[-1]}'" in str(error)), "")
     made = f"; it was made with {told}" if told else ""
-    for place in (folder, folder.parent):  # the towers of stage I lie inside their run
+    for place in (folder, folder.parent):  # the encoder of stage I lies inside its run
         kept = sorted(path for path in (place / KEPT_FOLDER).glob("*") if path.name[0] not in "._")
         if kept and (place / RECIPE).exists():
             options = " ".join(f"--plugin {path}" for path in kept)
@@ -156,7 +157,8 @@ def reason_of(error: BaseException) -> str:
         if first["type"] == "extra_forbidden":
             text = f"{error.title} has no setting '{field}'"
     else:
-        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        moved = moved_module(error)
+        text = moved or f"{type(error).__name__}: {' '.join(str(error).split())}"
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if _is_of_a_plugin(frame.filename)]
     if not own or isinstance(error, SyntaxError):

@@ -9,34 +9,48 @@ from __future__ import annotations
 import importlib.util
 import keyword
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from string import Template
 from typing import Literal
 
-from zoo.contracts import Modality
+from zoo.contracts import Modality, PairSpec
 from zoo.errors import PluginError
-from zoo.registry.manager import GROUP, registry
+from zoo.registry.hookspecs import GROUP
+from zoo.registry.kinds import KINDS
+from zoo.registry.manager import registry
 
-Kind = Literal["extractor", "aggregator", "head", "objective", "dataset"]
+Kind = Literal["extractor", "encoder", "aggregator", "head", "objective", "task", "dataset"]
 TEMPLATES = Path(__file__).with_name("templates")
 SUFFIX = ".tmpl"
 MANIFEST = "clips/manifest.parquet"
 SYNTH = "zoo data synth clips --clips 60 --seconds 8"
+LABELLED = f"{SYNTH} --kind labelled"
 
 _ABOUT = {
     "audio": "An audio extractor: a small convolutional network over the log-mel spectrogram of "
     "a segment.",
     "vision": "A video extractor: a small convolutional network over the frames of a segment.",
+    "encoder": "An encoder of both modalities: one transformer over the patches of the spectrogram "
+    "and of the frames, so that each modality sees the other.",
     "aggregator": "An aggregator: the mean and the maximum over the positions of a time step, "
     "mixed by a small network.",
     "head": "A head: the similarities of all video with all audio tokens, and a linear layer over "
     "them that starts from the diagonals.",
     "objective": "An objective of stage I: contrast between the audio and video of the same "
     "segment, with the positive left out of the denominator (arXiv:2110.06848).",
+    "task": "A task, and a head for it: whether the audio and video of a crop are of the same "
+    "moment.",
     "dataset": "A data set whose clips are listed in a CSV file with the columns path, split "
     "(train, valid or test) and label (may be empty).",
+}
+_HOLDS = {
+    "__init__.py": "what `zoo` is told; imports nothing heavy",
+    "config.py": "the settings, each with a description and a default",
+    "model.py": "the code, loaded on first use",
+    "task.py": "the task: samples, loss, scores, words",
 }
 
 
@@ -80,7 +94,7 @@ def names_for(name: str) -> Names:
         raise PluginError(f"'{name}' cannot be the name of a plugin; try '{fitting}'")
     for owner, plugin in registry().plugins.items():
         if names.name == owner.split()[-1]:
-            kind = owner.split()[0].removesuffix("s")
+            kind = KINDS[owner.split()[0]].noun
             raise PluginError(
                 f"'{name}' is taken: the plugin '{plugin}' registers the {kind} '{names.name}'; "
                 "choose another name"
@@ -119,9 +133,10 @@ def write_plugin(name: str, kind: Kind, modality: Modality | None, out: Path) ->
     names = names_for(name)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise PluginError(f"{out} exists and is not an empty folder; choose another with -o")
-    words = _words(names, kind, modality)
+    files = _files(names, modality or kind)
+    words = _words(names, kind, modality, files)
     written = []
-    for target, template in _files(names, modality or kind).items():
+    for target, template in files.items():
         text = Template(template.read_text()).substitute(words)
         file = out / target
         try:
@@ -137,19 +152,20 @@ def _files(names: Names, folder: str) -> dict[str, Path]:
     """Return which template becomes which file."""
     common, own = TEMPLATES / "common", TEMPLATES / folder
     test = own / f"test.py{SUFFIX}"
+    modules = sorted(path for path in own.glob(f"*{SUFFIX}") if path != test)
     return {
         "pyproject.toml": common / f"pyproject.toml{SUFFIX}",
         "README.md": common / f"README.md{SUFFIX}",
         ".gitignore": common / f"gitignore{SUFFIX}",
-        **{
-            f"src/{names.package}/{file}": own / f"{file}{SUFFIX}"
-            for file in ("__init__.py", "config.py", "model.py")
-        },
+        **{f"src/{names.package}/{path.name.removesuffix(SUFFIX)}": path for path in modules},
         f"tests/test_{names.name}.py": test if test.exists() else common / test.name,
     }
 
 
-def _words(names: Names, kind: Kind, modality: Modality | None) -> dict[str, str]:
+def _words(
+    names: Names, kind: Kind, modality: Modality | None, files: Iterable[str]
+) -> dict[str, str]:
+    rows = [f"| `{file}` | {_HOLDS[Path(file).name]} |" for file in files if "/src/" in f"/{file}"]
     options, data, manifest = _training(names.name, kind, modality)
     return {
         "name": names.name,
@@ -158,6 +174,7 @@ def _words(names: Names, kind: Kind, modality: Modality | None) -> dict[str, str
         "class_name": names.class_name,
         "kind": kind,
         "about": _ABOUT[modality or kind],
+        "files": "\n".join(rows),
         "options": options,
         "data": data,
         "manifest": manifest,
@@ -166,15 +183,17 @@ def _words(names: Names, kind: Kind, modality: Modality | None) -> dict[str, str
 
 def _training(name: str, kind: Kind, modality: Modality | None) -> tuple[str, str, str]:
     """Return the options of ``zoo train``, what makes its clips, and their manifest."""
-    pair = next(iter(registry().pairs.values()))
-    options = f"--extractor {pair.name}"
+    pair = next(spec for spec in registry().encoders.values() if isinstance(spec, PairSpec))
+    steps = "--set stage1.steps=150 --set stage2.steps=150"
+    if kind == "encoder":  # which is tried on clips whose label needs both modalities
+        task = next(spec for spec in registry().tasks.values() if "labels" in spec.columns)
+        options = f"--extractor {name} --task {task.name} --set stage2.steps=200"
+        return options, LABELLED, MANIFEST
     if modality is not None:
         audio, vision = (name, pair.vision) if modality == "audio" else (pair.audio, name)
-        options = f"--extractor {audio}+{vision}"
-    elif kind != "dataset":
-        options += f" --{kind} {name}"
+        return f"--extractor {audio}+{vision} {steps}", SYNTH, MANIFEST
     if kind != "dataset":
-        return options, SYNTH, MANIFEST
+        return f"--extractor {pair.name} --{kind} {name} {steps}", SYNTH, MANIFEST
     listing = 'NR % 5 == 1 ? ",valid," : NR % 5 == 2 ? ",test," : ",train,"'
     lines = [
         SYNTH,
@@ -182,4 +201,4 @@ def _training(name: str, kind: Kind, modality: Modality | None) -> tuple[str, st
         f"awk '{{print $0 ({listing})}}') > clips/clips.csv",
         f"zoo data prepare {name} --videos clips -o {name}.parquet",
     ]
-    return options, "\n".join(lines), f"{name}.parquet"
+    return f"--extractor {pair.name} {steps}", "\n".join(lines), f"{name}.parquet"

@@ -11,39 +11,35 @@ with a sentence that says which promise is broken.
 
 from collections.abc import Callable
 
-from zoo.testing.components import (
-    check_aggregator,
-    check_dataset,
-    check_extractor,
-    check_head,
-    check_objective,
-)
-from zoo.testing.fakes import any_tower, fake_segments
+from zoo.registry.kinds import KINDS
+from zoo.testing.datasets import check_command, check_dataset
+from zoo.testing.encoders import check_encoder
+from zoo.testing.extractors import check_extractor
+from zoo.testing.fakes import fake_clips, fake_segments
+from zoo.testing.formats import check_format
+from zoo.testing.objectives import check_objective
 from zoo.testing.specs import check_spec, heavy_imports
-from zoo.testing.wholes import check_format, check_pair
+from zoo.testing.tasks import check_task
+from zoo.testing.tokens import check_aggregator, check_head
 
-CHECKS: dict[str, Callable[[str], None]] = {
-    "extractors": check_extractor,
-    "pairs": check_pair,
-    "aggregators": check_aggregator,
-    "heads": check_head,
-    "objectives": check_objective,
-    "datasets": check_dataset,
-    "formats": check_format,
+CHECKS: dict[str, Callable[..., None]] = {
+    kind.name: globals()[kind.check] for kind in KINDS.values()
 }
 """The check of every kind of component."""
 
 __all__ = [
     "CHECKS",
-    "any_tower",
     "check_aggregator",
+    "check_command",
     "check_dataset",
+    "check_encoder",
     "check_extractor",
     "check_format",
     "check_head",
     "check_objective",
-    "check_pair",
     "check_spec",
+    "check_task",
+    "fake_clips",
     "fake_segments",
     "heavy_imports",
 ]

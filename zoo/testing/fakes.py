@@ -1,15 +1,33 @@
-"""Small stand-ins for what a component is given: segments, towers, feature maps."""
+"""Small stand-ins for what a component is given: segments, encoders, feature maps, clips."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from zoo.contracts import ExtractorConfig, FeatureMap, HeadInput
-from zoo.models.config import Component, ModalityConfig
-from zoo.models.two_tower import ExtractorEncoder
-from zoo.registry.manager import registry
+from zoo.contracts import (
+    EncoderIO,
+    EncoderSpec,
+    ExtractorConfig,
+    FeatureMap,
+    HeadInput,
+    PairSpec,
+    TaskConfig,
+    TaskSpec,
+)
+from zoo.data.manifest import Clip, Event
+from zoo.models.config import Component, ModelConfig
+from zoo.models.model import build_encoder, build_task
+from zoo.models.modules import Encoder
+from zoo.models.segments import Segments
+from zoo.models.task import Task
 from zoo.timeline import OffsetGrid, SegmentLayout
+from zoo.training.recipe import build_recipe
+
+CLIP_S = 30.0
 
 
 def fake_segments(config: ExtractorConfig, num: int) -> Tensor:
@@ -17,29 +35,28 @@ def fake_segments(config: ExtractorConfig, num: int) -> Tensor:
     return torch.randn(num, *config.frontend.segment_shape(config.segment_s))
 
 
-def any_tower(modality: str) -> ExtractorEncoder:
-    """Build a small tower of the first extractor that is registered for a modality."""
-    found = registry()
-    extractor = next(spec for spec in found.extractors.values() if spec.modality == modality)
-    aggregator = next(iter(found.aggregators.values()))
-    parts = [
-        Component(name=spec.name, config=spec.presets["tiny"].model_dump(mode="json"))
-        for spec in (extractor, aggregator)
-    ]
-    config = ModalityConfig(extractor=parts[0], aggregator=parts[1], projection_dim=32)
-    return ExtractorEncoder(config, extractor.modality)
+def fake_clip_segments(io: EncoderIO, num_clips: int, num_segments: int) -> Segments:
+    """Return random segments of some clips, as an encoder reads them."""
+    shapes = (io.audio.segment_shape, io.vision.segment_shape)
+    return Segments(*(torch.randn(num_clips, num_segments, *shape) for shape in shapes))
 
 
-def config_of(tower: ExtractorEncoder) -> ExtractorConfig:
-    """Return the config of the extractor of such a tower."""
-    found = registry().extractors.values()
-    return next(s for s in found if s.modality == tower.modality).presets["tiny"]
+def encoder_config(spec: EncoderSpec | PairSpec) -> ModelConfig:
+    """Return a model of nothing but the ``tiny`` preset of an encoder."""
+    if isinstance(spec, PairSpec):
+        model = build_recipe(extractor=spec.name, preset="tiny").model
+        return model.model_copy(update={"head": None, "task": None, "objective": None})
+    return ModelConfig(encoder=Component.of(spec, spec.presets["tiny"]), layout=spec.layout)
 
 
-def map_shape(config: ExtractorConfig) -> tuple[int, int, int]:
-    """Return the (T, P, D) that a config declares."""
-    declared = config.feature_map()
-    return declared.steps, declared.positions, declared.dim
+def tiny_encoder(spec: EncoderSpec | PairSpec) -> Encoder:
+    """Build the ``tiny`` preset of an encoder."""
+    return build_encoder(encoder_config(spec))
+
+
+def map_shape(tokens: FeatureMap) -> tuple[int, int, int]:
+    """Return the (T, P, D) that is declared."""
+    return tokens.steps, tokens.positions, tokens.dim
 
 
 def feature_map(steps: int, positions: int, dim: int) -> FeatureMap:
@@ -49,10 +66,10 @@ def feature_map(steps: int, positions: int, dim: int) -> FeatureMap:
 
 
 def head_input(
+    task: Task,
     audio_dim: int,
     vision_dim: int,
     layout: SegmentLayout | None = None,
-    grid: OffsetGrid | None = None,
     positions: int = 1,
 ) -> HeadInput:
     """Return what a head is given: tokens of 6 and 8 time steps per segment."""
@@ -60,5 +77,59 @@ def head_input(
         audio=feature_map(6, positions, audio_dim),
         vision=feature_map(8, positions, vision_dim),
         layout=layout or SegmentLayout(),
-        grid=grid or OffsetGrid(),
+        num_outputs=task.num_outputs,
+        grid=task.grid,
     )
+
+
+def fake_clips(columns: tuple[str, ...], num: int = 6) -> list[Clip]:
+    """Return rows of a manifest with nothing but some columns filled in.
+
+    Labels are numbers, which are names of classes as well as values.
+    """
+    return [
+        Clip(
+            path=Path(f"{index}.mp4"),
+            split="train",
+            duration_s=CLIP_S,
+            video_fps=25.0,
+            width=320,
+            height=240,
+            sample_rate_hz=16_000,
+            channels=1,
+            **{name: value for name, value in _filled(index).items() if name in columns},
+        )
+        for index in range(num)
+    ]
+
+
+def _filled(index: int) -> dict[str, Any]:
+    label = str(-20 - index % 3)
+    return {
+        "label": label,
+        "labels": (label,),
+        "events": (Event(1.0, 2.0, label),),
+        "events_s": (1.0,),
+        "fixed_offset_s": 0.2,
+        "fixed_start_s": 1.0,
+    }
+
+
+def fitted(spec: TaskSpec, clips: list[Clip]) -> TaskConfig:
+    """Return the ``tiny`` preset of a task as it is for some clips."""
+    config = spec.presets["tiny"]
+    return config if spec.fit is None else spec.fit(config, clips)
+
+
+def tiny_tasks(spec: TaskSpec, clips: list[Clip] | None = None) -> list[Task]:
+    """Build the ``tiny`` preset of a task, and another one if it has a grid to choose.
+
+    Args:
+        spec: of the task.
+        clips: to fit it to; by default made-up ones with the columns that it asks for.
+    """
+    config = fitted(spec, fake_clips(spec.columns) if clips is None else clips)
+    configs = [config]
+    if isinstance(getattr(config, "grid", None), OffsetGrid):
+        configs.append(config.model_copy(update={"grid": OffsetGrid(num_classes=11)}))
+    return [build_task(Component.of(spec, config)) for config in configs]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from zoo.models.modules import Extractor
 from zoo.registry.plugin_files import reason_of
 
 TOLERANCE = 1e-5
-BACKWARDS = 2.0  # how much more the wrong end of a segment may change
+STRETCHES = 32  # of the input that are changed one by one, to see which time step reacts
+LOCAL = 0.3  # how much less the least stretch must move a step than the most, to ask for its time
+TIME_TOLERANCE = 0.55  # mean distance between declared and found times, in steps of equal length
 
 
 @contextmanager
@@ -35,8 +38,8 @@ def about(what: str) -> Iterator[None]:
 
 
 def build_on_meta(build: Callable[[], Any]) -> None:
-    """Build a component of any size without memory; published sizes must at least fit together."""
-    with torch.device("meta"):
+    """Build the published size without memory; its parts must at least fit together."""
+    with about("preset 'paper', build on the device 'meta'"), torch.device("meta"):
         build()
 
 
@@ -50,40 +53,72 @@ def fresh(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
     return module
 
 
-def check_module(
-    build: Callable[[], nn.Module], inputs: tuple[Tensor, ...], shape: tuple[int, ...]
-) -> None:
+def call(module: nn.Module, *inputs: Tensor) -> Tensor:
+    """Run a module on its inputs as they are."""
+    output: Tensor = module(*inputs)
+    return output
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A module and what it is tried on.
+
+    Attributes:
+        build: builds it anew.
+        inputs: a batch; items lie along dim 0 of each.
+        shape: of the output that is promised.
+        run: runs the module on inputs, where it does not take tensors or give one.
+        has_gradients: whether a gradient must reach every trainable parameter.
+    """
+
+    build: Callable[[], nn.Module]
+    inputs: tuple[Tensor, ...]
+    shape: tuple[int, ...]
+    run: Callable[..., Tensor] = call
+    has_gradients: bool = True
+
+
+def check_module(trial: Trial) -> None:
     """Check a module's output on a batch, and everything its kind promises."""
+    run, inputs = trial.run, trial.inputs
     with about("build"):
-        module = fresh(build).eval()
+        module = fresh(trial.build).eval()
     with about("forward"):
-        output = module(*inputs)
-        check_output(output, shape)
+        output = run(module, *inputs)
+        check_output(output, trial.shape)
     with torch.no_grad():
-        assert torch.equal(module(*inputs), module(*inputs)), "eval mode differs from run to run"
-        with about("forward on a batch of one"):
-            alone = torch.cat([module(*(x[i : i + 1] for x in inputs)) for i in range(len(output))])
-    difference = float((alone - output).detach().abs().max())
-    assert difference < TOLERANCE * max(1.0, float(output.detach().abs().max())), (
-        f"an item depends on the others of its batch: by {difference:.2g}"
-    )
-    check_saving(module, build, inputs)
-    check_moves(module, build, inputs)
+        is_same = torch.equal(run(module, *inputs), run(module, *inputs))
+        assert is_same, "eval mode differs from run to run"
+    _check_alone(module, trial, output.detach())
+    check_saving(module, trial.build, inputs, run)
+    _check_moves(module, trial)
     with (
         about("forward under bf16 autocast, as with precision=bf16"),
         torch.no_grad(),
         torch.autocast("cpu", torch.bfloat16),
     ):
-        check_output(module(*inputs), shape)
+        check_output(run(module, *inputs), trial.shape)
     with about("forward in training mode"):
-        trained = module.train()(*inputs)
+        trained = run(module.train(), *inputs)
     if any(parameter.requires_grad for parameter in module.parameters()):
         assert trained.requires_grad, "the output does not depend on any trainable parameter"
         with about("backward"):
             (trained * torch.randn_like(trained)).sum().backward()
-        check_gradients(module)
-    if isinstance(module, Extractor):
-        _check_checkpointing(module, inputs)
+        if trial.has_gradients:
+            check_gradients(module)
+    _check_checkpointing(module, trial)
+
+
+@torch.no_grad()
+def _check_alone(module: nn.Module, trial: Trial, output: Tensor) -> None:
+    """Check that an item's output is the same without the others of its batch."""
+    with about("forward on a batch of one"):
+        parts = [tuple(x[i : i + 1] for x in trial.inputs) for i in range(len(output))]
+        alone = torch.cat([trial.run(module, *part) for part in parts])
+    difference = float((alone - output).abs().max())
+    assert difference < TOLERANCE * max(1.0, float(output.abs().max())), (
+        f"an item depends on the others of its batch: by {difference:.2g}"
+    )
 
 
 def check_output(output: Any, shape: tuple[int, ...]) -> None:
@@ -94,19 +129,44 @@ def check_output(output: Any, shape: tuple[int, ...]) -> None:
 
 
 @torch.no_grad()
-def check_order(extractor: nn.Module, segments: Tensor, steps: int) -> None:
-    """Check that time runs forward: the end of a segment must not change the first step most."""
-    if steps == 1:
-        return
-    extractor.eval()
-    late = max(1, segments.shape[2] // 4)
-    changed = segments.clone()
-    changed[:, :, -late:] = torch.randn_like(changed[:, :, -late:])  # time is dim 2 in both
-    change = (extractor(changed) - extractor(segments)).abs().mean(dim=(0, 2, 3))  # (T,)
-    assert float(change[0]) <= BACKWARDS * float(change[-1]), (
-        "the end of a segment changes its first time step more than its last; give (N, T, P, D) "
-        "in the order of times_s"
-    )
+def check_times(
+    run: Callable[[Tensor], Tensor], segments: Tensor, times_s: tuple[float, ...], step_s: float
+) -> None:
+    """Check that every time step of an output reacts most to what happens at its time.
+
+    Stretches of the input are replaced, one at a time.  A step that reacts to all of them nearly
+    alike is not asked for its time.
+
+    Args:
+        run: gives an output ``(N, T, ...)``.
+        segments: input; time is dim 2 in both modalities.
+        times_s: declared time of each of the T steps, seconds.
+        step_s: time between two frames of the input, seconds.
+    """
+    num_frames = segments.shape[2]
+    num = min(num_frames, STRETCHES)
+    edges = [round(i * num_frames / num) for i in range(num + 1)]
+    before, rows, centres_s = run(segments), [], []
+    for first, last in pairwise(edges):
+        changed = segments.clone()
+        changed[:, :, first:last] = torch.randn_like(changed[:, :, first:last])
+        change = (run(changed) - before).abs()
+        rows.append(change.transpose(0, 1).flatten(1).mean(1))  # (T,)
+        centres_s.append((first + last - 1) / 2 * step_s)
+    reaction = torch.stack(rows)  # (stretches, T)
+    least, most = reaction.amin(0), reaction.amax(0)
+    is_local = (most - least) > LOCAL * most  # (T,)
+    weights = (reaction - (least + most) / 2).clamp_min(0)  # of the stretches above half the height
+    reacts_s = (weights * torch.tensor(centres_s)[:, None]).sum(0) / weights.sum(0)  # (T,)
+    errors_s = (reacts_s - torch.tensor(times_s)).abs()[is_local]
+    allowed_s = TIME_TOLERANCE * num_frames * step_s / len(times_s)
+    if len(errors_s) and float(errors_s.mean()) > allowed_s:
+        told = ", ".join(f"{t:.2f}" for t in times_s[:4])
+        found = ", ".join(f"{float(t):.2f}" for t in reacts_s[:4])
+        more = ", ..." if len(times_s) > 4 else ""
+        raise AssertionError(
+            f"time steps react to what happens at {found}{more} s, but times_s says {told}{more} s"
+        )
 
 
 @torch.no_grad()
@@ -136,9 +196,12 @@ def check_gradients(module: nn.Module) -> None:
 
 
 def check_saving(
-    module: nn.Module, build: Callable[[], nn.Module], inputs: tuple[Tensor, ...] = ()
+    module: nn.Module,
+    build: Callable[[], nn.Module],
+    inputs: tuple[Tensor, ...] = (),
+    run: Callable[..., Tensor] = call,
 ) -> None:
-    """Save as safetensors, load into a module drawn with another seed, compare."""
+    """Save as safetensors, load into a module made with another seed, compare."""
     state = {name: value.detach().contiguous() for name, value in module.state_dict().items()}
     with tempfile.TemporaryDirectory() as folder, about("save and load"):
         file = Path(folder) / "weights.safetensors"
@@ -149,43 +212,38 @@ def check_saving(
         assert torch.equal(value, state[name]), f"'{name}' changes when saved and loaded"
     if inputs:
         with torch.no_grad():
-            same = torch.equal(again.eval()(*inputs), module(*inputs))
+            same = torch.equal(run(again.eval(), *inputs), run(module, *inputs))
         assert same, "a loaded copy answers differently: something is not in its state dict"
 
 
-def check_moves(
-    module: nn.Module, build: Callable[[], nn.Module], inputs: tuple[Tensor, ...]
-) -> None:
+def _check_moves(module: nn.Module, trial: Trial) -> None:
     """Move a module to other number types and devices, and see whether all of it comes along."""
-    expected = module(*inputs).detach()
     for dtype in (torch.float64, torch.bfloat16):
-        moved = _copy_of(module, build).to(dtype)
         with torch.no_grad(), about(f"moved to {str(dtype).removeprefix('torch.')}, forward"):
-            output = moved(*(tensor.to(dtype) for tensor in inputs))
+            output = _moved(module, trial, dtype)
             assert output.dtype == dtype, f"gives {output.dtype}; make new tensors like its input"
-            check_output(output, tuple(expected.shape))
+            check_output(output, trial.shape)
     for device in ("meta", *(["cuda"] if torch.cuda.is_available() else [])):
-        moved = _copy_of(module, build).to(device)
         with torch.no_grad(), about(f"moved to the device '{device}', forward"):
-            output = moved(*(tensor.to(device) for tensor in inputs))
+            output = _moved(module, trial, torch.device(device))
             assert output.device.type == device, f"gives a tensor on '{output.device.type}'"
             if device != "meta":
-                check_output(output, tuple(expected.shape))
+                check_output(output, trial.shape)
 
 
-def _copy_of(module: nn.Module, build: Callable[[], nn.Module]) -> nn.Module:
-    copy = build()
+def _moved(module: nn.Module, trial: Trial, place: torch.dtype | torch.device) -> Tensor:
+    copy = trial.build()
     copy.load_state_dict(module.state_dict())
-    return copy.eval()
+    return trial.run(copy.eval().to(place), *(tensor.to(place) for tensor in trial.inputs))
 
 
-def _check_checkpointing(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+def _check_checkpointing(module: nn.Module, trial: Trial) -> None:
     """Check that gradient checkpointing, where there is any, changes nothing."""
     enable = getattr(module, "enable_gradient_checkpointing", None)
     if enable is None:
         return
-    expected = module.eval()(*inputs)
+    expected = trial.run(module.eval(), *trial.inputs)
     with about("forward with gradient checkpointing"):
         enable()
-        output = module(*inputs)
+        output = trial.run(module, *trial.inputs)
         assert torch.allclose(output, expected, atol=TOLERANCE), "changes the output"

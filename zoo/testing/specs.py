@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from zoo.contracts import ComponentConfig, Spec
 from zoo.errors import PluginError
-from zoo.registry.manager import GROUP, plugin_files, registry
+from zoo.registry.hookspecs import GROUP
+from zoo.registry.manager import registry
+from zoo.registry.plugin_files import plugin_files
+from zoo.training.recipe import Preset, Stage2Config
 
 HEAVY = ("torch", "torchaudio", "torchvision", "timm", "av", "ray", "gradio", "matplotlib")
-PRESETS = ("paper", "tiny")
+PRESETS: tuple[Preset, ...] = ("paper", "tiny")
 
 
 def check_spec(kind: str, spec: Spec) -> None:
@@ -50,6 +55,30 @@ def check_spec(kind: str, spec: Spec) -> None:
         )
     check_search(spec)
     check_light_import(kind, spec.name)
+
+
+def check_type(built: object, wanted: type) -> None:
+    """Check that ``build`` gives what the spec's kind asks for."""
+    assert isinstance(built, wanted), (
+        f"build gives a {type(built).__name__}; it must inherit zoo.{wanted.__name__}"
+    )
+
+
+def check_named(kind: str, name: str) -> None:
+    """Check that a component that a spec names is registered."""
+    try:
+        registry().find(kind, name)
+    except PluginError as error:
+        raise AssertionError(f"names what is not here: {error}") from error
+
+
+def check_stage2(settings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check the settings of stage II that a spec asks for, per preset."""
+    unknown = sorted(set(settings) - set(PRESETS))
+    assert not unknown, f"has stage 2 settings for presets there are not: {unknown}"
+    for preset, chosen in settings.items():
+        names = sorted(set(chosen) - set(Stage2Config.model_fields))
+        assert not names, f"preset '{preset}': there is no stage 2 setting '{names[0]}'"
 
 
 def check_search(spec: Spec) -> None:

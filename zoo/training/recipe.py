@@ -14,6 +14,7 @@ from zoo.contracts import (
     ComponentConfig,
     EncoderSpec,
     HeadSpec,
+    ObjectiveSpec,
     PairSpec,
     Precision,
     Spec,
@@ -237,12 +238,25 @@ def build_recipe(
             head=_component(head_spec, preset),
             layout=encoder.layout,
         ),
-        stage1=Stage1Config(**objective_spec.stage1.get(preset, {})),
+        stage1=stage1_of(objective_spec, preset),
         stage2=Stage2Config(**stage2),
         data=DataConfig(**data),
         gradient_checkpointing=preset == "paper",
     )
     return override(recipe, overrides or [])
+
+
+def stage1_of(objective: ObjectiveSpec, preset: Preset) -> Stage1Config:
+    """Return the numbers of stage I; what an objective leaves out is as for the default one.
+
+    Raises:
+        ConfigError: if it names a number that there is not.
+    """
+    usual = registry().default_objective().stage1.get(preset, {})
+    try:
+        return Stage1Config(**{**usual, **objective.stage1.get(preset, {})})
+    except ValidationError as error:
+        raise ConfigError(explain(error, f"{objective.name}: stage1.", Stage1Config)) from None
 
 
 def choose_head(

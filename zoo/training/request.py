@@ -272,8 +272,16 @@ def first_difference(old: Any, new: Any, key: str = "") -> str | None:
     return None if old == new else f"{key} is {old} there, {new} here"
 
 
-def check_shares(recipe: Recipe, stages: tuple[int, ...], workers: int) -> None:
+def check_shares(
+    recipe: Recipe, stages: tuple[int, ...], workers: int, option: str = "--workers"
+) -> None:
     """Check that every worker gets the same share of a batch.
+
+    Args:
+        recipe: whose batches.
+        stages: that are trained.
+        workers: that train together.
+        option: that says so.
 
     Raises:
         ConfigError: if a batch cannot be divided.
@@ -286,7 +294,7 @@ def check_shares(recipe: Recipe, stages: tuple[int, ...], workers: int) -> None:
             fitting = -(-batch // workers) * workers
             raise ConfigError(
                 f"{key}={batch} cannot be shared out evenly to {workers} workers; "
-                f"try --set {key}={fitting}, or another --workers"
+                f"try --set {key}={fitting}, or another {option}"
             )
 
 

@@ -56,10 +56,8 @@ def open_run(request: TrainRequest, out: Path, gpus_per_worker: float, *, resume
     Raises:
         ZooError: whatever is wrong with the request or the folder, in one sentence.
     """
-    if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise TrainingError(
-            f"{out} exists and is not empty; take another --out, or go on with --resume"
-        )
+    if not resume:
+        refuse_filled(out)
     run = _reopen(request, out, gpus_per_worker) if resume else _new(request, out, gpus_per_worker)
     make_writable(out)
     return run
@@ -109,6 +107,18 @@ def _job(request: TrainRequest, recipe: Recipe, out: Path) -> Job:
             raise ConfigError("--stage 2 needs the encoder of stage 1: --init MODEL_FOLDER")
         stages = (1, 2)  # stage 1 is done and is passed over
     return Job(recipe, Path(request.data), out, stages, init)
+
+
+def refuse_filled(out: Path) -> None:
+    """Refuse a folder that holds something.
+
+    Raises:
+        TrainingError: if it does.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise TrainingError(
+            f"{out} exists and is not empty; take another --out, or go on with --resume"
+        )
 
 
 def make_writable(folder: Path) -> None:

@@ -1,0 +1,197 @@
+"""A model that finds offsets at work: search, refinement, change over time, a second model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from zoo.errors import ConfigError
+from zoo.inference.changepoints import follow
+from zoo.inference.crops import ClipEncoder, classify, encode_crops
+from zoo.inference.estimate import combine
+from zoo.inference.offset_search import Found, search
+from zoo.inference.prediction import Prediction, WindowPrediction
+from zoo.inference.predictor import Predictor, notes_on, require_seconds
+from zoo.inference.synchronizability import SynchronizabilityPredictor
+from zoo.inference.windows import Plan, Progress, find_streams, plan_windows
+from zoo.models.model import Model, require_offsets
+from zoo.models.modules import Head
+from zoo.timeline import LATTICE_TOLERANCE, count_steps, describe_offset
+
+
+class OffsetPredictor(Predictor):
+    """A model that finds offsets, ready for files, with or without a second model beside it.
+
+    Args:
+        model: the model.
+        name: what to call it.
+        device: where it computes.
+        synchronizability: says whether a clip can be synchronized at all.
+
+    Raises:
+        ConfigError: if the model finds no offsets.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        name: str,
+        device: torch.device | str = "cpu",
+        synchronizability: SynchronizabilityPredictor | None = None,
+    ) -> None:
+        require_offsets(model, name)
+        super().__init__(model, name, device)
+        assert self.task.grid is not None
+        self.grid, self.synchronizability = self.task.grid, synchronizability
+        self._shares_tokens = synchronizability is not None and synchronizability.reads_tokens_of(
+            self.model
+        )
+
+    @property
+    def can_refine(self) -> bool:
+        """Whether the head scores offsets between its classes."""
+        assert self.model.head is not None
+        return type(self.model.head).logits_at is not Head.logits_at
+
+    def predict(
+        self,
+        path: str | Path,
+        step_s: float | None = None,
+        *,
+        audio: str | Path | None = None,
+        audio_track: int | None = None,
+        every_s: float | None = None,
+        max_offset_s: float | None = None,
+        progress: Progress | None = None,
+    ) -> Prediction:
+        """Predict the offset of a clip from crops along all of it, in bounded memory.
+
+        The crops' distributions are averaged, each weighted by how far it is from uniform: a crop
+        without an event has nothing to say. A clip of 3 s or more that is shorter than a crop is
+        filled up with its last picture and silence.
+
+        Args:
+            path: the clip.
+            step_s: distance of the offsets to choose from, seconds; by default the model's own
+                classes. A finer step takes a head that can score any offset.
+            audio: take the sound from this file, whose time 0 is the clip's.
+            audio_track: which audio track, from 1; by default the first.
+            every_s: distance between crops, seconds; by default as in `Predictor.predict`.
+            max_offset_s: first search so far on either side for the offset, seconds; by default
+                the answer is one of the model's own offsets.
+            progress: is told how many crops are done, and of how many.
+
+        Raises:
+            MediaError: if the clip cannot be read, lacks a stream, or is too short.
+            ConfigError: if the head cannot answer on a finer grid.
+        """
+        offsets_s = self._offsets(step_s)
+        require_seconds(every_s=every_s, max_offset_s=max_offset_s)
+        streams = find_streams(Path(path), Path(audio) if audio else None, audio_track)
+        encoder = ClipEncoder(self.model, streams)
+        found = None
+        if max_offset_s is not None and max_offset_s > self.grid.reach_s:
+            found = search(encoder, self.grid, max_offset_s, progress)
+        shift_s = self._shift_to(found)
+        plan = plan_windows(streams, self.model, self.name, every_s, shift_s)
+        prediction = self._predict(encoder, plan, offsets_s, found, progress)
+        if self.synchronizability is not None and not self._shares_tokens:
+            probability = self.synchronizability.probability(
+                streams, every_s=every_s, shift_s=shift_s, progress=progress
+            )
+            prediction = replace(prediction, synchronizability=probability)
+        if max_offset_s is not None:
+            prediction.notes.extend(self._reach_notes(found, max_offset_s))
+        return prediction
+
+    def _reach_notes(self, found: Found | None, max_offset_s: float) -> list[str]:
+        reach_s = self.grid.reach_s if found is None else found.reach_s
+        if reach_s > max_offset_s + LATTICE_TOLERANCE and found is None:
+            return [f"the model looks at all offsets up to {reach_s:g} s either way in any case"]
+        if reach_s > max_offset_s - self.grid.step_s:
+            return []
+        return [f"the clip is too short for offsets beyond {reach_s:.1f} s either way"]
+
+    def _shift_to(self, found: Found | None) -> float:
+        """Return the shift that brings what was found to the middle of the grid; 0 if it is in."""
+        grid, edge_s = self.grid, 2 * self.grid.step_s
+        if found is None or grid.min_s + edge_s <= found.offset_s <= grid.max_s - edge_s:
+            return 0.0
+        return found.offset_s
+
+    def _predict(
+        self,
+        encoder: ClipEncoder,
+        plan: Plan,
+        offsets_s: tuple[float, ...],
+        found: Found | None,
+        progress: Progress | None,
+    ) -> Prediction:
+        starts_s, probabilities, synchronizability = self._score(encoder, plan, offsets_s, progress)
+        total_s = tuple(round(offset_s + plan.shift_s, 6) for offset_s in offsets_s)
+        estimate = combine(probabilities, total_s, self.grid.step_s)
+        best, mean = estimate.best, estimate.distribution
+        start_s, end_s = encoder.streams.shared_s(plan.shift_s)
+        over_time = follow(
+            np.asarray(starts_s),
+            probabilities,
+            total_s,
+            window_s=self.model.config.layout.covered_s,
+            end_s=end_s,
+            start_s=start_s if plan.shift_s else 0.0,
+            class_step_s=self.grid.step_s,
+        )
+        return Prediction(
+            path=str(encoder.streams.video),
+            model=self.name,
+            offset_s=total_s[best],
+            meaning=describe_offset(total_s[best]),
+            probability=float(mean[best]),
+            refined_s=estimate.refined_s,
+            confidence=estimate.confidence * (1.0 if found is None else found.probability),
+            distribution={o: float(p) for o, p in zip(total_s, mean, strict=True)},
+            synchronizability=synchronizability,
+            duration_s=round(end_s, 6),
+            over_time=over_time,
+            windows=[
+                WindowPrediction(start_s, total_s[int(p.argmax())], float(p.max()))
+                for start_s, p in zip(starts_s, probabilities, strict=True)
+            ],
+            low_confidence=encoder.streams.low_confidence,
+            notes=notes_on(plan, encoder.streams),
+        )
+
+    def _score(
+        self,
+        encoder: ClipEncoder,
+        plan: Plan,
+        offsets_s: tuple[float, ...],
+        progress: Progress | None,
+    ) -> tuple[list[float], Float[Tensor, "W O"], float | None]:
+        """Return the crops' starts and distributions, and what a second model says to the same."""
+        between = None if offsets_s == self.grid.offsets_s else offsets_s
+        starts_s: list[float] = []
+        scored, second = [], []
+        for crops in encode_crops(encoder, plan, progress):
+            starts_s += crops.starts_s
+            scored.append(classify(self.model, crops, between))
+            if self.synchronizability is not None and self._shares_tokens:
+                second.append(self.synchronizability.classify(crops))
+        probability = (
+            self.synchronizability.combine(second) if self.synchronizability and second else None
+        )
+        return starts_s, torch.cat(scored), probability
+
+    def _offsets(self, step_s: float | None) -> tuple[float, ...]:
+        grid = self.grid
+        if step_s is None:
+            return grid.offsets_s
+        if not 0 < step_s <= grid.step_s:
+            raise ConfigError(f"a step of {step_s:g} s is not between 0 and {grid.step_s:g} s")
+        count = count_steps(grid.max_s - grid.min_s, 0.0, step_s)
+        return tuple(round(grid.min_s + i * step_s, 6) for i in range(count))

@@ -1,0 +1,102 @@
+"""How far the audio of a clip is off: what a model that finds offsets answers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from zoo.inference.changepoints import OverTime
+
+# A clip can be synchronized from the first probability on, and cannot below the second: there the
+# shipped models err on 2 of 100 clips that can (docs/repair.md).
+SYNCHRONIZABLE, HOPELESS = 0.5, 0.25
+
+
+@dataclass(frozen=True)
+class WindowPrediction:
+    """The offset of one crop of a clip.
+
+    Attributes:
+        start_s: start of the crop, seconds.
+        offset_s: most probable offset, seconds.
+        probability: of that offset.
+    """
+
+    start_s: float
+    offset_s: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How far the audio of a clip is off.
+
+    Attributes:
+        path: the clip.
+        model: the model's name.
+        offset_s: most probable offset, seconds; positive means the audio is early.
+        meaning: the offset in words.
+        probability: of that offset.
+        refined_s: the offset between the points of the grid, seconds.
+        confidence: probability that the offset is within one class of ``refined_s``.
+        distribution: probability of every offset of the grid, by offset in seconds.
+        synchronizability: probability that sound and picture can be synchronized at all; None
+            without a model that says so.
+        duration_s: the stretch that sound and picture share, seconds.
+        over_time: how the offset changes along the clip.
+        windows: the crops the answer is put together from.
+        low_confidence: why the file's own clock cannot be trusted, or None.
+        notes: what else one should know about how the clip was read.
+    """
+
+    path: str
+    model: str
+    offset_s: float
+    meaning: str
+    probability: float
+    refined_s: float
+    confidence: float
+    distribution: dict[float, float]
+    synchronizability: float | None
+    duration_s: float
+    over_time: OverTime
+    windows: list[WindowPrediction]
+    low_confidence: str | None
+    notes: list[str]
+
+    @property
+    def can_be_synchronized(self) -> bool:
+        """False if a model says clearly that this is not so."""
+        return self.synchronizability is None or self.synchronizability >= HOPELESS
+
+    @property
+    def verdict(self) -> str:
+        """Say in words whether sound and picture can be synchronized; empty if nobody knows."""
+        if self.synchronizability is None:
+            return ""
+        if not self.can_be_synchronized:
+            return "sound and picture cannot be synchronized"
+        if self.synchronizability < SYNCHRONIZABLE:
+            return "it is not clear whether sound and picture can be synchronized"
+        return "sound and picture can be synchronized"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the prediction as JSON types."""
+        answer = asdict(self)
+        answer["distribution"] = [
+            {"offset_s": offset, "probability": p} for offset, p in self.distribution.items()
+        ]
+        return answer
+
+    def columns(self) -> dict[str, str]:
+        """Return the prediction as columns of a table (`zoo.inference.batch_table`)."""
+        known = self.synchronizability is not None
+        return {
+            "offset_s": f"{self.offset_s:g}",
+            "refined_s": f"{round(self.refined_s, 4) + 0.0:.4f}",
+            "probability": f"{self.probability:.4f}",
+            "confidence": f"{self.confidence:.4f}",
+            "meaning": self.meaning,
+            "over_time": self.over_time.meaning,
+            "synchronizability": f"{self.synchronizability:.4f}" if known else "",
+        }
