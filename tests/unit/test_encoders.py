@@ -41,7 +41,7 @@ from zoo.errors import ConfigError
 from zoo.export import export
 from zoo.export.inputs import crop_of_clip, made_up_crop, shapes_of
 from zoo.features import extract
-from zoo.inference.predictor import Predictor
+from zoo.inference.offset_predictor import OffsetPredictor
 from zoo.models.config import Component, ModelConfig
 from zoo.models.cost import model_cost
 from zoo.models.model import Model
@@ -299,7 +299,7 @@ def test_what_takes_one_modality_at_a_time_refuses_a_joint_encoder(
     refusals = (
         lambda: extract(joint, clip, tmp_path / "out"),
         lambda: score(joint, clip.parent),
-        lambda: attribute(Predictor(model, "joint"), clip, start_s=0.0),
+        lambda: attribute(OffsetPredictor(model, "joint"), clip, start_s=0.0),
         lambda: store_of(model, clips, tmp_path / "store"),
         lambda: store_key(model, store_config(model, "float32"), list(clips.clips)),
     )
