@@ -26,6 +26,7 @@ SETTINGS = {
 # fmt: on
 GENEROUS_S = 400
 PLUGIN = Path(__file__).with_name("interruptible.py")
+EVENT_RATE = Path(__file__).parents[1] / "event_rate.py"
 
 
 @pytest.fixture(scope="module")
@@ -189,3 +190,28 @@ def test_a_cluster_that_loses_a_machine_ends_the_search(
     assert process.returncode == 0, told
     assert len(rows_of(out)) == 4
     assert {row["status"] for row in rows_of(out)} == {"done"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base", ["synchronizability", "event_rate"])
+def test_any_task_can_be_searched(
+    base: str, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space, out = tmp_path / "space.yaml", tmp_path / "out"
+    space.write_text("space: {stage2.lr: [1.0e-4, 1.0e-3]}\n")
+    chosen = {
+        "synchronizability": ["--extractor", "ast_motionformer", "--head", "correlation_trust"],
+        "event_rate": ["--extractor", "joint"],
+    }[base]
+    given = [*chosen, "--task", base, *settings(**{"layout.num_segments": 4})]
+    words = ["tune", str(space), "--data", str(manifest), "--out", str(out), "--json", *given]
+    assert run(["--plugin", str(EVENT_RATE), *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    score = {"synchronizability": "accuracy", "event_rate": "squared_error"}[base]
+    assert found["search"]["metric"] == score
+    means = [row["mean"][score] for row in found["rows"]]
+    assert None not in means
+    best = max(means) if score == "accuracy" else min(means)
+    chosen_row = next(row for row in found["rows"] if row["params"] == found["best"])
+    assert chosen_row["mean"][score] == best
+    assert (out / "best" / "model.json").exists()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ from zoo.experiments.overview import Watcher
 from zoo.experiments.results import read_result, write_result
 from zoo.experiments.run_cost import Cost
 from zoo.models.cost import model_cost
+from zoo.registry.manager import add_plugin_file, registry
 from zoo.search_space import Choice, Range
 from zoo.training.recipe import Recipe
 from zoo.training.request import recipe_of
@@ -406,6 +408,7 @@ class FakeProcess:
     def _end(self) -> None:
         self.run.mkdir(parents=True, exist_ok=True)
         scores = {"accuracy": self.accuracy, "within_one": 0.75, "mean_abs_error_s": 0.2, "num": 40}
+        scores["cross_entropy"] = 0.69
         lines = [{"stage": 2, "step": 4, "kind": "valid", "time": 1.0, **scores}] * (
             self.stage == "2"
         )
@@ -1003,3 +1006,145 @@ def test_a_dry_run_lists_the_points(
 def test_resolving_names_the_point() -> None:
     with pytest.raises(ConfigError, match=r"^length 0.64 s, overlap 0.5: .*shorter"):
         resolve(lengths_of(input_s=0.1), HALF, 0)
+
+
+# --- any task ---
+
+EVENT_RATE = Path(__file__).parents[1] / "event_rate.py"
+
+
+@pytest.fixture
+def event_rate(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A plugin with a task and an encoder that the zoo has never heard of."""
+    monkeypatch.setenv("ZOO_PLUGINS", "")
+    add_plugin_file(EVENT_RATE)
+    yield
+    registry.cache_clear()
+
+
+@pytest.mark.usefixtures("event_rate")
+def test_a_search_may_look_for_the_lowest_score(manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    given = {
+        "data": str(manifest),
+        "base": {"extractor": "joint", "task": "event_rate", "set": {"stage2.steps": 8}},
+        "space": {"encoder.gain": Choice(values=(0.5, 1.0, 2.0))},
+    }
+    session = open_session(given, out, Options(), resume=False)
+    assert (session.search.metric, session.points[0].stages) == ("squared_error", (2,))
+    for params, error in zip(session.search.grid(), (0.5, 0.3, 0.4), strict=True):
+        result = result_of(params, 1, 0, scores={"squared_error": error})
+        write_result(folder_of(out, params, 1), result)
+    table = session.known
+    header, lines = table.cells()
+    assert header[3] == "squared error"
+    assert [line[3] for line in lines] == ["0.300", "0.400", "0.500", "1.000"]
+    assert lines[0][-1] == "**best**"
+    assert table.as_json()["chance"] == {"squared_error": 1.0}
+    assert [row.params["encoder.gain"] for row in table.frontier] == [1.0]
+    assert table.plot(tmp_path / "plot.png").stat().st_size > 10_000
+    study = open_study(session.search, session.metric, tmp_path, [])
+    study.suggest("a")
+    assert study._ot_study.direction.name == "MINIMIZE"
+
+
+@pytest.mark.usefixtures("event_rate")
+def test_plugins_of_any_kind_bring_a_space(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text("data: x\nbase: {extractor: joint}\ndefaults: encoder\nspace: {}\n")
+    assert _given(str(path))["space"] == {"encoder.gain": Choice(values=(0.5, 1.0))}
+
+
+@pytest.mark.usefixtures("event_rate")
+def test_a_joint_encoder_has_no_segment_length_to_search_for() -> None:
+    with pytest.raises(ConfigError, match="'joint' has no extractors whose segments could have"):
+        check_space(lengths_of(base={"extractor": "joint"}), 0)
+
+
+def test_a_search_of_lengths_may_ask_whether_clips_can_be_synchronized(
+    manifest: Path, tmp_path: Path, trainings: Trainings
+) -> None:
+    base = {
+        "extractor": "ast_motionformer",
+        "head": "correlation_trust",
+        "task": "synchronizability",
+        "set": {**SHORT, "stage1.num_segments": 3},
+    }
+    space = {"length": Choice(values=(0.64,)), "overlap": Choice(values=(0.0, 0.5))}
+    given = {"data": str(manifest), "base": base, "space": space, "input_s": 3.2}
+    session = open_session(given, tmp_path / "out", Options(), resume=False)
+    assert session.search.metric == "accuracy"
+    assert {point.recipe.task.name for point in session.points} == {"synchronizability"}
+    assert len({point.key for point in session.points}) == 1
+    told = list(work(session.search, HALF, session.out).run())
+    assert trainings.stages == ["1", "2"]
+    assert {"accuracy", "cross_entropy"} <= set(told[-1])
+    assert "within_one" not in told[-1]
+    row = session.rows.row_of(HALF)
+    assert row.outcome() == "accuracy 50.0 %, cross-entropy 0.690"
+    assert session.known.cells()[1][-1][4:6] == ["50.0", "0.693"]
+
+
+def test_points_must_answer_the_same_question() -> None:
+    space = {"head": Choice(values=("correlation", "correlation_trust"))}
+    with pytest.raises(ConfigError, match="offset, synchronizability cannot be compared"):
+        check_space(settings_search(space), 0)
+
+
+def test_the_score_that_counts_is_one_of_the_task(search: Search, manifest: Path) -> None:
+    session = session_of(search, manifest, Path("never"), resume=False)
+    assert session.metric.name == "within_one"  # the first that ranks the task
+    exact = search.model_copy(update={"metric": "exact"})
+    assert session_of(exact, manifest, Path("never"), resume=False).metric.name == "accuracy"
+    other = search.model_copy(update={"metric": "acuracy"})
+    with pytest.raises(ConfigError, match="no such score; did you mean 'accuracy'.; there are"):
+        session_of(other, manifest, Path("never"), resume=False)
+
+
+# --- what earlier versions wrote ---
+
+
+def test_a_search_of_an_earlier_version_goes_on(
+    search: Search, manifest: Path, tmp_path: Path, trainings: Trainings
+) -> None:
+    """Its stage I lies in another folder, its results call scores otherwise."""
+    out = tmp_path / "out"
+    session = session_of(search, manifest, out, resume=False)
+    point = next(point for point in session.points if point.params == HALF)
+    former = out / "towers" / "0.64s-12345678" / "seed-1"
+    former.mkdir(parents=True)
+    (former / "recipe.json").write_text(json.dumps(_as_before(point.recipe)))
+    request = point.encoder_request(1).model_dump(mode="json", exclude={"set"})
+    settings = point.request.assignments
+    (former / "request.json").write_text(json.dumps({**request, "settings": settings}))
+    (former / "metrics.jsonl").write_text(json.dumps({"kind": "done", "stage": 1}))
+    assert point.encoder_folder(out, 1) == former
+    kept = {**search.model_dump(mode="json"), "metric": "exact"}
+    (out / "search.json").write_text(json.dumps(kept))
+    old = {
+        "params": NONE, "seed": 1, "status": "done", "reason": None, "exact": 0.4,
+        "within_one": 0.5, "mean_abs_error_s": 0.3, "num": 12,
+        "towers": {"wall_s": 60, "cpu_s": 50}, "head": {"wall_s": 30, "cpu_s": 20},
+    }  # fmt: skip
+    folder = folder_of(out, NONE, 1)
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps(old))
+    resumed = open_session({}, out, Options(), resume=True)
+    assert resumed.metric.name == "accuracy"
+    row = resumed.rows.row_of(NONE)
+    assert (row.status, row.mean("accuracy"), row.mean("within_one")) == ("done", 0.4, 0.5)
+    assert row.training("encoder") == Cost(wall_s=60, cpu_s=50)
+    list(work(resumed.search, HALF, out).run())
+    assert trainings.stages == ["2"]
+
+
+def _as_before(recipe: Recipe) -> dict[str, Any]:
+    """Write a recipe as versions did that knew pairs of extractors and offsets only."""
+    data = recipe.model_dump(mode="json")
+    model, objective = data["model"], data["model"].pop("objective")
+    task, encoder = model.pop("task"), model.pop("encoder")
+    model |= {**encoder["config"], "grid": task["config"]["grid"]}
+    model["compare"] = objective["config"].pop("compare")
+    data["stage1"]["objective"] = objective
+    data["stage2"]["towers"] = data["stage2"].pop("encoder")
+    return data
