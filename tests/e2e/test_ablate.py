@@ -37,7 +37,7 @@ TABLE = {
     "evaluate": {"rounds": 2},
     "variants": {
         "correlation": {"head": "correlation"},
-        "sync": {"head": "sync", "towers": "correlation"},
+        "sync": {"head": "sync", "encoder": "correlation"},
     },
 }
 GENEROUS_S = 300
@@ -109,7 +109,7 @@ def test_an_interrupted_table_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert [row["status"] for row in rows] == ["done"] * 4
     assert {row["stage1_steps"] for row in rows} == {"0", "4"}
     shared = [row for row in rows if row["variant"] == "sync"]
-    assert all(float(row["towers_wall_s"]) > 0 for row in shared)
+    assert all(float(row["encoder_wall_s"]) > 0 for row in shared)
     assert (out / "table.png").stat().st_size > 10_000
     assert not list(out.glob("runs/few/*/*/run/features"))
 

@@ -118,7 +118,7 @@ def test_a_choice_names_every_value_once() -> None:
         Choice(values=(1, 2, 1))
 
 
-def test_points_that_share_towers_are_apart_in_a_grid() -> None:
+def test_points_that_share_an_encoder_are_apart_in_a_grid() -> None:
     names = [name_of(params) for params in lengths_of().grid()]
     assert names == [
         "length 0.32 s, overlap 0",
@@ -231,7 +231,7 @@ def test_length_and_overlap_decide_the_layout(points: list[Point]) -> None:
         assert contiguous.covered_s == pytest.approx(7.68)  # as many seconds for every length
 
 
-def test_overlaps_of_a_length_share_towers_and_features(points: list[Point]) -> None:
+def test_overlaps_of_a_length_share_encoder_and_features(points: list[Point]) -> None:
     out = Path("out")
     by_length: dict[float, set[Path]] = {}
     for point in points:
@@ -290,14 +290,14 @@ def test_the_command_trains_the_point_alone(points: list[Point]) -> None:
     assert words[words.index("--seed") + 1] == "3"
 
 
-def test_towers_and_head_are_trained_with_the_recipe_of_the_point(
+def test_encoder_and_head_are_trained_with_the_recipe_of_the_point(
     points: list[Point], tmp_path: Path
 ) -> None:
-    towers = tmp_path / "towers"
-    towers.mkdir()
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
     config = points[-1].recipe.model.model_copy(update={"head": None}).model_dump(mode="json")
-    (towers / "model.json").write_text(json.dumps({"config": config}))
-    head = recipe_of(points[-1].head_request(1, towers), 0)
+    (encoder / "model.json").write_text(json.dumps({"config": config}))
+    head = recipe_of(points[-1].head_request(1, encoder), 0)
     assert head == points[-1].recipe.model_copy(update={"seed": 1})
     assert recipe_of(points[-1].encoder_request(1), 0).stage1 == points[-1].recipe.stage1
 
@@ -324,19 +324,19 @@ def test_the_cost_grows_with_segments_and_overlap(points: list[Point], recipe: R
 def test_a_lease_is_held_until_it_runs_out() -> None:
     now = [0.0]
     leases = Leases(lambda: now[0])
-    assert leases.take("towers", "a")
-    assert not leases.take("towers", "b")
+    assert leases.take("encoder", "a")
+    assert not leases.take("encoder", "b")
     assert leases.take("others", "b")
     now[0] = LEASE_S - 1
-    assert leases.take("towers", "a")  # renewed
+    assert leases.take("encoder", "a")  # renewed
     now[0] += 2
-    assert not leases.take("towers", "b")
+    assert not leases.take("encoder", "b")
     now[0] += LEASE_S
-    assert leases.take("towers", "b")  # whoever held it is gone
-    leases.drop("towers", "a")  # comes back too late
-    assert not leases.take("towers", "a")
-    leases.drop("towers", "b")
-    assert leases.take("towers", "a")
+    assert leases.take("encoder", "b")  # whoever held it is gone
+    leases.drop("encoder", "a")  # comes back too late
+    assert not leases.take("encoder", "a")
+    leases.drop("encoder", "b")
+    assert leases.take("encoder", "a")
 
 
 # --- the work of a trial ---
@@ -456,7 +456,7 @@ def reports(search: Search, params: dict[str, Any], out: Path) -> list[Report]:
 NONE, HALF = {"length": 0.64, "overlap": 0.0}, {"length": 0.64, "overlap": 0.5}
 
 
-def test_towers_are_trained_once_and_reused(tmp_path: Path, trainings: Trainings) -> None:
+def test_an_encoder_is_trained_once_and_reused(tmp_path: Path, trainings: Trainings) -> None:
     search = lengths_of()
     told = reports(search, NONE, tmp_path)
     assert trainings.stages == ["1", "2"]
@@ -467,8 +467,8 @@ def test_towers_are_trained_once_and_reused(tmp_path: Path, trainings: Trainings
     assert [report["done"] for report in told] == [False, True]
     reports(search, HALF, tmp_path)
     assert trainings.stages == ["1", "2", "2"]
-    towers = [p.words[p.words.index("--init") + 1] for p in trainings.started if p.stage == "2"]
-    assert towers[0] == towers[1] == str(trainings.started[0].run)
+    starts = [p.words[p.words.index("--init") + 1] for p in trainings.started if p.stage == "2"]
+    assert starts[0] == starts[1] == str(trainings.started[0].run)
 
 
 def test_a_point_that_has_ended_is_not_trained_again(tmp_path: Path, trainings: Trainings) -> None:
@@ -482,7 +482,9 @@ def test_a_point_that_has_ended_is_not_trained_again(tmp_path: Path, trainings: 
     assert trainings.stages[before:] == ["1", "2"]  # of the second seed
 
 
-def test_a_trial_waits_for_towers_that_another_trains(tmp_path: Path, trainings: Trainings) -> None:
+def test_a_trial_waits_for_an_encoder_that_another_trains(
+    tmp_path: Path, trainings: Trainings
+) -> None:
     desk = FakeDesk(FakeLease(looks=3))
     list(work(lengths_of(), NONE, tmp_path, desk).run())
     assert desk.one.calls[:4] == ["take"] * 4
@@ -501,7 +503,7 @@ def test_a_training_that_fails_ends_its_point_with_the_reason(
     result = read_result(folder_of(tmp_path, NONE, 1), PointResult)
     assert result is not None
     assert (result.status, result.reason) == ("failed", "no clip is long enough")
-    reports(search, NONE, tmp_path)  # a failed one is tried again, its towers are not
+    reports(search, NONE, tmp_path)  # a failed one is tried again, its encoder is not
     assert trainings.stages == ["1", "2", "2", "1", "2"]
 
 
@@ -648,7 +650,7 @@ def test_the_files_hold_every_training(tmp_path: Path) -> None:
     assert SearchTable(search, []).as_csv().startswith("seed,")
 
 
-def test_settings_have_a_picture_too(tmp_path: Path) -> None:
+def test_settings_have_a_plot_too(tmp_path: Path) -> None:
     space = {
         "stage2.lr": Range(low=1e-4, high=1e-3, log=True),
         "head": Choice(values=("sync", "correlation")),
@@ -1097,7 +1099,7 @@ def test_the_score_that_counts_is_one_of_the_task(search: Search, manifest: Path
     exact = search.model_copy(update={"metric": "exact"})
     assert session_of(exact, manifest, Path("never"), resume=False).metric.name == "accuracy"
     other = search.model_copy(update={"metric": "acuracy"})
-    with pytest.raises(ConfigError, match="no such score; did you mean 'accuracy'.; there are"):
+    with pytest.raises(ConfigError, match=r"no such score; did you mean 'accuracy'.; there are"):
         session_of(other, manifest, Path("never"), resume=False)
 
 
@@ -1117,7 +1119,7 @@ def test_a_search_of_an_earlier_version_goes_on(
     request = point.encoder_request(1).model_dump(mode="json", exclude={"set"})
     settings = point.request.assignments
     (former / "request.json").write_text(json.dumps({**request, "settings": settings}))
-    (former / "metrics.jsonl").write_text(json.dumps({"kind": "done", "stage": 1}))
+    (former / "metrics.jsonl").write_text(json.dumps({"kind": "done", "stage": 1, "time": 1.0}))
     assert point.encoder_folder(out, 1) == former
     kept = {**search.model_dump(mode="json"), "metric": "exact"}
     (out / "search.json").write_text(json.dumps(kept))
