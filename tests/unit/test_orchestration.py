@@ -117,7 +117,7 @@ def test_a_resumed_run_keeps_what_it_was_asked_for(tmp_path: Path) -> None:
         (TrainRequest(set={"stage2.lr": 0.5}), r"stage2\.lr is .* there, 0\.5 here"),
         (TrainRequest(head="sync"), "model.head.name is correlation there, sync here"),
         (TrainRequest(seed=7), "seed is 1337 there, 7 here"),
-        (TrainRequest(data="other.parquet"), "--data is clips.parquet there, other.parquet here"),
+        (TrainRequest(data="other.parquet"), "data is clips.parquet there, other.parquet here"),
     ],
 )
 def test_a_resumed_run_refuses_other_settings(
@@ -147,7 +147,7 @@ def test_stage_2_takes_its_encoder_from_the_model_it_starts_from(model_folder: P
     for part in ("encoder", "layout"):
         assert made[part] == config[part]
     assert made["head"]["name"] == "sync"
-    with pytest.raises(ConfigError, match="does not fit --init"):
+    with pytest.raises(ConfigError, match="does not fit init"):
         recipe_of(asked.model_copy(update={"aggregator": "mean"}), 0)
 
 
@@ -181,7 +181,7 @@ def test_threads_are_shared_out_and_the_environment_has_the_last_word(
     with pytest.raises(TrainingError, match="1 workers of 99 CPU need 99 CPUs"):
         check_machine(Resources(cpus_per_worker=99))
     assert Resources(ingest="ray").cpus == 1
-    with pytest.raises(TrainingError, match="--ingest ray decodes on processors beside"):
+    with pytest.raises(TrainingError, match="ingest ray decodes on processors beside"):
         check_machine(Resources(workers=count_cpus(), ingest="ray"))
 
 

@@ -276,7 +276,7 @@ def first_difference(old: Any, new: Any, key: str = "") -> str | None:
 
 
 def check_shares(
-    recipe: Recipe, stages: tuple[int, ...], workers: int, option: str = "--workers"
+    recipe: Recipe, stages: tuple[int, ...], workers: int, named: str = "workers"
 ) -> None:
     """Check that every worker gets the same share of a batch.
 
@@ -284,7 +284,7 @@ def check_shares(
         recipe: whose batches.
         stages: that are trained.
         workers: that train together.
-        option: that says so.
+        named: the option that says so.
 
     Raises:
         ConfigError: if a batch cannot be divided.
@@ -297,7 +297,7 @@ def check_shares(
             fitting = -(-batch // workers) * workers
             raise ConfigError(
                 f"{key}={batch} cannot be shared out evenly to {workers} workers; "
-                f"try {option('set')} {key}={fitting}, or another {option}"
+                f"try {option('set')} {key}={fitting}, or another {option(named)}"
             )
 
 

@@ -81,10 +81,10 @@ def _reopen(request: TrainRequest, out: Path, gpus_per_worker: float) -> Run:
         for name in ("data", "init", "init_positions"):
             old, new = getattr(saved, name), getattr(merged, name)
             if old != new:
-                option = f"--{name.replace('_', '-')}"
                 old, new = (" ".join(v) if isinstance(v, tuple) else v for v in (old, new))
                 raise ConfigError(
-                    f"{out} cannot go on with other settings: {option} is {old} there, {new} here"
+                    f"{out} cannot go on with other settings: {option(name)} is {old} there, "
+                    f"{new} here"
                 )
     return Run(_job(merged, recipe, out), merged)
 
