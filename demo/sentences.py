@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from demo.actions import Desynchronized, Measured, Repaired
+from demo.actions import Desynchronized, Measured, Repaired, Said
 from zoo.inference.changepoints import OverTime
-from zoo.inference.predictor import SYNCHRONIZABLE, Prediction
+from zoo.inference.prediction import SYNCHRONIZABLE, Prediction
 from zoo.timeline import clock_time
 
 # ITU-R BT.1359: viewers begin to notice sound that is early by 45 ms, and late by 125 ms.
 UNNOTICED_S = 0.045
-UNSURE = 0.5  # below this probability an answer is no more than a guess
-Tone = Literal["good", "off", "doubt"]
+UNSURE = 0.5  # below this probability an answer is hardly better than chance
+Tone = Literal["good", "off", "doubt", "plain"]
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,23 @@ def facts(measured: Measured) -> list[tuple[str, str, str]]:
 def remarks(measured: Measured) -> list[str]:
     """List what else one should know."""
     p = measured.prediction
-    return [
-        _sentence(text) for text in [*p.notes, *([p.low_confidence] if p.low_confidence else [])]
-    ]
+    return _sentences(p.notes, p.low_confidence)
+
+
+def said_words(said: Said) -> Headline:
+    """Say what a model of another task answers: its first line in large words."""
+    first = said.answer.lines()[0]
+    return Headline(first[:1].upper() + first[1:], "", "plain")
+
+
+def more_lines(said: Said) -> list[str]:
+    """List the other lines of the answer, and what else one should know."""
+    answer = said.answer
+    return [*answer.lines()[1:], *_sentences(answer.notes, answer.low_confidence)]
+
+
+def _sentences(notes: list[str], low_confidence: str | None) -> list[str]:
+    return [_sentence(text) for text in [*notes, *([low_confidence] if low_confidence else [])]]
 
 
 def percent(probability: float) -> str:
