@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 
-import zoo
 from benchmarks.common.results import parser, write
 from plugins.synthetic.clip_folder import render_folder
 from plugins.synthetic.config import SyntheticConfig
 from zoo.attribution import Attribution, Options, attribute
 from zoo.data.manifest import Clip
 from zoo.evaluation.ranking import roc_auc
-from zoo.inference.predictor import Predictor
+from zoo.inference.load import load_offsets
+from zoo.inference.offset_predictor import OffsetPredictor
 from zoo.timeline import chunk_at
 
 SEED, START_S = 777_001, 1.92  # the crop lies in the middle of a clip of 9 s
@@ -47,7 +47,7 @@ def main() -> None:
         shares = {"train": 0.0, "valid": 0.0, "test": 1.0}
         manifest = render_folder(folder, SyntheticConfig(seed=SEED), chosen.clips, shares)
         rows = [
-            measure(zoo.load(model, trust="none"), manifest.clips, against, options)
+            measure(load_offsets(model, synchronizability="none"), manifest.clips, against, options)
             for model in chosen.models
             for replace in chosen.replace
             for against in (None if name == "mean" else folder for name in chosen.against)
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def measure(
-    predictor: Predictor, clips: tuple[Clip, ...], against: Path | None, options: Options
+    predictor: OffsetPredictor, clips: tuple[Clip, ...], against: Path | None, options: Options
 ) -> dict[str, Any]:
     """Return the mean area over clips, with its standard error, for either modality."""
     areas: dict[str, list[float]] = {modality: [] for modality in MODALITIES}

@@ -384,7 +384,7 @@ class HeadInput(ComponentConfig):
             if tokens.positions > 1:
                 raise ConfigError(
                     f"head '{head}' takes one token per time step, and the {modality} aggregator "
-                    f"keeps all {tokens.positions} positions of a step; choose another "
+                    f"keeps {tokens.positions} positions of a step; choose another "
                     "--aggregator, such as mean, or another --head"
                 )
 

@@ -10,21 +10,21 @@ from typing import cast
 
 import torch
 
-import zoo
 from zoo.contracts import Precision
-from zoo.inference.predictor import Predictor
+from zoo.inference.load import load_offsets
+from zoo.inference.offset_predictor import OffsetPredictor
 from zoo.models.model import Model
 from zoo.training.recipe import build_recipe
 
 
-def predictor(name: str, precision: Precision) -> Predictor:
+def predictor(name: str, precision: Precision) -> OffsetPredictor:
     """Load a model of the catalog, or make one with the published sizes: ``paper``."""
     if name != "paper":
-        return zoo.load(name, trust="none", precision=precision)
+        return load_offsets(name, synchronizability="none", precision=precision)
     recipe = build_recipe(extractor="ast_motionformer", head="sync", preset="paper")
     model = Model(recipe.model)
     model.precision = precision
-    return Predictor(model, name)
+    return OffsetPredictor(model, name)
 
 
 def peak_bytes() -> int:

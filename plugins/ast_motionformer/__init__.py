@@ -9,7 +9,7 @@ def register_encoders() -> list[zoo.EncoderSpec | zoo.PairSpec]:
     return [
         zoo.PairSpec(
             name="ast_motionformer",
-            summary="AST for sound, Motionformer for picture: Synchformer's own pair",
+            summary="AST for audio, Motionformer for video: Synchformer's own pair",
             audio="ast",
             vision="motionformer",
             source="arXiv:2401.16423 section 3.1",

@@ -61,7 +61,7 @@ class AudioSet(ListedDataset):
                     longest_s = end_s - start_s + MARGIN_S
                     labels = tuple(names.get(label, label) for label in classes) or None
                     clips[name] = ListedClip(split, None, draws.get(name), longest_s, labels)
-        self.warn_without_draw(clips)
+        self.warn_without_sample(clips)
         return ClipList(clips, dropped)
 
     def _segments(self, meta: Meta, split: Split) -> Iterator[Segment]:

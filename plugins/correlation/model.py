@@ -16,7 +16,7 @@ class ContextProjection(nn.Module):
     """Projects tokens to the width they are compared in, with what is around them in time.
 
     A linear map, plus a small convolution over the time steps of the token's own segment which
-    starts at zero: it lets a token say how the sound or the motion was just before.
+    starts at zero: it lets a token say how the audio or the motion was just before.
     """
 
     def __init__(self, tokens: FeatureMap, config: CorrelationConfig) -> None:

@@ -28,7 +28,7 @@ class Lrs3(ListedDataset):
                 name = _name(PurePath(line.removesuffix(".mp4")))
                 if name not in dropped:
                     clips[name] = ListedClip(split, fixed=draws.get(name))
-        self.warn_without_draw(clips)
+        self.warn_without_sample(clips)
         return ClipList(clips, dropped)
 
     def matcher(self, ids: Iterable[str]) -> Callable[[Path], str]:

@@ -9,7 +9,7 @@ def register_encoders() -> list[zoo.EncoderSpec | zoo.PairSpec]:
     return [
         zoo.PairSpec(
             name="resnet18_s3d",
-            summary="ResNet-18 for sound, S3D for picture: convolutions instead of transformers",
+            summary="ResNet-18 for audio, S3D for video: convolutions instead of transformers",
             audio="resnet18",
             vision="s3d",
             source="arXiv:2401.16423, table 4",

@@ -49,7 +49,7 @@ def register_extractors() -> list[zoo.ExtractorSpec]:
         zoo.ExtractorSpec(
             name="s3d_crop",
             modality="vision",
-            summary="S3D over a whole crop of 5 s, bridged to the width of the sound",
+            summary="S3D over a whole crop of 5 s, bridged to the width of the audio",
             config_class=S3dConfig,
             build=_build,
             presets={

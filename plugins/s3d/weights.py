@@ -29,7 +29,7 @@ def recognises(found: Collection[str]) -> bool:
 def read(
     tensors: Mapping[str, Tensor], config: S3dConfig, positions: Positions
 ) -> dict[str, Tensor]:
-    """Return the state dict of our S3D; the classifier is dropped, a bridge is drawn anew.
+    """Return the state dict of our S3D; the classifier is dropped, a bridge starts at random.
 
     Args:
         tensors: theirs.

@@ -125,7 +125,7 @@ class SegmentAvclip(Objective):
 
 
 def window_of(num_segments: int) -> int:
-    """Return how many segments a window has: 8, or half of so few that there would be one window."""
+    """Return how many segments a window has: 8, or half of them where 8 would leave one window."""
     return SHIFT_WINDOW if num_segments > SHIFT_WINDOW else (num_segments + 1) // 2
 
 

@@ -17,7 +17,7 @@ class Positions(nn.Module):
     """Learned positions with a table per axis, side by side along the channels."""
 
     def __init__(self, shape: tuple[int, ...], tables: Mapping[str, tuple[int, int]]) -> None:
-        """Draw the tables.
+        """Start the tables at random.
 
         Args:
             shape: of the tokens, the last axis varying fastest.

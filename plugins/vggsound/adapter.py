@@ -79,7 +79,7 @@ class VggSound(ListedDataset):
                 if name not in dropped:
                     clips[name] = ListedClip(split, labels.get(name), draws.get(name), LONGEST_S)
         kept = self._select(meta, clips, annotation, dropped)
-        self.warn_without_draw(kept)
+        self.warn_without_sample(kept)
         return ClipList(kept, dropped)
 
     def _splits(self) -> tuple[Split, ...]:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-import zoo
 from zoo.attribution import Evidence, Options, attribute
 from zoo.attribution.crops import Crop, choose_other, mean_of, read_crop
 from zoo.attribution.evidence import Attribution
@@ -18,7 +17,8 @@ from zoo.contracts import Modality
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, MediaError
 from zoo.evaluation.ranking import roc_auc
-from zoo.inference.predictor import Predictor
+from zoo.inference.load import load_offsets
+from zoo.inference.offset_predictor import OffsetPredictor
 from zoo.media import shift_audio
 from zoo.models.segments import Tokens
 from zoo.timeline import chunk_at, clock_tenths, count_chunks
@@ -28,12 +28,12 @@ MODALITIES: tuple[Modality, ...] = ("audio", "vision")
 
 
 @pytest.fixture(scope="module")
-def shipped() -> Predictor:
-    return zoo.load("tiny-synthetic", trust="none")
+def shipped() -> OffsetPredictor:
+    return load_offsets("tiny-synthetic", synchronizability="none")
 
 
 @pytest.fixture(scope="module")
-def crops(shipped: Predictor, clips: Manifest) -> list[Crop]:
+def crops(shipped: OffsetPredictor, clips: Manifest) -> list[Crop]:
     return [read_crop(shipped.model, clip.path, 1.92) for clip in clips.clips[:2]]
 
 
@@ -50,7 +50,7 @@ def test_chunks_cover_a_crop() -> None:
 @pytest.mark.parametrize("modality", MODALITIES)
 @pytest.mark.parametrize("way", [MaskedTokens, MaskedContent])
 def test_a_mask_that_keeps_all_changes_nothing_and_one_that_keeps_none_takes_all(
-    shipped: Predictor,
+    shipped: OffsetPredictor,
     crops: list[Crop],
     way: type[MaskedTokens | MaskedContent],
     modality: Modality,
@@ -64,7 +64,7 @@ def test_a_mask_that_keeps_all_changes_nothing_and_one_that_keeps_none_takes_all
 
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_replaced_content_is_that_of_a_crop_spliced_by_hand(
-    shipped: Predictor, crops: list[Crop], modality: Modality
+    shipped: OffsetPredictor, crops: list[Crop], modality: Modality
 ) -> None:
     one, two = crops
     mask = np.random.default_rng(3).random((1, NUM_CHUNKS)) < 0.5
@@ -79,7 +79,7 @@ def test_replaced_content_is_that_of_a_crop_spliced_by_hand(
     torch.testing.assert_close(masked.tokens(mask).values, whole.values, atol=2e-3, rtol=1e-3)
 
 
-def test_each_distinct_content_is_encoded_once(shipped: Predictor, crops: list[Crop]) -> None:
+def test_each_distinct_content_is_encoded_once(shipped: OffsetPredictor, crops: list[Crop]) -> None:
     masked = MaskedContent(shipped.model, "audio", *crops, CHUNK_S, NUM_CHUNKS)
     masks = np.random.default_rng(0).random((40, NUM_CHUNKS)) < 0.8
     masked.tokens(masks)
@@ -101,7 +101,7 @@ def test_the_mean_is_a_still_and_silence(crops: list[Crop]) -> None:
 
 
 def test_scores_are_the_shares_of_masks_as_defined(
-    shipped: Predictor, clips: Manifest, monkeypatch: pytest.MonkeyPatch
+    shipped: OffsetPredictor, clips: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sampled: list[np.ndarray] = []
     tokens = MaskedTokens.tokens
@@ -127,7 +127,7 @@ def test_scores_are_the_shares_of_masks_as_defined(
     assert other.audio.recorded != found.audio.recorded
 
 
-def test_evidence_lies_where_the_events_are(shipped: Predictor, clips: Manifest) -> None:
+def test_evidence_lies_where_the_events_are(shipped: OffsetPredictor, clips: Manifest) -> None:
     areas = []
     for clip in clips.clips[:4]:
         found = attribute(shipped, clip.path, start_s=1.92)
@@ -140,7 +140,7 @@ def test_evidence_lies_where_the_events_are(shipped: Predictor, clips: Manifest)
 
 
 def test_evidence_of_a_shifted_clip_lies_apart_by_the_offset(
-    shipped: Predictor, clips: Manifest, tmp_path: Path
+    shipped: OffsetPredictor, clips: Manifest, tmp_path: Path
 ) -> None:
     shift_audio(clips.clips[0].path, tmp_path / "late.mp4", 0.6)
     found = attribute(shipped, tmp_path / "late.mp4")
@@ -184,7 +184,7 @@ def test_neighbouring_chunks_are_one_moment_and_the_strongest_comes_first() -> N
 
 
 def test_the_stand_in_is_another_clip_that_is_long_enough(
-    shipped: Predictor, clips: Manifest, tmp_path: Path
+    shipped: OffsetPredictor, clips: Manifest, tmp_path: Path
 ) -> None:
     path, folder = clips.clips[0].path, clips.clips[0].path.parent
     chosen = choose_other(folder, path, shipped.model, seed=0)
@@ -205,7 +205,7 @@ def test_the_stand_in_is_another_clip_that_is_long_enough(
     ],
 )
 def test_options_that_do_not_fit_are_refused(
-    shipped: Predictor, clips: Manifest, options: Options, reason: str
+    shipped: OffsetPredictor, clips: Manifest, options: Options, reason: str
 ) -> None:
     with pytest.raises(ConfigError, match=reason):
         attribute(shipped, clips.clips[0].path, options=options)
@@ -217,7 +217,7 @@ def test_an_offset_that_the_model_does_not_know_is_refused(shipped, clips, offse
         attribute(shipped, clips.clips[0].path, reference_s=offset_s)
 
 
-def test_work_stops_when_its_progress_says_so(shipped: Predictor, clips: Manifest) -> None:
+def test_work_stops_when_its_progress_says_so(shipped: OffsetPredictor, clips: Manifest) -> None:
     class Enough(Exception):  # noqa: N818 - no error
         pass
 

@@ -25,7 +25,7 @@ from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, ManifestError, MediaError
 from zoo.features import Result, extract
 from zoo.features.feature_settings import build_settings, parse_which
-from zoo.inference.predictor import Predictor
+from zoo.inference.offset_predictor import OffsetPredictor
 from zoo.models.model import Model, require_offsets
 from zoo.models.segments import Tokens
 from zoo.training.recipe import build_recipe
@@ -85,7 +85,7 @@ def test_the_head_answers_on_written_tokens_what_predict_answers(
     ]
     with torch.no_grad():
         logits = model.answer(*tokens)
-    first = Predictor(model, "small").predict(clip).windows[0]
+    first = OffsetPredictor(model, "small").predict(clip).windows[0]
     probabilities = logits.softmax(1)[0]
     assert float(probabilities.max()) == pytest.approx(first.probability, abs=1e-5)
     assert require_offsets(model, "small").offsets_s[int(probabilities.argmax())] == first.offset_s

@@ -30,7 +30,7 @@ from zoo.contracts import FeatureMap
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, ModelError
 from zoo.evaluation.evaluation_request import Request, choose_features
-from zoo.inference.predictor import Predictor
+from zoo.inference.offset_predictor import OffsetPredictor
 from zoo.models.model import Model, count_parameters
 from zoo.models.segments import Tokens
 from zoo.registry.manager import registry
@@ -385,7 +385,7 @@ def test_crops_of_one_segment_are_evaluated_online(trained: Path, model: Model) 
 def test_a_clip_is_looked_at_a_few_crops_at_a_time(
     clips: Manifest, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor = Predictor(load_model(trained), "small")
+    predictor = OffsetPredictor(load_model(trained), "small")
     whole = predictor.predict(clips.clips[0].path)
     assert [w.start_s for w in whole.windows] == [round(0.2 * i, 6) for i in range(21)]
     monkeypatch.setattr("zoo.data.frontend.MOST_NUMBERS", 3 * 3 * 125 * 32 * 32)

@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from zoo.data.clip_reader import ClipReader
 from zoo.data.find import find_clips
 from zoo.data.frontend import crop_square
-from zoo.errors import MediaError
+from zoo.errors import MediaError, option
 from zoo.media import probe, require_streams
 from zoo.models.model import Model
 from zoo.timeline import LATTICE_TOLERANCE
@@ -75,6 +75,6 @@ def choose_other(against: Path, path: Path, model: Model, seed: int) -> Path:
         if info.common_s >= covered_s:
             return others[index]
     raise MediaError(
-        f"--against {against} holds no clip of {covered_s:g} s with audio and video besides "
-        f"{path.name}"
+        f"{option('against')} {against} holds no clip of {covered_s:g} s with audio and video "
+        f"besides {path.name}"
     )

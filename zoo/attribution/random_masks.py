@@ -24,9 +24,9 @@ from zoo.attribution.crops import Crop, choose_other, read_crop
 from zoo.attribution.evidence import Attribution, Evidence
 from zoo.attribution.masking import Masked, MaskedContent, MaskedTokens, Masks, encode_crop
 from zoo.contracts import Modality
-from zoo.errors import ConfigError
-from zoo.inference.predictor import Predictor
-from zoo.models.model import Model, require_offsets, require_separable
+from zoo.errors import ConfigError, option
+from zoo.inference.offset_predictor import OffsetPredictor
+from zoo.models.model import Model, require_separable
 from zoo.models.segments import Tokens
 from zoo.timeline import LATTICE_TOLERANCE, OffsetGrid, count_chunks
 
@@ -61,7 +61,7 @@ class Options:
 
 
 def attribute(
-    predictor: Predictor,
+    predictor: OffsetPredictor,
     path: Path,
     *,
     against: Path | None = None,
@@ -88,11 +88,10 @@ def attribute(
 
     Raises:
         MediaError: if a clip cannot be read or is too short.
-        ConfigError: if the model finds no offsets, its encoder looks at both modalities at once,
-            or an option does not fit.
+        ConfigError: if the encoder looks at both modalities at once, or an option does not fit.
     """
     options, model = options or Options(), predictor.model
-    grid = require_offsets(model, predictor.name)
+    grid = predictor.grid
     require_separable(model.encoder, predictor.name)
     _check(options, grid, model.config.layout.segment_s, reference_s)
     if start_s is None:
@@ -222,15 +221,15 @@ def _find_keep(share_right: Callable[[float], float]) -> float:
 def _check(options: Options, grid: OffsetGrid, segment_s: float, reference_s: float | None) -> None:
     if reference_s is not None and not grid.min_s <= reference_s <= grid.max_s:
         raise ConfigError(
-            f"--offset {reference_s:g} lies outside what the model tells apart: "
+            f"an offset of {reference_s:g} s lies outside what the model tells apart: "
             f"{grid.min_s:g} to {grid.max_s:g} s"
         )
     if options.keep is not None and not 0 < options.keep < 1:
-        raise ConfigError(f"--keep must lie between 0 and 1, got {options.keep:g}")
+        raise ConfigError(f"{option('keep')} must lie between 0 and 1, got {options.keep:g}")
     if not 0 < options.chunk_s <= segment_s:
         raise ConfigError(
-            f"--chunk must lie between 0 and {segment_s:g} s, the length of a segment, got "
+            f"a chunk must lie between 0 and {segment_s:g} s, the length of a segment, got "
             f"{options.chunk_s:g}"
         )
     if options.masks < 1:
-        raise ConfigError(f"--masks must be 1 or more, got {options.masks}")
+        raise ConfigError(f"{option('masks')} must be 1 or more, got {options.masks}")

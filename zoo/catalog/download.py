@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from zoo.catalog.entries import Download
-from zoo.errors import ModelError
+from zoo.errors import ModelError, option
 
 Progress = Callable[[int, int | None], None]
 Tell = Callable[[str], None]
@@ -154,7 +154,7 @@ def fetch(
         part.drop()
         raise ModelError(
             f"{url} is not the file that was published: {wrong}; it was removed. Try again "
-            "later, or another --mirror"
+            f"later, or another {option('mirror')}"
         )
     part.finish()
 
@@ -209,7 +209,7 @@ def _persist(
                 kept = f"; {in_units(part.size)} are kept" if part.size else ""
                 raise ModelError(
                     f"cannot get {url}: {lost}{kept}. Run the command again to go on, or use "
-                    "another --mirror"
+                    f"another {option('mirror')}"
                 ) from None
             wait_s = min(max(lost.wait_s, patience.wait_s * 2 ** (failures - 1)), LONGEST_WAIT_S)
             tell(f"{lost}; trying again in {wait_s:g} s ({failures} of {patience.retries})")
@@ -264,8 +264,8 @@ def _open(url: str, part: _Part, headers: dict[str, str], timeout_s: float) -> A
             wait = error.headers.get("Retry-After", "")
             raise _LostError(answer, float(wait) if wait.isdecimal() else 0.0) from None
         raise ModelError(
-            f"{answer} for {url}: the file is not there, or not for everybody; try a --mirror, or "
-            f"put the file at {part.target} and pull again"
+            f"{answer} for {url}: the file is not there, or not for everybody",
+            f"try a {option('mirror')}, or put the file at {part.target} and pull again",
         ) from None
     except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
@@ -336,12 +336,12 @@ def _refuse(url: str, head: bytes, total: int | None, download: Download) -> Non
     if page := _page(head):
         raise ModelError(
             f"{url}: expected a checkpoint, found {page}; the server is in trouble or wants "
-            "something of you: open the address in a browser, or use another --mirror"
+            f"something of you: open the address in a browser, or use another {option('mirror')}"
         )
     if None not in (total, download.num_bytes) and total != download.num_bytes:
         raise ModelError(
             f"{url}: expected {download.num_bytes} bytes, the server has {total}; "
-            "try another --mirror"
+            f"try another {option('mirror')}"
         )
 
 

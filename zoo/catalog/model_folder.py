@@ -24,7 +24,7 @@ from zoo.catalog.entries import (
     read_description,
     user_catalog,
 )
-from zoo.errors import ModelError, PluginError
+from zoo.errors import ModelError, PluginError, option
 from zoo.files import sha256_of
 from zoo.models.config import ModelConfig
 from zoo.models.model import Model, count_parameters
@@ -141,7 +141,9 @@ def add_model(folder: Path, name: str, summary: str, synchronizability: str = ""
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise ModelError(f"'{name}' cannot be a name: use letters, digits, '-', '_' and '.'")
     if name in read_catalog():
-        raise ModelError(f"the catalog already has a model '{name}'; choose another --name")
+        raise ModelError(
+            f"the catalog already has a model '{name}'; choose another {option('name')}"
+        )
     if synchronizability:
         find(synchronizability)
     load_model(folder)

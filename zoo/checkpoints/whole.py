@@ -68,8 +68,7 @@ def check_as_published(config: ModelConfig, published: ModelConfig, free: Collec
         found = [None if component is None else component.name for component in (ours, theirs)]
         if found[0] != found[1]:
             raise ModelError(f"its {part} is {found[0]!r}, not {found[1]!r}")
-    given = config.model_dump(mode="json"), published.model_dump(mode="json")
-    if difference := _difference(*given, free):
+    if difference := _difference(_settings(config), _settings(published), free):
         raise ModelError(difference)
 
 
@@ -79,6 +78,12 @@ def _components(config: ModelConfig) -> list[Component | None]:
         return [config.encoder, config.encoder, None, None, config.head]
     parts = (pair.audio, pair.vision)
     return [*(part.extractor for part in parts), *(part.aggregator for part in parts), config.head]
+
+
+def _settings(config: ModelConfig) -> dict[str, Any]:
+    """Return all settings, those of the encoder beside the others."""
+    settings = config.model_dump(mode="json")
+    return {**settings, **settings.pop("encoder")["config"]}
 
 
 def _difference(ours: Any, theirs: Any, free: Collection[str], place: str = "") -> str | None:

@@ -96,11 +96,11 @@ def run(arguments: list[str] | None = None) -> int:
         arguments = _load_plugin_files(arguments)
         build_app()([current_spelling(argument) for argument in arguments])
     except ExistsError as error:
-        return _fail(f"{error}, or replace it with --overwrite", 2)
+        return _fail(f"{error.typed}, or replace it with --overwrite", 2)
     except ZooError as error:
         if is_debug:
             raise
-        return _fail(str(error), 2)
+        return _fail(error.typed, 2)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except SystemExit as done:  # how Typer ends, usage errors (2) included

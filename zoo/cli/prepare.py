@@ -72,6 +72,8 @@ def prepare(
 def _configure(spec: DatasetSpec, options: dict[str, Any], settings: list[str]) -> Any:
     from pydantic import ValidationError
 
+    from zoo.models.config import explain
+
     known = spec.config_class.model_fields
     given = {key: value for key, value in options.items() if value is not None}
     unknown = sorted(given.keys() - known.keys())
@@ -90,10 +92,7 @@ def _configure(spec: DatasetSpec, options: dict[str, Any], settings: list[str]) 
     try:
         return spec.config_class(**given)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{where}: {message}" if where else message) from error
+        raise ConfigError(explain(error, "", spec.config_class)) from error
 
 
 def _as_json(prepared: Prepared, out: Path) -> dict[str, Any]:

@@ -23,13 +23,13 @@ MAX_DEAD = 0.95  # of a clip may be silent, or still
 
 SILENCE = 1e-3  # RMS of a block, -60 dB of full scale
 BLOCK_S = 0.1  # over which loudness is measured
-STEP_FRAMES = 5  # pictures that are compared: 0.2 s at 25 fps
-STILL = 1.5  # levels of 255 by which some part of the picture must change to count as motion
-PART_PX = 8  # side of such a part, where the short side of the picture is SHORT_SIDE
+STEP_FRAMES = 5  # frames that are compared: 0.2 s at 25 fps
+STILL = 1.5  # levels of 255 by which some part of the frame must change to count as motion
+PART_PX = 8  # side of such a part, where the short side of the frame is SHORT_SIDE
 SHORT_SIDE = 64
 FPS = 25.0
 SAMPLE_RATE_HZ = 16_000
-WINDOW_S = 20.0  # long clips are read in stretches of this length
+WINDOW_S = 20.0  # long clips are read in windows of this length
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ClipReport:
 
     Attributes:
         path: the clip.
-        duration_s: the stretch that both streams cover, where it could be read.
+        duration_s: what both streams cover, where it could be read.
         problems: why it cannot be used; empty for a usable clip.
         notes: what deserves a look but stops nothing.
     """
@@ -66,7 +66,7 @@ def check_clips(
     Args:
         paths: the clips.
         min_seconds: shortest clip that can be learnt from; by default the published crop plus the
-            largest offset, so that every offset can be drawn.
+            largest offset, so that every offset can be sampled.
         workers: threads; by default one per processor.
         progress: is told how far it is.
     """
@@ -98,7 +98,7 @@ def check_clip(path: Path, min_seconds: float = MIN_SECONDS) -> ClipReport:
     if content.silent > MAX_DEAD:
         problems.append(f"silent for {content.silent:.0%} of its length")
     if content.still > MAX_DEAD:
-        problems.append(f"the picture stands still for {content.still:.0%} of its length")
+        problems.append(f"the video stands still for {content.still:.0%} of its length")
     return ClipReport(path, info.common_s, tuple(problems), tuple(notes))
 
 
@@ -167,10 +167,10 @@ def _find_silence(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
 
 
 def _find_stillness(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Say for every picture whether no part of it has changed 0.2 s later.
+    """Say for every frame whether no part of it has changed 0.2 s later.
 
     Parts are averaged first, so that grain and compression do not pass for motion, and one part
-    is enough, so that a small mouth in a large still picture does.
+    is enough, so that a small mouth in a large still frame does.
     """
     frames = frames[
         :, : frames.shape[1] // PART_PX * PART_PX, : frames.shape[2] // PART_PX * PART_PX

@@ -53,7 +53,7 @@ def find_videos(folder: Path) -> list[Path]:
 
 
 def find_audios(folder: Path) -> list[Path]:
-    """List the files below a folder that may hold sound, videos included.
+    """List the files below a folder that may hold audio, videos included.
 
     Raises:
         ManifestError: if there is no such folder, or no such file in it.

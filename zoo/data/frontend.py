@@ -185,7 +185,7 @@ def _overlapping(
 
 
 def _planes(frames: UInt8[np.ndarray, "B T H W C"], frontend: Frames) -> Float[Tensor, "B C T H W"]:
-    """Normalise frames as `normalise` does, picture by picture, which stays in the CPU's cache."""
+    """Normalise frames as `normalise` does, frame by frame, which stays in the CPU's cache."""
     num_crops, num, height, width, channels = frames.shape
     mean, std = (np.asarray(values, np.float32) for values in (frontend.mean, frontend.std))
     divisors, offsets = (np.broadcast_to(values, channels) for values in (255.0 * std, mean / std))

@@ -16,7 +16,7 @@ from zoo.contracts import ClipRecord, ComponentConfig, DatasetAdapter, LeftOut
 from zoo.data.find import find_videos
 from zoo.data.fixed_offsets import FixedOffset, read_fixed_offsets
 from zoo.data.manifest import SPLITS, Split
-from zoo.errors import ManifestError
+from zoo.errors import ManifestError, option
 
 AUTHORS_FOLDER = "the data/ folder of the authors' repository, v-iashin/Synchformer"
 FIXED_NAME = "size21_crop5_min-2.00_max2.00.csv"  # 21 classes from -2 to +2 s, crops of 5 s
@@ -73,7 +73,9 @@ class Meta:
 
     def __init__(self, folder: Path):
         if not folder.is_dir():
-            raise ManifestError(f"--meta {folder} is not a folder; give the one with the lists")
+            raise ManifestError(
+                f"{option('meta')} {folder} is not a folder; give the one with the lists"
+            )
         self.folder = folder
 
     def find(self, name: str) -> Path | None:
@@ -117,7 +119,7 @@ class Meta:
         return reasons
 
     def fixed_offsets(self, name: str, splits: Iterable[Split]) -> dict[str, FixedOffset]:
-        """Return the draws for valid and test, where they are there; warn where they are not."""
+        """Return the samples for valid and test, where they are there; warn where they are not."""
         found = []
         for split in (split for split in FIXED_SPLITS if split in splits):
             file = f"fixed_offsets_{name}/{split}_{FIXED_NAME}"
@@ -202,7 +204,7 @@ class ListedDataset(DatasetAdapter):
         paths = find_videos(videos)
         if self.config.meta is None:
             raise ManifestError(
-                f"'{self.name}' needs its official lists: give their folder with --meta "
+                f"'{self.name}' needs its official lists: give their folder with {option('meta')} "
                 f"(they are in {AUTHORS_FOLDER})"
             )
         listed = self.read_lists(Meta(self.config.meta))
@@ -252,7 +254,7 @@ class ListedDataset(DatasetAdapter):
             length_s=(self.config.min_seconds, clip.longest_s),
         )
 
-    def warn_without_draw(self, clips: Mapping[str, ListedClip]) -> None:
+    def warn_without_sample(self, clips: Mapping[str, ListedClip]) -> None:
         """Warn about clips that a list of fixed offsets should have, and has not."""
         bare = [n for n, clip in clips.items() if clip.split in FIXED_SPLITS and clip.fixed is None]
         if bare and len(bare) < sum(clip.split in FIXED_SPLITS for clip in clips.values()):

@@ -64,8 +64,8 @@ def reencode_all(
     """
     if folder.resolve().is_relative_to(videos.resolve()):
         raise ManifestError(
-            f"--reencode {folder} lies within {videos}, so its clips would be found twice; "
-            "give a folder outside it"
+            f"the new clips would lie within {videos}, in {folder}, and be found twice; give a "
+            "folder outside it"
         )
     jobs = [Job(record, out) for record, out in _targets(records, videos, folder)]
     try:

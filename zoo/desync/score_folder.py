@@ -41,18 +41,18 @@ class ResultFolder:
                 there = Settings.model_validate_json(file.read_text())
             except (ValidationError, UnicodeDecodeError):
                 raise ConfigError(
-                    f"{file} is not of zoo desync, or damaged; choose another folder with -o"
+                    f"{file} is not of zoo desync, or damaged; choose another folder"
                 ) from None
             difference = settings.difference(there)
             if difference:
                 raise ConfigError(
                     f"{self.folder} holds the scores of other settings ({difference}); "
-                    "choose another folder with -o"
+                    "choose another folder"
                 )
         elif (self.folder / CLIPS).exists():
             raise ConfigError(
                 f"{self.folder / CLIPS} is of another program, or {SETTINGS} was deleted; "
-                "choose another folder with -o"
+                "choose another folder"
             )
         else:
             write_whole(file, settings.model_dump_json(indent=2) + "\n")

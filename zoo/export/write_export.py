@@ -17,7 +17,7 @@ from torch import Tensor
 
 from zoo.catalog.entries import read_description, resolve
 from zoo.catalog.model_folder import load_model
-from zoo.errors import ConfigError, ModelError, suggest
+from zoo.errors import ConfigError, ModelError, option, suggest
 from zoo.export.formats import load_onnx, load_torch, save_onnx, save_torch, trace
 from zoo.export.inputs import Inputs, crop_of_clip, made_up_crop, random_crops, shapes_of
 from zoo.models.model import Model
@@ -119,18 +119,21 @@ def _check_request(name: str, out: Path) -> Format:
     known = next((known for known in FORMATS if known == name), None)
     if known is None:
         raise ConfigError(
-            f"--format '{name}' is not one of {', '.join(FORMATS)}{suggest(name, FORMATS)}"
+            f"{option('format')} '{name}' is not one of {', '.join(FORMATS)}"
+            f"{suggest(name, FORMATS)}"
         )
     if out.suffix != SUFFIXES[known]:
-        raise ConfigError(f"--format {known} writes {SUFFIXES[known]} files, not {out.name}")
+        raise ConfigError(
+            f"{option('format')} {known} writes {SUFFIXES[known]} files, not {out.name}"
+        )
     missing = [package for package in ONNX_PACKAGES if importlib.util.find_spec(package) is None]
     if known == "onnx" and missing:
         raise ConfigError(
-            f"--format onnx needs {', '.join(missing)}; install with: "
+            f"{option('format')} onnx needs {', '.join(missing)}; install with: "
             "pip install 'avsync-zoo[export]'"
         )
     if out.exists() or _weights_beside(out).exists():
-        raise ConfigError(f"{out} exists already; choose another -o")
+        raise ConfigError(f"{out} exists already; choose another file")
     if not out.parent.is_dir():
         raise ConfigError(f"there is no folder {out.parent} to write {out.name} to")
     return known
@@ -194,7 +197,7 @@ def _require_agreement(
     if not worst <= allowed:  # NaN is no agreement
         raise ModelError(
             f"the {kind} file answers otherwise than the model: logits differ by {worst:.2g} on "
-            f"{name}, {allowed:.2g} is allowed; nothing was written (see --tolerance)"
+            f"{name}, {allowed:.2g} is allowed; nothing was written (see {option('tolerance')})"
         )
 
 

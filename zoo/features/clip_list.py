@@ -33,7 +33,7 @@ def list_clips(named: Iterable[str | Path], lists: Iterable[str | Path] = ()) ->
         for clip in _listed(Path(file)):
             found.setdefault(clip.resolve(), NamedClip(clip, clip.stem))
     if not found:
-        raise ManifestError("no clips were named: give files, folders, or a list with --csv")
+        raise ManifestError("no clips were named: give files, folders, or lists")
     return list(found.values())
 
 

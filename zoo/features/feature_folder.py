@@ -59,18 +59,18 @@ class FeatureFolder:
                 there = Settings.model_validate_json(file.read_bytes())
             except ValidationError:
                 raise ConfigError(
-                    f"{file} is not of zoo features, or damaged; choose another folder with -o"
+                    f"{file} is not of zoo features, or damaged; choose another folder"
                 ) from None
             difference = self.settings.difference(there)
             if difference and any(self.folder.rglob(f"*{SUFFIX}")):
                 raise ConfigError(
                     f"{self.folder} holds features of other settings ({difference}); "
-                    "choose another folder with -o"
+                    "choose another folder"
                 )
         elif any(self.folder.glob(f"*{SUFFIX}")) or (self.folder / INDEX).exists():
             raise ConfigError(
                 f"{self.folder} holds files of another program, or {SETTINGS} was deleted; "
-                "choose another folder with -o"
+                "choose another folder"
             )
 
     def place(self, clips: Sequence[NamedClip]) -> dict[Path, Path]:

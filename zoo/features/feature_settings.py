@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field, ValidationError
 
 from zoo.contracts import ComponentConfig, Frames, Modality
-from zoo.errors import ConfigError, suggest
+from zoo.errors import ConfigError, option, suggest
 from zoo.models.config import explain
 from zoo.models.model import Model
 from zoo.timeline import SegmentLayout, to_frames, to_samples
@@ -117,10 +117,10 @@ def parse_which(which: str | Sequence[str]) -> tuple[Kind, ...]:
     return tuple(kind for kind in KINDS if kind in wanted)
 
 
-def _known(value: str, known: Sequence[str], option: str) -> None:
+def _known(value: str, known: Sequence[str], name: str) -> None:
     if value not in known:
         raise ConfigError(
-            f"--{option} '{value}' is not one of {', '.join(known)}{suggest(value, known)}"
+            f"{option(name)} '{value}' is not one of {', '.join(known)}{suggest(value, known)}"
         )
 
 
@@ -137,7 +137,7 @@ def _of_preset(
         raise ConfigError(
             f"preset v2a is {V2A_FRAMES} frames at {V2A_FPS:g} per second, and '{name}' reads "
             f"segments of {frames_per_segment} frames at {frames.fps:g}; choose "
-            "another model, or set --which and --step yourself"
+            f"another model, or set {option('which')} and the step yourself"
         )
     return {
         "which": "vision_tokens",
@@ -158,7 +158,7 @@ def _check_fit(settings: Settings, model: Model) -> None:
     if asks_features and model.config.two_tower() is None:
         raise ConfigError(
             f"the encoder of '{settings.model}' is no pair of extractors, so it has tokens but no "
-            "features; choose --which tokens"
+            f"features; choose {option('which')} tokens"
         )
     if "vision" in settings.modalities:
         to_frames(settings.step_s, frames.fps)
@@ -166,6 +166,6 @@ def _check_fit(settings: Settings, model: Model) -> None:
         to_samples(settings.step_s, audio.sample_rate_hz)
     if settings.short_side < frames.size:
         raise ConfigError(
-            f"--short-side {settings.short_side} is smaller than the crop of {frames.size} pixels "
-            f"that '{settings.model}' looks at"
+            f"{option('short_side')} {settings.short_side} is smaller than the crop of "
+            f"{frames.size} pixels that '{settings.model}' looks at"
         )

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from zoo.contracts import Precision
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, option
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 KEPT_BYTES = 1 << 30
@@ -26,7 +26,7 @@ def find_device(name: torch.device | str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         first_line = str(error).splitlines()[0]
-        raise ConfigError(f"--device {name} cannot be used: {first_line}") from None
+        raise ConfigError(f"{option('device')} {name} cannot be used: {first_line}") from None
     return device
 
 

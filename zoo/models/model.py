@@ -36,7 +36,7 @@ class Model(nn.Module):
         self.config = config
         self.encoder = build_encoder(config)
         self.io = self.encoder.io
-        _check_clips(self.io, config)
+        _check_lengths(self.io, config)
         self.task: Task | None = None if config.task is None else build_task(config.task)
         self.head: Head | None = None
         if config.head is not None:
@@ -214,7 +214,7 @@ def require_offsets(model: Model, name: str) -> OffsetGrid:
     return model.task.grid
 
 
-def _check_clips(io: EncoderIO, config: ModelConfig) -> None:
+def _check_lengths(io: EncoderIO, config: ModelConfig) -> None:
     """Check that the encoder reads segments as long as the layout has them."""
     segment_s = config.layout.segment_s
     if abs(io.segment_s - segment_s) > LATTICE_TOLERANCE:

@@ -11,18 +11,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from zoo.errors import ModelError
+from zoo.errors import ConfigError, ModelError
 from zoo.models.config import ModelConfig, explain
 from zoo.registry.manager import registry
 
 FORMAT_VERSION = 2
+_DAMAGES = (KeyError, TypeError, AttributeError)  # of dictionaries that lack what they should have
 
 
 def upgrade_description(description: dict[str, Any], where: str) -> dict[str, Any]:
     """Bring the content of a ``model.json`` to this version.
 
     Raises:
-        ModelError: if it was written by a later version.
+        ModelError: if it was written by a later version, or is damaged.
         PluginError: if a head that is not installed decides what the model answers.
     """
     version = description.get("format_version", 1)
@@ -33,7 +34,10 @@ def upgrade_description(description: dict[str, Any], where: str) -> dict[str, An
         )
     if version == FORMAT_VERSION or not isinstance(description.get("config"), dict):
         return description
-    config = upgrade_model(description["config"], None)
+    try:
+        config = upgrade_model(description["config"], None)
+    except _DAMAGES:
+        raise ModelError(f"{where} is damaged: it does not describe a model") from None
     return {**description, "config": config, "format_version": FORMAT_VERSION}
 
 
@@ -51,7 +55,11 @@ def read_model_config(description: dict[str, Any], where: str) -> ModelConfig:
 
 
 def upgrade_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
-    """Bring a recipe to this version."""
+    """Bring a recipe to this version.
+
+    Raises:
+        ConfigError: if it is damaged.
+    """
     model = recipe.get("model")
     if not isinstance(model, dict) or "audio" not in model:
         return recipe
@@ -59,12 +67,11 @@ def upgrade_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
     objective = stage1.pop("objective", None)
     if "towers" in stage2:
         stage2["encoder"] = stage2.pop("towers")
-    return {
-        **recipe,
-        "model": upgrade_model(model, objective),
-        "stage1": stage1,
-        "stage2": stage2,
-    }
+    try:
+        model = upgrade_model(model, objective)
+    except _DAMAGES:
+        raise ConfigError("the recipe is damaged: it does not describe a model") from None
+    return {**recipe, "model": model, "stage1": stage1, "stage2": stage2}
 
 
 def upgrade_model(config: dict[str, Any], objective: dict[str, Any] | None) -> dict[str, Any]:
