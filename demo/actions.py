@@ -147,7 +147,7 @@ class Actions:
                 try:
                     done = repair(predictor, path, out, force=force, progress=steps)
                 except RepairError as error:
-                    raise RepairError(without_folders(str(error))) from None
+                    raise RepairError(without_folders(error.message)) from None
                 return Repaired(done, out)
 
             return self._work_on_offset(model, steps, work)

@@ -35,12 +35,12 @@ def offset_words(offset_s: float) -> str:
 def headline(measured: Measured) -> Headline:
     """Say what a prediction means."""
     p = measured.prediction
-    offset_s, guess = p.refined_s, offset_words(p.refined_s)
+    offset_s, words = p.refined_s, offset_words(p.refined_s)
     if not p.can_be_synchronized:
         return Headline(
             "This clip cannot be synchronized",
             "Sound and picture do not seem to belong together. "
-            f"If they did, the best guess would be: {guess}.",
+            f"If they did, the best guess would be: {words}.",
             "doubt",
         )
     if _changes(p):
@@ -48,17 +48,17 @@ def headline(measured: Measured) -> Headline:
     if p.confidence < UNSURE:
         return Headline(
             "The model is not sure",
-            f"Its best guess: {guess}. A longer clip or another model may help.",
+            f"Its best guess: {words}. A longer clip or another model may help.",
             "doubt",
         )
     if abs(offset_s) <= UNNOTICED_S:
-        detail = f"The audio is {guess}; nobody notices less than {UNNOTICED_S:g} s."
+        detail = f"The audio is {words}; nobody notices less than {UNNOTICED_S:g} s."
         if abs(offset_s) < 0.005:
             detail = "There is nothing to repair."
         return Headline("Audio and video are in sync", detail, "good")
     way = "Delay" if offset_s > 0 else "Advance"
     return Headline(
-        f"The audio is {guess}", f"{way} it by {abs(offset_s):.2f} s to repair the clip.", "off"
+        f"The audio is {words}", f"{way} it by {abs(offset_s):.2f} s to repair the clip.", "off"
     )
 
 

@@ -195,7 +195,7 @@ def test_a_clip_beyond_the_bounds_is_refused(settings: dict[str, Any], reason: s
 
 def test_a_picture_beyond_the_bounds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upload_checks, "MAX_PIXELS", 64 * 64)
-    with pytest.raises(MediaError, match="has 192 x 192 pixels at 25 pictures per second"):
+    with pytest.raises(MediaError, match="has 192 x 192 pixels at 25 frames per second"):
         require_clip(str(EXAMPLES[0].path), SETTINGS)
 
 
