@@ -8,19 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from demo.available_models import find_offer
+from demo.available_models import find_model
 from demo.demo_settings import Settings
-from demo.jobs import Steps
-from demo.model_cache import Shelf
+from demo.jobs import Steps, without_folders
+from demo.model_cache import ModelCache
 from demo.upload_checks import require_clip
 from demo.upload_folder import results
 from zoo.catalog.pull import pull_model
 from zoo.errors import ConfigError, ModelError, RepairError
-from zoo.inference.predictor import Prediction, Predictor
+from zoo.inference.offset_predictor import OffsetPredictor
+from zoo.inference.prediction import Prediction
+from zoo.inference.predictor import ClipAnswer, Predictor
 from zoo.inference.repair import Repair, repair
 from zoo.inference.repair import measure as finely
 from zoo.media import probe, shift_audio
-from zoo.models.model import count_parameters
+from zoo.models.model import count_parameters, require_offsets
 
 LARGE = 20_000_000  # weights from which a model on a CPU looks at some crops of a clip only
 SOME_CROPS = 12
@@ -41,6 +43,17 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Said:
+    """What a model says that is not about offsets."""
+
+    answer: ClipAnswer
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the answer as JSON types, without the folders of this server."""
+        return _named(self.answer.as_dict(), self.answer.path)
+
+
+@dataclass(frozen=True)
 class Repaired:
     """A repaired copy and what was done to make it."""
 
@@ -54,9 +67,9 @@ class Repaired:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A picture of what a prediction rests on, and the same as JSON types."""
+    """A plot of what a prediction rests on, and the same as JSON types."""
 
-    picture: Path
+    plot: Path
     facts: dict[str, Any]
 
 
@@ -88,25 +101,36 @@ class Desynchronized:
 class Actions:
     """The verbs of the demo, for one server."""
 
-    def __init__(self, settings: Settings, shelf: Shelf) -> None:
-        self.settings, self.shelf = settings, shelf
+    def __init__(self, settings: Settings, cache: ModelCache) -> None:
+        self.settings, self.cache = settings, cache
 
-    def predict(self, clip: str | None, model: str, steps: Steps) -> Measured:
-        """Predict the offset of a clip.
+    def predict(self, clip: str | None, model: str, steps: Steps) -> Measured | Said:
+        """Ask a model about a clip: its offset, or whatever its task is about.
 
         Raises:
             ZooError: if the clip or the model cannot be used.
         """
         path = require_clip(clip, self.settings)
-        return self._work(model, steps, lambda predictor: measure(predictor, path, steps))
+
+        def work(predictor: Predictor) -> Measured | Said:
+            if isinstance(predictor, OffsetPredictor):
+                return measure(predictor, path, steps)
+            return ask(predictor, path, steps)
+
+        return self._work(model, steps, work)
 
     def compare(self, clip: str | None, models: list[str], steps: Steps) -> list[Measured]:
         """Ask several models about the same clip."""
         if len(set(models)) < len(models):
             raise ConfigError("choose two different models to compare")
         for model in models:
-            find_offer(model)
-        return [self.predict(clip, model, steps) for model in models]
+            find_model(model)
+        path = require_clip(clip, self.settings)
+
+        def work(predictor: OffsetPredictor) -> Measured:
+            return measure(predictor, path, steps)
+
+        return [self._work_on_offset(model, steps, work) for model in models]
 
     def fix(self, clip: str | None, model: str, steps: Steps, *, force: bool = False) -> Repaired:
         """Write a repaired copy of a clip.
@@ -118,16 +142,15 @@ class Actions:
         with results() as folder:
             out = folder / f"{path.stem}.repaired{suffix_of_copy(path)}"
 
-            def work(predictor: Predictor) -> Repaired:
+            def work(predictor: OffsetPredictor) -> Repaired:
                 steps.phase("measuring, shifting, measuring again")
                 try:
                     done = repair(predictor, path, out, force=force, progress=steps)
                 except RepairError as error:
-                    reason = str(error).replace(str(path), path.name).partition("; --force")[0]
-                    raise RepairError(reason) from None
+                    raise RepairError(without_folders(error.message)) from None
                 return Repaired(done, out)
 
-            return self._work(model, steps, work)
+            return self._work_on_offset(model, steps, work)
 
     def evidence(self, clip: str | None, model: str, steps: Steps) -> Evidence:
         """Show which moments of picture and sound a prediction rests on."""
@@ -137,14 +160,14 @@ class Actions:
         path = require_clip(clip, self.settings)
         with results() as folder:
 
-            def work(predictor: Predictor) -> Evidence:
+            def work(predictor: OffsetPredictor) -> Evidence:
                 steps.phase("hiding parts of the clip", "masks")
                 found = attribute(predictor, path, progress=steps)
-                picture = folder / f"{path.stem}.evidence.png"
-                draw(found, picture)
-                return Evidence(picture, _named(found.as_dict(), path))
+                plot = folder / f"{path.stem}.evidence.png"
+                draw(found, plot)
+                return Evidence(plot, _named(found.as_dict(), path))
 
-            return self._work(model, steps, work)
+            return self._work_on_offset(model, steps, work)
 
     def desynchronize(
         self, clip: str | None, model: str, shift_s: float | None, steps: Steps
@@ -166,8 +189,8 @@ class Actions:
         with results() as folder:
             copy = folder / f"{path.stem}.shifted{suffix_of_copy(path)}"
 
-            def work(predictor: Predictor) -> Desynchronized:
-                reach_s = predictor.model.config.grid.reach_s
+            def work(predictor: OffsetPredictor) -> Desynchronized:
+                reach_s = predictor.grid.reach_s
                 if not -reach_s <= shift_s <= reach_s:
                     raise ConfigError(f"{model} knows offsets of up to {reach_s:g} s either way")
                 shift_audio(path, copy, -shift_s)
@@ -175,7 +198,7 @@ class Actions:
                 after = measure(predictor, copy, steps, "the shifted copy")
                 return Desynchronized(copy, shift_s, before, after, reach_s)
 
-            return self._work(model, steps, work)
+            return self._work_on_offset(model, steps, work)
 
     def pull(self, model: str, steps: Steps) -> None:
         """Download a published model.
@@ -189,34 +212,63 @@ class Actions:
         pull_model(model, progress=steps)
 
     def _work(self, model: str, steps: Steps, work: Callable[[Predictor], Answer]) -> Answer:
-        find_offer(model)
+        find_model(model)
         steps.phase(f"loading {model}")
         try:
-            return work(self.shelf.take(model))
+            return work(self.cache.take(model))
         finally:
-            self.shelf.relieve()
+            self.cache.relieve()
+
+    def _work_on_offset(
+        self, model: str, steps: Steps, work: Callable[[OffsetPredictor], Answer]
+    ) -> Answer:
+        def checked(predictor: Predictor) -> Answer:
+            require_offsets(predictor.model, model)
+            assert isinstance(predictor, OffsetPredictor)
+            return work(predictor)
+
+        return self._work(model, steps, checked)
 
 
 def measure(
-    predictor: Predictor, path: Path, steps: Steps, phase: str = "looking and listening"
+    predictor: OffsetPredictor, path: Path, steps: Steps, phase: str = "looking and listening"
 ) -> Measured:
-    """Predict as finely as the model can; a large one on a CPU looks at some crops only.
+    """Predict as finely as the model can; see `ask`.
 
     Raises:
         MediaError: if the clip cannot be read, lacks a stream, or is too short.
     """
     steps.phase(phase)
-    config = predictor.model.config
-    is_slow = predictor.device.type == "cpu" and count_parameters(predictor.model) > LARGE
-    every_s = None
-    if is_slow:
-        every_s = max(config.layout.step_s, probe(path).duration_s / SOME_CROPS)
+    every_s = _spacing_s(predictor, path)
     prediction = finely(predictor, path, every_s=every_s, progress=steps)
-    if is_slow and len(prediction.windows) > 1:
-        prediction.notes.append(
-            f"a model of this size looks at {len(prediction.windows)} crops here, not at all"
-        )
-    return Measured(prediction, config.layout.covered_s, config.grid.step_s)
+    _note_spacing(prediction.notes, every_s, len(prediction.windows))
+    layout = predictor.model.config.layout
+    return Measured(prediction, layout.covered_s, predictor.grid.step_s)
+
+
+def ask(predictor: Predictor, path: Path, steps: Steps) -> Said:
+    """Ask a model about a clip; a large one on a CPU looks at some crops only.
+
+    Raises:
+        MediaError: if the clip cannot be read, lacks a stream, or is too short.
+    """
+    steps.phase("looking and listening")
+    every_s = _spacing_s(predictor, path)
+    answer = predictor.predict(path, every_s=every_s, progress=steps)
+    _note_spacing(answer.notes, every_s, len(answer.windows_s))
+    return Said(answer)
+
+
+def _spacing_s(predictor: Predictor, path: Path) -> float | None:
+    """Return how far apart the crops are that a slow model looks at, seconds; None for others."""
+    if predictor.device.type != "cpu" or count_parameters(predictor.model) <= LARGE:
+        return None
+    return max(predictor.model.config.layout.step_s, probe(path).duration_s / SOME_CROPS)
+
+
+def _note_spacing(notes: list[str], every_s: float | None, num_crops: int) -> None:
+    if every_s is not None and num_crops > 1:
+        notes.append(f"a model of this size looks at {num_crops} crops here, not at all")
 
 
 def suffix_of_copy(path: Path) -> str:

@@ -7,14 +7,14 @@ from typing import Any
 import gradio as gr
 
 from demo.actions import Actions
-from demo.available_models import read_offers
+from demo.available_models import available_models
 from demo.clip_input import Clip
 from demo.jobs import COMPUTE, SHOWN, Jobs, Steps
 
 Answer = dict[str, Any]
 
 
-def offer_api(actions: Actions, jobs: Jobs) -> None:
+def register_api(actions: Actions, jobs: Jobs) -> None:
     """Register the endpoints on the current Blocks; their components are not shown."""
     limit: dict[str, Any] = {
         "concurrency_limit": actions.settings.parallel,
@@ -30,13 +30,13 @@ def offer_api(actions: Actions, jobs: Jobs) -> None:
         button = gr.Button()
 
     def models() -> list[Answer]:
-        """List the models that predict offsets, with their cards."""
-        return [offer.card() for offer in read_offers().values()]
+        """List the models that can be asked, with their cards."""
+        return [model.card() for model in available_models().values()]
 
     async def predict(
         clip: str, model: str, request: gr.Request, progress: gr.Progress = SHOWN
     ) -> Answer:
-        """Predict how early the audio of a clip is, in seconds: zoo predict --json."""
+        """Say what a model makes of a clip, such as how early its audio is: zoo predict --json."""
         done = await jobs.run(lambda s: actions.predict(clip, model, s), progress, request)
         return done.as_dict()
 
@@ -70,9 +70,9 @@ def offer_api(actions: Actions, jobs: Jobs) -> None:
     async def evidence(
         clip: str, model: str, request: gr.Request, progress: gr.Progress = SHOWN
     ) -> tuple[str, Answer]:
-        """Draw which moments of picture and sound a prediction rests on."""
+        """Plot which moments of picture and sound a prediction rests on."""
         done = await jobs.run(lambda s: actions.evidence(clip, model, s), progress, request)
-        return str(done.picture), done.facts
+        return str(done.plot), done.facts
 
     async def desynchronize(
         clip: str,

@@ -8,16 +8,18 @@ from typing import Any
 
 from demo.memory import total_bytes
 from zoo.catalog.entries import CatalogEntry, read_catalog, read_description
+from zoo.catalog.model_folder import read_config
 from zoo.errors import ModelError, PluginError, ZooError, suggest
+from zoo.models.config import Component
+from zoo.models.model import build_task
 from zoo.registry.manager import registry
-from zoo.registry.plugin_files import missing_plugin
 
 BYTES_PER_WEIGHT = 4
 
 
-@dataclass(frozen=True)
-class Offer:
-    """A model that predicts offsets.
+@dataclass(frozen=True, kw_only=True)
+class AvailableModel:
+    """A model that can be asked about a clip.
 
     Attributes:
         name: in the catalog.
@@ -25,13 +27,15 @@ class Offer:
         is_here: it needs no download.
         problem: why it cannot run here, or empty.
         parameters: number of weights; None before it is here.
+        finds_offsets: it can be compared, tested, and repair a clip.
     """
 
     name: str
     entry: CatalogEntry
-    is_here: bool
-    problem: str
-    parameters: int | None
+    is_here: bool = True
+    problem: str = ""
+    parameters: int | None = None
+    finds_offsets: bool = True
 
     @property
     def is_ready(self) -> bool:
@@ -48,25 +52,26 @@ class Offer:
             "is_here": self.is_here,
             "problem": self.problem,
             "parameters": self.parameters,
+            "finds_offsets": self.finds_offsets,
             **facts,
         }
 
 
-def read_offers() -> dict[str, Offer]:
-    """Return every model of the catalog that predicts offsets, by name.
+def available_models() -> dict[str, AvailableModel]:
+    """Return every model of the catalog that has a head, by name.
 
     Raises:
         ModelError: if a catalog cannot be read.
     """
-    offers = {}
+    found = {}
     for name, (entry, path) in read_catalog().items():
-        offer = _offer(name, entry, path) if entry.kind == "model" else None
-        if offer is not None:
-            offers[name] = offer
-    return offers
+        model = _describe(name, entry, path) if entry.kind == "model" else None
+        if model is not None:
+            found[name] = model
+    return found
 
 
-def find_offer(name: str | None) -> Offer:
+def find_model(name: str | None) -> AvailableModel:
     """Return a model that can be used at once.
 
     Raises:
@@ -74,48 +79,59 @@ def find_offer(name: str | None) -> Offer:
     """
     if not name:
         raise ModelError("there is no model yet: choose one")
-    offers = read_offers()
-    if name not in offers:
-        raise ModelError(f"no model '{name}' is offered here{suggest(name, offers)}")
-    offer = offers[name]
-    if offer.problem:
-        raise ModelError(f"'{name}' cannot run here: {offer.problem}")
-    if not offer.is_here:
+    models = available_models()
+    if name not in models:
+        raise ModelError(f"no model '{name}' is offered here{suggest(name, models)}")
+    model = models[name]
+    if model.problem:
+        raise ModelError(f"'{name}' cannot run here: {model.problem}")
+    if not model.is_here:
         raise ModelError(f"'{name}' is not on this server yet: pull it first")
-    return offer
+    return model
 
 
-def _offer(name: str, entry: CatalogEntry, path: Path) -> Offer | None:
-    """Return an offer, or None if the model answers something else than an offset."""
+def _describe(name: str, entry: CatalogEntry, path: Path) -> AvailableModel | None:
+    """Return a model of the catalog, or None if it has no head and cannot be asked."""
     if not path.exists():
         return _absent(name, entry)
     try:
-        description = read_description(path)
-        config, parameters = description["config"], int(description["parameters"])
-        head = config.get("head")
-    except (ZooError, AttributeError, KeyError, TypeError, ValueError):
-        return Offer(name, entry, True, "its folder is damaged", None)
-    try:
-        if head is None or registry().head(head["name"]).task != "offset":
+        parameters = int(read_description(path)["parameters"])
+        config = read_config(path)
+        if config.head is None or config.task is None:
             return None
-        for tower in (config["audio"], config["vision"]):
-            registry().extractor(tower["extractor"]["name"])
-            registry().aggregator(tower["aggregator"]["name"])
+        finds_offsets = build_task(config.task).answers_offsets
     except PluginError as error:
-        told = missing_plugin(error, path, description.get("plugins", {}))
-        return Offer(name, entry, True, str(told), parameters)
+        return AvailableModel(name=name, entry=entry, problem=str(error))
+    except (ZooError, AttributeError, KeyError, TypeError, ValueError):
+        return AvailableModel(name=name, entry=entry, problem="its folder is damaged")
     needed = BYTES_PER_WEIGHT * parameters
     problem = ""
     if needed > total_bytes():
         problem = f"its weights take {needed / 1e9:.1f} GB, more memory than there is"
-    return Offer(name, entry, True, problem, parameters)
+    return AvailableModel(
+        name=name, entry=entry, problem=problem, parameters=parameters, finds_offsets=finds_offsets
+    )
 
 
-def _absent(name: str, entry: CatalogEntry) -> Offer | None:
+def _absent(name: str, entry: CatalogEntry) -> AvailableModel | None:
     if entry.download is None:
-        return Offer(name, entry, False, "the folder that the catalog names is not there", None)
+        problem = "the folder that the catalog names is not there"
+        return AvailableModel(name=name, entry=entry, is_here=False, problem=problem)
     layout = registry().formats.get(entry.download.format)
     if layout is None:
         problem = f"no plugin knows the layout '{entry.download.format}' of its weights"
-        return Offer(name, entry, False, problem, None)
-    return Offer(name, entry, False, "", None) if layout.task == "offset" else None
+        return AvailableModel(name=name, entry=entry, is_here=False, problem=problem)
+    if layout.task is None:
+        return None
+    try:
+        finds_offsets = _finds_offsets(layout.task)
+    except ZooError as error:
+        return AvailableModel(name=name, entry=entry, is_here=False, problem=str(error))
+    return AvailableModel(name=name, entry=entry, is_here=False, finds_offsets=finds_offsets)
+
+
+def _finds_offsets(name: str) -> bool:
+    """Say whether a task is about offsets, whatever its settings."""
+    spec = registry().task(name)
+    config = next(iter(spec.presets.values()), None) or spec.config_class()
+    return build_task(Component.of(spec, config)).answers_offsets

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from demo.jobs import COMPUTE
-from demo.page import Task
+from demo.page import Work
 from demo.pieces import STOPPED, WORKING, problem
 
 # Of events that only change what is shown.
@@ -18,7 +18,7 @@ Update = Any
 
 
 def busy(
-    task: Task,
+    buttons: Work,
     work: Callable[..., Any],
     inputs: Sequence[Any],
     outputs: Sequence[Any],
@@ -31,7 +31,7 @@ def busy(
     """Let a button start work, and give way to a button that ends it meanwhile.
 
     Args:
-        task: both buttons, and where the answer appears.
+        buttons: both, and where the answer appears.
         work: the event.
         inputs: of the event.
         outputs: of the event.
@@ -40,7 +40,7 @@ def busy(
         shows_start: says of the values of ``asks`` whether the work can be started again.
         asks: components.
     """
-    swap = [task.start, task.cancel]
+    swap = [buttons.start, buttons.cancel]
 
     def begin() -> tuple[Update, ...]:
         return gr.update(visible=False), gr.update(visible=True), WORKING
@@ -51,7 +51,7 @@ def busy(
     def stopped(*asked: Any) -> tuple[Update, ...]:
         return *idle(*asked), STOPPED
 
-    waiting = task.start.click(begin, None, [*swap, task.answer], **QUIET)
+    waiting = buttons.start.click(begin, None, [*swap, buttons.answer], **QUIET)
     running = waiting.then(
         _told(work, len(outputs)),
         [*inputs],
@@ -59,12 +59,12 @@ def busy(
         concurrency_limit=limit,
         concurrency_id=concurrency_id,
         show_progress="full",
-        show_progress_on=task.answer,
+        show_progress_on=buttons.answer,
         api_visibility="private",
     )
     running.success(idle, [*asks], swap, **QUIET)
     running.failure(idle, [*asks], swap, **QUIET)  # such as a full queue
-    task.cancel.click(stopped, [*asks], [*swap, task.answer], cancels=[running], **QUIET)
+    buttons.cancel.click(stopped, [*asks], [*swap, buttons.answer], cancels=[running], **QUIET)
 
 
 def _told(work: Callable[..., Any], num_outputs: int) -> Callable[..., Any]:

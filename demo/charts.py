@@ -6,7 +6,7 @@ import math
 from html import escape
 
 from demo.sentences import offset_words
-from zoo.inference.predictor import Prediction
+from zoo.inference.prediction import Prediction
 from zoo.timeline import clock_time
 
 Mark = tuple[float, str]  # where on an axis, 0 to 1, and what is written there

@@ -51,7 +51,7 @@ def demo(
     if find_spec("gradio") is None:
         raise ConfigError("zoo demo needs Gradio; install it with: pip install 'avsync-zoo[demo]'")
     user = parse_auth(auth)
-    from demo.available_models import find_offer
+    from demo.available_models import find_model
     from demo.demo_settings import Settings
     from zoo.models.device import find_device
 
@@ -66,7 +66,7 @@ def demo(
         allows_pull=pull,
     )
     find_device(device)
-    find_offer(model)
+    find_model(model)
     port = free_port(host, port)
     from demo.server import serve
 

@@ -9,8 +9,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from demo.memory import free_bytes
-from zoo.catalog.entries import WEIGHTS, resolve, trust_of
-from zoo.inference.predictor import Predictor, load
+from zoo.catalog.entries import WEIGHTS, resolve, second_model
+from zoo.inference.load import load
+from zoo.inference.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +20,7 @@ MOST_MODELS = 8
 Stamp = tuple[tuple[str, int], ...]
 
 
-class Shelf:
+class ModelCache:
     """The models in memory, the one used last at the end.
 
     Args:
@@ -77,9 +78,9 @@ class Shelf:
 
 
 def _stamp(name: str) -> Stamp:
-    """Identify the weights of a model and of its judge, with their sizes in bytes."""
+    """Identify the weights of a model and of the one beside it, with their sizes in bytes."""
     stamps = []
-    for part in (name, trust_of(name)):
+    for part in (name, second_model(name)):
         if part is not None:
             weights = resolve(part) / WEIGHTS
             if weights.exists():

@@ -12,6 +12,7 @@ from demo.examples import EXAMPLES
 from demo.pieces import EMPTY, HEADER
 
 MOST_SHIFT_S = 2.0
+FIND, ASK = "Find the offset", "Ask the model"  # of models that find offsets, and of others
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Task:
+class Work:
     """A button that starts work, one that ends it, and where the answer appears."""
 
     start: gr.Button
@@ -37,20 +38,21 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Offset:
-    """The offset of the clip, and what follows from it."""
+class Predict:
+    """What the model says of the clip, and what follows from an offset."""
 
-    find: Task
+    find: Work
     more: gr.Column
-    fix: Task
+    repairs: gr.Column
+    fix: Work
     force: gr.Button
     force_cancel: gr.Button
     pair: gr.Row
     before: gr.Video
     after: gr.Video
     download: gr.DownloadButton
-    evidence: Task
-    picture: gr.Image
+    evidence: Work
+    plot: gr.Image
     json: gr.JSON
     json_file: gr.DownloadButton
     evidence_file: gr.DownloadButton
@@ -60,16 +62,18 @@ class Offset:
 class Compare:
     """Two models on the clip."""
 
+    tab: gr.Tab
     other: gr.Dropdown
-    task: Task
+    work: Work
 
 
 @dataclass(frozen=True)
 class Test:
     """A copy of the clip that is out of sync on purpose."""
 
+    tab: gr.Tab
     shift_s: gr.Slider
-    task: Task
+    work: Work
     copy: gr.Video
 
 
@@ -78,7 +82,7 @@ class Page:
     """All components of the page."""
 
     given: Given
-    offset: Offset
+    predict: Predict
     compare: Compare
     test: Test
 
@@ -95,13 +99,13 @@ def lay_out(models: list[tuple[str, str]], first: str) -> Page:
         with gr.Column(scale=4, min_width=260, elem_id="given"):
             given = _given(models, first)
         with gr.Column(scale=7, min_width=260), gr.Tabs():
-            with gr.Tab("Offset"):
-                offset = _offset()
-            with gr.Tab("Compare"):
-                compare = _compare(models)
-            with gr.Tab("Test"):
-                test = _test()
-    return Page(given, offset, compare, test)
+            with gr.Tab("Predict"):
+                predict = _predict()
+            with gr.Tab("Compare") as tab:
+                compare = _compare(models, tab)
+            with gr.Tab("Test") as tab:
+                test = _test(tab)
+    return Page(given, predict, compare, test)
 
 
 def _given(models: list[tuple[str, str]], first: str) -> Given:
@@ -120,79 +124,76 @@ def _given(models: list[tuple[str, str]], first: str) -> Given:
     return Given(clip, examples, model, card, pull, pull_cancel, pull_state)
 
 
-def _task(label: str, name: str, *, primary: bool = False, empty: str = "") -> Task:
+def _work(label: str, name: str, *, primary: bool = False, empty: str = "") -> Work:
     """Lay out a button that starts work, with the one that ends it in the same place."""
     start = gr.Button(label, variant="primary" if primary else "secondary", elem_id=name, size="lg")
     cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id=f"{name}-cancel")
     answer = gr.HTML(empty, elem_id=f"{name}-answer", min_height=90 if empty else None)
-    return Task(start, cancel, answer)
+    return Work(start, cancel, answer)
 
 
-def _offset() -> Offset:
-    find = _task("Find the offset", "find", primary=True, empty=EMPTY)
+def _predict() -> Predict:
+    find = _work(FIND, "find", primary=True, empty=EMPTY)
     with gr.Column(visible=False, elem_id="more") as more:
-        _text(
-            "<h3>Take it home</h3><p>A copy with the audio moved; nothing is re-encoded.</p>",
-            "section",
-        )
-        fix = _task("Make the repaired copy", "fix")
-        force = gr.Button("Repair it all the same", visible=False, elem_id="force")
-        force_cancel = gr.Button("Cancel", variant="stop", visible=False)
-        with gr.Row(visible=False) as pair:
-            before = Clip(
-                label="As it was", interactive=False, height=260, elem_id="before", min_width=240
-            )
-            after = Clip(
-                label="Repaired", interactive=False, height=260, elem_id="after", min_width=240
-            )
-        download = gr.DownloadButton(
-            "Download the repaired copy", visible=False, variant="primary", elem_id="download"
-        )
-        _text(
-            "<h3>Evidence</h3><p>Which moments of picture and sound the answer rests on: the model "
-            "is asked again and again, with parts of the clip hidden.</p>",
-            "section",
-        )
-        evidence = _task("Show the evidence", "evidence")
-        picture = gr.Image(
-            show_label=False,
-            visible=False,
-            interactive=False,
-            buttons=["fullscreen", "download"],
-            elem_id="picture",
-            elem_classes="picture",
-        )
-        evidence_file = gr.DownloadButton("Download as JSON", visible=False, size="sm")
+        with gr.Column(elem_id="repairs") as repairs:
+            parts = _after_an_offset()
         with gr.Accordion("All numbers", open=False, elem_id="numbers"):
             json_file = gr.DownloadButton("Download as JSON", size="sm", elem_id="json-file")
             json = gr.JSON(show_label=False, max_height=320)
-    return Offset(
-        find,
-        more,
-        fix,
-        force,
-        force_cancel,
-        pair,
-        before,
-        after,
-        download,
-        evidence,
-        picture,
-        json,
-        json_file,
-        evidence_file,
+    return Predict(find=find, more=more, repairs=repairs, json=json, json_file=json_file, **parts)
+
+
+def _after_an_offset() -> dict[str, Any]:
+    """Lay out what follows from an offset: a repaired copy, and the evidence."""
+    _text(
+        "<h3>Take it home</h3><p>A copy with the audio moved; nothing is re-encoded.</p>",
+        "section",
     )
+    fix = _work("Make the repaired copy", "fix")
+    force = gr.Button("Repair it all the same", visible=False, elem_id="force")
+    force_cancel = gr.Button("Cancel", variant="stop", visible=False)
+    with gr.Row(visible=False) as pair:
+        before, after = _player("As it was", "before"), _player("Repaired", "after")
+    download = gr.DownloadButton(
+        "Download the repaired copy", visible=False, variant="primary", elem_id="download"
+    )
+    _text(
+        "<h3>Evidence</h3><p>Which moments of picture and sound the answer rests on: the model "
+        "is asked again and again, with parts of the clip hidden.</p>",
+        "section",
+    )
+    evidence = _work("Show the evidence", "evidence")
+    plot = gr.Image(
+        show_label=False,
+        visible=False,
+        interactive=False,
+        buttons=["fullscreen", "download"],
+        elem_id="plot",
+        elem_classes="plot-image",
+    )
+    return {
+        "fix": fix,
+        "force": force,
+        "force_cancel": force_cancel,
+        "pair": pair,
+        "before": before,
+        "after": after,
+        "download": download,
+        "evidence": evidence,
+        "plot": plot,
+        "evidence_file": gr.DownloadButton("Download as JSON", visible=False, size="sm"),
+    }
 
 
-def _compare(models: list[tuple[str, str]]) -> Compare:
+def _compare(models: list[tuple[str, str]], tab: gr.Tab) -> Compare:
     _text("<p>Ask the chosen model and another one about the same clip.</p>", "section")
     other = gr.Dropdown(
         models, value=None, label="The other model", filterable=False, elem_id="other"
     )
-    return Compare(other, _task("Compare", "compare", primary=True))
+    return Compare(tab, other, _work("Compare", "compare", primary=True))
 
 
-def _test() -> Test:
+def _test(tab: gr.Tab) -> Test:
     _text(
         "<p>Move the audio of the clip on purpose, and see whether the model notices.</p>",
         "section",
@@ -205,11 +206,8 @@ def _test() -> Test:
         label="Make the audio earlier by so many seconds (below zero: later)",
         elem_id="shift",
     )
-    task = _task("Move it and measure", "test", primary=True)
-    copy = Clip(
-        label="The moved copy", visible=False, interactive=False, height=260, elem_id="copy"
-    )
-    return Test(shift_s, task, copy)
+    work = _work("Move it and measure", "test", primary=True)
+    return Test(tab, shift_s, work, _player("The moved copy", "copy", visible=False))
 
 
 def _player(label: str, name: str, *, visible: bool = True) -> gr.Video:

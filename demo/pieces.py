@@ -6,10 +6,20 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from demo.actions import Desynchronized, Evidence, Measured, Repaired
-from demo.available_models import Offer
+from demo.actions import Desynchronized, Evidence, Measured, Repaired, Said
+from demo.available_models import AvailableModel
 from demo.charts import distribution_chart, over_time_chart
-from demo.sentences import Headline, facts, headline, remarks, repair_words, shift_words, verdict
+from demo.sentences import (
+    Headline,
+    facts,
+    headline,
+    more_lines,
+    remarks,
+    repair_words,
+    said_words,
+    shift_words,
+    verdict,
+)
 
 HEADER = """
 <header class="masthead"><h1>Is this clip in sync?</h1>
@@ -20,9 +30,10 @@ TOP = 2  # level of the heading of the page's own answer
 WORKING = '<div class="working"></div>'
 STOPPED = '<p class="moments" role="status">Stopped.</p>'
 MOST_MOMENTS = 3
+SHARES = {"accuracy": "accuracy", "within_one": "within one class"}
 EMPTY = """
 <div class="empty"><p>Nothing measured yet.</p>
-<p>Choose a clip, then press <b>Find the offset</b>.</p></div>
+<p>Choose a clip and a model, then press the button above.</p></div>
 """
 
 
@@ -38,6 +49,17 @@ def answer(measured: Measured, *, level: int = TOP) -> str:
         facts=facts(measured),
         rest=_list(remarks(measured)) + charts,
         level=level,
+    )
+
+
+def said(answered: Said) -> str:
+    """Show what a model says that is not about offsets."""
+    answer = answered.answer
+    return _box(
+        said_words(answered),
+        kicker=f"{Path(answer.path).name} · {answer.model}",
+        rest=_list(more_lines(answered)),
+        level=TOP,
     )
 
 
@@ -76,7 +98,7 @@ def problem(message: str) -> str:
 
 
 def evidence(found: Evidence) -> str:
-    """Name the moments that an answer rests on, for those too who cannot see the picture."""
+    """Name the moments that an answer rests on, for those too who cannot see the plot."""
     parts = []
     for name, key in (("sound", "audio"), ("picture", "vision")):
         moments = found.facts[key]["moments_s"][:MOST_MOMENTS]
@@ -85,10 +107,10 @@ def evidence(found: Evidence) -> str:
     return f'<p class="moments">Strongest evidence: {"; ".join(parts)}.</p>'
 
 
-def card(offer: Offer) -> str:
+def card(model: AvailableModel) -> str:
     """Show what one should know about a model before one trusts it."""
-    entry = offer.entry
-    size = f"{offer.parameters / 1e6:.1f} million weights" if offer.parameters else ""
+    entry = model.entry
+    size = f"{model.parameters / 1e6:.1f} million weights" if model.parameters else ""
     rows = {
         "Trained on": entry.trained_on,
         "Size": size,
@@ -103,9 +125,9 @@ def card(offer: Offer) -> str:
         for name, numbers in entry.scores.items()
     )
     state = ""
-    if offer.problem:
-        state = f'<p class="state bad">Cannot run here: {escape(offer.problem)}.</p>'
-    elif not offer.is_here:
+    if model.problem:
+        state = f'<p class="state bad">Cannot run here: {escape(model.problem)}.</p>'
+    elif not model.is_here:
         state = '<p class="state">Not on this server yet.</p>'
     scored = f"<div><dt>Scores</dt><dd><ul>{scores}</ul></dd></div>" if scores else ""
     return (
@@ -115,19 +137,14 @@ def card(offer: Offer) -> str:
 
 
 def _numbers(scores: Any) -> str:
-    names = {
-        "exact": "right class",
-        "within_one": "within one class",
-        "mean_abs_error_s": "mean error",
-    }
     if not isinstance(scores, dict):
         return str(scores)
     shown = []
     for name, value in scores.items():
-        if name in ("exact", "within_one", "accuracy"):
-            shown.append(f"{names.get(name, name)} {100 * float(value):.1f} %")
+        if name in SHARES:
+            shown.append(f"{SHARES[name]} {100 * float(value):.1f} %")
         elif name == "mean_abs_error_s":
-            shown.append(f"{names[name]} {float(value):.2f} s")
+            shown.append(f"mean error {float(value):.2f} s")
     return ", ".join(shown) or ", ".join(f"{name} {value}" for name, value in scores.items())
 
 

@@ -15,11 +15,11 @@ ELSEWHERE = re.compile(r"/(file|proxy)=\s*https?:", re.IGNORECASE)
 KEEP_FREE = 1_000_000_000  # bytes of disk that uploads never take
 
 
-class Fence:
+class RequestFilter:
     """Refuses requests for what lies elsewhere, and uploads when the disk is nearly full.
 
     Args:
-        app: what is behind the fence.
+        app: what answers the other requests.
         folder: where uploads go.
         keep_free: bytes of its disk that stay free.
     """

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from demo.actions import Desynchronized, Measured, Repaired
+from demo.actions import Desynchronized, Measured, Repaired, Said
 from zoo.inference.changepoints import OverTime
-from zoo.inference.predictor import SYNCHRONIZABLE, Prediction
+from zoo.inference.prediction import SYNCHRONIZABLE, Prediction
 from zoo.timeline import clock_time
 
 # ITU-R BT.1359: viewers begin to notice sound that is early by 45 ms, and late by 125 ms.
 UNNOTICED_S = 0.045
-UNSURE = 0.5  # below this probability an answer is no more than a guess
-Tone = Literal["good", "off", "doubt"]
+UNSURE = 0.5  # below this probability an answer is hardly better than chance
+Tone = Literal["good", "off", "doubt", "plain"]
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ def offset_words(offset_s: float) -> str:
 def headline(measured: Measured) -> Headline:
     """Say what a prediction means."""
     p = measured.prediction
-    offset_s, guess = p.refined_s, offset_words(p.refined_s)
+    offset_s, words = p.refined_s, offset_words(p.refined_s)
     if not p.can_be_synchronized:
         return Headline(
             "This clip cannot be synchronized",
             "Sound and picture do not seem to belong together. "
-            f"If they did, the best guess would be: {guess}.",
+            f"If they did, the best guess would be: {words}.",
             "doubt",
         )
     if _changes(p):
@@ -48,17 +48,17 @@ def headline(measured: Measured) -> Headline:
     if p.confidence < UNSURE:
         return Headline(
             "The model is not sure",
-            f"Its best guess: {guess}. A longer clip or another model may help.",
+            f"Its best guess: {words}. A longer clip or another model may help.",
             "doubt",
         )
     if abs(offset_s) <= UNNOTICED_S:
-        detail = f"The audio is {guess}; nobody notices less than {UNNOTICED_S:g} s."
+        detail = f"The audio is {words}; nobody notices less than {UNNOTICED_S:g} s."
         if abs(offset_s) < 0.005:
             detail = "There is nothing to repair."
         return Headline("Audio and video are in sync", detail, "good")
     way = "Delay" if offset_s > 0 else "Advance"
     return Headline(
-        f"The audio is {guess}", f"{way} it by {abs(offset_s):.2f} s to repair the clip.", "off"
+        f"The audio is {words}", f"{way} it by {abs(offset_s):.2f} s to repair the clip.", "off"
     )
 
 
@@ -114,9 +114,23 @@ def facts(measured: Measured) -> list[tuple[str, str, str]]:
 def remarks(measured: Measured) -> list[str]:
     """List what else one should know."""
     p = measured.prediction
-    return [
-        _sentence(text) for text in [*p.notes, *([p.low_confidence] if p.low_confidence else [])]
-    ]
+    return _sentences(p.notes, p.low_confidence)
+
+
+def said_words(said: Said) -> Headline:
+    """Say what a model of another task answers: its first line in large words."""
+    first = said.answer.lines()[0]
+    return Headline(first[:1].upper() + first[1:], "", "plain")
+
+
+def more_lines(said: Said) -> list[str]:
+    """List the other lines of the answer, and what else one should know."""
+    answer = said.answer
+    return [*answer.lines()[1:], *_sentences(answer.notes, answer.low_confidence)]
+
+
+def _sentences(notes: list[str], low_confidence: str | None) -> list[str]:
+    return [_sentence(text) for text in [*notes, *([low_confidence] if low_confidence else [])]]
 
 
 def percent(probability: float) -> str:

@@ -17,13 +17,13 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from demo.actions import Actions
-from demo.api import offer_api
+from demo.api import register_api
 from demo.demo_settings import SWEEP_S, Settings
 from demo.examples import EXAMPLES as EXAMPLE_CLIPS
 from demo.jobs import Jobs
-from demo.model_cache import Shelf
+from demo.model_cache import ModelCache
 from demo.page import lay_out
-from demo.request_filter import Fence
+from demo.request_filter import RequestFilter
 from demo.style import CSS, HEAD, theme
 from demo.upload_folder import EXAMPLES, keep_sweeping, make_folder
 from demo.wiring import choices, wire
@@ -38,13 +38,15 @@ def build(settings: Settings, jobs: Jobs) -> gr.Blocks:
     gr.set_static_paths(examples)
     keep_s = settings.keep_minutes * 60
     every_s = min(SWEEP_S, keep_s)
-    actions = Actions(settings, Shelf(settings.device))
+    actions = Actions(settings, ModelCache(settings.device))
     with gr.Blocks(
         title="avsync-zoo",
         analytics_enabled=False,
         delete_cache=(max(1, int(every_s)), max(1, int(keep_s))),
     ) as blocks:
-        offer_api(actions, jobs)  # first, so that its names are not taken by functions of the page
+        register_api(
+            actions, jobs
+        )  # first, so that its names are not taken by functions of the page
         wire(lay_out(choices(), settings.model), actions, jobs, blocks, examples)
         blocks.unload(jobs.leave)
     blocks.queue(max_size=settings.max_waiting)
@@ -67,7 +69,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "enable_monitoring": False,
         "ssr_mode": False,
         "quiet": True,
-        "app_kwargs": {"middleware": [Middleware(Fence, folder=make_folder())]},
+        "app_kwargs": {"middleware": [Middleware(RequestFilter, folder=make_folder())]},
     }
 
 

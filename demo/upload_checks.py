@@ -8,7 +8,7 @@ from demo.demo_settings import Settings
 from zoo.errors import MediaError
 from zoo.media import probe, require_streams
 
-MAX_PIXELS = 4096 * 2304  # 4K of cinemas; larger pictures take too much memory to decode
+MAX_PIXELS = 4096 * 2304  # 4K of cinemas; larger frames take too much memory to decode
 MAX_FPS = 240
 HEAD_BYTES = 400
 # How containers of sound and picture begin, and where. Everything else is refused before it is
@@ -58,7 +58,7 @@ def require_clip(given: str | None, settings: Settings) -> Path:
     if info.video.width * info.video.height > MAX_PIXELS or info.video.fps > MAX_FPS:
         raise MediaError(
             f"{path.name} has {info.video.width} x {info.video.height} pixels at "
-            f"{info.video.fps:.0f} pictures per second, and this page takes up to 4K and {MAX_FPS}"
+            f"{info.video.fps:.0f} frames per second, and this page takes up to 4K and {MAX_FPS}"
         )
     return path
 

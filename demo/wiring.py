@@ -8,11 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-from demo.actions import Actions, Measured, save_json
-from demo.available_models import Offer, read_offers
+from demo.actions import Actions, Measured, Said, save_json
+from demo.available_models import AvailableModel, available_models
 from demo.busy import QUIET, busy
 from demo.jobs import PULL, SHOWN, Jobs, refusal
-from demo.page import Page, Task
+from demo.page import ASK, FIND, Page, Work
 from demo.pieces import (
     EMPTY,
     answer,
@@ -21,6 +21,7 @@ from demo.pieces import (
     evidence,
     refused,
     repaired,
+    said,
     tested,
 )
 from zoo.errors import RepairError, ZooError
@@ -33,7 +34,7 @@ def wire(page: Page, actions: Actions, jobs: Jobs, blocks: gr.Blocks, examples: 
     for button, path in zip(page.given.examples, examples, strict=True):
         button.click(lambda path=path: str(path), None, page.given.clip, **QUIET)
     _wire_given(page, actions, jobs, blocks)
-    _wire_offset(page, actions, jobs)
+    _wire_predict(page, actions, jobs)
     _wire_repair(page, actions, jobs)
     _wire_evidence(page, actions, jobs)
     _wire_compare(page, actions, jobs)
@@ -43,100 +44,120 @@ def wire(page: Page, actions: Actions, jobs: Jobs, blocks: gr.Blocks, examples: 
 def _wire_given(page: Page, actions: Actions, jobs: Jobs, blocks: gr.Blocks) -> None:
     given, settings = page.given, actions.settings
 
-    def refresh(model: str | None, other: str | None) -> tuple[Update, Update, Update, Update]:
+    shown = [given.card, given.pull, page.predict.find.start, page.compare.tab, page.test.tab]
+
+    def refresh(model: str | None, other: str | None) -> tuple[Update, ...]:
         """Read the catalog again, as a visitor opens the page."""
-        offers = _offers()
-        chosen = model if model in offers else settings.model
-        rest = [name for name, offer in offers.items() if offer.is_ready and name != chosen]
+        models = _models()
+        chosen = model if model in models else settings.model
+        comparable = _comparable(models)
+        rest = [name for name, m in comparable.items() if m.is_ready and name != chosen]
         second = other if other in rest else next(iter(rest), None)
         return (
-            gr.update(choices=choices(offers), value=chosen),
-            gr.update(choices=choices(offers), value=second),
-            *_shown(offers.get(chosen), settings.allows_pull),
+            gr.update(choices=choices(models), value=chosen),
+            gr.update(choices=choices(comparable), value=second),
+            *_shown(models.get(chosen), settings.allows_pull),
         )
 
-    def choose(model: str) -> tuple[Update, Update]:
-        return _shown(_offers().get(model), settings.allows_pull)
+    def choose(model: str) -> tuple[Update, ...]:
+        return _shown(_models().get(model), settings.allows_pull)
 
     async def pull(
         model: str, request: gr.Request, progress: gr.Progress = SHOWN
-    ) -> tuple[Update, Update, Update, Update]:
+    ) -> tuple[Update, ...]:
         await jobs.run(lambda steps: actions.pull(model, steps), progress, request, PULL)
-        offers = _offers()
+        models = _models()
         return (
             "",
-            gr.update(choices=choices(offers)),
-            gr.update(choices=choices(offers)),
-            _shown(offers.get(model), settings.allows_pull)[0],
+            gr.update(choices=choices(models)),
+            gr.update(choices=choices(_comparable(models))),
+            _shown(models.get(model), settings.allows_pull)[0],
         )
 
-    both = [given.card, given.pull]
     blocks.load(
         refresh,
         [given.model, page.compare.other],
-        [given.model, page.compare.other, *both],
+        [given.model, page.compare.other, *shown],
         **QUIET,
     )
-    given.model.input(choose, given.model, both, **QUIET)
+    given.model.input(choose, given.model, shown, **QUIET)
     busy(
-        Task(given.pull, given.pull_cancel, given.pull_state),
+        Work(given.pull, given.pull_cancel, given.pull_state),
         pull,
         [given.model],
         [given.pull_state, given.model, page.compare.other, given.card],
         limit=1,
         concurrency_id=PULL,
-        shows_start=lambda model: _is_away(_offers().get(model)),
+        shows_start=lambda model: _is_away(_models().get(model)),
         asks=[given.model],
     )
 
 
-def _offers() -> dict[str, Offer]:
+def _models() -> dict[str, AvailableModel]:
     try:
-        return read_offers()
+        return available_models()
     except ZooError as error:
         raise refusal(str(error)) from None
 
 
-def choices(offers: dict[str, Offer] | None = None) -> list[tuple[str, str]]:
-    """Label the models that are offered, by default those of this moment."""
+def _comparable(models: dict[str, AvailableModel]) -> dict[str, AvailableModel]:
+    return {name: model for name, model in models.items() if model.finds_offsets}
+
+
+def choices(models: dict[str, AvailableModel] | None = None) -> list[tuple[str, str]]:
+    """Label the models that can be chosen, by default those of this moment."""
     found = []
-    for name, offer in (read_offers() if offers is None else offers).items():
-        away = " (cannot run here)" if offer.problem else " (to download)"
-        found.append((name + ("" if offer.is_ready else away), name))
+    for name, model in (available_models() if models is None else models).items():
+        away = " (cannot run here)" if model.problem else " (to download)"
+        found.append((name + ("" if model.is_ready else away), name))
     return found
 
 
-def _shown(offer: Offer | None, allows_pull: bool) -> tuple[Update, Update]:
-    if offer is None:
-        return gr.update(value=""), gr.update(visible=False)
-    return card(offer), gr.update(visible=_is_away(offer) and allows_pull)
+def _shown(model: AvailableModel | None, allows_pull: bool) -> tuple[Update, ...]:
+    """Show the card of a model, and hide what it cannot do."""
+    if model is None:
+        return gr.update(value=""), gr.update(visible=False), *[gr.skip()] * 3
+    tab = gr.update(visible=model.finds_offsets)
+    return (
+        card(model),
+        gr.update(visible=_is_away(model) and allows_pull),
+        gr.update(value=FIND if model.finds_offsets else ASK),
+        tab,
+        tab,
+    )
 
 
-def _is_away(offer: Offer | None) -> bool:
-    return offer is not None and not offer.is_here and not offer.problem
+def _is_away(model: AvailableModel | None) -> bool:
+    return model is not None and not model.is_here and not model.problem
 
 
-def _wire_offset(page: Page, actions: Actions, jobs: Jobs) -> None:
-    given, offset = page.given, page.offset
+def _wire_predict(page: Page, actions: Actions, jobs: Jobs) -> None:
+    given, predict = page.given, page.predict
 
     async def find(
         clip: str | None, model: str, request: gr.Request, progress: gr.Progress = SHOWN
     ) -> tuple[Update, ...]:
-        def work(steps: Any) -> tuple[Measured, Path]:
-            measured = actions.predict(clip, model, steps)
-            name = f"{Path(measured.prediction.path).stem}.offset.json"
-            return measured, save_json(measured.as_dict(), name)
+        def work(steps: Any) -> tuple[Measured | Said, Path]:
+            found = actions.predict(clip, model, steps)
+            return found, save_json(found.as_dict(), f"{Path(clip or '').stem}.prediction.json")
 
-        measured, file = await jobs.run(work, progress, request)
+        found, file = await jobs.run(work, progress, request)
         return (
-            answer(measured),
+            answer(found) if isinstance(found, Measured) else said(found),
             gr.update(visible=True),
-            measured.as_dict(),
+            gr.update(visible=isinstance(found, Measured)),
+            found.as_dict(),
             gr.update(value=str(file)),
         )
 
-    outputs = [offset.find.answer, offset.more, offset.json, offset.json_file]
-    busy(offset.find, find, [given.clip, given.model], outputs, limit=actions.settings.parallel)
+    outputs = [
+        predict.find.answer,
+        predict.more,
+        predict.repairs,
+        predict.json,
+        predict.json_file,
+    ]
+    busy(predict.find, find, [given.clip, given.model], outputs, limit=actions.settings.parallel)
 
     def forget() -> tuple[Update, ...]:
         """Show no answer to a clip or a model that was chosen before."""
@@ -144,17 +165,17 @@ def _wire_offset(page: Page, actions: Actions, jobs: Jobs) -> None:
         return EMPTY, away, "", away, away, away, "", away, away, "", "", away
 
     stale = [
-        offset.find.answer,
-        offset.more,
-        offset.fix.answer,
-        offset.force,
-        offset.pair,
-        offset.download,
-        offset.evidence.answer,
-        offset.picture,
-        offset.evidence_file,
-        page.compare.task.answer,
-        page.test.task.answer,
+        predict.find.answer,
+        predict.more,
+        predict.fix.answer,
+        predict.force,
+        predict.pair,
+        predict.download,
+        predict.evidence.answer,
+        predict.plot,
+        predict.evidence_file,
+        page.compare.work.answer,
+        page.test.work.answer,
         page.test.copy,
     ]
     given.clip.change(forget, None, stale, **QUIET)
@@ -162,14 +183,14 @@ def _wire_offset(page: Page, actions: Actions, jobs: Jobs) -> None:
 
 
 def _wire_repair(page: Page, actions: Actions, jobs: Jobs) -> None:
-    given, offset = page.given, page.offset
+    given, predict = page.given, page.predict
     outputs = [
-        offset.fix.answer,
-        offset.pair,
-        offset.before,
-        offset.after,
-        offset.download,
-        offset.force,
+        predict.fix.answer,
+        predict.pair,
+        predict.before,
+        predict.after,
+        predict.download,
+        predict.force,
     ]
     away = gr.update(visible=False)
 
@@ -200,33 +221,33 @@ def _wire_repair(page: Page, actions: Actions, jobs: Jobs) -> None:
 
     limit = actions.settings.parallel
     inputs = [given.clip, given.model]
-    busy(offset.fix, starter(False), inputs, outputs, limit=limit)
-    forced = Task(offset.force, offset.force_cancel, offset.fix.answer)
+    busy(predict.fix, starter(False), inputs, outputs, limit=limit)
+    forced = Work(predict.force, predict.force_cancel, predict.fix.answer)
     busy(forced, starter(True), inputs, outputs, limit=limit, shows_start=lambda: False)
 
 
 def _wire_evidence(page: Page, actions: Actions, jobs: Jobs) -> None:
-    given, offset = page.given, page.offset
+    given, predict = page.given, page.predict
 
     async def show(
         clip: str | None, model: str, request: gr.Request, progress: gr.Progress = SHOWN
     ) -> tuple[Update, ...]:
         def work(steps: Any) -> Any:
             found = actions.evidence(clip, model, steps)
-            return found, save_json(found.facts, found.picture.with_suffix(".json").name)
+            return found, save_json(found.facts, found.plot.with_suffix(".json").name)
 
         found, file = await jobs.run(work, progress, request)
         return (
             evidence(found),
-            gr.update(value=str(found.picture), visible=True),
+            gr.update(value=str(found.plot), visible=True),
             gr.update(value=str(file), visible=True),
         )
 
     busy(
-        offset.evidence,
+        predict.evidence,
         show,
         [given.clip, given.model],
-        [offset.evidence.answer, offset.picture, offset.evidence_file],
+        [predict.evidence.answer, predict.plot, predict.evidence_file],
         limit=actions.settings.parallel,
     )
 
@@ -247,10 +268,10 @@ def _wire_compare(page: Page, actions: Actions, jobs: Jobs) -> None:
         return comparison(answers)
 
     busy(
-        compare.task,
+        compare.work,
         work,
         [given.clip, given.model, compare.other],
-        [compare.task.answer],
+        [compare.work.answer],
         limit=actions.settings.parallel,
     )
 
@@ -271,9 +292,9 @@ def _wire_test(page: Page, actions: Actions, jobs: Jobs) -> None:
         return tested(done), gr.update(value=str(done.file), visible=True)
 
     busy(
-        test.task,
+        test.work,
         work,
         [given.clip, given.model, test.shift_s],
-        [test.task.answer, test.copy],
+        [test.work.answer, test.copy],
         limit=actions.settings.parallel,
     )

@@ -55,10 +55,6 @@ class RepairError(ZooError):
     """A clip that is left as it is, because nobody can be sure how to repair it."""
 
 
-class ExistsError(ZooError):
-    """A file that is there already; whoever offers to replace it says how."""
-
-
 class ManifestError(ZooError):
     """A manifest, or a folder of clips, that cannot be used."""
 

@@ -11,8 +11,8 @@ from plugins.synthetic.config import FPS, SAMPLE_RATE_HZ, SyntheticConfig
 from zoo.media import decode, encode, shift_audio
 
 SEED, SIZE, SECONDS, CRF = 2027, 192, 9.0, 27  # small files of clips that no model was trained on
-PICTURE = {"in-sync.mp4": 0, "early.mp4": 4, "foreign-sound.mp4": 10}
-FOREIGN_SOUND = 1
+VIDEO = {"in-sync.mp4": 0, "early.mp4": 4, "foreign-sound.mp4": 10}
+FOREIGN_AUDIO = 1
 
 
 def main() -> None:
@@ -22,12 +22,12 @@ def main() -> None:
         clips = render_folder(Path(folder, "clips"), config, 11, {"test": 1.0}).clips
         small = Path(folder, "small.mp4")
         for example in EXAMPLES:
-            picture = PICTURE[example.file]
-            sound = picture if example.early_s is not None else FOREIGN_SOUND
+            video = VIDEO[example.file]
+            audio = video if example.early_s is not None else FOREIGN_AUDIO
             encode(
                 small,
-                decode(clips[picture].path, audio=False).frames,
-                decode(clips[sound].path, video=False).samples,
+                decode(clips[video].path, audio=False).frames,
+                decode(clips[audio].path, video=False).samples,
                 fps=FPS,
                 sample_rate_hz=SAMPLE_RATE_HZ,
                 crf=CRF,

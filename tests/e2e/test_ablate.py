@@ -14,6 +14,7 @@ import yaml
 
 from zoo.cli.app import run
 
+EVENT_RATE = Path(__file__).parents[1] / "event_rate.py"
 TABLES = sorted((Path(__file__).parents[2] / "ablations").glob("*.yaml"))
 # fmt: off
 SETTINGS = {
@@ -36,7 +37,7 @@ TABLE = {
     "evaluate": {"rounds": 2},
     "variants": {
         "correlation": {"head": "correlation"},
-        "sync": {"head": "sync", "towers": "correlation"},
+        "sync": {"head": "sync", "encoder": "correlation"},
     },
 }
 GENEROUS_S = 300
@@ -108,6 +109,34 @@ def test_an_interrupted_table_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert [row["status"] for row in rows] == ["done"] * 4
     assert {row["stage1_steps"] for row in rows} == {"0", "4"}
     shared = [row for row in rows if row["variant"] == "sync"]
-    assert all(float(row["towers_wall_s"]) > 0 for row in shared)
+    assert all(float(row["encoder_wall_s"]) > 0 for row in shared)
     assert (out / "table.png").stat().st_size > 10_000
     assert not list(out.glob("runs/few/*/*/run/features"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_one_table_answers_different_questions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Offsets, synchronizability from that model, and a regression that a plugin brings."""
+    rate = {"extractor": "joint", "task": "event_rate", "set": {"stage2.valid_every": 2}}
+    variants = {
+        "offset": {"head": "correlation"},
+        "whether": {"encoder": "offset", "task": "synchronizability"},
+        "how often": rate,
+    }
+    settings = {**SETTINGS, "layout.num_segments": 4}
+    data = {"few": {**TABLE["data"]["few"]}}  # type: ignore[index]
+    base = {**TABLE["base"], "set": settings}  # type: ignore[dict-item]
+    table = {**TABLE, "seeds": [1], "data": data, "base": base, "variants": variants}
+    path, out = tmp_path / "table.yaml", tmp_path / "out"
+    path.write_text(yaml.safe_dump(table))
+    assert run(["--plugin", str(EVENT_RATE), "ablate", str(path), "--out", str(out), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["variants"]
+    means = {name: row["data"]["few"]["mean"] for name, row in found.items()}
+    assert set(means["offset"]) == {"accuracy", "within_one", "mean_abs_error_s"}
+    assert 0 <= means["whether"]["accuracy"] <= 1
+    assert means["how often"]["squared_error"] > 0
+    assert "few: squared error" in (out / "table.md").read_text()
+    assert (out / "table.png").exists()

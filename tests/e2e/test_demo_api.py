@@ -22,11 +22,11 @@ from demo.actions import Actions
 from demo.cli import free_port
 from demo.demo_settings import Settings
 from demo.jobs import Steps, StoppedError
-from demo.model_cache import Shelf
+from demo.model_cache import ModelCache
 from zoo.catalog.entries import shipped_catalog, user_catalog
 from zoo.cli.app import run
 from zoo.errors import ModelError
-from zoo.inference.predictor import load
+from zoo.inference.load import load_offsets as load
 from zoo.media import decode, encode, shift_audio
 
 gradio_client = pytest.importorskip("gradio_client")
@@ -96,7 +96,8 @@ def test_models_come_with_their_cards(client: Any) -> None:
     assert cards["tiny-synthetic"]["trained_on"].startswith("3,326 synthetic clips")
     assert cards["tiny-synthetic"]["scores"]
     assert cards["synchformer-audioset"]["is_here"] is False
-    assert {"tiny-synthetic-trust", "synchformer-avclip-lrs3", "ast-audioset"}.isdisjoint(cards)
+    assert cards["tiny-synthetic-trust"]["finds_offsets"] is False
+    assert {"synchformer-avclip-lrs3", "ast-audioset"}.isdisjoint(cards)
 
 
 def test_a_model_of_a_users_plugin_is_there_without_any_change(client: Any) -> None:
@@ -289,7 +290,7 @@ def test_a_download_can_be_cancelled_and_goes_on_later(tmp_path: Path) -> None:
         models = {"away": {"summary": "s", "download": download}}
         user_catalog().write_text(yaml.safe_dump({"models": models}))
         steps = Steps(lambda share, _phase, _unit: share and steps.is_unwanted.set())
-        actions = Actions(Settings(), Shelf())
+        actions = Actions(Settings(), ModelCache())
         with pytest.raises(StoppedError):
             actions.pull("away", steps)
         with pytest.raises(ModelError):  # it has come, and is no checkpoint
@@ -297,7 +298,7 @@ def test_a_download_can_be_cancelled_and_goes_on_later(tmp_path: Path) -> None:
         assert server.ranges[0] == ""
         assert server.ranges[-1].startswith("bytes=")
     with pytest.raises(ModelError, match="does not allow downloads"):
-        Actions(Settings(allows_pull=False), Shelf()).pull("away", Steps())
+        Actions(Settings(allows_pull=False), ModelCache()).pull("away", Steps())
 
 
 def test_cancelled_work_ends(client: Any, tmp_path: Path) -> None:
@@ -335,7 +336,7 @@ def test_gradios_own_command_starts_it_too(tmp_path: Path, monkeypatch: pytest.M
         (["--auth", ":secret"], "--auth is not user:password"),
         (["--model", "nothing"], "no model 'nothing' is offered here"),
         (["--model", "synchformer-lrs3"], "is not on this server yet"),
-        (["--model", "tiny-synthetic-trust"], "no model 'tiny-synthetic-trust' is offered here"),
+        (["--model", "ast-audioset"], "no model 'ast-audioset' is offered here"),
         (["--max-mb", "0"], "--max-mb 0 is not above 0"),
         (["--device", "abacus"], "--device abacus cannot be used"),
         (["--host", "192.0.2.1"], "cannot listen on 192.0.2.1"),

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from demo_server import EXAMPLES, Demo, long_clip, running
 
-from zoo.inference.predictor import load
+from zoo.inference.load import load_offsets as load
 from zoo.media import probe, shift_audio
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -199,8 +199,8 @@ def test_the_evidence_is_shown_on_request(page: sync_api.Page, shoot: Shoot) -> 
     find_offset(page)
     page.click("#evidence")
     assert "in the sound at" in page.inner_text("#evidence-answer .moments")
-    page.locator("#picture img").scroll_into_view_if_needed()
-    page.wait_for_function("document.querySelector('#picture img').naturalWidth > 500")
+    page.locator("#plot img").scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelector('#plot img').naturalWidth > 500")
     shoot("evidence")
 
 

@@ -26,6 +26,7 @@ SETTINGS = {
 # fmt: on
 GENEROUS_S = 400
 PLUGIN = Path(__file__).with_name("interruptible.py")
+EVENT_RATE = Path(__file__).parents[1] / "event_rate.py"
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +84,8 @@ def test_a_killed_search_goes_on_and_repeats_nothing(manifest: Path, tmp_path: P
     before = rows_of(out)
     first.send_signal(signal.SIGKILL)
     first.communicate(timeout=GENEROUS_S)
-    towers = next((out / "towers").glob("*/*/model.safetensors"))
-    trained = towers.stat().st_mtime_ns
+    encoder = next((out / "encoders").glob("*/*/model.safetensors"))
+    trained = encoder.stat().st_mtime_ns
     until = time.monotonic() + GENEROUS_S
     while at_work(out) and time.monotonic() < until:  # they end by themselves
         time.sleep(0.2)
@@ -93,13 +94,13 @@ def test_a_killed_search_goes_on_and_repeats_nothing(manifest: Path, tmp_path: P
     second = start("--out", str(out), "--resume")
     told = " ".join(second.communicate(timeout=GENEROUS_S)[0].split())
     assert second.returncode == 0, told
-    assert "1 of them tried already" in told
-    assert "[2/2] length 0.64 s, overlap 0.5: exact" in told
+    assert "1 of them done already" in told
+    assert "[2/2] length 0.64 s, overlap 0.5: accuracy" in told
     assert rows_of(out)[:1] == before
     assert len(rows_of(out)) == 2
-    assert towers.stat().st_mtime_ns == trained
-    assert len(list((out / "towers").glob("*/*/features"))) == 1
-    assert not list((out / "trials").glob("*/*/run/features"))  # those of the towers were read
+    assert encoder.stat().st_mtime_ns == trained
+    assert len(list((out / "encoders").glob("*/*/features"))) == 1
+    assert not list((out / "trials").glob("*/*/run/features"))  # those of stage I were read
     for name in ("table.md", "table.json", "table.png", "study.db", "best/model.json"):
         assert (out / name).exists(), name
     assert not (out / "ray").exists()
@@ -131,7 +132,7 @@ def test_interrupting_a_search_leaves_nothing_at_work(manifest: Path, tmp_path: 
     out = tmp_path / "out"
     many = settings(**{"stage1.steps": 4000, "stage1.valid_every": 4000})
     process = start(*lengths(manifest, out, *many))
-    wait_for(lambda: any((out / "towers").glob("*/*/metrics.jsonl")), process)
+    wait_for(lambda: any((out / "encoders").glob("*/*/metrics.jsonl")), process)
     process.send_signal(signal.SIGINT)
     told = " ".join(process.communicate(timeout=GENEROUS_S)[0].split())
     assert process.returncode == 130, told
@@ -163,7 +164,7 @@ def test_optuna_proposes_asha_stops_and_failures_are_kept(manifest: Path, tmp_pa
     study = optuna.load_study(study_name="zoo-tune", storage=f"sqlite:///{out / 'study.db'}")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 6
     assert len(states) == len({str(trial.params) for trial in study.trials})
-    assert len(list((out / "towers").glob("*/*/model.json"))) == 1  # all share one stage I
+    assert len(list((out / "encoders").glob("*/*/model.json"))) == 1  # all share one stage I
     assert json.loads((out / "table.json").read_text())["best"] is not None
 
 
@@ -183,9 +184,34 @@ def test_a_cluster_that_loses_a_machine_ends_the_search(
     words = lengths(manifest, out, "--address", address)
     words[words.index("0.64")] = "0.32,0.64"
     process = start(*words)
-    wait_for(lambda: len(list((out / "towers").glob("*/*/metrics.jsonl"))) == 2, process)
+    wait_for(lambda: len(list((out / "encoders").glob("*/*/metrics.jsonl"))) == 2, process)
     kill_machine(other)
     told = " ".join(process.communicate(timeout=3 * GENEROUS_S)[0].split())
     assert process.returncode == 0, told
     assert len(rows_of(out)) == 4
     assert {row["status"] for row in rows_of(out)} == {"done"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base", ["synchronizability", "event_rate"])
+def test_any_task_can_be_searched(
+    base: str, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space, out = tmp_path / "space.yaml", tmp_path / "out"
+    space.write_text("space: {stage2.lr: [1.0e-4, 1.0e-3]}\n")
+    chosen = {
+        "synchronizability": ["--extractor", "ast_motionformer", "--head", "correlation_trust"],
+        "event_rate": ["--extractor", "joint"],
+    }[base]
+    given = [*chosen, "--task", base, *settings(**{"layout.num_segments": 4})]
+    words = ["tune", str(space), "--data", str(manifest), "--out", str(out), "--json", *given]
+    assert run(["--plugin", str(EVENT_RATE), *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    score = {"synchronizability": "accuracy", "event_rate": "squared_error"}[base]
+    assert found["search"]["metric"] == score
+    means = [row["mean"][score] for row in found["rows"]]
+    assert None not in means
+    best = max(means) if score == "accuracy" else min(means)
+    chosen_row = next(row for row in found["rows"] if row["params"] == found["best"])
+    assert chosen_row["mean"][score] == best
+    assert (out / "best" / "model.json").exists()

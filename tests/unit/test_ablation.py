@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,19 @@ from zoo.experiments.ablation import (
     TABLE,
     Options,
     open_ablation,
+    outcome,
     refuse_difference,
 )
-from zoo.experiments.ablation_jobs import JobResult, Schedule, failed, train_words
+from zoo.experiments.ablation_jobs import JobResult, Schedule, collect, failed, train_words
 from zoo.experiments.ablation_page import ResultTable
 from zoo.experiments.ablation_plan import Job, Key, choose, plan, share_out
 from zoo.experiments.ablation_table import Table, read_table
 from zoo.experiments.lock import locked
 from zoo.experiments.overview import Watcher
 from zoo.experiments.process import reason_in, spawn, stop
-from zoo.experiments.results import write_result
+from zoo.experiments.results import read_result, write_result
 from zoo.experiments.run_cost import Cost, Start, count_costs
+from zoo.registry.manager import add_plugin_file, registry
 from zoo.training.resources import Resources
 
 FIRST, SECOND = "AVCLIP + correlation", "AVCLIP + sync"
@@ -77,7 +79,13 @@ def jobs(planned: tuple[Table, list[Job]]) -> list[Job]:
 
 
 def result_of(job: Job, accuracy: float = 0.5) -> JobResult:
-    given = {"accuracy": accuracy, "within_one": accuracy + 0.1, "mean_abs_error_s": 0.3}
+    given = {
+        "accuracy": accuracy,
+        "within_one": accuracy + 0.1,
+        "mean_abs_error_s": 0.3,
+        "cross_entropy": 0.6,
+        "squared_error": 0.25,
+    }
     known = {score.name for score in job.recipe.task.scores}
     return JobResult(
         **job.key._asdict(),
@@ -563,3 +571,116 @@ def test_folders_and_tables_that_do_not_fit_are_refused(
     ):
         assert run(["ablate", *arguments]) == 2
         assert sentence in said(capsys)
+
+
+# --- any task ---
+
+EVENT_RATE = Path(__file__).parents[1] / "event_rate.py"
+QUESTIONS = {
+    "offset": {},
+    "whether": {"encoder": "offset", "task": "synchronizability"},
+    "how often": {"extractor": "joint", "task": "event_rate"},
+}
+
+
+@pytest.fixture
+def event_rate(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A plugin with a task and an encoder that the zoo has never heard of."""
+    monkeypatch.setenv("ZOO_PLUGINS", "")
+    add_plugin_file(EVENT_RATE)
+    yield
+    registry.cache_clear()
+
+
+@pytest.mark.usefixtures("event_rate")
+def test_variants_may_answer_different_questions(tmp_path: Path) -> None:
+    variants = {**QUESTIONS, "how often": {**QUESTIONS["how often"], "paper": {"squared_error": 2}}}
+    table = read(tmp_path, variants=variants, seeds=[1])
+    jobs = plan(table, tmp_path / "out", Resources())
+    by_name = {job.key.variant: job for job in jobs}
+    assert by_name["whether"].stages == by_name["how often"].stages == (2,)
+    head, layout = by_name["whether"].recipe.model.head, by_name["whether"].recipe.model.layout
+    assert head is not None
+    assert (head.name, layout.num_segments) == ("correlation_trust", 13)
+    results = {job.key: result_of(job) for job in jobs if job.key.data == "few"}
+    known = ResultTable(table, jobs, results)
+    header, lines = known.cells()
+    scores = ("accuracy", "within 1 class", "cross-entropy", "squared error")
+    assert header[:5] == ["variant", *(f"few: {score}" for score in scores)]
+    cells = {line[0]: line[1:5] for line in lines}
+    assert cells["offset"] == ["50.0", "60.0", "–", "–"]
+    assert cells["whether"] == ["50.0", "–", "0.600", "–"]
+    assert cells["how often"] == ["–", "–", "–", "0.250"]
+    assert cells["chance"] == ["4.8 / 50.0", "13.8", "0.693", "1.000"]
+    assert lines[2][-4:] == ["–", "–", "–", "2.000"]
+    found = known.as_json()["variants"]
+    assert found["whether"]["data"]["few"]["mean"] == {"accuracy": 0.5, "cross_entropy": 0.6}
+    assert found["how often"]["extractors"] == ["joint"]
+    written = csv.DictReader(known.as_csv().splitlines())
+    assert {line["variant"]: line["squared_error"] for line in written} == {
+        "offset": "",
+        "whether": "",
+        "how often": "0.25",
+    }
+    assert known.plot(tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_a_report_of_any_task_is_collected(tmp_path: Path) -> None:
+    variants = {"a": {"task": "synchronizability", "head": "correlation_trust"}}
+    job = jobs_of(tmp_path, variants=variants)[0]
+    report = {"pooled": {"accuracy": 0.75, "roc_auc": 0.8}, "chance": {"accuracy": 0.5}}
+    job.folder.mkdir(parents=True)
+    path = job.folder / "report.json"
+    path.write_text(json.dumps({**report, "num_clips": 3, "rounds": 2}))
+    result = collect(job, None)
+    assert (result.scores, result.chance) == ({"accuracy": 0.75}, {"accuracy": 0.5})
+    assert outcome(job, result) == "accuracy 75.0% (0.0 min of training)"
+    path.write_text(json.dumps({"pooled": {}, "chance": {}, "num_clips": 3, "rounds": 2}))
+    with pytest.raises(TrainingError, match="holds no score of the task 'synchronizability'"):
+        collect(job, None)
+
+
+def test_parts_that_the_source_does_not_have_are_named(tmp_path: Path) -> None:
+    for own in ({"extractor": "resnet18_s3d"}, {"aggregator": "mean"}):
+        with pytest.raises(ConfigError, match="does not fit the encoder of 'a', ast \\+ motion"):
+            jobs_of(tmp_path, variants={"a": {}, "b": {"encoder": "a", **own}})
+
+
+# --- what earlier versions wrote ---
+
+
+def test_a_result_of_an_earlier_version_is_read(jobs: list[Job], tmp_path: Path) -> None:
+    old = {
+        "data": "few", "variant": SECOND, "seed": 1, "status": "done", "reason": None,
+        "exact": 0.4, "within_one": 0.5, "mean_abs_error_s": 0.3, "chance_exact": 1 / 21,
+        "chance_within_one": 0.138, "num_clips": 10, "rounds": 3,
+        "stage1": {"wall_s": 0, "cpu_s": 0}, "stage2": {"wall_s": 30, "cpu_s": 20},
+        "towers": {"wall_s": 60, "cpu_s": 50}, "stage1_steps": 0, "stage2_steps": 9,
+        "parameters": 7,
+    }  # fmt: skip
+    (tmp_path / "result.json").write_text(json.dumps(old))
+    found = read_result(tmp_path, JobResult)
+    assert found is not None
+    assert found.scores == {"accuracy": 0.4, "within_one": 0.5, "mean_abs_error_s": 0.3}
+    assert found.chance == {"accuracy": 1 / 21, "within_one": 0.138}
+    assert found.training == Cost(wall_s=90, cpu_s=70)
+    lost = {**old, "status": "failed", "exact": None, "within_one": None, "mean_abs_error_s": None}
+    (tmp_path / "result.json").write_text(json.dumps(lost))
+    found = read_result(tmp_path, JobResult)
+    assert found is not None
+    assert found.scores == {}
+
+
+def test_an_ablation_of_an_earlier_version_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its table calls things otherwise; nothing that has ended is repeated."""
+    out = tmp_path / "out"
+    run_with(monkeypatch, write(tmp_path, given()), out, seeds=1)
+    text = (out / TABLE).read_text().replace("encoder:", "towers:").replace("accuracy:", "exact:")
+    assert "towers:" in text
+    assert "exact: 0.437" in text
+    (out / TABLE).write_text(text)
+    assert {key.seed for key in run_with(monkeypatch, None, out)} == {2}
+    assert "| 43.7 |" in (out / "table.md").read_text()
+    assert "exact: 0.437" in (out / TABLE).read_text()

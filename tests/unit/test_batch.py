@@ -8,7 +8,7 @@ import pytest
 from zoo.catalog.entries import resolve
 from zoo.catalog.model_folder import read_description
 from zoo.data.manifest import Manifest
-from zoo.errors import ConfigError, ExistsError, ModelError
+from zoo.errors import ConfigError, ModelError
 from zoo.inference.batch import predict_to_csv
 from zoo.inference.batch_table import OFFSET_FIELDS, Options, Table
 
@@ -77,14 +77,14 @@ def test_rows_of_another_model_or_file_are_never_mixed_in(tmp_path: Path) -> Non
     table = _table(tmp_path / "t.csv")
     table.add({"path": "a.mp4", **ANSWER})
     table.finish(["a.mp4"])
-    with pytest.raises(ExistsError, match="holds rows of model 'm', not 'n'"):
+    with pytest.raises(ConfigError, match="holds rows of model 'm', not 'n'"):
         _table(tmp_path / "t.csv", model="n")
-    with pytest.raises(ExistsError, match=r"rows of options 'step_s=0\.04', not 'default'"):
+    with pytest.raises(ConfigError, match=r"rows of options 'step_s=0\.04', not 'default'"):
         _table_of(tmp_path / "t.csv", Options())
-    with pytest.raises(ExistsError, match="holds rows of sha256 '0a', not '1b'"):
+    with pytest.raises(ConfigError, match="holds rows of sha256 '0a', not '1b'"):
         _table(tmp_path / "t.csv", sha256="1b")
     (tmp_path / "other.csv").write_text("precious,numbers\n1,2\n")
-    with pytest.raises(ExistsError, match="is no table of zoo predict"):
+    with pytest.raises(ConfigError, match="is no table of zoo predict"):
         _table(tmp_path / "other.csv")
     assert (tmp_path / "other.csv").read_text().startswith("precious")
     assert _table(tmp_path / "t.csv", model="n", overwrite=True).rows == {}

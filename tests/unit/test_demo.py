@@ -20,15 +20,15 @@ from starlette.responses import PlainTextResponse
 
 from demo import available_models, memory, sentences, upload_checks
 from demo import upload_folder as demo_folder
-from demo.actions import LARGE, Desynchronized, Measured, measure
+from demo.actions import LARGE, Desynchronized, Measured, ask, measure
 from demo.charts import distribution_chart, over_time_chart
 from demo.cli import free_port, parse_auth
 from demo.demo_settings import Settings
 from demo.examples import EXAMPLES
 from demo.jobs import Jobs, Steps, StoppedError, without_folders
-from demo.model_cache import KEEP_FREE, MOST_MODELS, Shelf
-from demo.pieces import answer, card
-from demo.request_filter import Fence
+from demo.model_cache import KEEP_FREE, MOST_MODELS, ModelCache
+from demo.pieces import answer, card, said
+from demo.request_filter import RequestFilter
 from demo.upload_checks import require_clip
 from zoo.catalog.entries import user_catalog
 from zoo.catalog.model_folder import add_model
@@ -36,18 +36,19 @@ from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, MediaError, ModelError
 from zoo.inference.changepoints import Drift, OverTime, Stretch
-from zoo.inference.predictor import Predictor, load
+from zoo.inference.load import load, load_offsets
+from zoo.inference.offset_predictor import OffsetPredictor
 
 SETTINGS = Settings()
 
 
 @pytest.fixture(scope="module")
-def predictor() -> Predictor:
-    return load("tiny-synthetic")
+def predictor() -> OffsetPredictor:
+    return load_offsets("tiny-synthetic")
 
 
 @pytest.fixture(scope="module")
-def measured(predictor: Predictor) -> Measured:
+def measured(predictor: OffsetPredictor) -> Measured:
     return measure(predictor, EXAMPLES[1].path, Steps())
 
 
@@ -55,7 +56,9 @@ def changed(measured: Measured, **facts: Any) -> Measured:
     return replace(measured, prediction=replace(measured.prediction, **facts))
 
 
-def test_the_bundled_examples_are_small_and_get_the_right_answers(predictor: Predictor) -> None:
+def test_the_bundled_examples_are_small_and_get_the_right_answers(
+    predictor: OffsetPredictor,
+) -> None:
     for example in EXAMPLES:
         assert example.path.stat().st_size < 150_000
         prediction = measure(predictor, example.path, Steps()).prediction
@@ -106,7 +109,7 @@ def test_a_repair_goes_the_right_way(measured: Measured) -> None:
     assert sentences.headline(late).detail == "Advance it by 0.50 s to repair the clip."
 
 
-def test_synchronizability_is_shown_only_if_a_model_judges(measured: Measured) -> None:
+def test_synchronizability_is_shown_only_if_a_model_tells(measured: Measured) -> None:
     def can(probability: float | None) -> list[str]:
         facts = sentences.facts(changed(measured, synchronizability=probability))
         return [value for name, value, _ in facts if name == "Can be synchronized"]
@@ -155,12 +158,20 @@ def test_a_change_is_drawn_as_stretches(measured: Measured) -> None:
 
 
 def test_a_large_model_on_a_processor_looks_at_some_crops(
-    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+    predictor: OffsetPredictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("demo.actions.count_parameters", lambda _model: LARGE + 1)
     prediction = measure(predictor, EXAMPLES[0].path, Steps()).prediction
     assert len(prediction.windows) < 12
     assert "a model of this size looks at" in prediction.notes[-1]
+
+
+def test_a_model_of_another_task_answers_in_its_own_words() -> None:
+    found = ask(load("tiny-synthetic-trust"), EXAMPLES[2].path, Steps())
+    assert found.as_dict()["clip"] == "foreign-sound.mp4"
+    shown = said(found)
+    assert "Audio and video cannot be synchronized" in shown
+    assert "foreign-sound.mp4 · tiny-synthetic-trust" in shown
 
 
 # -- what comes in
@@ -184,7 +195,7 @@ def test_a_clip_beyond_the_bounds_is_refused(settings: dict[str, Any], reason: s
 
 def test_a_picture_beyond_the_bounds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upload_checks, "MAX_PIXELS", 64 * 64)
-    with pytest.raises(MediaError, match="has 192 x 192 pixels at 25 pictures per second"):
+    with pytest.raises(MediaError, match="has 192 x 192 pixels at 25 frames per second"):
         require_clip(str(EXAMPLES[0].path), SETTINGS)
 
 
@@ -215,46 +226,48 @@ def test_a_bound_of_nothing_is_refused() -> None:
 # -- models
 
 
-def test_models_are_loaded_once_and_shared(predictor: Predictor) -> None:
+def test_models_are_loaded_once_and_shared(predictor: OffsetPredictor) -> None:
     loaded = []
-    shelf = Shelf(load_model=lambda name, _device: loaded.append(name) or predictor)
-    assert shelf.take("tiny-synthetic") is shelf.take("tiny-synthetic")
+    cache = ModelCache(load_model=lambda name, _device: loaded.append(name) or predictor)
+    assert cache.take("tiny-synthetic") is cache.take("tiny-synthetic")
     assert loaded == ["tiny-synthetic"]
 
 
-def test_the_longest_unused_model_goes_when_memory_runs_short(predictor: Predictor) -> None:
+def test_the_longest_unused_model_goes_when_memory_runs_short(predictor: OffsetPredictor) -> None:
     left = [10 * KEEP_FREE]
     names = ["tiny-synthetic", "tiny-synthetic-sync"]
-    shelf = Shelf(load_model=lambda _name, _device: predictor, free=lambda: left[0])
+    cache = ModelCache(load_model=lambda _name, _device: predictor, free=lambda: left[0])
     for name in [*names, names[0]]:
-        shelf.take(name)
-    assert shelf.names == names[::-1]
+        cache.take(name)
+    assert cache.names == names[::-1]
     sizes = iter([0.5 * KEEP_FREE, 10 * KEEP_FREE])
-    shelf._free = lambda: next(sizes)
-    shelf.relieve()
-    assert shelf.names == names[:1]
+    cache._free = lambda: next(sizes)
+    cache.relieve()
+    assert cache.names == names[:1]
 
 
-def test_there_is_an_end_to_the_number_of_models(predictor: Predictor, model_folder: Path) -> None:
+def test_there_is_an_end_to_the_number_of_models(
+    predictor: OffsetPredictor, model_folder: Path
+) -> None:
     for number in range(MOST_MODELS + 2):
         add_model(model_folder, f"m{number}", "")
-    shelf = Shelf(load_model=lambda _name, _device: predictor, free=lambda: 1e15)
+    cache = ModelCache(load_model=lambda _name, _device: predictor, free=lambda: 1e15)
     for number in range(MOST_MODELS + 2):
-        shelf.take(f"m{number}")
-    assert len(shelf.names) == MOST_MODELS
-    shelf.relieve()
-    assert shelf.names[-1] == f"m{MOST_MODELS + 1}"
+        cache.take(f"m{number}")
+    assert len(cache.names) == MOST_MODELS
+    cache.relieve()
+    assert cache.names[-1] == f"m{MOST_MODELS + 1}"
 
 
 def test_a_model_that_was_trained_again_is_loaded_again(
-    predictor: Predictor, model_folder: Path
+    predictor: OffsetPredictor, model_folder: Path
 ) -> None:
     folder = add_model(model_folder, "mine", "")
     loaded = []
-    shelf = Shelf(load_model=lambda name, _device: loaded.append(name) or predictor)
-    shelf.take("mine")
+    cache = ModelCache(load_model=lambda name, _device: loaded.append(name) or predictor)
+    cache.take("mine")
     os.utime(folder / "model.safetensors", (1, 1))
-    shelf.take("mine")
+    cache.take("mine")
     assert loaded == ["mine", "mine"]
 
 
@@ -262,21 +275,22 @@ def test_the_memory_of_this_machine_is_known() -> None:
     assert 0 < memory.free_bytes() < memory.total_bytes()
 
 
-def test_only_models_that_predict_offsets_are_offered() -> None:
-    found = available_models.read_offers()
-    assert {"tiny-synthetic", "synchformer-lrs3", "sparsesync-audioset"} <= set(found)
+def test_models_with_a_head_are_offered() -> None:
+    found = available_models.available_models()
+    finders = {"tiny-synthetic", "synchformer-lrs3", "sparsesync-audioset"}
     others = {"tiny-synthetic-trust", "synchformer-synchronizability"}
-    others |= {"synchformer-avclip-lrs3", "motionformer-ssv2"}
-    assert others.isdisjoint(found)
+    assert all(found[name].finds_offsets for name in finders)
+    assert not any(found[name].finds_offsets for name in others)
+    assert {"synchformer-avclip-lrs3", "motionformer-ssv2"}.isdisjoint(found)
     assert found["tiny-synthetic"].is_ready
     assert not found["synchformer-lrs3"].is_here
 
 
 def test_a_model_of_ones_own_is_offered(model_folder: Path) -> None:
     add_model(model_folder, "mine", "my <own> model")
-    offer = available_models.find_offer("mine")
-    assert offer.is_ready
-    assert "my &lt;own&gt; model" in card(offer)
+    model = available_models.find_model("mine")
+    assert model.is_ready
+    assert "my &lt;own&gt; model" in card(model)
 
 
 def test_a_model_says_why_it_cannot_run_here(
@@ -285,11 +299,11 @@ def test_a_model_says_why_it_cannot_run_here(
     folder = add_model(model_folder, "mine", "")
     monkeypatch.setattr(available_models, "total_bytes", lambda: 100.0)
     with pytest.raises(ModelError, match="'mine' cannot run here: its weights take"):
-        available_models.find_offer("mine")
+        available_models.find_model("mine")
     (folder / "model.json").write_text("{")
-    assert available_models.read_offers()["mine"].problem == "its folder is damaged"
+    assert available_models.available_models()["mine"].problem == "its folder is damaged"
     user_catalog().write_text("models: {away: {summary: s, folder: nowhere}}")
-    assert "is not there" in available_models.read_offers()["away"].problem
+    assert "is not there" in available_models.available_models()["away"].problem
 
 
 # -- files
@@ -411,8 +425,8 @@ def test_mistakes_of_visitors_and_of_ours_are_told_apart() -> None:
     assert told.value.message == "something went wrong on this server; its log says what"
 
 
-def ask_fence(path: str, **options: Any) -> int:
-    """Return the status of an answer; 200 is that of the application behind the fence."""
+def ask_filter(path: str, **options: Any) -> int:
+    """Return the status of an answer; 200 is that of the application behind the filter."""
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -422,21 +436,21 @@ def ask_fence(path: str, **options: Any) -> int:
         return {"type": "http.request"}
 
     scope = {"type": "http", "path": path, "method": "POST", "headers": []}
-    app = Fence(PlainTextResponse("behind"), **options)
+    app = RequestFilter(PlainTextResponse("behind"), **options)
     asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]
     return int(sent[0]["status"])
 
 
 def test_uploads_are_refused_when_the_disk_is_nearly_full(tmp_path: Path) -> None:
-    assert ask_fence("/gradio_api/upload", folder=tmp_path, keep_free=0) == 200
-    assert ask_fence("/gradio_api/upload", folder=tmp_path, keep_free=2**62) == 507
-    assert ask_fence("/gradio_api/queue/join", folder=tmp_path, keep_free=2**62) == 200
+    assert ask_filter("/gradio_api/upload", folder=tmp_path, keep_free=0) == 200
+    assert ask_filter("/gradio_api/upload", folder=tmp_path, keep_free=2**62) == 507
+    assert ask_filter("/gradio_api/queue/join", folder=tmp_path, keep_free=2**62) == 200
 
 
 def test_requests_for_what_lies_elsewhere_are_refused(tmp_path: Path) -> None:
     for path in ("file=http://a/", "file=https://a/", "proxy=http://a/", "file= HTTP://a/"):
-        assert ask_fence(f"/gradio_api/{path}", folder=tmp_path) == 403
-    assert ask_fence("/gradio_api/file=/tmp/a.mp4", folder=tmp_path) == 200
+        assert ask_filter(f"/gradio_api/{path}", folder=tmp_path) == 403
+    assert ask_filter("/gradio_api/file=/tmp/a.mp4", folder=tmp_path) == 200
 
 
 # -- the command

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ from zoo.experiments.overview import Watcher
 from zoo.experiments.results import read_result, write_result
 from zoo.experiments.run_cost import Cost
 from zoo.models.cost import model_cost
+from zoo.registry.manager import add_plugin_file, registry
 from zoo.search_space import Choice, Range
 from zoo.training.recipe import Recipe
 from zoo.training.request import recipe_of
@@ -116,7 +118,7 @@ def test_a_choice_names_every_value_once() -> None:
         Choice(values=(1, 2, 1))
 
 
-def test_points_that_share_towers_are_apart_in_a_grid() -> None:
+def test_points_that_share_an_encoder_are_apart_in_a_grid() -> None:
     names = [name_of(params) for params in lengths_of().grid()]
     assert names == [
         "length 0.32 s, overlap 0",
@@ -229,7 +231,7 @@ def test_length_and_overlap_decide_the_layout(points: list[Point]) -> None:
         assert contiguous.covered_s == pytest.approx(7.68)  # as many seconds for every length
 
 
-def test_overlaps_of_a_length_share_towers_and_features(points: list[Point]) -> None:
+def test_overlaps_of_a_length_share_encoder_and_features(points: list[Point]) -> None:
     out = Path("out")
     by_length: dict[float, set[Path]] = {}
     for point in points:
@@ -288,14 +290,14 @@ def test_the_command_trains_the_point_alone(points: list[Point]) -> None:
     assert words[words.index("--seed") + 1] == "3"
 
 
-def test_towers_and_head_are_trained_with_the_recipe_of_the_point(
+def test_encoder_and_head_are_trained_with_the_recipe_of_the_point(
     points: list[Point], tmp_path: Path
 ) -> None:
-    towers = tmp_path / "towers"
-    towers.mkdir()
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
     config = points[-1].recipe.model.model_copy(update={"head": None}).model_dump(mode="json")
-    (towers / "model.json").write_text(json.dumps({"config": config}))
-    head = recipe_of(points[-1].head_request(1, towers), 0)
+    (encoder / "model.json").write_text(json.dumps({"config": config}))
+    head = recipe_of(points[-1].head_request(1, encoder), 0)
     assert head == points[-1].recipe.model_copy(update={"seed": 1})
     assert recipe_of(points[-1].encoder_request(1), 0).stage1 == points[-1].recipe.stage1
 
@@ -322,19 +324,19 @@ def test_the_cost_grows_with_segments_and_overlap(points: list[Point], recipe: R
 def test_a_lease_is_held_until_it_runs_out() -> None:
     now = [0.0]
     leases = Leases(lambda: now[0])
-    assert leases.take("towers", "a")
-    assert not leases.take("towers", "b")
+    assert leases.take("encoder", "a")
+    assert not leases.take("encoder", "b")
     assert leases.take("others", "b")
     now[0] = LEASE_S - 1
-    assert leases.take("towers", "a")  # renewed
+    assert leases.take("encoder", "a")  # renewed
     now[0] += 2
-    assert not leases.take("towers", "b")
+    assert not leases.take("encoder", "b")
     now[0] += LEASE_S
-    assert leases.take("towers", "b")  # whoever held it is gone
-    leases.drop("towers", "a")  # comes back too late
-    assert not leases.take("towers", "a")
-    leases.drop("towers", "b")
-    assert leases.take("towers", "a")
+    assert leases.take("encoder", "b")  # whoever held it is gone
+    leases.drop("encoder", "a")  # comes back too late
+    assert not leases.take("encoder", "a")
+    leases.drop("encoder", "b")
+    assert leases.take("encoder", "a")
 
 
 # --- the work of a trial ---
@@ -406,6 +408,7 @@ class FakeProcess:
     def _end(self) -> None:
         self.run.mkdir(parents=True, exist_ok=True)
         scores = {"accuracy": self.accuracy, "within_one": 0.75, "mean_abs_error_s": 0.2, "num": 40}
+        scores["cross_entropy"] = 0.69
         lines = [{"stage": 2, "step": 4, "kind": "valid", "time": 1.0, **scores}] * (
             self.stage == "2"
         )
@@ -453,7 +456,7 @@ def reports(search: Search, params: dict[str, Any], out: Path) -> list[Report]:
 NONE, HALF = {"length": 0.64, "overlap": 0.0}, {"length": 0.64, "overlap": 0.5}
 
 
-def test_towers_are_trained_once_and_reused(tmp_path: Path, trainings: Trainings) -> None:
+def test_an_encoder_is_trained_once_and_reused(tmp_path: Path, trainings: Trainings) -> None:
     search = lengths_of()
     told = reports(search, NONE, tmp_path)
     assert trainings.stages == ["1", "2"]
@@ -464,8 +467,8 @@ def test_towers_are_trained_once_and_reused(tmp_path: Path, trainings: Trainings
     assert [report["done"] for report in told] == [False, True]
     reports(search, HALF, tmp_path)
     assert trainings.stages == ["1", "2", "2"]
-    towers = [p.words[p.words.index("--init") + 1] for p in trainings.started if p.stage == "2"]
-    assert towers[0] == towers[1] == str(trainings.started[0].run)
+    starts = [p.words[p.words.index("--init") + 1] for p in trainings.started if p.stage == "2"]
+    assert starts[0] == starts[1] == str(trainings.started[0].run)
 
 
 def test_a_point_that_has_ended_is_not_trained_again(tmp_path: Path, trainings: Trainings) -> None:
@@ -479,7 +482,9 @@ def test_a_point_that_has_ended_is_not_trained_again(tmp_path: Path, trainings: 
     assert trainings.stages[before:] == ["1", "2"]  # of the second seed
 
 
-def test_a_trial_waits_for_towers_that_another_trains(tmp_path: Path, trainings: Trainings) -> None:
+def test_a_trial_waits_for_an_encoder_that_another_trains(
+    tmp_path: Path, trainings: Trainings
+) -> None:
     desk = FakeDesk(FakeLease(looks=3))
     list(work(lengths_of(), NONE, tmp_path, desk).run())
     assert desk.one.calls[:4] == ["take"] * 4
@@ -498,7 +503,7 @@ def test_a_training_that_fails_ends_its_point_with_the_reason(
     result = read_result(folder_of(tmp_path, NONE, 1), PointResult)
     assert result is not None
     assert (result.status, result.reason) == ("failed", "no clip is long enough")
-    reports(search, NONE, tmp_path)  # a failed one is tried again, its towers are not
+    reports(search, NONE, tmp_path)  # a failed one is tried again, its encoder is not
     assert trainings.stages == ["1", "2", "2", "1", "2"]
 
 
@@ -645,7 +650,7 @@ def test_the_files_hold_every_training(tmp_path: Path) -> None:
     assert SearchTable(search, []).as_csv().startswith("seed,")
 
 
-def test_settings_have_a_picture_too(tmp_path: Path) -> None:
+def test_settings_have_a_plot_too(tmp_path: Path) -> None:
     space = {
         "stage2.lr": Range(low=1e-4, high=1e-3, log=True),
         "head": Choice(values=("sync", "correlation")),
@@ -1003,3 +1008,145 @@ def test_a_dry_run_lists_the_points(
 def test_resolving_names_the_point() -> None:
     with pytest.raises(ConfigError, match=r"^length 0.64 s, overlap 0.5: .*shorter"):
         resolve(lengths_of(input_s=0.1), HALF, 0)
+
+
+# --- any task ---
+
+EVENT_RATE = Path(__file__).parents[1] / "event_rate.py"
+
+
+@pytest.fixture
+def event_rate(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A plugin with a task and an encoder that the zoo has never heard of."""
+    monkeypatch.setenv("ZOO_PLUGINS", "")
+    add_plugin_file(EVENT_RATE)
+    yield
+    registry.cache_clear()
+
+
+@pytest.mark.usefixtures("event_rate")
+def test_a_search_may_look_for_the_lowest_score(manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    given = {
+        "data": str(manifest),
+        "base": {"extractor": "joint", "task": "event_rate", "set": {"stage2.steps": 8}},
+        "space": {"encoder.gain": Choice(values=(0.5, 1.0, 2.0))},
+    }
+    session = open_session(given, out, Options(), resume=False)
+    assert (session.search.metric, session.points[0].stages) == ("squared_error", (2,))
+    for params, error in zip(session.search.grid(), (0.5, 0.3, 0.4), strict=True):
+        result = result_of(params, 1, 0, scores={"squared_error": error})
+        write_result(folder_of(out, params, 1), result)
+    table = session.known
+    header, lines = table.cells()
+    assert header[3] == "squared error"
+    assert [line[3] for line in lines] == ["0.300", "0.400", "0.500", "1.000"]
+    assert lines[0][-1] == "**best**"
+    assert table.as_json()["chance"] == {"squared_error": 1.0}
+    assert [row.params["encoder.gain"] for row in table.frontier] == [1.0]
+    assert table.plot(tmp_path / "plot.png").stat().st_size > 10_000
+    study = open_study(session.search, session.metric, tmp_path, [])
+    study.suggest("a")
+    assert study._ot_study.direction.name == "MINIMIZE"
+
+
+@pytest.mark.usefixtures("event_rate")
+def test_plugins_of_any_kind_bring_a_space(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text("data: x\nbase: {extractor: joint}\ndefaults: encoder\nspace: {}\n")
+    assert _given(str(path))["space"] == {"encoder.gain": Choice(values=(0.5, 1.0))}
+
+
+@pytest.mark.usefixtures("event_rate")
+def test_a_joint_encoder_has_no_segment_length_to_search_for() -> None:
+    with pytest.raises(ConfigError, match="'joint' has no extractors whose segments could have"):
+        check_space(lengths_of(base={"extractor": "joint"}), 0)
+
+
+def test_a_search_of_lengths_may_ask_whether_clips_can_be_synchronized(
+    manifest: Path, tmp_path: Path, trainings: Trainings
+) -> None:
+    base = {
+        "extractor": "ast_motionformer",
+        "head": "correlation_trust",
+        "task": "synchronizability",
+        "set": {**SHORT, "stage1.num_segments": 3},
+    }
+    space = {"length": Choice(values=(0.64,)), "overlap": Choice(values=(0.0, 0.5))}
+    given = {"data": str(manifest), "base": base, "space": space, "input_s": 3.2}
+    session = open_session(given, tmp_path / "out", Options(), resume=False)
+    assert session.search.metric == "accuracy"
+    assert {point.recipe.task.name for point in session.points} == {"synchronizability"}
+    assert len({point.key for point in session.points}) == 1
+    told = list(work(session.search, HALF, session.out).run())
+    assert trainings.stages == ["1", "2"]
+    assert {"accuracy", "cross_entropy"} <= set(told[-1])
+    assert "within_one" not in told[-1]
+    row = session.rows.row_of(HALF)
+    assert row.outcome() == "accuracy 50.0 %, cross-entropy 0.690"
+    assert session.known.cells()[1][-1][4:6] == ["50.0", "0.693"]
+
+
+def test_points_must_answer_the_same_question() -> None:
+    space = {"head": Choice(values=("correlation", "correlation_trust"))}
+    with pytest.raises(ConfigError, match="offset, synchronizability cannot be compared"):
+        check_space(settings_search(space), 0)
+
+
+def test_the_score_that_counts_is_one_of_the_task(search: Search, manifest: Path) -> None:
+    session = session_of(search, manifest, Path("never"), resume=False)
+    assert session.metric.name == "within_one"  # the first that ranks the task
+    exact = search.model_copy(update={"metric": "exact"})
+    assert session_of(exact, manifest, Path("never"), resume=False).metric.name == "accuracy"
+    other = search.model_copy(update={"metric": "acuracy"})
+    with pytest.raises(ConfigError, match=r"no such score; did you mean 'accuracy'.; there are"):
+        session_of(other, manifest, Path("never"), resume=False)
+
+
+# --- what earlier versions wrote ---
+
+
+def test_a_search_of_an_earlier_version_goes_on(
+    search: Search, manifest: Path, tmp_path: Path, trainings: Trainings
+) -> None:
+    """Its stage I lies in another folder, its results call scores otherwise."""
+    out = tmp_path / "out"
+    session = session_of(search, manifest, out, resume=False)
+    point = next(point for point in session.points if point.params == HALF)
+    former = out / "towers" / "0.64s-12345678" / "seed-1"
+    former.mkdir(parents=True)
+    (former / "recipe.json").write_text(json.dumps(_as_before(point.recipe)))
+    request = point.encoder_request(1).model_dump(mode="json", exclude={"set"})
+    settings = point.request.assignments
+    (former / "request.json").write_text(json.dumps({**request, "settings": settings}))
+    (former / "metrics.jsonl").write_text(json.dumps({"kind": "done", "stage": 1, "time": 1.0}))
+    assert point.encoder_folder(out, 1) == former
+    kept = {**search.model_dump(mode="json"), "metric": "exact"}
+    (out / "search.json").write_text(json.dumps(kept))
+    old = {
+        "params": NONE, "seed": 1, "status": "done", "reason": None, "exact": 0.4,
+        "within_one": 0.5, "mean_abs_error_s": 0.3, "num": 12,
+        "towers": {"wall_s": 60, "cpu_s": 50}, "head": {"wall_s": 30, "cpu_s": 20},
+    }  # fmt: skip
+    folder = folder_of(out, NONE, 1)
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps(old))
+    resumed = open_session({}, out, Options(), resume=True)
+    assert resumed.metric.name == "accuracy"
+    row = resumed.rows.row_of(NONE)
+    assert (row.status, row.mean("accuracy"), row.mean("within_one")) == ("done", 0.4, 0.5)
+    assert row.training("encoder") == Cost(wall_s=60, cpu_s=50)
+    list(work(resumed.search, HALF, out).run())
+    assert trainings.stages == ["2"]
+
+
+def _as_before(recipe: Recipe) -> dict[str, Any]:
+    """Write a recipe as versions did that knew pairs of extractors and offsets only."""
+    data = recipe.model_dump(mode="json")
+    model, objective = data["model"], data["model"].pop("objective")
+    task, encoder = model.pop("task"), model.pop("encoder")
+    model |= {**encoder["config"], "grid": task["config"]["grid"]}
+    model["compare"] = objective["config"].pop("compare")
+    data["stage1"]["objective"] = objective
+    data["stage2"]["towers"] = data["stage2"].pop("encoder")
+    return data

@@ -25,7 +25,7 @@ from zoo.cli import (
     predict,
 )
 from zoo.cli.options import current_spelling
-from zoo.errors import ExistsError, ZooError
+from zoo.errors import ZooError
 from zoo.registry.manager import add_plugin_file, registry
 from zoo.registry.plugin_files import PLUGIN_FILES_VARIABLE
 
@@ -95,8 +95,6 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         arguments = _load_plugin_files(arguments)
         build_app()([current_spelling(argument) for argument in arguments])
-    except ExistsError as error:
-        return _fail(f"{error.typed}, or replace it with --overwrite", 2)
     except ZooError as error:
         if is_debug:
             raise

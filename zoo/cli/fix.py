@@ -13,7 +13,6 @@ from rich.markup import escape
 from zoo.catalog.entries import BY_CATALOG
 from zoo.cli.options import Precision, Synchronizability
 from zoo.cli.output import print_json, progress_bar
-from zoo.errors import RepairError
 
 if TYPE_CHECKING:
     from zoo.inference.repair import Repair
@@ -63,21 +62,18 @@ def fix(
 
     require_writable(clip, out, overwrite=overwrite)
     predictor = load_offsets(model, device, synchronizability, precision)
-    try:
-        with progress_bar("crops", hidden=as_json or not sys.stderr.isatty()) as progress:
-            done = repair(
-                predictor,
-                clip,
-                out,
-                min_confidence=confidence,
-                max_offset_s=max_offset,
-                audio_track=audio_track,
-                force=force,
-                overwrite=overwrite,
-                progress=progress,
-            )
-    except RepairError as error:
-        raise RepairError(f"{error}; --force writes the copy all the same") from None
+    with progress_bar("crops", hidden=as_json or not sys.stderr.isatty()) as progress:
+        done = repair(
+            predictor,
+            clip,
+            out,
+            min_confidence=confidence,
+            max_offset_s=max_offset,
+            audio_track=audio_track,
+            force=force,
+            overwrite=overwrite,
+            progress=progress,
+        )
     if as_json:
         print_json(done.as_dict())
     else:

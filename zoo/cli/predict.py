@@ -149,7 +149,7 @@ def _one_by_one(
             with progress_bar("crops", hidden=as_json or not sys.stderr.isatty()) as progress:
                 predictions.append(predictor.predict(clip, audio=audio, progress=progress, **given))
         except MediaError as error:
-            failures.append((clip, str(error)))
+            failures.append((clip, error.typed))
     if plot is not None and predictions:
         from zoo.inference.offset_plot import draw
 

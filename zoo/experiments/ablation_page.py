@@ -77,7 +77,7 @@ class ResultTable(KnownTable):
 
     def scores(self, *, ranked: bool = False) -> list[Score]:
         """Return the scores of all variants, or those that say which one is best."""
-        return scores_of((job.recipe.task for job in self.jobs), ranked=ranked)
+        return scores_of((row.job.recipe.task for row in self.rows), ranked=ranked)
 
     def chances(self, data: str | None = None) -> list[dict[str, float]]:
         """Return what guessing scores: one entry, unless variants answer different questions."""

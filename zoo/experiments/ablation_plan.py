@@ -164,7 +164,10 @@ def _stand_in(
     variant, data = table.variants[row[0]], row[1]
     if variant.encoder is None:
         return None
-    model = resolved[variant.encoder.variant, variant.encoder.data or data].recipe.model
+    source = resolved[variant.encoder.variant, variant.encoder.data or data]
+    model = source.recipe.model
+    if not source.recipe.stage2.is_frozen and 1 in source.stages:
+        model = model.model_copy(update={"head": None})  # it is taken as stage I left it
     if variant.options.extractor is not None or variant.options.aggregator is not None:
         options = table.options_of(row[0])
         whole = {"extractor": options.extractor or model.encoder.name}

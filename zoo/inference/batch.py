@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.catalog.entries import read_description, resolve, second_model
-from zoo.errors import ConfigError, ZooError
+from zoo.errors import ConfigError, ZooError, option
 from zoo.inference.batch_table import ANSWER_FIELDS, OFFSET_FIELDS, Options, Row, Table
 
 if TYPE_CHECKING:
@@ -150,11 +150,11 @@ class _Pool:
             if clip is None:
                 raise ZooError(
                     "a process ended while it loaded the model; is there enough memory for "
-                    f"{len(self._workers)} of them (--workers)?"
+                    f"{len(self._workers)} of them ({option('workers')})?"
                 ) from None
             return {"path": clip, "error": f"reading it ended the process ({_how(worker.process)})"}
-        if isinstance(message, str):
-            raise ConfigError(message)
+        if isinstance(message, ZooError):
+            raise message
         return message
 
 
@@ -178,7 +178,7 @@ def _work(connection: Connection, model: str, device: str, options: Options, thr
             while True:
                 connection.send(_row(predictor, connection.recv(), options))
         except ZooError as error:
-            connection.send(str(error))
+            connection.send(error)
 
 
 def _row(predictor: Predictor, path: str, options: Options) -> Row:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.catalog.entries import BY_CATALOG
 from zoo.contracts import Precision
-from zoo.errors import ConfigError, ExistsError
+from zoo.errors import ConfigError, option
 
 if TYPE_CHECKING:
     from zoo.models.task import Task
 
 Row = dict[str, str]
+REPLACE = f"choose another file, or replace it with {option('overwrite')}"
 MADE_WITH = ("model", "sha256", "options")
 OFFSET_FIELDS = (
     "path",
@@ -73,8 +74,7 @@ class Table:
         overwrite: begin anew, whatever is there.
 
     Raises:
-        ConfigError: if it cannot be written.
-        ExistsError: if there is another file, or rows of another model or other options.
+        ConfigError: if there is another file, or rows of another model or other options.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Table:
         with io.StringIO(text, newline="") as lines:
             reader = csv.DictReader(lines, strict=False)
             if tuple(reader.fieldnames or ()) != self._fields:
-                raise ExistsError(f"{file} is no table of zoo predict; choose another file")
+                raise ConfigError(f"{file} is no table of zoo predict", REPLACE)
             for row in reader:
                 if None in row.values() or None in row or not row["options"]:
                     continue
@@ -127,8 +127,8 @@ class Table:
     def _check(self, file: Path, row: Row) -> None:
         for name, value in self._made_with.items():
             if row[name] != value:
-                raise ExistsError(
-                    f"{file} holds rows of {name} '{row[name]}', not '{value}'; choose another file"
+                raise ConfigError(
+                    f"{file} holds rows of {name} '{row[name]}', not '{value}'", REPLACE
                 )
 
     def add(self, row: Row) -> None:

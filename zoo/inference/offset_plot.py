@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from zoo.errors import ExistsError, MediaError
+from zoo.errors import MediaError, option
 from zoo.inference.prediction import Prediction
 from zoo.media.encode import replacing
 from zoo.plots import CHANCE, OTHER, VALID, new_figure, save
@@ -22,11 +22,12 @@ def require_plot(path: Path, *, overwrite: bool) -> None:
     """Refuse at once what could not be written in the end.
 
     Raises:
-        MediaError: if matplotlib cannot tell the format, or the file lies in no folder.
-        ExistsError: if it exists.
+        MediaError: if matplotlib cannot tell the format, the file exists, or lies in no folder.
     """
     if path.exists() and not overwrite:
-        raise ExistsError(f"{path} exists; choose another file")
+        raise MediaError(
+            f"{path} exists", f"choose another file, or replace it with {option('overwrite')}"
+        )
     if not path.parent.is_dir():
         raise MediaError(f"there is no folder {path.parent} to write {path.name} to")
     if path.suffix.lower() not in SUFFIXES:

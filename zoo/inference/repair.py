@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import ExistsError, MediaError, RepairError
+from zoo.errors import MediaError, RepairError, option
 from zoo.inference.offset_predictor import OffsetPredictor
 from zoo.inference.prediction import Prediction
 from zoo.inference.windows import Progress
@@ -91,7 +91,7 @@ def repair(
     before = measure(predictor, path, audio_track, max_offset_s, progress)
     warnings = doubts(before, min_confidence)
     if warnings and not force:
-        raise RepairError(f"{path} is not repaired: {warnings[0]}")
+        raise _not_repaired(path, warnings[0])
     delay_s = before.refined_s
     warnings += [] if before.low_confidence is None else [before.low_confidence]
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".repair-") as folder:
@@ -99,7 +99,7 @@ def repair(
         try:
             shift_audio(path, copy, delay_s)
         except MediaError as error:
-            raise MediaError(f"{error}; another suffix, such as .mkv, may take it") from None
+            raise MediaError(error.message, "another suffix, such as .mkv, may take it") from None
         after, problem = _measure_again(predictor, copy, audio_track, progress)
         if after is not None and is_worse(before, after, predictor.grid.step_s):
             problem = (
@@ -107,7 +107,7 @@ def repair(
                 f"{after.refined_s:+.3f} s"
             )
         if problem and not force:
-            raise RepairError(f"{path} is not repaired: {problem}")
+            raise _not_repaired(path, problem)
         warnings += [problem] if problem else []
         copy.replace(out)
     return Repair(
@@ -121,6 +121,12 @@ def repair(
         residue_s=None if after is None else after.refined_s,
         residue_confidence=None if after is None else after.confidence,
         warnings=warnings,
+    )
+
+
+def _not_repaired(path: Path, reason: str) -> RepairError:
+    return RepairError(
+        f"{path} is not repaired: {reason}", f"{option('force')} repairs it all the same"
     )
 
 
@@ -183,14 +189,15 @@ def require_writable(path: Path, out: Path, *, overwrite: bool) -> None:
     """Refuse at once what could not be written in the end.
 
     Raises:
-        MediaError: if ``out`` is the clip, or lies in no folder.
-        ExistsError: if it exists.
+        MediaError: if ``out`` is the clip, exists, or lies in no folder.
     """
     if out.exists() and path.exists() and out.samefile(path):
         raise MediaError(f"{out} is the clip itself; write the repaired copy to another file")
     if out.is_dir():
         raise MediaError(f"{out} is a folder; give a file to write the repaired copy to")
     if out.exists() and not overwrite:
-        raise ExistsError(f"{out} exists; choose another file")
+        raise MediaError(
+            f"{out} exists", f"choose another file, or replace it with {option('overwrite')}"
+        )
     if not out.parent.is_dir():
         raise MediaError(f"there is no folder {out.parent} to write {out.name} to")
