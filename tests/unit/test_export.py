@@ -163,8 +163,8 @@ def test_made_up_crops_have_the_shape_of_real_ones(model: Model, clips: Manifest
 @pytest.mark.parametrize(
     ("out", "options", "sentence"),
     [
-        ("model.pt2", {"format": "tensorflow"}, "--format 'tensorflow' is not one of torch, onnx"),
-        ("model.onnx", {"format": "torch"}, "--format torch writes .pt2 files, not model.onnx"),
+        ("model.pt2", {"format": "tensorflow"}, "format 'tensorflow' is not one of torch, onnx"),
+        ("model.onnx", {"format": "torch"}, "format torch writes .pt2 files, not model.onnx"),
         ("there.pt2", {}, "exists already"),
         ("no/model.pt2", {}, "there is no folder"),
     ],
