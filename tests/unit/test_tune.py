@@ -482,7 +482,7 @@ def test_a_point_that_has_ended_is_not_trained_again(tmp_path: Path, trainings: 
     assert trainings.stages[before:] == ["1", "2"]  # of the second seed
 
 
-def test_a_trial_waits_for_an_encoder_that_another_trains(
+def test_a_trial_waits_for_what_another_trains(
     tmp_path: Path, trainings: Trainings
 ) -> None:
     desk = FakeDesk(FakeLease(looks=3))
