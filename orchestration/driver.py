@@ -124,7 +124,7 @@ def fit(job: Job, resources: Resources, refresh: Callable[[], None]) -> None:
         resources: what to run it on.
         refresh: called a few times per second.
     """
-    from orchestration.failures import explain_failure
+    from orchestration.failures import explain_failure, input_error
 
     trainer = build_trainer(job, resources)
     outcome: list[BaseException] = []
@@ -141,9 +141,10 @@ def fit(job: Job, resources: Resources, refresh: Callable[[], None]) -> None:
         thread.join(REFRESH_S)
         refresh()
     if outcome:
+        mistake = input_error(outcome[0])
+        if mistake is not None:
+            raise mistake
         reason, details = explain_failure(outcome[0])
-        if details is None:
-            raise TrainingError(reason)
         log = job.run / ERROR_LOG
         log.write_text(details + "\n")
         logger.debug("%s", details)

@@ -22,12 +22,14 @@ class StopOnInputError(UserCallback):  # type: ignore[misc]
             raise found
 
 
-def explain_failure(error: BaseException) -> tuple[str, str | None]:
-    """Return one sentence, and the worker's traceback unless it was a mistake in the input."""
+def input_error(error: BaseException) -> ZooError | None:
+    """Return the mistake in the input that ended a run, if it was one."""
+    return _first_input_error(_causes(error))
+
+
+def explain_failure(error: BaseException) -> tuple[str, str]:
+    """Return one sentence, and the worker's traceback, of what was no mistake in the input."""
     causes = _causes(error)
-    found = _first_input_error(causes)
-    if found is not None:
-        return str(found), None
     deepest = causes[-1]
     lines = [line for line in str(deepest).strip().splitlines() if line.strip()]
     last = lines[-1].strip() if lines else type(deepest).__name__

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
-from zoo.errors import ConfigError, PluginError
+from zoo.errors import ConfigError, PluginError, option
 from zoo.search_space import Choice, Range
 from zoo.timeline import LATTICE_TOLERANCE, OffsetGrid, SegmentLayout, to_frames, to_samples
 
@@ -385,7 +385,7 @@ class HeadInput(ComponentConfig):
                 raise ConfigError(
                     f"head '{head}' takes one token per time step, and the {modality} aggregator "
                     f"keeps {tokens.positions} positions of a step; choose another "
-                    "--aggregator, such as mean, or another --head"
+                    f"{option('aggregator')}, such as mean, or another {option('head')}"
                 )
 
 

@@ -153,7 +153,7 @@ def resolve(search: Search, params: Params, gpus_per_worker: float, workers: int
             raise ConfigError("stage 1 alone has no head whose scores count; leave out 'stage'")
         if stages == (2,) and request.init is None and recipe.stage2.is_frozen:
             raise ConfigError("stage 2 needs an encoder: leave out 'stage', or add --init")
-        check_shares(recipe, stages, workers, "--workers-per-trial")
+        check_shares(recipe, stages, workers, "workers_per_trial")
         return Point(params, request, recipe, stages, _cost_of(recipe))
     except ZooError as error:
         raise type(error)(f"{name_of(params)}: {error}") from error

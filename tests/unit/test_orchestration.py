@@ -117,7 +117,7 @@ def test_a_resumed_run_keeps_what_it_was_asked_for(tmp_path: Path) -> None:
         (TrainRequest(set={"stage2.lr": 0.5}), r"stage2\.lr is .* there, 0\.5 here"),
         (TrainRequest(head="sync"), "model.head.name is correlation there, sync here"),
         (TrainRequest(seed=7), "seed is 1337 there, 7 here"),
-        (TrainRequest(data="other.parquet"), "--data is clips.parquet there, other.parquet here"),
+        (TrainRequest(data="other.parquet"), "data is clips.parquet there, other.parquet here"),
     ],
 )
 def test_a_resumed_run_refuses_other_settings(
@@ -147,7 +147,7 @@ def test_stage_2_takes_its_encoder_from_the_model_it_starts_from(model_folder: P
     for part in ("encoder", "layout"):
         assert made[part] == config[part]
     assert made["head"]["name"] == "sync"
-    with pytest.raises(ConfigError, match="does not fit --init"):
+    with pytest.raises(ConfigError, match="does not fit init"):
         recipe_of(asked.model_copy(update={"aggregator": "mean"}), 0)
 
 
@@ -181,7 +181,7 @@ def test_threads_are_shared_out_and_the_environment_has_the_last_word(
     with pytest.raises(TrainingError, match="1 workers of 99 CPU need 99 CPUs"):
         check_machine(Resources(cpus_per_worker=99))
     assert Resources(ingest="ray").cpus == 1
-    with pytest.raises(TrainingError, match="--ingest ray decodes on processors beside"):
+    with pytest.raises(TrainingError, match="ingest ray decodes on processors beside"):
         check_machine(Resources(workers=count_cpus(), ingest="ray"))
 
 
@@ -208,14 +208,14 @@ def test_every_start_is_written_down(tmp_path: Path) -> None:
 def test_a_mistake_in_a_worker_is_told_from_a_crash() -> None:
     from ray.train import ControllerError, WorkerGroupError
 
-    from orchestration.failures import StopOnInputError, explain_failure
+    from orchestration.failures import StopOnInputError, explain_failure, input_error
 
     mistake = ConfigError("the clip is too short")
-    assert explain_failure(WorkerGroupError("...", {1: mistake})) == (str(mistake), None)
-    assert explain_failure(ControllerError(mistake)) == (str(mistake), None)
+    assert input_error(WorkerGroupError("...", {1: mistake})) == mistake
+    assert input_error(ControllerError(mistake)) == mistake
     reason, details = explain_failure(WorkerGroupError("...", {0: RuntimeError("no memory")}))
     assert reason == "no memory"
-    assert details is not None
+    assert "no memory" in details
     with pytest.raises(ZooError, match="too short"):
         StopOnInputError().after_exception(None, {0: RuntimeError("lost a peer"), 1: mistake})
     StopOnInputError().after_exception(None, {0: RuntimeError("lost a peer")})

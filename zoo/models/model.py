@@ -16,7 +16,7 @@ from zoo.contracts import (
     PairSpec,
     Precision,
 )
-from zoo.errors import ConfigError, PluginError
+from zoo.errors import ConfigError, PluginError, option
 from zoo.models.config import Component, ModelConfig, TwoTowerConfig, build_component
 from zoo.models.modules import Encoder, Head, Objective, SeparableEncoder
 from zoo.models.segments import Segments, Tokens
@@ -204,11 +204,11 @@ def require_offsets(model: Model, name: str) -> OffsetGrid:
         ConfigError: if the model has no head, or a head that answers something else.
     """
     if model.head is None or model.task is None:
-        raise ConfigError(f"'{name}' has no head yet: train stage 2 first (zoo train --stage 2)")
+        raise ConfigError(f"'{name}' has no head yet", f"train it: {option('stage')} 2")
     if not model.task.answers_offsets:
         raise ConfigError(
-            f"'{name}' {model.task.says}, not by how much the audio is off; "
-            "choose a model that predicts offsets (see: zoo list models)"
+            f"'{name}' {model.task.says}, not by how much the audio is off",
+            "choose a model that predicts offsets (see: zoo list models)",
         )
     assert model.task.grid is not None
     return model.task.grid
@@ -225,7 +225,7 @@ def _check_lengths(io: EncoderIO, config: ModelConfig) -> None:
             what = f"{longest} extractor '{getattr(pair, longest).extractor.name}'"
         raise ConfigError(
             f"the {what} reads segments of {io.segment_s:g} s, but the layout has {segment_s:g} s; "
-            "set one length for all: --set layout.segment_s=S"
+            f"set one length for all: {option('set')} layout.segment_s=S"
         )
 
 

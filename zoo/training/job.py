@@ -22,7 +22,7 @@ from zoo.data.store import (
     store_key,
 )
 from zoo.data.store_build import build_store
-from zoo.errors import TrainingError
+from zoo.errors import TrainingError, option
 from zoo.models.device import keep_memory
 from zoo.models.model import Model
 from zoo.training.checkpoint import read_meta, save_objective
@@ -159,7 +159,7 @@ def clips_of(job: Job) -> tuple[list[Clip], list[Clip]]:
     if not any(clip.split == "valid" for clip in manifest.clips):
         raise TrainingError(
             f"{job.manifest} has no clip in split 'valid'; make one with: "
-            "zoo data prepare folder --valid 0.1"
+            f"zoo data prepare folder {option('valid')} 0.1"
         )
     return train, list(manifest.select("valid").clips)
 

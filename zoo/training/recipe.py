@@ -20,7 +20,7 @@ from zoo.contracts import (
     Spec,
     TaskSpec,
 )
-from zoo.errors import ConfigError, suggest
+from zoo.errors import ConfigError, option, suggest
 from zoo.models.config import (
     Component,
     ModalityConfig,
@@ -129,7 +129,7 @@ class Recipe(ComponentConfig):
         if not self.stage2.is_frozen and self.data.features == "store":
             raise ValueError(
                 "stage2.encoder=trained changes the features at every step, so they cannot come "
-                "from a store: add --features online"
+                f"from a store: add {option('features')} online"
             )
         return self
 
@@ -273,8 +273,9 @@ def choose_head(
         if task is not None and task not in spec.tasks:
             answers = " and ".join(spec.tasks)
             raise ConfigError(
-                f"--head {head} answers another question ({answers}) than --task {task}; leave one "
-                "out"
+                f"{option('head')} {head} answers another question ({answers}) than "
+                f"{option('task')} {task}",
+                "leave one out",
             )
         return spec, found.task(task or spec.tasks[0])
     task_spec = found.default_task() if task is None else found.task(task)
@@ -282,10 +283,11 @@ def choose_head(
         return found.head(encoder.head), task_spec
     default = found.default_head(task_spec.name)
     if default is None:
-        names = " or ".join(f"--head {spec.name}" for spec in found.heads_of(task_spec.name))
+        heads = [f"{option('head')} {spec.name}" for spec in found.heads_of(task_spec.name)]
         raise ConfigError(
-            f"--task {task_spec.name} has no head to train from scratch unless one is named: add "
-            f"--init RUN to start from a trained one, or name one: {names or 'there is none yet'}"
+            f"the task '{task_spec.name}' has no head to train from scratch unless one is named",
+            f"add {option('init')} RUN to start from a trained one, or name one: "
+            f"{' or '.join(heads) or 'there is none yet'}",
         )
     return default, task_spec
 
@@ -297,7 +299,8 @@ def _encoder(encoder: EncoderSpec | PairSpec, aggregator: str | None, preset: Pr
         return pair_component(_pair(encoder, registry().aggregator(name), preset))
     if aggregator is not None:
         raise ConfigError(
-            f"the encoder '{encoder.name}' has no aggregator to choose; leave out --aggregator"
+            f"the encoder '{encoder.name}' has no aggregator to choose",
+            f"leave out {option('aggregator')}",
         )
     return _component(encoder, preset)
 
@@ -365,7 +368,7 @@ def override(recipe: Recipe, assignments: list[str]) -> Recipe:
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
-            raise ConfigError(f"--set takes key=value, got '{assignment}'")
+            raise ConfigError(f"{option('set')} takes key=value, got '{assignment}'")
         pairs.append((key.strip(), _read_value(text)))
     segment_s = next((value for key, value in reversed(pairs) if key in _SEGMENT_KEYS), None)
     if segment_s is not None:
@@ -417,7 +420,7 @@ def _assign(data: dict[str, Any], key: str, value: JsonValue) -> None:
     for part in [*parents, last]:
         if not isinstance(place, dict) or part not in place:
             known = place if isinstance(place, dict) else {}
-            raise ConfigError(f"--set: unknown key '{key}'{suggest(part, known)}")
+            raise ConfigError(f"{option('set')}: unknown key '{key}'{suggest(part, known)}")
         if part is not last:
             place = place[part]
     if isinstance(value, float) and isinstance(place[last], int) and value.is_integer():

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zoo.data.manifest import Clip
 from zoo.data.samples import too_short
-from zoo.errors import ConfigError, PluginError, TrainingError, ZooError
+from zoo.errors import ConfigError, PluginError, TrainingError, ZooError, option
 from zoo.models.model import Model, build_objective, build_task
 from zoo.models.segments import Segments, Tokens
 from zoo.models.two_tower import ExtractorEncoder, TwoTower
@@ -57,7 +57,7 @@ def _check_store(model: Model, recipe: Recipe) -> None:
     if recipe.data.features == "store" and not model.encoder.is_separable:
         raise ConfigError(
             f"the encoder '{recipe.model.encoder.name}' looks at both modalities at once, so its "
-            "tokens cannot come from a feature store: add --features online"
+            f"tokens cannot come from a feature store: add {option('features')} online"
         )
 
 
@@ -80,14 +80,14 @@ def check_clips(recipe: Recipe, stages: tuple[int, ...], split: str, clips: list
         raise TrainingError(
             f"not one {split} clip is long enough: the {contiguous.num_segments} segments of stage "
             f"1 need {contiguous.covered_s:g} s, the longest clip has {longest_s:.2f} s; take "
-            "longer clips or fewer segments: --set stage1.num_segments=N"
+            f"longer clips or fewer segments: {option('set')} stage1.num_segments=N"
         )
     assert recipe.model.task is not None
     need = build_task(recipe.model.task).need(layout, recipe.vision_hop_s)
     if 2 in stages and longest_s < need.seconds - LATTICE_TOLERANCE:
         told = too_short(split, layout, need.words, need.seconds, [longest_s])
         raise TrainingError(
-            f"{told}; take longer clips or fewer segments: --set layout.num_segments=N"
+            f"{told}; take longer clips or fewer segments: {option('set')} layout.num_segments=N"
         )
 
 
@@ -112,7 +112,7 @@ def _check_lattices(model: Model, recipe: Recipe) -> None:
             if is_stored:
                 to_frames(offset_s, fps)
         except ConfigError as error:
-            other = ", or take --features online" if is_stored else ""
+            other = f", or take {option('features')} online" if is_stored else ""
             raise ConfigError(
                 f"grid, the class of {offset_s:g} s: {error}; choose other grid.min_s, grid.max_s "
                 f"and grid.num_classes{other}"

@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue, ValidationError, field_validator
 
 from zoo.contracts import ComponentConfig, HeadSpec, Positions
 from zoo.data.manifest import Manifest
-from zoo.errors import ConfigError, TrainingError
+from zoo.errors import ConfigError, TrainingError, option
 from zoo.models.config import Component, ModelConfig
 from zoo.models.model import build_task
 from zoo.registry.manager import registry
@@ -118,7 +118,7 @@ def read_settings(assignments: Iterable[str]) -> dict[str, JsonValue]:
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
-            raise ConfigError(f"--set takes key=value, got '{assignment}'")
+            raise ConfigError(f"{option('set')} takes key=value, got '{assignment}'")
         settings[key.strip()] = text
     return settings
 
@@ -141,8 +141,9 @@ def recipe_of(request: TrainRequest, gpus_per_worker: float) -> Recipe:
     needs_encoder = stages == (2,) and recipe.stage2.is_frozen
     if needs_encoder and request.init and _start_of(request) is None:
         raise ConfigError(
-            "--stage 2 needs the encoder of stage 1, and --init names single extractors only; "
-            "train both stages"
+            f"{option('stage')} 2 needs the encoder of stage 1, and {option('init')} names single "
+            "extractors only",
+            "train both stages",
         )
     check_start(request.init or (), request.positions, recipe)
     return recipe
@@ -158,7 +159,9 @@ def draft_recipe(request: TrainRequest, gpus_per_worker: float) -> Recipe:
     extractor = request.extractor
     if extractor is None:
         if start is None:
-            raise ConfigError("say what to train: --extractor NAME (see: zoo list extractors)")
+            raise ConfigError(
+                f"say what to train: {option('extractor')} NAME (see: zoo list extractors)"
+            )
         extractor = start.encoder.name
     recipe = build_recipe(
         extractor=extractor,
@@ -195,7 +198,7 @@ def _start_of(request: TrainRequest) -> ModelConfig | None:
     """Return the config of the whole model to start from, if there is one."""
     if request.init is None:
         if request.init_positions is not None:
-            raise ConfigError("--init-positions needs --init")
+            raise ConfigError(f"{option('init_positions')} needs {option('init')}")
         return None
     return config_of_start(request.init)
 
@@ -246,8 +249,8 @@ def _check_parts(recipe: Recipe, start: ModelConfig, request: TrainRequest) -> N
     if wanted is None or found is None:
         if request.extractor is not None and recipe.model.encoder.name != start.encoder.name:
             raise ConfigError(
-                f"--extractor {request.extractor} does not fit --init {given}, whose encoder is "
-                f"'{start.encoder.name}'"
+                f"{option('extractor')} {request.extractor} does not fit {option('init')} {given}, "
+                f"whose encoder is '{start.encoder.name}'"
             )
         return
     for modality in ("audio", "vision"):
@@ -256,8 +259,8 @@ def _check_parts(recipe: Recipe, start: ModelConfig, request: TrainRequest) -> N
             mine, theirs = (getattr(getattr(c, modality), part).name for c in (wanted, found))
             if asked is not None and mine != theirs:
                 raise ConfigError(
-                    f"--{part} {asked} does not fit --init {given}, whose {modality} {part} is "
-                    f"'{theirs}'"
+                    f"{option(part)} {asked} does not fit {option('init')} {given}, whose "
+                    f"{modality} {part} is '{theirs}'"
                 )
 
 
@@ -273,7 +276,7 @@ def first_difference(old: Any, new: Any, key: str = "") -> str | None:
 
 
 def check_shares(
-    recipe: Recipe, stages: tuple[int, ...], workers: int, option: str = "--workers"
+    recipe: Recipe, stages: tuple[int, ...], workers: int, named: str = "workers"
 ) -> None:
     """Check that every worker gets the same share of a batch.
 
@@ -281,7 +284,7 @@ def check_shares(
         recipe: whose batches.
         stages: that are trained.
         workers: that train together.
-        option: that says so.
+        named: the option that says so.
 
     Raises:
         ConfigError: if a batch cannot be divided.
@@ -294,7 +297,7 @@ def check_shares(
             fitting = -(-batch // workers) * workers
             raise ConfigError(
                 f"{key}={batch} cannot be shared out evenly to {workers} workers; "
-                f"try --set {key}={fitting}, or another {option}"
+                f"try {option('set')} {key}={fitting}, or another {option(named)}"
             )
 
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
-from zoo.errors import TrainingError
+from zoo.errors import TrainingError, option
 
 Ingest = Literal["loader", "ray"]
 RELEASE_S = 15.0  # a run that has just ended gives its processors back only after a while
@@ -101,14 +101,15 @@ def check_enough(resources: Resources, held: dict[str, float], who: str) -> None
         if needed > there + 1e-6:
             raise TrainingError(
                 f"{resources.workers} workers of {ask(resources)} need {needed:g} {kind}s, but "
-                f"{who} {there:g}; ask for fewer --workers"
+                f"{who} {there:g}; ask for fewer {option('workers')}"
             )
     needed = resources.cpus * resources.workers + 1
     if resources.ingest == "ray" and needed > held.get("CPU", 0) + 1e-6:
         raise TrainingError(
-            f"--ingest ray decodes on processors beside those of the workers: {needed} CPUs are "
-            f"needed, but {who} {held.get('CPU', 0):g}; ask for fewer --workers or "
-            "--cpus-per-worker, or leave --ingest out"
+            f"{option('ingest')} ray decodes on processors beside those of the workers: {needed} "
+            f"CPUs are needed, but {who} {held.get('CPU', 0):g}",
+            f"ask for fewer {option('workers')} or {option('cpus_per_worker')}, or leave "
+            f"{option('ingest')} out",
         )
 
 

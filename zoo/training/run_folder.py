@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.catalog.entries import CONFIG
-from zoo.errors import ConfigError, PluginError, TrainingError
+from zoo.errors import ConfigError, PluginError, TrainingError, option
 from zoo.registry.plugin_files import missing_plugin
 from zoo.training.job import STAGE1_FOLDER, Job
 from zoo.training.recipe import Recipe, read_recipe
@@ -81,10 +81,10 @@ def _reopen(request: TrainRequest, out: Path, gpus_per_worker: float) -> Run:
         for name in ("data", "init", "init_positions"):
             old, new = getattr(saved, name), getattr(merged, name)
             if old != new:
-                option = f"--{name.replace('_', '-')}"
                 old, new = (" ".join(v) if isinstance(v, tuple) else v for v in (old, new))
                 raise ConfigError(
-                    f"{out} cannot go on with other settings: {option} is {old} there, {new} here"
+                    f"{out} cannot go on with other settings: {option(name)} is {old} there, "
+                    f"{new} here"
                 )
     return Run(_job(merged, recipe, out), merged)
 
@@ -93,18 +93,23 @@ def _refuse_difference(out: Path, old: Recipe, new: Recipe) -> None:
     difference = first_difference(old.model_dump(mode="json"), new.model_dump(mode="json"))
     if difference:
         raise ConfigError(
-            f"{out} cannot go on with other settings: {difference}; take another --out"
+            f"{out} cannot go on with other settings: {difference}",
+            f"take another {option('out')}",
         )
 
 
 def _job(request: TrainRequest, recipe: Recipe, out: Path) -> Job:
     if request.data is None:
-        raise ConfigError("say what to train on: --data MANIFEST (make one: zoo data prepare)")
+        raise ConfigError(
+            f"say what to train on: {option('data')} MANIFEST (make one: zoo data prepare)"
+        )
     init = start_folder(request.init or (), out)
     stages = request.stages(recipe)
     if stages == (2,) and init is None and recipe.stage2.is_frozen:
         if not (out / STAGE1_FOLDER / CONFIG).exists():
-            raise ConfigError("--stage 2 needs the encoder of stage 1: --init MODEL_FOLDER")
+            raise ConfigError(
+                f"{option('stage')} 2 needs the encoder of stage 1: {option('init')} MODEL_FOLDER"
+            )
         stages = (1, 2)  # stage 1 is done and is passed over
     return Job(recipe, Path(request.data), out, stages, init)
 
@@ -117,7 +122,8 @@ def refuse_filled(out: Path) -> None:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise TrainingError(
-            f"{out} exists and is not empty; take another --out, or go on with --resume"
+            f"{out} exists and is not empty",
+            f"take another {option('out')}, or go on with {option('resume')}",
         )
 
 

@@ -20,7 +20,7 @@ from zoo.checkpoints.layouts import (
     read_tensors,
 )
 from zoo.contracts import Modality, Positions, WeightsFormat
-from zoo.errors import ConfigError, ModelError, suggest
+from zoo.errors import ConfigError, ModelError, option, suggest
 from zoo.files import sha256_of
 from zoo.models.config import Component, ModelConfig
 from zoo.models.model import Model
@@ -53,7 +53,7 @@ def find_start(given: str) -> Path:
     catalog = read_catalog()
     if given not in catalog and not Path(given).exists():
         raise ModelError(
-            f"--init {given}: no such file or folder, and no such model in the catalog"
+            f"{option('init')} {given}: no such file or folder, and no such model in the catalog"
             f"{suggest(given, catalog)}"
         )
     path = resolve(given) if given in catalog else Path(given)
@@ -73,8 +73,9 @@ def config_of_start(given: Sequence[str]) -> ModelConfig | None:
         config = _read_config(find_start(name))
         if config is not None and number:
             raise ConfigError(
-                f"--init {name} is a whole model; name it first, and only one: its encoder is "
-                "taken, then the extractors of the others"
+                f"{option('init')} {name} is a whole model",
+                "name it first, and only one: its encoder is taken, then the extractors of the "
+                "others",
             )
         found = found or config
     return found
@@ -192,13 +193,13 @@ def _extractors_in(given: Sequence[str], recipe: Recipe) -> list[_Weights]:
         if not fitting:
             wanted = " and ".join(f"'{part.name}'" for part in chosen.values())
             raise ConfigError(
-                f"--init {name} holds weights of '{may_be[0][0].name}', but the extractors of "
-                f"this run are {wanted}"
+                f"{option('init')} {name} holds weights of '{may_be[0][0].name}', but the "
+                f"extractors of this run are {wanted}"
             )
         weights = fitting[0]
         if weights.modality in found:
             raise ConfigError(
-                f"--init {name}: the weights of '{weights.extractor}' are taken from "
+                f"{option('init')} {name}: the weights of '{weights.extractor}' are taken from "
                 f"{found[weights.modality].path} already"
             )
         found[weights.modality] = weights
@@ -214,7 +215,7 @@ def _extractors_of(recipe: Recipe, given: str) -> dict[str, Component]:
     pair = recipe.model.two_tower()
     if pair is None:
         raise ConfigError(
-            f"--init {given} holds weights of one extractor, and the encoder "
+            f"{option('init')} {given} holds weights of one extractor, and the encoder "
             f"'{recipe.model.encoder.name}' has none: start from a model of the same encoder"
         )
     return {"audio": pair.audio.extractor, "vision": pair.vision.extractor}
@@ -226,8 +227,9 @@ def _read(weights: _Weights, positions: Positions, recipe: Recipe) -> dict[str, 
     try:
         return weights.layout.read(weights.tensors, config, positions)
     except ModelError as error:
-        advice = "; published sizes need --preset paper" if recipe.preset == "tiny" else ""
+        hint = f"published sizes need {option('preset')} paper" if recipe.preset == "tiny" else ""
         raise ModelError(
             f"{weights.path} ({weights.layout.name}) does not fit the extractor "
-            f"'{weights.extractor}' of this run: {error}{advice}"
+            f"'{weights.extractor}' of this run: {error}",
+            hint,
         ) from None
