@@ -52,12 +52,12 @@ def read(tensors):
 def register_heads():
     from plugins.correlation import CorrelationConfig
     return [zoo.HeadSpec(name="patient", summary="slow", config_class=CorrelationConfig,
-                         build=build, source="a test", license="MIT")]
+                         build=build, tasks=("offset",), source="a test", license="MIT")]
 
 @zoo.hookimpl
 def register_formats():
     return [zoo.FormatSpec(name="small", summary="", recognises=lambda names: True,
-                           read=read, write=lambda model: model.state_dict())]
+                           read=read, write=lambda model: model.state_dict(), task="offset")]
 '''
 
 
