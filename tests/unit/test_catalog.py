@@ -27,7 +27,7 @@ def test_a_second_model_leaves_the_first(model_folder: Path) -> None:
 
 def test_a_taken_name_is_refused(model_folder: Path) -> None:
     add_model(model_folder, "mine", "")
-    with pytest.raises(ModelError, match="already has a model 'mine'; choose another --name"):
+    with pytest.raises(ModelError, match="already has a model 'mine'; choose another name"):
         add_model(model_folder, "mine", "")
 
 
