@@ -67,6 +67,12 @@ class PluginError(ZooError):
     """An unknown, duplicate or broken plugin component."""
 
 
+class MissingComponentError(PluginError):
+    """A component that no plugin registers; ``component`` is its kind and name."""
+
+    component = ""
+
+
 class ModelError(ZooError):
     """A model folder or catalog entry that cannot be loaded."""
 

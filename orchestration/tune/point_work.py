@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -96,13 +96,6 @@ class Lease(Protocol):
         """Give it back."""
 
 
-class Desk(Protocol):
-    """Where leases are to be had."""
-
-    def lease(self, name: str) -> Lease:
-        """Return a lease that is not taken yet."""
-
-
 @dataclass
 class PointWork:
     """Trains a point with every seed, and reports how it goes.
@@ -112,7 +105,7 @@ class PointWork:
         params: the point.
         out: folder of the search.
         resources: of every training; its address is that of the cluster.
-        desk: leases of the stages I that points share.
+        lease: returns the lease of a stage I that points share, not taken yet.
         session: name of this start of the search; a stage I that failed in it is not tried again.
     """
 
@@ -120,7 +113,7 @@ class PointWork:
     params: Params
     out: Path
     resources: Resources
-    desk: Desk
+    lease: Callable[[str], Lease]
     session: str = ""
     process: Process | None = field(default=None, init=False)
     leases: list[Lease] = field(default_factory=list, init=False)
@@ -141,7 +134,7 @@ class PointWork:
     @contextmanager
     def _holding(self, name: str) -> Iterator[None]:
         """Wait for a lease, and renew it at every look until it is given back."""
-        lease = self.desk.lease(name)
+        lease = self.lease(name)
         while not lease.take():
             time.sleep(LOOK_S)
             self._renew()

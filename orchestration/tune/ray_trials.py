@@ -76,10 +76,10 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         if settings.omp_threads is not None:
             os.environ["OMP_NUM_THREADS"] = settings.omp_threads
         address = ray.get_runtime_context().gcs_address
-        desk = RayDesk(settings.leases, uuid.uuid4().hex)
+        lease = partial(RayLease, settings.leases, uuid.uuid4().hex)
         resources = patient(settings.resources, address)
         self.work = PointWork(
-            settings.search, config, settings.out, resources, desk, settings.session
+            settings.search, config, settings.out, resources, lease, settings.session
         )
         self.reports: Generator[Report] = self.work.run()
 
@@ -94,24 +94,12 @@ class Trial(tune.Trainable):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
-class RayDesk:
-    """`orchestration.tune.point_work.Desk`, for one trial."""
-
-    actor: Any
-    holder: str
-
-    def lease(self, name: str) -> RayLease:
-        """Return a lease that is not taken yet."""
-        return RayLease(self.actor, name, self.holder)
-
-
-@dataclass(frozen=True)
 class RayLease:
     """`orchestration.tune.point_work.Lease`."""
 
     actor: Any
-    name: str
     holder: str
+    name: str
 
     def take(self) -> bool:
         """Take or renew it."""

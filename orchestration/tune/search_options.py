@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from orchestration.tune import INPUT_S, LENGTHS, OVERLAPS
 from orchestration.tune.points import default_space
 from orchestration.tune.search import LENGTH, OVERLAP, read_space
 from zoo.errors import ConfigError, suggest
@@ -27,9 +28,7 @@ def given_options(
     data: Path | None,
     train: Mapping[str, Any],
     settings: Sequence[str],
-    lengths: str | None,
-    overlaps: str | None,
-    input_s: float | None,
+    space: Mapping[str, Any],
     rest: Mapping[str, Any],
     gpus_per_worker: float,
 ) -> dict[str, Any]:
@@ -41,9 +40,8 @@ def given_options(
         data: manifest.
         train: options of ``zoo train``.
         settings: ``a.b=c`` assignments.
-        lengths: comma-separated seconds.
-        overlaps: comma-separated shares.
-        input_s: length of the input.
+        space: of a search for segment lengths: comma-separated ``lengths`` (seconds) and
+            ``overlaps`` (shares), ``input_s``.
         rest: other fields of a search.
         gpus_per_worker: as for `recipe_of`.
 
@@ -57,16 +55,16 @@ def given_options(
     if what is None:
         if not is_resumed:
             raise ConfigError("say what to search for: zoo tune segment-length, or a file")
-        return given | ({"base": base} if base else {}) | _space(lengths, overlaps, input_s)
+        return given | ({"base": base} if base else {}) | _space(**space)
     if what == SEGMENT_LENGTH:
         given |= {"base": base} if base or not is_resumed else {}
         if not is_resumed:
             given["title"] = "Segment length and overlap"
-        given |= _space(lengths, overlaps, input_s)
+            space = {"lengths": LENGTHS, "overlaps": OVERLAPS, "input_s": INPUT_S, **space}
+        given |= _space(**space)
     else:
-        for name, value in (("lengths", lengths), ("overlaps", overlaps), ("input_s", input_s)):
-            if value is not None:
-                raise ConfigError(f"{_OPTIONS[name]} is for zoo tune {SEGMENT_LENGTH}")
+        for name in space:
+            raise ConfigError(f"{_OPTIONS[name]} is for zoo tune {SEGMENT_LENGTH}")
         given = {**_from_file(Path(what), base, given, gpus_per_worker), **given}
     if "data" not in given and not is_resumed:
         raise ConfigError("say what to train on: --data MANIFEST (make one: zoo data prepare)")
@@ -91,7 +89,9 @@ def _typed(text: str) -> Any:
         return text
 
 
-def _space(lengths: str | None, overlaps: str | None, input_s: float | None) -> dict[str, Any]:
+def _space(
+    lengths: str | None = None, overlaps: str | None = None, input_s: float | None = None
+) -> dict[str, Any]:
     """Return the space of a search for segment lengths; only what was given."""
     found: dict[str, Any] = {}
     if lengths is not None or overlaps is not None:

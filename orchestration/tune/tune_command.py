@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from orchestration.tune import INPUT_S, LENGTHS, OVERLAPS
 from zoo.cli.training_options import (
     Address,
     Aggregator,
@@ -25,74 +26,83 @@ from zoo.cli.training_options import (
 if TYPE_CHECKING:
     from orchestration.tune.session import Session
 
-LENGTHS, OVERLAPS, INPUT_S = "0.16,0.32,0.64,1.28", "0,0.5", 5.12
+What = Annotated[
+    str | None,
+    typer.Argument(help="segment-length, or a file of settings (YAML); --resume finds it."),
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for trials and results.")]
+Data = Annotated[Path | None, typer.Option(help="Manifest of the clips (Parquet).")]
+Objective = Annotated[
+    str | None, typer.Option(help="zoo list objectives.", show_default="that of the encoder")
+]
+Task = Annotated[str | None, typer.Option(help="zoo list tasks.", show_default="that of the head")]
+Lengths = Annotated[str | None, typer.Option(help="Segment lengths, s.", show_default=LENGTHS)]
+Overlaps = Annotated[str | None, typer.Option(help="Shares of a segment.", show_default=OVERLAPS)]
+InputSeconds = Annotated[
+    float | None, typer.Option(help="Length of the input, s.", show_default=str(INPUT_S))
+]
+Method = Annotated[
+    Literal["grid", "optuna"] | None,
+    typer.Option(help="Try all, or let Optuna propose.", show_default="grid"),
+]
+Trials = Annotated[int | None, typer.Option(min=1, help="Points to try, for optuna.")]
+Seeds = Annotated[
+    int | None, typer.Option(min=1, help="Trainings of each point.", show_default="1")
+]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        help="Validation score that counts.", show_default="the first that ranks the task"
+    ),
+]
+Goal = Annotated[
+    Literal["accuracy", "accuracy-cost"] | None,
+    typer.Option(help="What to optimise.", show_default="accuracy"),
+]
+Scheduler = Annotated[
+    Literal["asha", "none"] | None,
+    typer.Option(help="asha stops points that fall behind.", show_default="none"),
+]
+Seed = Annotated[
+    int | None, typer.Option(min=0, help="First seed of the trainings.", show_default="1")
+]
+WorkersPerTrial = Annotated[int, typer.Option(min=1, help="Processes of a training.")]
+MaxConcurrent = Annotated[
+    int, typer.Option(min=0, help="Points at a time; 0 is as many as there is room for.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check the search and list its points.")]
 
 
 def tune(
-    what: Annotated[
-        str | None,
-        typer.Argument(help="segment-length, or a file of settings (YAML); --resume finds it."),
-    ] = None,
+    what: What = None,
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for trials and results.")],
-    data: Annotated[Path | None, typer.Option(help="Manifest of the clips (Parquet).")] = None,
+    out: Out,
+    data: Data = None,
     extractor: Extractor = None,
     head: Head = None,
     aggregator: Aggregator = None,
-    objective: Annotated[
-        str | None, typer.Option(help="zoo list objectives.", show_default="that of the encoder")
-    ] = None,
-    task: Annotated[
-        str | None, typer.Option(help="zoo list tasks.", show_default="that of the head")
-    ] = None,
+    objective: Objective = None,
+    task: Task = None,
     preset: Preset = None,
     init: Init = None,
     settings: Settings = None,
     features: Features = None,
-    lengths: Annotated[
-        str | None, typer.Option(help="Segment lengths, s.", show_default=LENGTHS)
-    ] = None,
-    overlaps: Annotated[
-        str | None, typer.Option(help="Shares of a segment.", show_default=OVERLAPS)
-    ] = None,
-    input_seconds: Annotated[
-        float | None, typer.Option(help="Length of the input, s.", show_default=str(INPUT_S))
-    ] = None,
-    search: Annotated[
-        Literal["grid", "optuna"] | None,
-        typer.Option(help="Try all, or let Optuna propose.", show_default="grid"),
-    ] = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="Points to try, for optuna.")] = None,
-    seeds: Annotated[
-        int | None, typer.Option(min=1, help="Trainings of each point.", show_default="1")
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            help="Validation score that counts.", show_default="the first that ranks the task"
-        ),
-    ] = None,
-    goal: Annotated[
-        Literal["accuracy", "accuracy-cost"] | None,
-        typer.Option(help="What to optimise.", show_default="accuracy"),
-    ] = None,
-    scheduler: Annotated[
-        Literal["asha", "none"] | None,
-        typer.Option(help="asha stops points that fall behind.", show_default="none"),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="First seed of the trainings.", show_default="1")
-    ] = None,
-    workers_per_trial: Annotated[int, typer.Option(min=1, help="Processes of a training.")] = 1,
+    lengths: Lengths = None,
+    overlaps: Overlaps = None,
+    input_seconds: InputSeconds = None,
+    search: Method = None,
+    trials: Trials = None,
+    seeds: Seeds = None,
+    metric: Metric = None,
+    goal: Goal = None,
+    scheduler: Scheduler = None,
+    seed: Seed = None,
+    workers_per_trial: WorkersPerTrial = 1,
     gpus_per_worker: GpusPerWorker = 0,
     cpus_per_worker: CpusPerWorker = 0,
-    max_concurrent: Annotated[
-        int, typer.Option(min=0, help="Points at a time; 0 is as many as there is room for.")
-    ] = 0,
+    max_concurrent: MaxConcurrent = 0,
     address: Address = "local",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the search and list its points.")
-    ] = False,
+    dry_run: DryRun = False,
     resume: Resume = False,
     as_json: AsJson = False,
 ) -> None:
@@ -105,49 +115,46 @@ def tune(
 
     An interrupted search goes on with: zoo tune --out runs/lengths --resume
     """
-    from orchestration.tune.search import SEARCH
-    from orchestration.tune.search_options import SEGMENT_LENGTH, given_options
-    from orchestration.tune.session import Options, open_session
-    from zoo.experiments.overview import run_shown
-    from zoo.training.resources import Resources
-
-    resume = resume or (dry_run and (out / SEARCH).exists())
-    is_new = what == SEGMENT_LENGTH and not resume
-    given = given_options(
-        what,
-        is_resumed=resume,
-        data=data,
-        train=_given(
-            extractor=extractor,
-            head=head,
-            aggregator=aggregator,
-            objective=objective,
-            task=task,
-            preset=preset,
-            init=tuple(init) if init else None,
-            features=features,
-        ),
-        settings=settings or [],
-        lengths=LENGTHS if lengths is None and is_new else lengths,
-        overlaps=OVERLAPS if overlaps is None and is_new else overlaps,
-        input_s=INPUT_S if input_seconds is None and is_new else input_seconds,
-        rest=_given(
-            search=search,
-            trials=trials,
-            seeds=seeds,
-            metric=metric,
-            goal=goal,
-            scheduler=scheduler,
-            seed=seed,
-        ),
-        gpus_per_worker=gpus_per_worker,
-    )
-    resources = Resources(workers_per_trial, cpus_per_worker, gpus_per_worker, address)
-    session = open_session(given, out, Options(max_concurrent, resources), resume=resume)
+    train = _given(extractor=extractor, head=head, aggregator=aggregator, objective=objective)
+    train |= _given(task=task, preset=preset, init=tuple(init or ()) or None, features=features)
+    space = _given(lengths=lengths, overlaps=overlaps, input_s=input_seconds)
+    rest = _given(search=search, trials=trials, seeds=seeds, metric=metric)
+    rest |= _given(goal=goal, scheduler=scheduler, seed=seed)
+    given = {"data": data, "train": train, "settings": settings or (), "space": space, "rest": rest}
+    shares = (workers_per_trial, cpus_per_worker, gpus_per_worker, address)
+    session = _open(what, out, given, shares, max_concurrent, resume=resume, may_resume=dry_run)
     if dry_run:
         _show_plan(session, as_json=as_json)
     else:
-        raise typer.Exit(run_shown(session, as_json=as_json))
+        raise typer.Exit(_run(session, as_json=as_json))
+
+
+def _open(
+    what: str | None,
+    out: Path,
+    given: dict[str, Any],
+    shares: tuple[int, int, float, str],
+    max_concurrent: int,
+    *,
+    resume: bool,
+    may_resume: bool,
+) -> Session:
+    from orchestration.tune.search import SEARCH
+    from orchestration.tune.search_options import given_options
+    from orchestration.tune.session import Options, open_session
+    from zoo.training.resources import Resources
+
+    resume = resume or (may_resume and (out / SEARCH).exists())
+    resources = Resources(*shares)
+    gpus = resources.gpus_per_worker
+    options = given_options(what, is_resumed=resume, gpus_per_worker=gpus, **given)
+    return open_session(options, out, Options(max_concurrent, resources), resume=resume)
+
+
+def _run(session: Session, *, as_json: bool) -> int:
+    from zoo.experiments.overview import run_shown
+
+    return run_shown(session, as_json=as_json)
 
 
 def _given(**options: Any) -> dict[str, Any]:

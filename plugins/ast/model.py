@@ -78,7 +78,7 @@ class Ast(MaskableExtractor):
         """Run the blocks on the two special tokens and the kept patches."""
         vit, num = self.vit, self.vit.num_prefix_tokens
         special = torch.cat([vit.cls_token, vit.dist_token], dim=1) + vit.pos_embed[:, :num]
-        special = special.expand(len(patches), -1, -1)  # (N, 2, D)
+        special = special.expand(patches.shape[0], -1, -1)  # (N, 2, D)
         x = torch.cat([special, take_patches(patches, keep)], dim=1)  # (N, 2 + M, D)
         x = checkpoint_seq(vit.blocks, x) if vit.grad_checkpointing else vit.blocks(x)
         return vit.norm(x)[:, num:]  # (N, M, D)

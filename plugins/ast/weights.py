@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from zoo.checkpoints.names import rename
-from zoo.errors import ModelError
+from zoo.errors import ModelError, option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,14 +102,15 @@ def _fit(table: Tensor, config: AstConfig, positions: Positions) -> Tensor:
         if available < length:
             raise ModelError(
                 f"its table of {available} positions is shorter than the {length} of these "
-                "segments; take --init-positions interpolate"
+                "segments",
+                f"take {option('init_positions')} interpolate",
             )
         return table[:, :length].clone()
     steps, rest = divmod(available - SPECIAL_TOKENS, BANDS)
     if rest:
         raise ModelError(
-            f"its table of {available} positions is not 2 tokens and a grid of {BANDS} bands; "
-            "take --init-positions prefix"
+            f"its table of {available} positions is not 2 tokens and a grid of {BANDS} bands",
+            f"take {option('init_positions')} prefix",
         )
     special, grid = table[:, :SPECIAL_TOKENS], table[:, SPECIAL_TOKENS:]
     grid = resample(grid, (BANDS, steps), (wanted.positions, wanted.steps))

@@ -187,7 +187,9 @@ class Motionformer(MaskableExtractor):
         return x.flatten(1, 3).flatten(2)  # (N, T*P, f*i*j*C)
 
     def _with_cls(self, patches: Float[Tensor, "N M D"]) -> Float[Tensor, "N L D"]:
-        cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(patches), -1, -1)  # (N, 1, D)
+        cls = self.cls_token + self.pos_embed[:, :1]
+        # Not len(), which would fix the batch size of an exported model.
+        cls = cls.expand(patches.shape[0], -1, -1)  # (N, 1, D)
         return torch.cat([cls, patches], dim=1)
 
     def _run(self, block: Callable[..., Tensor], x: Tensor, *given: Any) -> Tensor:

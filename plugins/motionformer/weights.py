@@ -7,7 +7,7 @@ from math import isqrt
 from typing import TYPE_CHECKING
 
 from zoo.checkpoints.names import rename
-from zoo.errors import ModelError
+from zoo.errors import ModelError, option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +75,8 @@ def _fit_time(table: Tensor, steps: int, positions: Positions) -> Tensor:
     if available < steps:
         raise ModelError(
             f"its table of {available} time positions is shorter than the {steps} of these "
-            "segments; take --init-positions interpolate"
+            "segments",
+            f"take {option('init_positions')} interpolate",
         )
     return table[:, :steps].clone()
 

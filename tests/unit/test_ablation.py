@@ -20,7 +20,7 @@ from zoo.experiments.ablation import (
     outcome,
     refuse_difference,
 )
-from zoo.experiments.ablation_jobs import JobResult, Schedule, collect, failed, train_words
+from zoo.experiments.ablation_jobs import JobResult, Schedule, collect, failed
 from zoo.experiments.ablation_page import ResultTable
 from zoo.experiments.ablation_plan import Job, Key, choose, plan, share_out
 from zoo.experiments.ablation_table import Table, read_table
@@ -29,6 +29,7 @@ from zoo.experiments.overview import Watcher
 from zoo.experiments.process import reason_in, spawn, stop
 from zoo.experiments.results import read_result, write_result
 from zoo.experiments.run_cost import Cost, Start, count_costs
+from zoo.experiments.training_runs import training_words
 from zoo.registry.manager import add_plugin_file, registry
 from zoo.training.resources import Resources
 
@@ -270,17 +271,17 @@ def test_jobs_share_out_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_job_is_typed_as_one_would(tmp_path: Path) -> None:
     job = jobs_of(tmp_path)[0]
-    words = " ".join(train_words(job, Resources(workers=2)))
+    words = " ".join(training_words(job.request, job.run, Resources(workers=2)))
     assert "--set stage1.steps=6 --set stage2.steps=4" in words
     assert "--extractor ast_motionformer" in words
     assert "--seed 1" in words
     job.run.mkdir(parents=True)
     (job.run / "recipe.json").write_text("{")  # broken off while it was written
-    assert "--resume" not in train_words(job, Resources())
+    assert "--resume" not in training_words(job.request, job.run, Resources())
     job.run.mkdir()
     for name in ("recipe.json", "request.json"):
         (job.run / name).write_text("{}")
-    words = " ".join(train_words(job, Resources()))
+    words = " ".join(training_words(job.request, job.run, Resources()))
     assert "--resume" in words
     assert "--extractor" not in words
 

@@ -199,9 +199,9 @@ def test_the_stand_in_is_another_clip_that_is_long_enough(
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (Options(keep=1.0), "--keep must lie between 0 and 1"),
-        (Options(chunk_s=0.7), "--chunk must lie between 0 and 0.64 s"),
-        (Options(masks=0), "--masks must be 1 or more"),
+        (Options(keep=1.0), "keep must lie between 0 and 1"),
+        (Options(chunk_s=0.7), "a chunk must lie between 0 and 0.64 s"),
+        (Options(masks=0), "masks must be 1 or more"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(
@@ -213,7 +213,7 @@ def test_options_that_do_not_fit_are_refused(
 
 @pytest.mark.parametrize("offset_s", [2.1, -50.0, float("nan")])
 def test_an_offset_that_the_model_does_not_know_is_refused(shipped, clips, offset_s) -> None:
-    with pytest.raises(ConfigError, match=r"--offset .* tells apart: -2 to 2 s"):
+    with pytest.raises(ConfigError, match=r"an offset of .* tells apart: -2 to 2 s"):
         attribute(shipped, clips.clips[0].path, reference_s=offset_s)
 
 

@@ -357,7 +357,7 @@ def test_no_meta_a_wrong_meta_and_a_foreign_folder_are_clear_errors(
     refuse("lrs3", meta, videos, r"pretrain/<video id>/<5 digits>; the first, holiday.mp4")
     refuse("vggsound", meta, tmp_path / "nowhere", "does not exist")
     spec = registry().dataset("lrs3")
-    with pytest.raises(ManifestError, match=r"give their folder with --meta"):
+    with pytest.raises(ManifestError, match=r"give their folder with meta"):
         list(spec.build(spec.config_class()).scan(videos))
 
 

@@ -21,7 +21,7 @@ from zoo.export import METADATA, export, formats
 from zoo.export.inputs import crop_of_clip, made_up_crop, random_crops
 from zoo.models.config import ModelConfig
 from zoo.models.model import Model, require_offsets
-from zoo.training.recipe import build_recipe
+from zoo.training.recipe_builder import build_recipe
 
 needs_onnx = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
@@ -163,8 +163,8 @@ def test_made_up_crops_have_the_shape_of_real_ones(model: Model, clips: Manifest
 @pytest.mark.parametrize(
     ("out", "options", "sentence"),
     [
-        ("model.pt2", {"format": "tensorflow"}, "--format 'tensorflow' is not one of torch, onnx"),
-        ("model.onnx", {"format": "torch"}, "--format torch writes .pt2 files, not model.onnx"),
+        ("model.pt2", {"format": "tensorflow"}, "format 'tensorflow' is not one of torch, onnx"),
+        ("model.onnx", {"format": "torch"}, "format torch writes .pt2 files, not model.onnx"),
         ("there.pt2", {}, "exists already"),
         ("no/model.pt2", {}, "there is no folder"),
     ],

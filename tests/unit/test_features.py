@@ -28,7 +28,7 @@ from zoo.features.feature_settings import build_settings, parse_which
 from zoo.inference.offset_predictor import OffsetPredictor
 from zoo.models.model import Model, require_offsets
 from zoo.models.segments import Tokens
-from zoo.training.recipe import build_recipe
+from zoo.training.recipe_builder import build_recipe
 
 STEP_S, SEGMENT_S = 0.32, 0.64
 Run = Callable[..., Result]
@@ -294,13 +294,13 @@ def test_other_settings_need_another_folder(clip: Path, features: Run, tmp_path:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"which": "token"}, "--which 'token' is not one of .*did you mean 'tokens'"),
-        ({"dtype": "fp8"}, "--dtype 'fp8' is not one of fp16, bf16, fp32"),
-        ({"preset": "v2b"}, "--preset 'v2b' is not one of v2a"),
+        ({"which": "token"}, "which 'token' is not one of .*did you mean 'tokens'"),
+        ({"dtype": "fp8"}, "dtype 'fp8' is not one of fp16, bf16, fp32"),
+        ({"preset": "v2b"}, "preset 'v2b' is not one of v2a"),
         ({"step_s": 0.33}, "0.33 s is not a whole number of video frames"),
         ({"step_s": 2.0}, "leaves gaps between segments"),
         ({"step_s": -1.0}, "step_s"),
-        ({"short_side": 8}, "--short-side 8 is smaller than the crop"),
+        ({"short_side": 8}, "short_side 8 is smaller than the crop"),
     ],
 )
 def test_what_does_not_fit_is_refused(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import zoo
-from zoo.errors import PluginError
+from zoo.errors import MissingComponentError, PluginError
 from zoo.registry.hookspecs import Hooks
 from zoo.registry.kinds import KINDS
 from zoo.registry.manager import Registry, add_plugin_file, load_registry, registry
@@ -336,7 +336,8 @@ def test_a_run_keeps_copies_of_plugins_that_are_there(
 def test_only_the_folder_of_a_run_is_taken_for_one(tmp_path: Path) -> None:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "other.py").touch()  # such as a checkout of this project
-    error, origins = PluginError("unknown head 'a'."), {"head a": "the package 'a 1.0'"}
+    error, origins = MissingComponentError("unknown head 'a'."), {"head a": "the package 'a 1.0'"}
+    error.component = "head a"
     said = str(missing_plugin(error, tmp_path, origins))
     assert said == "unknown head 'a'.; it was made with the package 'a 1.0'; install it"
     assert missing_plugin(error, tmp_path, {}) is error
@@ -347,7 +348,7 @@ def test_only_the_folder_of_a_run_is_taken_for_one(tmp_path: Path) -> None:
     [
         (
             "ast",
-            "'ast' reads audio only; join it with a vision extractor, such as --extractor ast+",
+            "'ast' reads audio only; join it with a vision extractor, such as extractor ast+",
         ),
         ("s3d", "'s3d' reads vision only; join it with an audio extractor"),
         ("ast+resnet18", "joined by '+': 'ast' reads audio and 'resnet18' reads audio; see: zoo l"),

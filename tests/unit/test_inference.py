@@ -12,7 +12,7 @@ from zoo.inference.estimate import certainty
 from zoo.inference.offset_predictor import OffsetPredictor
 from zoo.media import encode
 from zoo.models.model import Model
-from zoo.training.recipe import build_recipe
+from zoo.training.recipe_builder import build_recipe
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ from zoo.models.model import Model
 from zoo.models.segments import Segments, Tokens
 from zoo.registry.manager import registry
 from zoo.timeline import OffsetGrid, SegmentLayout
-from zoo.training.recipe import Recipe, build_recipe
+from zoo.training.recipe import Recipe
+from zoo.training.recipe_builder import build_recipe
 from zoo.training.rehearsal import check_clips
 from zoo.training.request import TrainRequest, read_settings, recipe_of
 

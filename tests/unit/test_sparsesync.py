@@ -36,7 +36,9 @@ from zoo.models.segments import Tokens
 from zoo.registry.manager import registry
 from zoo.training.engine import LocalEngine
 from zoo.training.job import Job, run_job
-from zoo.training.recipe import Recipe, build_recipe, override
+from zoo.training.overrides import override
+from zoo.training.recipe import Recipe
+from zoo.training.recipe_builder import build_recipe
 from zoo.training.runlog import read_metrics
 
 KINDS: tuple[Kind, ...] = ("sparsesync", "avst")

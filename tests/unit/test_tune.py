@@ -207,9 +207,7 @@ def _given(what: str | None, **changes: Any) -> dict[str, Any]:
         "data": None,
         "train": {},
         "settings": [],
-        "lengths": None,
-        "overlaps": None,
-        "input_s": None,
+        "space": {},
         "rest": {},
         "gpus_per_worker": 0,
     }
@@ -446,7 +444,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
 
 
 def work(search: Search, params: dict[str, Any], out: Path, desk: FakeDesk | None = None) -> Any:
-    return PointWork(search, params, out, Resources(), desk or FakeDesk())
+    return PointWork(search, params, out, Resources(), (desk or FakeDesk()).lease)
 
 
 def reports(search: Search, params: dict[str, Any], out: Path) -> list[Report]:
@@ -482,9 +480,7 @@ def test_a_point_that_has_ended_is_not_trained_again(tmp_path: Path, trainings: 
     assert trainings.stages[before:] == ["1", "2"]  # of the second seed
 
 
-def test_a_trial_waits_for_an_encoder_that_another_trains(
-    tmp_path: Path, trainings: Trainings
-) -> None:
+def test_a_trial_waits_for_what_another_trains(tmp_path: Path, trainings: Trainings) -> None:
     desk = FakeDesk(FakeLease(looks=3))
     list(work(lengths_of(), NONE, tmp_path, desk).run())
     assert desk.one.calls[:4] == ["take"] * 4
@@ -521,10 +517,12 @@ def test_a_stage_1_that_failed_is_not_tried_by_every_overlap(
 ) -> None:
     trainings.outcomes = [{"code_at_end": 2, "told": "no clip could be read"}]
     for params in (NONE, HALF):
-        one = PointWork(lengths_of(), params, tmp_path, Resources(), FakeDesk(), session="first")
+        one = PointWork(
+            lengths_of(), params, tmp_path, Resources(), FakeDesk().lease, session="first"
+        )
         assert list(one.run())[-1]["reason"] == "no clip could be read"
     assert trainings.stages == ["1"]
-    again = PointWork(lengths_of(), HALF, tmp_path, Resources(), FakeDesk(), session="second")
+    again = PointWork(lengths_of(), HALF, tmp_path, Resources(), lease, session="second")
     assert not list(again.run())[-1]["failed"]
 
 

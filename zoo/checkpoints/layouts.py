@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zoo.checkpoints.reader import read_checkpoint
 from zoo.contracts import ExtractorSpec, FormatSpec, WeightsFormat
-from zoo.errors import ModelError
+from zoo.errors import ModelError, option
 from zoo.models.config import ModelConfig
 from zoo.models.model import Model
 from zoo.registry.manager import registry
@@ -125,8 +125,8 @@ def find_model(
         raise ModelError(f"{path} is not of the layout '{format_name}'{_first_of(parts)}")
     for extractor, _, _ in find_extractors(parts):
         raise ModelError(
-            f"{path} holds the weights of the extractor '{extractor.name}' only; "
-            f"start from it with: zoo train --init {path}"
+            f"{path} holds the weights of the extractor '{extractor.name}' only",
+            f"start a training from it: {option('init')} {path}",
         )
     raise ModelError(f"{path} is of no known layout{_first_of(parts)}; see: zoo list formats")
 

@@ -82,17 +82,17 @@ def collect(job: Job, source: JobResult | None) -> JobResult:
         **found,
         stage1=costs[1],
         stage2=costs[2],
-        encoder=Cost() if source is None else _cost_of_encoder(source),
+        encoder=Cost() if source is None else _cost_of_start(source, has_head=task.fine_tunes),
         stage1_steps=_steps(records, 1),
         stage2_steps=_steps(records, 2),
         parameters=job.parameters,
     )
 
 
-def _cost_of_encoder(source: JobResult) -> Cost:
-    """Return what the encoder of a job took: stage I, or all where it has none of its own."""
+def _cost_of_start(source: JobResult, *, has_head: bool) -> Cost:
+    """Return what the encoder of a job took: stage I, or all where that is not apart."""
     cost = source.stage1 + source.encoder
-    return cost if cost.wall_s else source.stage2
+    return source.training if has_head or not cost.wall_s else cost
 
 
 def _steps(records: list[dict[str, Any]], stage: int) -> int:
@@ -126,7 +126,7 @@ class JobStarter:
     def next_of(self, job: Job) -> Process:
         """Start what is next: training, or the evaluation of a run that has ended."""
         if not is_trained(job.run, max(job.stages)):
-            return spawn(train_words(job, self.resources), job.log, self.lock)
+            return spawn(training_words(job.request, job.run, self.resources), job.log, self.lock)
         threads = max(1, count_cpus() // self.jobs) if self.jobs > 1 else 0
         words = evaluate_words(job, self.evaluate, self.resources)
         return spawn(words, job.log, self.lock, threads=threads)
@@ -183,11 +183,6 @@ class JobAtWork:
 
     def _end(self, result: JobResult) -> JobResult:
         return write_result(self.job.folder, result)
-
-
-def train_words(job: Job, resources: Resources) -> list[str]:
-    """Return the command that trains a job, or goes on with its training."""
-    return training_words(job.request, job.run, resources)
 
 
 def evaluate_words(job: Job, options: EvaluateOptions, resources: Resources) -> list[str]:

@@ -76,8 +76,10 @@ class ResultTable(KnownTable):
         return rows
 
     def scores(self, *, ranked: bool = False) -> list[Score]:
-        """Return the scores of all variants, or those that say which one is best."""
-        return scores_of((row.job.recipe.task for row in self.rows), ranked=ranked)
+        """Return the scores of all variants that reports hold, or those that say what is best."""
+        scores = scores_of((row.job.recipe.task for row in self.rows), ranked=ranked)
+        known = {name for result in self.results.values() for name in result.scores}
+        return [score for score in scores if not known or score.name in known]
 
     def chances(self, data: str | None = None) -> list[dict[str, float]]:
         """Return what guessing scores: one entry, unless variants answer different questions."""

@@ -90,8 +90,7 @@ def export(
     loaded = load_model(folder)
     if loaded.head is None or loaded.task is None:
         raise ConfigError(
-            f"'{model}' has no head yet, so it has no logits to export: train stage 2 first "
-            "(zoo train --stage 2)"
+            f"'{model}' has no head yet, so it has no logits to export", "train stage 2 first"
         )
     real = made_up_crop(loaded) if clip is None else crop_of_clip(loaded, Path(clip))
     program, is_dynamic = trace(loaded, str(model))

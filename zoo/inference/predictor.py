@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, option
 from zoo.inference.crops import ClipEncoder, encode_crops, run_head
 from zoo.inference.windows import Plan, Progress, Streams, find_streams, plan_windows
 from zoo.models.device import find_device
@@ -130,7 +130,7 @@ def require_task(model: Model, name: str) -> Task:
 
 def no_head(name: str | Path) -> ConfigError:
     """Say that a model cannot answer anything."""
-    return ConfigError(f"'{name}' has no head yet: train stage 2 first (zoo train --stage 2)")
+    return ConfigError(f"'{name}' has no head yet", f"train it: {option('stage')} 2")
 
 
 def require_seconds(**given: float | None) -> None:

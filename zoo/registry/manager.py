@@ -31,7 +31,7 @@ from zoo.contracts import (
     PairSpec,
     TaskSpec,
 )
-from zoo.errors import PluginError, suggest
+from zoo.errors import MissingComponentError, PluginError, option, suggest
 from zoo.registry.collect import NAME, collect
 from zoo.registry.hookspecs import GROUP, Hooks
 from zoo.registry.kinds import KINDS, Kind
@@ -163,8 +163,9 @@ class Registry:
         ]
         wanted = "a vision" if spec.modality == "audio" else "an audio"
         return PluginError(
-            f"'{spec.name}' reads {spec.modality} only; join it with {wanted} extractor, such as "
-            f"--extractor {' or '.join(joined[:2])}"
+            f"'{spec.name}' reads {spec.modality} only",
+            f"join it with {wanted} extractor, such as {option('extractor')} "
+            f"{' or '.join(joined[:2])}",
         )
 
     def find(self, kind: str, name: str) -> Any:
@@ -179,7 +180,11 @@ class Registry:
         skipped = "".join(f"; plugin '{f.plugin}' was skipped: {f.reason}" for f in self.failures)
         closest = suggest(name, specs) or "."
         noun = KINDS[kind].noun
-        raise PluginError(f"unknown {noun} '{name}'{closest} See: zoo list {kind}{skipped}")
+        unknown = MissingComponentError(
+            f"unknown {noun} '{name}'{closest} See: zoo list {kind}{skipped}"
+        )
+        unknown.component = f"{noun} {name}"
+        raise unknown
 
 
 D = TypeVar("D", AggregatorSpec, ObjectiveSpec, TaskSpec)

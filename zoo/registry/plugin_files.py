@@ -18,7 +18,7 @@ from types import ModuleType
 
 from pydantic import ValidationError
 
-from zoo.errors import PluginError
+from zoo.errors import MissingComponentError, PluginError, option
 from zoo.registry.former import moved_module
 from zoo.registry.hookspecs import GROUP
 
@@ -132,17 +132,20 @@ def missing_plugin(error: PluginError, folder: Path, origins: dict[str, str]) ->
         folder: of the model or run, which may hold copies of the plugins it was made with.
         origins: ``"extractor name" -> origin`` of what was not built in.
     """
-    told = next((text for key, text in origins.items() if f"'{key.split()[-1]}'" in str(error)), "")
+    component = error.component if isinstance(error, MissingComponentError) else ""
+    told = origins.get(component, "")
     made = f"; it was made with {told}" if told else ""
     for place in (folder, folder.parent):  # the encoder of stage I lies inside its run
         kept = sorted(path for path in (place / KEPT_FOLDER).glob("*") if path.name[0] not in "._")
         if kept and (place / RECIPE).exists():
-            options = " ".join(f"--plugin {path}" for path in kept)
-            return PluginError(f"{error}{made}; load the copy that the run kept: zoo {options} ...")
+            options = " ".join(f"{option('plugin')} {path}" for path in kept)
+            return PluginError(
+                f"{error}{made}", f"load the copy that the run kept: zoo {options} ..."
+            )
     if told.startswith("the package"):
-        return PluginError(f"{error}{made}; install it")
+        return PluginError(f"{error}{made}", "install it")
     if told:
-        return PluginError(f"{error}{made}; load it with: zoo --plugin FILE ...")
+        return PluginError(f"{error}{made}", f"load it with: zoo {option('plugin')} FILE ...")
     return error
 
 
