@@ -358,7 +358,9 @@ def test_a_clip_that_has_changed_is_scored_again(videos: Path, tmp_path: Path) -
 
 def test_a_folder_of_other_settings_is_refused(videos: Path, tmp_path: Path) -> None:
     score(MODEL, videos, out=tmp_path)
-    with pytest.raises(ConfigError, match=r"mode corrected there, published here.*choose another folder"):
+    with pytest.raises(
+        ConfigError, match=r"mode corrected there, published here.*choose another folder"
+    ):
         score(MODEL, videos, out=tmp_path, mode="published")
     with pytest.raises(ConfigError, match=r"duration 8\.0 there, 6\.0 here"):
         score(MODEL, videos, out=tmp_path, duration_s=6)
