@@ -77,8 +77,8 @@ class Row(SeedResults[PointResult]):
         if self.status == "failed":
             reason = next((r.reason for r in self.results if r.status == "failed"), "")
             return f"failed: {reason}"
-        scores = [] if self.point is None else self.point.recipe.task.scores
-        told = score_words(self, scores)
+        tasks = [] if self.point is None else [self.point.recipe.task]
+        told = score_words(self, scores_of(tasks, ranked=True))
         if not told:
             return self.status
         return f"{told}, stopped" if self.status == "stopped" else told

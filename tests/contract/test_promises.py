@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -65,6 +66,16 @@ def test_the_worked_example_of_the_docs_passes_its_own_check(
     finally:
         monkeypatch.undo()
         registry.cache_clear()
+
+
+def test_the_page_gets_tokens_and_outputs_from_arrays() -> None:
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    (snippet,) = re.findall(r"```python\n(import numpy as np.*?)```", page, re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(snippet, found)  # what a reader would paste
+    assert found["outputs"].shape == (1, 21)
+    assert found["audio_tokens"].values.shape == (1, 14, 6, 1, 128)
+    assert torch.allclose(found["embeddings"].norm(dim=1), torch.ones(14))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -193,6 +193,7 @@ def test_a_cluster_that_loses_a_machine_ends_the_search(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("base", ["synchronizability", "event_rate"])
 def test_any_task_can_be_searched(
     base: str, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
