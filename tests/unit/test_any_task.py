@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ def register_tasks():
 
 
 @pytest.fixture
-def joint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
+def joint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
     """A model of a plugin: both modalities at once, segments of 0.64 s beside 0.16 s."""
     file = tmp_path / "loudness.py"
     file.write_text(PLUGIN)

@@ -62,7 +62,7 @@ def resolve(request: TrainRequest) -> Recipe | str:
     try:
         return recipe_of(request, 0)
     except ConfigError as error:
-        (sentence,) = str(error).splitlines()
+        (sentence,) = error.typed.splitlines()
         return sentence
 
 
@@ -78,7 +78,7 @@ def build(pair: str, aggregator: str, head: str, *settings: str) -> Model | str:
         )
         return Model(recipe.model)
     except ConfigError as error:
-        (sentence,) = str(error).splitlines()
+        (sentence,) = error.typed.splitlines()
         return sentence
 
 
@@ -217,7 +217,7 @@ def test_a_head_takes_several_tokens_per_step_or_says_that_it_cannot(name: str) 
     layout = SegmentLayout(num_segments=2)
     given = HeadInput(audio=tokens, vision=tokens, layout=layout, num_outputs=21, grid=OffsetGrid())
     if name in {"sync", "correlation"}:
-        with pytest.raises(ConfigError, match=rf"head '{name}' .*choose another --aggregator"):
+        with pytest.raises(ConfigError, match=rf"head '{name}' .*choose another aggregator"):
             build_component("head", spec, spec.presets["tiny"], given)
         return
     head = build_component("head", spec, spec.presets["tiny"], given)

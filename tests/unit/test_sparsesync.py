@@ -371,7 +371,7 @@ def test_a_run_may_start_from_the_encoder_of_another(
 
 
 def test_features_of_an_encoder_in_training_cannot_come_from_a_store() -> None:
-    with pytest.raises(ConfigError, match="cannot come from a store: add --features online"):
+    with pytest.raises(ConfigError, match="cannot come from a store: add features online"):
         quick("avst", "data.features=store")
 
 

@@ -50,7 +50,6 @@ def evaluate(
             help="Score offsets where this model says that a clip can be synchronized.",
         ),
     ] = None,
-    trust: Annotated[str | None, typer.Option(hidden=True)] = None,
     features: Annotated[
         Literal["auto", "store", "online"],
         typer.Option(help="Encode every clip once, or every sample."),
@@ -83,7 +82,7 @@ def evaluate(
         offsets=offsets,
         as_published=as_published,
         audio_shift_s=audio_shift,
-        synchronizability=synchronizability or trust,
+        synchronizability=synchronizability,
         features=features,
         with_controls=controls,
         device=device,
