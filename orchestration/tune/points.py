@@ -156,7 +156,7 @@ def resolve(search: Search, params: Params, gpus_per_worker: float, workers: int
         check_shares(recipe, stages, workers, "workers_per_trial")
         return Point(params, request, recipe, stages, _cost_of(recipe))
     except ZooError as error:
-        raise type(error)(f"{name_of(params)}: {error}") from error
+        raise error.within(name_of(params)) from error
 
 
 def _base_of(search: Search) -> TrainRequest:

@@ -78,6 +78,23 @@ def test_the_page_gets_tokens_and_outputs_from_arrays() -> None:
     assert torch.allclose(found["embeddings"].norm(dim=1), torch.ones(14))
 
 
+def test_the_page_about_the_architecture_names_what_is_there() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    files = re.findall(r"\b(zoo/[\w/.]+\.py)\b", page)
+    steps = re.findall(r"`([a-z_]+(?:\.[a-z_0-9]+)+)`", page)
+    assert files
+    assert steps
+    for file in files:
+        assert (ROOT / file).exists(), file
+    for step in steps:
+        if step.split(".")[0] in {"model", "task"} or step.endswith((".py", ".json")):
+            continue  # methods of what is at hand, files
+        names = step.split(".")
+        names = names if names[0] in {"orchestration", "zoo"} else ["zoo", *names]
+        places = (ROOT.joinpath(*names[:last]) for last in (len(names), len(names) - 1))
+        assert any(place.with_suffix(".py").exists() for place in places), step
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_brought_by_a_built_in_plugin_and_checked(kind: str) -> None:
     assert registry().of_kind(KINDS[kind]), f"no built-in plugin implements {KINDS[kind].hook}"

@@ -85,5 +85,6 @@ def register_heads():
             config_class=CorrelationConfig,
             build=build_head,
             presets={"tiny": CorrelationConfig()},
+            tasks=("offset",),
         )
     ]

@@ -522,7 +522,7 @@ def test_a_stage_1_that_failed_is_not_tried_by_every_overlap(
         )
         assert list(one.run())[-1]["reason"] == "no clip could be read"
     assert trainings.stages == ["1"]
-    again = PointWork(lengths_of(), HALF, tmp_path, Resources(), lease, session="second")
+    again = PointWork(lengths_of(), HALF, tmp_path, Resources(), FakeDesk().lease, session="second")
     assert not list(again.run())[-1]["failed"]
 
 

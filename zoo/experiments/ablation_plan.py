@@ -147,7 +147,7 @@ def _resolve_all(table: Table, out: Path, resources: Resources) -> dict[_Row, _R
                         manifest = table.manifest_of(data, out)
                         found = _resolve(table, name, start, manifest, resources)
                     except ZooError as error:
-                        raise type(error)(f"{table.path}: variant '{name}': {error}") from error
+                        raise error.within(f"{table.path}: variant '{name}'") from error
                     _check_paper(table, name, found.recipe)
                 resolved[name, data] = found
     return resolved
@@ -299,5 +299,7 @@ def check_manifests(table: Table, out: Path, data: set[str]) -> None:
             for split in ("train", "valid", table.evaluate.split or protocol.split):
                 clips.select(split)
         except ZooError as error:
-            advice = "" if manifest.exists() else "; or say with 'make' how it is made"
-            raise type(error)(f"{table.path}: 'data.{name}': {error}{advice}") from None
+            told = error.within(f"{table.path}: 'data.{name}'")
+            if not manifest.exists():
+                told = type(told)(told.message, "or say with 'make' how it is made")
+            raise told from None
