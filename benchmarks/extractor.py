@@ -35,7 +35,8 @@ from zoo.models.segments import Segments
 from zoo.timeline import SegmentLayout
 from zoo.training.compiling import compile_extractors
 from zoo.training.optimise import build_optimizer, take_step
-from zoo.training.recipe import Recipe, build_recipe
+from zoo.training.recipe import Recipe
+from zoo.training.recipe_builder import build_recipe
 
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 CEILING_SIDE = {"cpu": 2048, "cuda": 8192}

@@ -32,7 +32,7 @@ from zoo.models.segments import Segments
 from zoo.training.finetuning import Stage2Batches
 from zoo.training.job import make_reader
 from zoo.training.loader import in_order
-from zoo.training.recipe import build_recipe
+from zoo.training.recipe_builder import build_recipe
 
 LENGTHS_S, SEGMENTS, WORKERS = (10.0, 20.0, 40.0), (7, 14, 28), (0, 1, 2)
 MODEL = "tiny-synthetic"

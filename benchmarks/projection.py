@@ -19,7 +19,7 @@ from benchmarks.extractor import STAGE1_EPOCHS, STAGE2_EPOCHS, TRAINING, VGGSOUN
 from zoo.models.cost import model_cost
 from zoo.models.model import Model
 from zoo.timeline import count_steps
-from zoo.training.recipe import build_recipe
+from zoo.training.recipe_builder import build_recipe
 
 PEAK_FLOPS = {"MI250": 362e12, "H100": 989e12}  # dense bf16, of their data sheets
 SHARES = (0.1, 0.2, 0.4)

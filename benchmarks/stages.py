@@ -41,7 +41,8 @@ from zoo.training.finetuning import Feeder, Stage2Batches
 from zoo.training.job import make_reader
 from zoo.training.optimise import build_optimizer, take_step
 from zoo.training.pretraining import Pretraining
-from zoo.training.recipe import Recipe, build_recipe
+from zoo.training.recipe import Recipe
+from zoo.training.recipe_builder import build_recipe
 
 Batch = tuple[tuple[Tokens, Tokens], Tensor]
 Feed = Callable[[int], Batch]

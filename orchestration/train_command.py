@@ -20,7 +20,33 @@ from zoo.cli.training_options import (
     Resume,
     Settings,
 )
-from zoo.training.resources import RELEASE_S, Ingest
+from zoo.training import resources
+
+Objective = Annotated[
+    str | None, typer.Option(help="zoo list objectives.", show_default="that of the encoder")
+]
+Task = Annotated[str | None, typer.Option(help="zoo list tasks.", show_default="that of the head")]
+Stage = Annotated[
+    Literal["1", "2", "all"] | None, typer.Option(help="What to train.", show_default="all")
+]
+InitPositions = Annotated[
+    Literal["interpolate", "prefix"] | None,
+    typer.Option(
+        help="How longer position tables of extractors are shortened.",
+        show_default="interpolate",
+    ),
+]
+Overfit = Annotated[
+    int | None, typer.Option(min=1, help="Train on so many clips with fixed offsets.")
+]
+Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for processors that others use.")]
+Ingest = Annotated[
+    resources.Ingest,
+    typer.Option(
+        help="Who decodes: loader processes of each worker, or Ray Data, on processors "
+        "beside those of the workers."
+    ),
+]
 
 
 def train(
@@ -30,44 +56,22 @@ def train(
     data: Annotated[Path | None, typer.Option(help="Manifest of the clips (Parquet).")] = None,
     head: Head = None,
     aggregator: Aggregator = None,
-    objective: Annotated[
-        str | None, typer.Option(help="zoo list objectives.", show_default="that of the encoder")
-    ] = None,
-    task: Annotated[
-        str | None, typer.Option(help="zoo list tasks.", show_default="that of the head")
-    ] = None,
-    stage: Annotated[
-        Literal["1", "2", "all"] | None, typer.Option(help="What to train.", show_default="all")
-    ] = None,
+    objective: Objective = None,
+    task: Task = None,
+    stage: Stage = None,
     init: Init = None,
-    init_positions: Annotated[
-        Literal["interpolate", "prefix"] | None,
-        typer.Option(
-            help="How longer position tables of extractors are shortened.",
-            show_default="interpolate",
-        ),
-    ] = None,
+    init_positions: InitPositions = None,
     preset: Preset = None,
     settings: Settings = None,
     features: Features = None,
-    overfit: Annotated[
-        int | None, typer.Option(min=1, help="Train on so many clips with fixed offsets.")
-    ] = None,
+    overfit: Overfit = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that train together.")] = 1,
     gpus_per_worker: GpusPerWorker = 0,
     cpus_per_worker: CpusPerWorker = 0,
     address: Address = "local",
-    wait: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for processors that others use.")
-    ] = RELEASE_S,
-    ingest: Annotated[
-        Ingest,
-        typer.Option(
-            help="Who decodes: loader processes of each worker, or Ray Data, on processors "
-            "beside those of the workers."
-        ),
-    ] = "loader",
+    wait: Wait = resources.RELEASE_S,
+    ingest: Ingest = "loader",
     resume: Resume = False,
 ) -> None:
     """Train both stages of a model on the clips of a manifest.
@@ -78,7 +82,6 @@ def train(
     """
     from orchestration.driver import launch
     from zoo.training.request import TrainRequest, read_settings
-    from zoo.training.resources import Resources
 
     request = TrainRequest(
         extractor=extractor,
@@ -96,8 +99,10 @@ def train(
         seed=seed,
         task=task,
     )
-    resources = Resources(workers, cpus_per_worker, gpus_per_worker, address, wait, ingest)
-    raise typer.Exit(launch(request, out.absolute(), resources, resume=resume))
+    processors = resources.Resources(
+        workers, cpus_per_worker, gpus_per_worker, address, wait, ingest
+    )
+    raise typer.Exit(launch(request, out.absolute(), processors, resume=resume))
 
 
 def _named(start: str) -> str:

@@ -18,7 +18,8 @@ from zoo.data.clip_reader import ClipReader
 from zoo.data.manifest import Manifest
 from zoo.models.model import Model
 from zoo.registry.manager import registry
-from zoo.training.recipe import Recipe, build_recipe
+from zoo.training.recipe import Recipe
+from zoo.training.recipe_builder import build_recipe
 
 torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

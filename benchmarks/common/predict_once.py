@@ -14,7 +14,7 @@ from zoo.contracts import Precision
 from zoo.inference.load import load_offsets
 from zoo.inference.offset_predictor import OffsetPredictor
 from zoo.models.model import Model
-from zoo.training.recipe import build_recipe
+from zoo.training.recipe_builder import build_recipe
 
 
 def predictor(name: str, precision: Precision) -> OffsetPredictor:

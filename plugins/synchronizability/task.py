@@ -32,6 +32,7 @@ from zoo.evaluation.ranking import count_confusion
 from zoo.evaluation.scoring import score_task
 from zoo.evaluation.sliding import describe_sliding, sliding_check
 from zoo.inference.estimate import synchronizability
+from zoo.inference.prediction import verdict_on
 from zoo.models.task import Answer, Need, Task
 from zoo.timeline import (
     LATTICE_TOLERANCE,
@@ -145,8 +146,7 @@ class Synchronizability(Task):
     ) -> Answer:
         """Average yes over the crops, each weighted by how far it is from undecided."""
         yes = synchronizability(outputs.softmax(1))
-        can = "can" if yes >= 0.5 else "cannot"
-        words = f"audio and video {can} be synchronized (probability that they can: {yes:.2f})"
+        words = f"{verdict_on(yes)} (probability that they can: {yes:.2f})"
         return Answer({"synchronizability": yes}, [words])
 
     def check_features(self, model: Model, store: FeatureStore) -> dict[str, float]:

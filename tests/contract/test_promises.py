@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -65,6 +66,33 @@ def test_the_worked_example_of_the_docs_passes_its_own_check(
     finally:
         monkeypatch.undo()
         registry.cache_clear()
+
+
+def test_the_page_gets_tokens_and_outputs_from_arrays() -> None:
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    (snippet,) = re.findall(r"```python\n(import numpy as np.*?)```", page, re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(snippet, found)  # what a reader would paste
+    assert found["outputs"].shape == (1, 21)
+    assert found["audio_tokens"].values.shape == (1, 14, 6, 1, 128)
+    assert torch.allclose(found["embeddings"].norm(dim=1), torch.ones(14))
+
+
+def test_the_page_about_the_architecture_names_what_is_there() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    files = re.findall(r"\b(zoo/[\w/.]+\.py)\b", page)
+    steps = re.findall(r"`([a-z_]+(?:\.[a-z_0-9]+)+)`", page)
+    assert files
+    assert steps
+    for file in files:
+        assert (ROOT / file).exists(), file
+    for step in steps:
+        if step.split(".")[0] in {"model", "task"} or step.endswith((".py", ".json")):
+            continue  # methods of what is at hand, files
+        names = step.split(".")
+        names = names if names[0] in {"orchestration", "zoo"} else ["zoo", *names]
+        places = (ROOT.joinpath(*names[:last]) for last in (len(names), len(names) - 1))
+        assert any(place.with_suffix(".py").exists() for place in places), step
 
 
 @pytest.mark.parametrize("kind", KINDS)

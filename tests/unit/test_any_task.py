@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 import zoo
 from zoo.catalog.model_folder import save_model
 from zoo.cli.app import run
+from zoo.data.clip_reader import ClipReader
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError
 from zoo.inference.crops import ClipEncoder, encode_crops
@@ -87,7 +89,7 @@ def register_tasks():
 
 
 @pytest.fixture
-def joint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
+def joint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
     """A model of a plugin: both modalities at once, segments of 0.64 s beside 0.16 s."""
     file = tmp_path / "loudness.py"
     file.write_text(PLUGIN)
@@ -139,7 +141,8 @@ def test_an_encoder_of_both_modalities_sees_every_crop_whole(joint: Model, clips
 def test_the_shorter_modality_is_read_in_the_middle(joint: Model, clips: Manifest) -> None:
     encoder = ClipEncoder(joint, find_streams(clips.clips[0].path))
     short = encoder.read("vision", 2, 3)[0]
-    long = encoder._reader.read_segments("vision", clips.clips[0].path, [0.64], 0.64)[0]
+    reader = ClipReader(joint.vision_frontend, joint.audio_frontend)
+    long = reader.read_segments("vision", clips.clips[0].path, [0.64], 0.64)[0]
     np.testing.assert_array_equal(short, long[:, 6:10])
 
 

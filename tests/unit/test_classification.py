@@ -20,7 +20,7 @@ from zoo.models.model import build_task
 from zoo.models.segments import Tokens
 from zoo.registry.manager import registry
 from zoo.timeline import Placement, SegmentLayout
-from zoo.training.recipe import build_recipe
+from zoo.training.recipe_builder import build_recipe
 
 
 def clip(*labels: str) -> Clip:

@@ -18,7 +18,8 @@ from zoo.models.model import Model, build_objective
 from zoo.models.segments import Segments, Tokens
 from zoo.training.engine import sum_over_workers, unwrap
 from zoo.training.pretraining import EncoderWithObjective
-from zoo.training.recipe import Recipe, build_recipe
+from zoo.training.recipe import Recipe
+from zoo.training.recipe_builder import build_recipe
 
 WORKERS, TOLERANCE = 2, 1e-5
 HEADS = ("correlation", "sync")

@@ -170,7 +170,7 @@ def test_a_model_of_another_task_answers_in_its_own_words() -> None:
     found = ask(load("tiny-synthetic-trust"), EXAMPLES[2].path, Steps())
     assert found.as_dict()["clip"] == "foreign-sound.mp4"
     shown = said(found)
-    assert "Audio and video cannot be synchronized" in shown
+    assert "Sound and picture cannot be synchronized" in shown
     assert "foreign-sound.mp4 · tiny-synthetic-trust" in shown
 
 

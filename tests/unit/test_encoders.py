@@ -49,7 +49,8 @@ from zoo.models.modules import Aggregator, Encoder
 from zoo.models.segments import Segments, Tokens
 from zoo.registry.manager import registry
 from zoo.timeline import Sample, SegmentLayout, chunk_at
-from zoo.training.recipe import build_recipe, override
+from zoo.training.overrides import override
+from zoo.training.recipe_builder import build_recipe
 
 SHORT_S, LEAD_S = 0.32, 0.16  # of the video, in the middle of 0.64 s of audio
 

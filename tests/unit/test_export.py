@@ -21,7 +21,7 @@ from zoo.export import METADATA, export, formats
 from zoo.export.inputs import crop_of_clip, made_up_crop, random_crops
 from zoo.models.config import ModelConfig
 from zoo.models.model import Model, require_offsets
-from zoo.training.recipe import build_recipe
+from zoo.training.recipe_builder import build_recipe
 
 needs_onnx = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),

@@ -28,7 +28,7 @@ from zoo.features.feature_settings import build_settings, parse_which
 from zoo.inference.offset_predictor import OffsetPredictor
 from zoo.models.model import Model, require_offsets
 from zoo.models.segments import Tokens
-from zoo.training.recipe import build_recipe
+from zoo.training.recipe_builder import build_recipe
 
 STEP_S, SEGMENT_S = 0.32, 0.64
 Run = Callable[..., Result]

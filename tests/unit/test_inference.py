@@ -12,7 +12,7 @@ from zoo.inference.estimate import certainty
 from zoo.inference.offset_predictor import OffsetPredictor
 from zoo.media import encode
 from zoo.models.model import Model
-from zoo.training.recipe import build_recipe
+from zoo.training.recipe_builder import build_recipe
 
 
 @pytest.fixture(scope="module")
@@ -96,5 +96,5 @@ def test_a_model_that_knows_no_offsets_is_refused(model: Model) -> None:
 
 
 def test_a_device_that_is_not_there_is_one_sentence(model: Model) -> None:
-    with pytest.raises(ConfigError, match="--device cuda:77 cannot be used"):
+    with pytest.raises(ConfigError, match="device cuda:77 cannot be used"):
         OffsetPredictor(model, "untrained", "cuda:77")

@@ -18,7 +18,7 @@ from zoo.models.modules import MaskableExtractor
 from zoo.models.segments import Segments
 from zoo.registry.manager import registry
 from zoo.training.fit import build_optimizer
-from zoo.training.recipe import build_recipe
+from zoo.training.recipe_builder import build_recipe
 
 NAMES = ("ast", "motionformer")
 CLIPS, SEGMENTS = 2, 3

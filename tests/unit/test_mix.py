@@ -17,7 +17,8 @@ from zoo.models.model import Model
 from zoo.models.segments import Segments, Tokens
 from zoo.registry.manager import registry
 from zoo.timeline import OffsetGrid, SegmentLayout
-from zoo.training.recipe import Recipe, build_recipe
+from zoo.training.recipe import Recipe
+from zoo.training.recipe_builder import build_recipe
 from zoo.training.rehearsal import check_clips
 from zoo.training.request import TrainRequest, read_settings, recipe_of
 
@@ -61,7 +62,7 @@ def resolve(request: TrainRequest) -> Recipe | str:
     try:
         return recipe_of(request, 0)
     except ConfigError as error:
-        (sentence,) = str(error).splitlines()
+        (sentence,) = error.typed.splitlines()
         return sentence
 
 
@@ -77,7 +78,7 @@ def build(pair: str, aggregator: str, head: str, *settings: str) -> Model | str:
         )
         return Model(recipe.model)
     except ConfigError as error:
-        (sentence,) = str(error).splitlines()
+        (sentence,) = error.typed.splitlines()
         return sentence
 
 
@@ -216,7 +217,7 @@ def test_a_head_takes_several_tokens_per_step_or_says_that_it_cannot(name: str) 
     layout = SegmentLayout(num_segments=2)
     given = HeadInput(audio=tokens, vision=tokens, layout=layout, num_outputs=21, grid=OffsetGrid())
     if name in {"sync", "correlation"}:
-        with pytest.raises(ConfigError, match=rf"head '{name}' .*choose another --aggregator"):
+        with pytest.raises(ConfigError, match=rf"head '{name}' .*choose another aggregator"):
             build_component("head", spec, spec.presets["tiny"], given)
         return
     head = build_component("head", spec, spec.presets["tiny"], given)

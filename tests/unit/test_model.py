@@ -6,7 +6,9 @@ from zoo.errors import ConfigError
 from zoo.models.config import Component, ModelConfig, TwoTowerConfig
 from zoo.models.model import Model, count_parameters
 from zoo.models.segments import Segments
-from zoo.training.recipe import Recipe, build_recipe, override
+from zoo.training.overrides import override
+from zoo.training.recipe import Recipe
+from zoo.training.recipe_builder import build_recipe
 
 MODALITIES: tuple[Modality, ...] = ("audio", "vision")
 

@@ -42,7 +42,7 @@ from zoo.models.segments import Tokens
 from zoo.models.two_tower import ExtractorEncoder, TwoTower
 from zoo.registry.manager import registry
 from zoo.timeline import OffsetGrid, SegmentLayout, count_steps, fixed_sample
-from zoo.training.recipe import build_recipe
+from zoo.training.recipe_builder import build_recipe
 
 pytestmark = needs_golden
 

@@ -18,7 +18,7 @@ from zoo.data.clip_source import read_segments
 from zoo.data.manifest import Manifest
 from zoo.models.model import Model
 from zoo.timeline import Sample
-from zoo.training.recipe import build_recipe
+from zoo.training.recipe_builder import build_recipe
 
 TINY = build_recipe(extractor="ast_motionformer", preset="tiny").model
 TINY_FRAMES = Frames(size=48, short_side=64)

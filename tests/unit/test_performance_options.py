@@ -15,7 +15,8 @@ from zoo.models.model import Model
 from zoo.training.compiling import compile_extractors
 from zoo.training.engine import LocalEngine
 from zoo.training.job import Job, run_job
-from zoo.training.recipe import Recipe, override
+from zoo.training.overrides import override
+from zoo.training.recipe import Recipe
 from zoo.training.runlog import read_metrics
 
 SMALL = (

@@ -4,7 +4,9 @@ import pytest
 
 from zoo.errors import ConfigError, PluginError
 from zoo.models.model import Model
-from zoo.training.recipe import Recipe, build_recipe, override, parse_recipe, read_recipe
+from zoo.training.overrides import override
+from zoo.training.recipe import Recipe, parse_recipe, read_recipe
+from zoo.training.recipe_builder import build_recipe
 
 
 def paper(head: str = "sync") -> Recipe:

@@ -16,7 +16,7 @@ from zoo.inference.synchronizability import SynchronizabilityPredictor
 from zoo.inference.windows import find_streams
 from zoo.media import shift_audio
 from zoo.models.model import Model
-from zoo.training.recipe import build_recipe
+from zoo.training.recipe_builder import build_recipe
 
 
 @pytest.fixture(scope="module")

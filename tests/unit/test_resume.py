@@ -17,7 +17,8 @@ from zoo.data.sampling import slot_rng
 from zoo.errors import MediaError, TrainingError
 from zoo.training.engine import LocalEngine
 from zoo.training.job import Job, run_job
-from zoo.training.recipe import Recipe, override
+from zoo.training.overrides import override
+from zoo.training.recipe import Recipe
 from zoo.training.runlog import (
     METRICS,
     QUARANTINE,

@@ -36,7 +36,9 @@ from zoo.models.segments import Tokens
 from zoo.registry.manager import registry
 from zoo.training.engine import LocalEngine
 from zoo.training.job import Job, run_job
-from zoo.training.recipe import Recipe, build_recipe, override
+from zoo.training.overrides import override
+from zoo.training.recipe import Recipe
+from zoo.training.recipe_builder import build_recipe
 from zoo.training.runlog import read_metrics
 
 KINDS: tuple[Kind, ...] = ("sparsesync", "avst")
@@ -369,7 +371,7 @@ def test_a_run_may_start_from_the_encoder_of_another(
 
 
 def test_features_of_an_encoder_in_training_cannot_come_from_a_store() -> None:
-    with pytest.raises(ConfigError, match="cannot come from a store: add --features online"):
+    with pytest.raises(ConfigError, match="cannot come from a store: add features online"):
         quick("avst", "data.features=store")
 
 

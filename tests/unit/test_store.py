@@ -22,7 +22,8 @@ from zoo.models.model import Model, build_task
 from zoo.models.segments import Segments, Tokens
 from zoo.timeline import SegmentLayout
 from zoo.training.engine import LocalEngine
-from zoo.training.recipe import Recipe, override
+from zoo.training.overrides import override
+from zoo.training.recipe import Recipe
 from zoo.training.rehearsal import check_fit
 
 CPU = torch.device("cpu")

@@ -22,7 +22,8 @@ from zoo.models.task import Task
 from zoo.registry.manager import registry
 from zoo.training.engine import LocalEngine
 from zoo.training.job import Job, run_job
-from zoo.training.recipe import Recipe, build_recipe
+from zoo.training.recipe import Recipe
+from zoo.training.recipe_builder import build_recipe
 from zoo.training.rehearsal import check_clips
 from zoo.training.request import TrainRequest, recipe_of
 from zoo.training.run_plots import plot_run

@@ -14,7 +14,8 @@ from zoo.catalog.model_folder import CONFIG, load_model, read_description, save_
 from zoo.errors import ModelError
 from zoo.export.inputs import random_crops
 from zoo.models.upgrade import FORMAT_VERSION
-from zoo.training.recipe import Recipe, build_recipe, read_recipe
+from zoo.training.recipe import Recipe, read_recipe
+from zoo.training.recipe_builder import build_recipe
 
 SHIPPED = Path(zoo.__file__).parent / "shipped"
 OLD = Path(__file__).parents[1] / "old"

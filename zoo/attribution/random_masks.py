@@ -95,8 +95,7 @@ def attribute(
     require_separable(model.encoder, predictor.name)
     _check(options, grid, model.config.layout.segment_s, reference_s)
     if start_s is None:
-        windows = predictor.predict(path, audio_track=audio_track).windows
-        start_s = max(windows, key=lambda window: window.probability).start_s
+        start_s = _surest_start_s(predictor, path, audio_track)
     crop = read_crop(model, path, start_s, audio_track)
     stand_in = None if against is None else choose_other(against, path, model, options.seed)
     other = None if stand_in is None else read_crop(model, stand_in, 0.0)
@@ -121,6 +120,12 @@ def attribute(
         audio=evidence["audio"],
         vision=evidence["vision"],
     )
+
+
+def _surest_start_s(predictor: OffsetPredictor, path: Path, audio_track: int | None) -> float:
+    """Return the start of the crop of whose offset the model is most sure, seconds."""
+    windows = predictor.predict(path, audio_track=audio_track).windows
+    return max(windows, key=lambda window: window.probability).start_s
 
 
 class Trial:

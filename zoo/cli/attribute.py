@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from zoo.cli.options import AudioTrack
 from zoo.cli.output import print_json, progress_bar
 from zoo.timeline import describe_offset
 
@@ -17,47 +18,49 @@ if TYPE_CHECKING:
     from zoo.attribution import Attribution, Evidence
 
 MOST_MOMENTS = 5  # that are named, the strongest first
-Replace = Literal["tokens", "content"]
+
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Plot to draw: .png, .svg, .pdf.")]
+Against = Annotated[
+    Path | None,
+    typer.Option(
+        help="Clip, or folder to sample one from, that stands in for what is masked; "
+        "default: the mean."
+    ),
+]
+Replace = Annotated[
+    Literal["tokens", "content"],
+    typer.Option(help="Mask after the extractor, or the content before it (paper)."),
+]
+Keep = Annotated[
+    float | None,
+    typer.Option(help="Share of chunks a mask keeps; default: the most telling, by trial."),
+]
+Start = Annotated[
+    float | None,
+    typer.Option(help="Start of the crop, seconds; default: where the model is most sure."),
+]
+Offset = Annotated[
+    float | None,
+    typer.Option(help="Offset that counts as right, seconds; default: what the model says."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the plot if it exists.")]
 
 
 def attribute(
     model: Annotated[str, typer.Argument(help="Catalog name or model folder.")],
     clip: Annotated[Path, typer.Argument(help="The clip.")],
     *,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Plot to draw: .png, .svg, .pdf.")
-    ] = None,
-    against: Annotated[
-        Path | None,
-        typer.Option(
-            help="Clip, or folder to sample one from, that stands in for what is masked; "
-            "default: the mean."
-        ),
-    ] = None,
-    replace: Annotated[
-        Replace, typer.Option(help="Mask after the extractor, or the content before it (paper).")
-    ] = "tokens",
+    out: Out = None,
+    against: Against = None,
+    replace: Replace = "tokens",
     masks: Annotated[int, typer.Option(min=1, help="Random masks per modality.")] = 1000,
-    keep: Annotated[
-        float | None,
-        typer.Option(help="Share of chunks a mask keeps; default: the most telling, by trial."),
-    ] = None,
+    keep: Keep = None,
     chunk: Annotated[float, typer.Option(help="Length of a chunk, seconds.")] = 0.1,
-    start: Annotated[
-        float | None,
-        typer.Option(help="Start of the crop, seconds; default: where the model is most sure."),
-    ] = None,
-    offset: Annotated[
-        float | None,
-        typer.Option(help="Offset that counts as right, seconds; default: what the model says."),
-    ] = None,
-    audio_track: Annotated[
-        int | None, typer.Option(min=1, help="Which audio track, from 1; default: the first.")
-    ] = None,
+    start: Start = None,
+    offset: Offset = None,
+    audio_track: AudioTrack = None,
     seed: Annotated[int, typer.Option(min=0, help="Of masks and stand-in.")] = 0,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the plot if it exists.")
-    ] = False,
+    overwrite: Overwrite = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
 ) -> None:

@@ -18,6 +18,17 @@ from zoo.registry.kinds import KINDS
 LISTED = tuple(kind for kind in KINDS if kind != "commands")  # those are listed by --help
 OLD_KINDS = {"pairs": "encoders"}
 
+Mirror = Annotated[
+    str, typer.Option(help="Address in place of the scheme and host of the original's.")
+]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Download nothing: use the files that are here.")
+]
+Keep = Annotated[
+    bool, typer.Option("--keep", help="Keep the downloaded file beside the converted model.")
+]
+Timeout = Annotated[float, typer.Option(min=0.1, help="Longest wait for the next byte, seconds.")]
+
 
 def list_components(
     kind: Annotated[
@@ -188,19 +199,11 @@ def add(
 
 def pull(
     names: Annotated[list[str], typer.Argument(help="Catalog names: zoo list models.")],
-    mirror: Annotated[
-        str, typer.Option(help="Address in place of the scheme and host of the original's.")
-    ] = "",
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Download nothing: use the files that are here.")
-    ] = False,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Keep the downloaded file beside the converted model.")
-    ] = False,
+    mirror: Mirror = "",
+    offline: Offline = False,
+    keep: Keep = False,
     retries: Annotated[int, typer.Option(min=0, help="Failures in a row before giving up.")] = 5,
-    timeout: Annotated[
-        float, typer.Option(min=0.1, help="Longest wait for the next byte, seconds.")
-    ] = 30.0,
+    timeout: Timeout = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Get published models: download, check, convert.

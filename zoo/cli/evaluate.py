@@ -18,48 +18,57 @@ if TYPE_CHECKING:
 
 MOST_SHOWN = 5  # clips left out
 
+Protocol = Annotated[
+    str,
+    typer.Option(help="random, fixed, vggsound-sparse, vggsound-sparse-clean or lrs3-fs."),
+]
+Offsets = Annotated[
+    Path | None, typer.Option(help="Fixed offsets, CSV; by default the manifest's own.")
+]
+Rounds = Annotated[
+    int | None, typer.Option(min=1, help="Random samples per clip; else the protocol's.")
+]
+Split = Annotated[
+    Literal["train", "valid", "test"] | None,
+    typer.Option(help="Which clips of the manifest; else the protocol's, test."),
+]
+AsPublished = Annotated[
+    bool, typer.Option("--as-published", help="Read and cut clips as the published code does.")
+]
+AudioShift = Annotated[
+    float, typer.Option(help="Delay the audio in the published reader, seconds.")
+]
+Synchronizability = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="Score offsets where this model says that a clip can be synchronized.",
+    ),
+]
+Features = Annotated[
+    Literal["auto", "store", "online"],
+    typer.Option(help="Encode every clip once, or every sample."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Folder for the report, or a .json file."),
+]
+
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="Catalog name or model folder.")],
     data: Annotated[Path, typer.Option(help="Manifest of the clips.")],
-    protocol: Annotated[
-        str,
-        typer.Option(help="random, fixed, vggsound-sparse, vggsound-sparse-clean or lrs3-fs."),
-    ] = "random",
-    offsets: Annotated[
-        Path | None, typer.Option(help="Fixed offsets, CSV; by default the manifest's own.")
-    ] = None,
-    rounds: Annotated[
-        int | None, typer.Option(min=1, help="Random samples per clip; else the protocol's.")
-    ] = None,
-    split: Annotated[
-        Literal["train", "valid", "test"] | None,
-        typer.Option(help="Which clips of the manifest; else the protocol's, test."),
-    ] = None,
+    protocol: Protocol = "random",
+    offsets: Offsets = None,
+    rounds: Rounds = None,
+    split: Split = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the random samples.")] = 0,
-    as_published: Annotated[
-        bool, typer.Option("--as-published", help="Read and cut clips as the published code does.")
-    ] = False,
-    audio_shift: Annotated[
-        float, typer.Option(help="Delay the audio in the published reader, seconds.")
-    ] = 0.0,
-    synchronizability: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="Score offsets where this model says that a clip can be synchronized.",
-        ),
-    ] = None,
-    trust: Annotated[str | None, typer.Option(hidden=True)] = None,
-    features: Annotated[
-        Literal["auto", "store", "online"],
-        typer.Option(help="Encode every clip once, or every sample."),
-    ] = "auto",
+    as_published: AsPublished = False,
+    audio_shift: AudioShift = 0.0,
+    synchronizability: Synchronizability = None,
+    features: Features = "auto",
     controls: Annotated[bool, typer.Option(help="Also score with a wrong or blank stream.")] = True,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Folder for the report, or a .json file."),
-    ] = None,
+    out: Out = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -83,7 +92,7 @@ def evaluate(
         offsets=offsets,
         as_published=as_published,
         audio_shift_s=audio_shift,
-        synchronizability=synchronizability or trust,
+        synchronizability=synchronizability,
         features=features,
         with_controls=controls,
         device=device,

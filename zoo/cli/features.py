@@ -15,42 +15,50 @@ if TYPE_CHECKING:
 
 REASONS = 5  # clips whose reasons are printed; all are in quarantine.csv
 
+Clips = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Clips: files, folders, patterns in quotes, manifests."),
+]
+Out = Annotated[
+    Path,
+    typer.Option("--out", "-o", help="Folder for the files; an interrupted run goes on there."),
+]
+Lists = Annotated[
+    list[Path] | None, typer.Option("--csv", help="A list of clips: a CSV with a column path.")
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="v2a: what video-to-audio generators condition on; needs no audio."),
+]
+Which = Annotated[
+    str | None,
+    typer.Option(
+        help="tokens (after the aggregators), features (before them), all, or any of "
+        "audio_tokens, vision_tokens, audio_features, vision_features, with commas between.  "
+        "[default: tokens]"
+    ),
+]
+Step = Annotated[
+    float | None,
+    typer.Option(help="From one segment's start to the next, seconds.  [default: the model's]"),
+]
+ShortSide = Annotated[
+    int | None,
+    typer.Option(help="Of the frames before the crop, pixels.  [default: the model's]"),
+]
+
 
 def features(
     model: Annotated[str, typer.Argument(help="Catalog name or model folder.")],
-    clips: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Clips: files, folders, patterns in quotes, manifests."),
-    ] = None,
+    clips: Clips = None,
     *,
-    out: Annotated[
-        Path,
-        typer.Option("--out", "-o", help="Folder for the files; an interrupted run goes on there."),
-    ],
-    lists: Annotated[
-        list[Path] | None, typer.Option("--csv", help="A list of clips: a CSV with a column path.")
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(help="v2a: what video-to-audio generators condition on; needs no audio."),
-    ] = None,
-    which: Annotated[
-        str | None,
-        typer.Option(
-            help="tokens (after the aggregators), features (before them), all, or any of "
-            "audio_tokens, vision_tokens, audio_features, vision_features, with commas between.  "
-            "[default: tokens]"
-        ),
-    ] = None,
+    out: Out,
+    lists: Lists = None,
+    preset: Preset = None,
+    which: Which = None,
     dtype: Annotated[str | None, typer.Option(help="fp32, fp16 or bf16.  [default: fp32]")] = None,
-    step: Annotated[
-        float | None,
-        typer.Option(help="From one segment's start to the next, seconds.  [default: the model's]"),
-    ] = None,
-    short_side: Annotated[
-        int | None,
-        typer.Option(help="Of the frames before the crop, pixels.  [default: the model's]"),
-    ] = None,
+    step: Step = None,
+    short_side: ShortSide = None,
     workers: Annotated[int, typer.Option(min=1, help="Clips at a time.")] = 2,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,

@@ -27,6 +27,9 @@ Precision = Annotated[
         "three times, at full size), and slower elsewhere."
     ),
 ]
+AudioTrack = Annotated[
+    int | None, typer.Option(min=1, help="Which audio track, from 1; default: the first.")
+]
 
 
 def current_spelling(argument: str) -> str:

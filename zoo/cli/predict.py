@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from zoo.catalog.entries import BY_CATALOG, NO_MODEL
-from zoo.cli.options import Precision, Synchronizability
+from zoo.cli.options import AudioTrack, Precision, Synchronizability
 from zoo.cli.output import print_json, progress_bar
 from zoo.errors import ConfigError, MediaError, ZooError
 from zoo.inference.batch_table import Options
@@ -24,44 +24,46 @@ if TYPE_CHECKING:
 
 ROWS_AROUND = 20  # offsets shown on either side of the peak
 
+Clips = Annotated[
+    list[Path], typer.Argument(help="Clips of any container, rate and size, or folders.")
+]
+Step = Annotated[
+    float | None,
+    typer.Option(help="Choose among offsets this far apart, seconds (head correlation)."),
+]
+Audio = Annotated[Path | None, typer.Option(help="Take the sound of the one clip from this file.")]
+Every = Annotated[
+    float | None,
+    typer.Option(help="Seconds between the crops of a clip; default: as the model suits."),
+]
+MaxOffset = Annotated[
+    float | None,
+    typer.Option(help="Search so far either way, seconds; default: the model's own grid."),
+]
+Plot = Annotated[Path | None, typer.Option(help="Draw the offset of the one clip over time.")]
+Csv = Annotated[
+    Path | None, typer.Option(help="Write a table of thousands of clips, or go on with it.")
+]
+Workers = Annotated[int, typer.Option(min=0, help="Processes for --csv; 0 is one per processor.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the plot or table if it exists.")
+]
+
 
 def predict(
     model: Annotated[str, typer.Argument(help="Catalog name or model folder.")],
-    clips: Annotated[
-        list[Path], typer.Argument(help="Clips of any container, rate and size, or folders.")
-    ],
+    clips: Clips,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    step: Annotated[
-        float | None,
-        typer.Option(help="Choose among offsets this far apart, seconds (head correlation)."),
-    ] = None,
-    audio: Annotated[
-        Path | None, typer.Option(help="Take the sound of the one clip from this file.")
-    ] = None,
-    audio_track: Annotated[
-        int | None, typer.Option(min=1, help="Which audio track, from 1; default: the first.")
-    ] = None,
-    every: Annotated[
-        float | None,
-        typer.Option(help="Seconds between the crops of a clip; default: as the model suits."),
-    ] = None,
-    max_offset: Annotated[
-        float | None,
-        typer.Option(help="Search so far either way, seconds; default: the model's own grid."),
-    ] = None,
+    step: Step = None,
+    audio: Audio = None,
+    audio_track: AudioTrack = None,
+    every: Every = None,
+    max_offset: MaxOffset = None,
     synchronizability: Synchronizability = BY_CATALOG,
-    plot: Annotated[
-        Path | None, typer.Option(help="Draw the offset of the one clip over time.")
-    ] = None,
-    csv: Annotated[
-        Path | None, typer.Option(help="Write a table of thousands of clips, or go on with it.")
-    ] = None,
-    workers: Annotated[
-        int, typer.Option(min=0, help="Processes for --csv; 0 is one per processor.")
-    ] = 0,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the plot or table if it exists.")
-    ] = False,
+    plot: Plot = None,
+    csv: Csv = None,
+    workers: Workers = 0,
+    overwrite: Overwrite = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     precision: Precision = "fp32",
 ) -> None:

@@ -89,9 +89,7 @@ def score(
         ManifestError: if a folder holds no clips, or not one could be scored.
     """
     folder = resolve(model)
-    loaded = load_model(folder).to(find_device(device))
-    grid = require_offsets(loaded, str(model))
-    require_separable(loaded.encoder, str(model))
+    loaded, grid = _load(folder, str(model), device)
     scorer = Scorer(loaded, grid, mode, duration_s, batch)
     videos, audios = Path(videos), None if audios is None else Path(audios)
     pairs = pair_clips(videos, audios)
@@ -104,6 +102,38 @@ def score(
         audios=None if audios is None else str(audios.resolve()),
     )
     results = None if out is None else ResultFolder(Path(out), settings)
+    clips = _score_all(scorer, pairs, results, workers, progress)
+    summary = summarise(clips, settings, grid)
+    if results is not None:
+        results.finish(clips, summary)
+    if not summary["scored"]:
+        raise _nothing_scored(clips)
+    return Result(clips, summary)
+
+
+def _load(folder: Path, name: str, device: str) -> tuple[Model, OffsetGrid]:
+    """Load a model that finds offsets and encodes each modality by itself."""
+    model = load_model(folder).to(find_device(device))
+    grid = require_offsets(model, name)
+    require_separable(model.encoder, name)
+    return model, grid
+
+
+def _nothing_scored(clips: Sequence[ClipScore]) -> ManifestError:
+    return ManifestError(
+        f"not one of the {len(clips)} clips could be scored; the first, {clips[0].name}: "
+        f"{clips[0].skipped}"
+    )
+
+
+def _score_all(
+    scorer: Scorer,
+    pairs: Sequence[Pair],
+    results: ResultFolder | None,
+    workers: int | None,
+    progress: Progress | None,
+) -> list[ClipScore]:
+    """Score the pairs that have no row yet, and keep the rows as they come."""
     rows = _known_rows(pairs, results)
     for done in scorer.rows([pair for pair in pairs if pair.name not in rows], workers):
         rows |= {row.name: row for row in done}
@@ -111,16 +141,7 @@ def score(
             results.append(done)
         if progress is not None:
             progress(len(rows), len(pairs))
-    clips = [rows[pair.name] for pair in pairs]
-    summary = summarise(clips, settings, grid)
-    if results is not None:
-        results.finish(clips, summary)
-    if not summary["scored"]:
-        raise ManifestError(
-            f"not one of the {len(clips)} clips could be scored; the first, {clips[0].name}: "
-            f"{clips[0].skipped}"
-        )
-    return Result(clips, summary)
+    return [rows[pair.name] for pair in pairs]
 
 
 def _known_rows(pairs: Sequence[Pair], results: ResultFolder | None) -> dict[str, ClipScore]:

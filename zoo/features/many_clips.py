@@ -109,10 +109,20 @@ def extract(
         step_s=step_s,
         short_side=short_side,
     )
-    folder = FeatureFolder(Path(out), settings)
-    files = folder.place(named)
+    folder, extractor = FeatureFolder(Path(out), settings), FeatureExtractor(loaded, settings)
+    return _fill(folder, extractor, named, workers, progress)
+
+
+def _fill(
+    folder: FeatureFolder,
+    extractor: FeatureExtractor,
+    clips: list[Path],
+    workers: int,
+    progress: Progress | None,
+) -> Result:
+    """Write the files of the clips that have none yet."""
+    files = folder.place(clips)
     todo = [clip for clip, file in files.items() if not folder.is_finished(file, clip)]
-    extractor = FeatureExtractor(loaded, settings)
     failed = _extract_all(extractor, [(c, files[c]) for c in todo], len(files), workers, progress)
     done = {clip: file for clip, file in files.items() if clip not in failed}
     if not done:

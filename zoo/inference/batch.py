@@ -53,20 +53,7 @@ def predict_to_csv(
     Raises:
         ZooError: if the model cannot be loaded or the table cannot be written.
     """
-    from zoo.inference.load import read_task  # slow to import
-
-    is_offset = read_task(model).answers_offsets
-    second = second_model(model, options.synchronizability) if is_offset else None
-    if second is not None:
-        resolve(second)
-    table = Table(
-        out,
-        OFFSET_FIELDS if is_offset else ANSWER_FIELDS,
-        model=model,
-        sha256=read_description(resolve(model))["sha256"],
-        options=options,
-        overwrite=overwrite,
-    )
+    table = _open_table(model, out, options, overwrite)
     paths = list(dict.fromkeys(str(clip) for clip in clips))
     missing = [path for path in paths if path not in table.rows]
     there = len(paths) - len(missing)
@@ -90,6 +77,24 @@ def predict_to_csv(
         "failed": failed,
         "there": there,
     }
+
+
+def _open_table(model: str, out: Path, options: Options, overwrite: bool) -> Table:
+    """Begin a table or go on with it, once all models that fill it are known to be here."""
+    from zoo.inference.load import read_task  # slow to import
+
+    is_offset = read_task(model).answers_offsets
+    second = second_model(model, options.synchronizability) if is_offset else None
+    if second is not None:
+        resolve(second)
+    return Table(
+        out,
+        OFFSET_FIELDS if is_offset else ANSWER_FIELDS,
+        model=model,
+        sha256=read_description(resolve(model))["sha256"],
+        options=options,
+        overwrite=overwrite,
+    )
 
 
 @dataclass

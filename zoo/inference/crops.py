@@ -56,10 +56,8 @@ class ClipEncoder:
     def read(self, modality: Modality, first: int, last: int, shift_s: float = 0.0) -> Tensor:
         """Read segments ``first`` to ``last - 1`` of one modality, ``shift_s`` earlier."""
         path = self.streams.audio if modality == "audio" else self.streams.video
-        within_s, segment_s = self._reader.places(modality, self.layout)
-        starts_s = [
-            round(i * self.layout.step_s + within_s[0] - shift_s, 6) for i in range(first, last)
-        ]
+        step_s, segment_s = self.layout.step_s, self.layout.segment_s
+        starts_s = [round(i * step_s - shift_s, 6) for i in range(first, last)]
         return self._reader.read_segments(modality, path, starts_s, segment_s)
 
     def tokens(

@@ -72,13 +72,7 @@ class Prediction:
     @property
     def verdict(self) -> str:
         """Say in words whether sound and picture can be synchronized; empty if nobody knows."""
-        if self.synchronizability is None:
-            return ""
-        if not self.can_be_synchronized:
-            return "sound and picture cannot be synchronized"
-        if self.synchronizability < SYNCHRONIZABLE:
-            return "it is not clear whether sound and picture can be synchronized"
-        return "sound and picture can be synchronized"
+        return "" if self.synchronizability is None else verdict_on(self.synchronizability)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the prediction as JSON types."""
@@ -100,3 +94,12 @@ class Prediction:
             "over_time": self.over_time.meaning,
             "synchronizability": f"{self.synchronizability:.4f}" if known else "",
         }
+
+
+def verdict_on(synchronizability: float) -> str:
+    """Say in words whether sound and picture can be synchronized."""
+    if synchronizability < HOPELESS:
+        return "sound and picture cannot be synchronized"
+    if synchronizability < SYNCHRONIZABLE:
+        return "it is not clear whether sound and picture can be synchronized"
+    return "sound and picture can be synchronized"

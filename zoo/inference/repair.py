@@ -92,20 +92,10 @@ def repair(
     warnings = doubts(before, min_confidence)
     if warnings and not force:
         raise _not_repaired(path, warnings[0])
-    delay_s = before.refined_s
     warnings += [] if before.low_confidence is None else [before.low_confidence]
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".repair-") as folder:
         copy = Path(folder, out.name)  # so that messages name the copy as it will be
-        try:
-            shift_audio(path, copy, delay_s)
-        except MediaError as error:
-            raise MediaError(error.message, "another suffix, such as .mkv, may take it") from None
-        after, problem = _measure_again(predictor, copy, audio_track, progress)
-        if after is not None and is_worse(before, after, predictor.grid.step_s):
-            problem = (
-                f"with the audio shifted by {delay_s:+.3f} s the model sees an offset of "
-                f"{after.refined_s:+.3f} s"
-            )
+        after, problem = _write(predictor, path, copy, before, audio_track, progress)
         if problem and not force:
             raise _not_repaired(path, problem)
         warnings += [problem] if problem else []
@@ -117,7 +107,7 @@ def repair(
         offset_s=before.refined_s,
         meaning=describe_offset(before.refined_s),
         confidence=before.confidence,
-        delay_s=delay_s,
+        delay_s=before.refined_s,
         residue_s=None if after is None else after.refined_s,
         residue_confidence=None if after is None else after.confidence,
         warnings=warnings,
@@ -176,13 +166,29 @@ def is_worse(before: Prediction, after: Prediction, class_step_s: float) -> bool
     return abs(after.refined_s) > max(SMALL_S, min(abs(before.refined_s), class_step_s))
 
 
-def _measure_again(
-    predictor: OffsetPredictor, copy: Path, audio_track: int | None, progress: Progress | None
+def _write(
+    predictor: OffsetPredictor,
+    path: Path,
+    copy: Path,
+    before: Prediction,
+    audio_track: int | None,
+    progress: Progress | None,
 ) -> tuple[Prediction | None, str]:
+    """Write the copy and measure it; say what is wrong with it, if anything."""
     try:
-        return measure(predictor, copy, audio_track, progress=progress), ""
+        shift_audio(path, copy, before.refined_s)
+    except MediaError as error:
+        raise MediaError(error.message, "another suffix, such as .mkv, may take it") from None
+    try:
+        after = measure(predictor, copy, audio_track, progress=progress)
     except MediaError as error:
         return None, f"the copy could not be measured: {error}"
+    if is_worse(before, after, predictor.grid.step_s):
+        return after, (
+            f"with the audio shifted by {before.refined_s:+.3f} s the model sees an offset of "
+            f"{after.refined_s:+.3f} s"
+        )
+    return after, ""
 
 
 def require_writable(path: Path, out: Path, *, overwrite: bool) -> None:

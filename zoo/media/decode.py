@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import MediaError
-from zoo.media.audio import Sound, read_audio
+from zoo.media.audio import read_audio
 from zoo.media.container import Source, open_source
-from zoo.media.video import Pictures, read_video
+from zoo.media.video import read_video
 
 MAX_MISSING = 0.1  # a window may lack this part before the clip counts as damaged
 MIN_MISSING_S = 0.25  # below this, a claimed duration is merely inexact
@@ -75,26 +75,11 @@ def decode(
         duration_s = end_s - start_s if duration_s is None else duration_s
         frames = samples = None
         if video:
-            pictures = read_video(
-                source,
-                start_s=start_s,
-                num_frames=round(duration_s * fps),
-                fps=fps,
-                short_side=short_side,
-                exact=exact,
-            )
-            frames = _checked_frames(source, pictures, start_s, end_s)
+            num_frames = round(duration_s * fps)
+            frames = _read_frames(source, start_s, end_s, num_frames, fps, short_side, exact)
         if audio:
-            num_errors = source.num_errors
-            sound = read_audio(
-                source,
-                start_s=start_s,
-                num_samples=round(duration_s * sample_rate_hz),
-                sample_rate_hz=sample_rate_hz,
-            )
-            samples = _checked_samples(
-                source, sound, start_s, end_s, source.num_errors > num_errors
-            )
+            num_samples = round(duration_s * sample_rate_hz)
+            samples = _read_samples(source, start_s, end_s, num_samples, sample_rate_hz)
         return Window(
             start_s=start_s,
             frames=frames,
@@ -134,12 +119,26 @@ def _window_end(
     return end_s
 
 
-def _checked_frames(
-    source: Source, pictures: Pictures | None, start_s: float, end_s: float
+def _read_frames(
+    source: Source,
+    start_s: float,
+    end_s: float,
+    num_frames: int,
+    fps: float,
+    short_side: int | None,
+    exact: bool,
 ) -> npt.NDArray[np.uint8]:
-    """Return the frames, unless too many are repeats of what was decoded last."""
+    """Read the frames, unless too many are repeats of what was decoded last."""
     stream = source.video
     assert stream is not None
+    pictures = read_video(
+        source,
+        start_s=start_s,
+        num_frames=num_frames,
+        fps=fps,
+        short_side=short_side,
+        exact=exact,
+    )
     if pictures is None:
         raise MediaError(f"{source.path.name} is damaged: not one picture can be decoded")
     until_s = min(end_s, source.end_of(stream))
@@ -149,15 +148,20 @@ def _checked_frames(
     return pictures.frames
 
 
-def _checked_samples(
-    source: Source, sound: Sound, start_s: float, end_s: float, has_errors: bool
+def _read_samples(
+    source: Source, start_s: float, end_s: float, num_samples: int, sample_rate_hz: int
 ) -> npt.NDArray[np.float32]:
-    """Return the samples, unless too many are silence for want of packets."""
+    """Read the samples, unless too many are silence for want of packets."""
     stream = source.audio
     assert stream is not None
+    num_errors = source.num_errors
+    sound = read_audio(
+        source, start_s=start_s, num_samples=num_samples, sample_rate_hz=sample_rate_hz
+    )
     until_s = min(end_s, source.end_of(stream))
     expected_s = until_s - max(start_s, source.start_of(stream))
     # Without errors, what is missing in the middle is a hole that its author left.
+    has_errors = source.num_errors > num_errors
     missing_s = expected_s - sound.decoded_s if has_errors else until_s - sound.end_s
     _refuse_damage(source, "audio", missing_s, expected_s)
     return sound.samples

@@ -82,11 +82,10 @@ def encode(
     """
     path = Path(path)
     rate = as_rate(fps)
+    of_container = dict(container_options or {})
     with replacing(path) as temporary:
         try:
-            with av.open(
-                f"file:{temporary}", "w", container_options=dict(container_options or {})
-            ) as out:
+            with av.open(f"file:{temporary}", "w", container_options=of_container) as out:
                 video, track = None, None
                 pictures: Iterator[Picture] = iter(())
                 if frames is not None:
@@ -94,15 +93,10 @@ def encode(
                     options |= dict(video_options or {})
                     video, pictures = _add_video(out, iter(frames), rate, video_codec, options)
                 if samples is not None:
-                    delay = round(audio_delay_s * sample_rate_hz)
-                    audio, pieces = _add_audio(
-                        out,
-                        _pieces(samples, max(0, -delay)),
-                        sample_rate_hz,
-                        audio_codec,
-                        dict(audio_options or {}),
+                    options = dict(audio_options or {})
+                    track = _add_audio(
+                        out, samples, sample_rate_hz, audio_codec, options, audio_delay_s
                     )
-                    track = Track(audio, pieces, sample_rate_hz, max(0, delay))
                 for packet in _packets(video, pictures, rate, track):
                     out.mux(packet)
         except (av.FFmpegError, ValueError) as error:
@@ -156,9 +150,16 @@ def _add_video(
 
 
 def _add_audio(
-    out: Any, pieces: Iterator[Samples], rate_hz: int, codec: str, options: dict[str, str]
-) -> tuple[Any, Iterator[Samples]]:
-    """Add an audio stream with the first piece's channels; give that piece back with the others."""
+    out: Any,
+    samples: npt.NDArray[np.float32] | Iterable[Samples],
+    rate_hz: int,
+    codec: str,
+    options: dict[str, str],
+    delay_s: float,
+) -> Track:
+    """Add an audio stream with the first piece's channels."""
+    delay = round(delay_s * rate_hz)
+    pieces = _pieces(samples, max(0, -delay))
     first = next(pieces, None)
     if first is None:
         raise ValueError("there is no sample")
@@ -166,7 +167,7 @@ def _add_audio(
     if layout is None:
         raise ValueError(f"audio must have one or two channels, not {len(first)}")
     stream = out.add_stream(codec, rate=rate_hz, layout=layout, options=options)
-    return stream, chain([first], pieces)
+    return Track(stream, chain([first], pieces), rate_hz, max(0, delay))
 
 
 def as_rate(fps: float | Fraction) -> Fraction:

@@ -70,7 +70,7 @@ def _check_made_up(adapter: DatasetAdapter, folder: Path) -> None:
     with about("scan of a folder of clips with made-up names"):
         try:
             _check_records(adapter, folder)
-        except ManifestError:
+        except (ManifestError, MediaError):
             return
 
 

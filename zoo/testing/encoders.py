@@ -15,7 +15,7 @@ from zoo.testing.fakes import fake_clip_segments, map_shape, tiny_encoder
 from zoo.testing.frontends import blank_segments, check_clock, check_frontend
 from zoo.testing.promises import Trial, about, build_on_meta, check_module, check_output, fresh
 from zoo.testing.specs import PRESETS, check_light_import, check_named, check_spec, check_stage2
-from zoo.training.recipe import build_recipe
+from zoo.training.recipe_builder import build_recipe
 from zoo.training.rehearsal import check_fit
 
 MODALITIES: tuple[Modality, Modality] = ("audio", "vision")

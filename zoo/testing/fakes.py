@@ -25,7 +25,7 @@ from zoo.models.modules import Encoder
 from zoo.models.segments import Segments
 from zoo.models.task import Task
 from zoo.timeline import OffsetGrid, SegmentLayout
-from zoo.training.recipe import build_recipe
+from zoo.training.recipe_builder import build_recipe
 
 CLIP_S = 30.0
 

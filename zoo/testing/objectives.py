@@ -19,7 +19,8 @@ from zoo.registry.manager import registry
 from zoo.testing.fakes import fake_clip_segments, tiny_encoder
 from zoo.testing.promises import about, check_gradients, check_saving, fresh
 from zoo.testing.specs import PRESETS, check_spec, check_type
-from zoo.training.recipe import Preset, stage1_of
+from zoo.training.recipe import Preset
+from zoo.training.recipe_builder import stage1_of
 
 NUM_CLIPS, NUM_SEGMENTS = 2, 3
 STEPS, SEEDS, LOWERED = 15, 4, 1e-3  # of the check that the loss falls, by this share

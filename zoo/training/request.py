@@ -15,7 +15,9 @@ from zoo.errors import ConfigError, TrainingError, option
 from zoo.models.config import Component, ModelConfig
 from zoo.models.model import build_task
 from zoo.registry.manager import registry
-from zoo.training.recipe import Preset, Recipe, build_recipe, override
+from zoo.training.overrides import override
+from zoo.training.recipe import Preset, Recipe
+from zoo.training.recipe_builder import build_recipe
 from zoo.training.rehearsal import check_fit
 from zoo.training.start import DEFAULT_POSITIONS, check_start, config_of_start
 

@@ -1,0 +1,107 @@
+"""``--set``: single numbers of a recipe, and what follows from the length of a segment."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import yaml
+from pydantic import JsonValue
+
+from zoo.errors import ConfigError, option, suggest
+from zoo.timeline import LATTICE_TOLERANCE, count_steps
+from zoo.training.recipe import Recipe, parse_recipe
+
+_SEGMENT_KEYS = ("layout.segment_s", "model.layout.segment_s")
+# Short names for the places people set most, and those that have moved.
+_ALIASES = {
+    "head.": "model.head.config.",
+    "task.": "model.task.config.",
+    "objective.": "model.objective.config.",
+    "encoder.": "model.encoder.config.",
+    "layout.": "model.layout.",
+    "grid.": "model.task.config.grid.",
+    "audio.": "model.encoder.config.audio.extractor.config.",
+    "vision.": "model.encoder.config.vision.extractor.config.",
+    "model.audio.": "model.encoder.config.audio.",
+    "model.vision.": "model.encoder.config.vision.",
+    "model.grid.": "model.task.config.grid.",
+    "model.compare": "model.objective.config.compare",
+    "stage1.objective.": "model.objective.",
+    "stage2.towers": "stage2.encoder",
+}
+
+
+def override(recipe: Recipe, assignments: list[str]) -> Recipe:
+    """Apply ``a.b=c`` assignments; values are read as YAML.
+
+    ``layout.segment_s`` moves what follows from it unless that is set too: the segments of both
+    extractors, the step (the overlap stays), and the number of segments of both stages (what they
+    cover stays).
+
+    Raises:
+        ConfigError: for an unknown key (with a suggestion) or a value of the wrong type.
+    """
+    data = json.loads(recipe.model_dump_json())
+    pairs = []
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"{option('set')} takes key=value, got '{assignment}'")
+        pairs.append((key.strip(), _read_value(text)))
+    segment_s = next((value for key, value in reversed(pairs) if key in _SEGMENT_KEYS), None)
+    if segment_s is not None:
+        for key, value in _follow(recipe, segment_s).items():
+            _assign(data, key, value)
+    for key, value in pairs:
+        _assign(data, key, value)
+    return parse_recipe(data)
+
+
+def _follow(recipe: Recipe, segment_s: JsonValue) -> dict[str, JsonValue]:
+    """Return the settings that follow from the length of a segment."""
+    follows: dict[str, JsonValue] = {}
+    pair = recipe.model.two_tower()
+    if pair is not None:
+        for name, part in (("audio", pair.audio), ("vision", pair.vision)):
+            if part.extractor_config().segment_s == recipe.model.layout.segment_s:
+                follows[f"{name}.segment_s"] = segment_s
+    if not isinstance(segment_s, int | float) or isinstance(segment_s, bool) or segment_s <= 0:
+        return follows  # refused where it is validated
+    layout = recipe.model.layout
+    step_s = layout.step_s * segment_s / layout.segment_s
+    fps = recipe.model.vision_fps
+    if abs(step_s * fps - round(step_s * fps)) > LATTICE_TOLERANCE or layout.num_segments == 1:
+        return follows
+    step_s = round(step_s, 9)
+    covered_s = layout.covered_s
+    follows["layout.step_s"] = step_s
+    follows["layout.num_segments"] = max(1, count_steps(covered_s, segment_s, step_s))
+    stage1_s = recipe.stage1_layout.covered_s
+    follows["stage1.num_segments"] = max(1, count_steps(stage1_s, segment_s, segment_s))
+    return follows
+
+
+def _read_value(text: str) -> JsonValue:
+    try:
+        return float(text)  # YAML reads 1e-4 as a string
+    except ValueError:
+        return yaml.safe_load(text)
+
+
+def _assign(data: dict[str, Any], key: str, value: JsonValue) -> None:
+    full = key
+    for short, long in sorted(_ALIASES.items(), key=lambda pair: len(pair[0])):
+        if key.startswith(short):
+            full = long + key.removeprefix(short)
+    *parents, last = full.split(".")
+    place: Any = data
+    for part in [*parents, last]:
+        if not isinstance(place, dict) or part not in place:
+            known = place if isinstance(place, dict) else {}
+            raise ConfigError(f"{option('set')}: unknown key '{key}'{suggest(part, known)}")
+        if part is not last:
+            place = place[part]
+    if isinstance(value, float) and isinstance(place[last], int) and value.is_integer():
+        value = int(value)
+    place[last] = value
