@@ -44,7 +44,8 @@ def read(tensors):
 def register_formats():
     name = "head.classifier.weight"
     return [zoo.FormatSpec(name="small", summary="", task="offset",
-                           recognises=lambda names: "head" in str(names), read=read, write=lambda model: model.state_dict())]
+                           recognises=lambda names: "head" in str(names), read=read,
+                           write=lambda model: model.state_dict())]
 '''
 Zoo = Callable[..., str]
 
