@@ -302,15 +302,8 @@ def check_manifests(table: Table, out: Path, data: set[str]) -> None:
             for split in ("train", "valid", table.evaluate.split or protocol.split):
                 clips.select(split)
         except ZooError as error:
-<<<<<<< HEAD
-            told = error.within(f"{table.path}: 'data.{name}'")
-            if not manifest.exists():
-                told = type(told)(told.message, "or say with 'make' how it is made")
-            raise told from None
-=======
             hint = error.hint
             if not manifest.exists():
                 hint = f"{hint}; or say" if hint else "say"
                 hint += " with 'make' how it is made"
             raise type(error)(f"{table.path}: 'data.{name}': {error.message}", hint) from None
->>>>>>> exp
