@@ -11,7 +11,7 @@ from typing import Any
 from zoo.catalog.entries import read_description, resolve
 from zoo.catalog.model_folder import load_model
 from zoo.errors import ManifestError, MediaError
-from zoo.features.clip_list import NamedClip, list_clips
+from zoo.features.clip_list import list_clips
 from zoo.features.encoding import FeatureExtractor, Progress
 from zoo.features.feature_folder import INDEX, FeatureFolder, NamedClip
 from zoo.features.feature_settings import build_settings
