@@ -147,7 +147,7 @@ MISFITS: dict[str, tuple[TrainRequest, str]] = {
         ask("ast+s3d", "grid.num_classes=41"),
         "grid, the class of -1.9 s: -1.9 s is not a whole number of video frames at 25 per second; "
         "the nearest that is: -1.92 s; choose other grid.min_s, grid.max_s and grid.num_classes, "
-        "or take features online",
+        "or take --features online",
     ),
     "heads of an extractor": (
         ask("ast+s3d", "audio.heads=3"),
