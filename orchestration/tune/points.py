@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from orchestration.tune.search import LENGTH, OVERLAP, Params, Search
 from zoo.contracts import Spec
-from zoo.errors import ConfigError, ZooError
+from zoo.errors import ConfigError, ZooError, option
 from zoo.models.config import explain
 from zoo.models.cost import ModelCost, model_cost
 from zoo.registry.manager import registry
@@ -152,11 +152,13 @@ def resolve(search: Search, params: Params, gpus_per_worker: float, workers: int
         if 2 not in stages:
             raise ConfigError("stage 1 alone has no head whose scores count; leave out 'stage'")
         if stages == (2,) and request.init is None and recipe.stage2.is_frozen:
-            raise ConfigError("stage 2 needs an encoder: leave out 'stage', or add --init")
+            raise ConfigError(
+                "stage 2 needs an encoder", f"leave out 'stage', or add {option('init')}"
+            )
         check_shares(recipe, stages, workers, "workers_per_trial")
         return Point(params, request, recipe, stages, _cost_of(recipe))
     except ZooError as error:
-        raise type(error)(f"{name_of(params)}: {error}") from error
+        raise error.within(name_of(params)) from error
 
 
 def _base_of(search: Search) -> TrainRequest:
@@ -210,7 +212,9 @@ def settings_of(
     }
     layout = layouts[overlap]
     if layout is None:
-        raise ConfigError(f"--input-seconds {search.input_s:g} is shorter than one segment")
+        raise ConfigError(
+            f"{option('input_seconds')} {search.input_s:g} is shorter than one segment"
+        )
     steps_s = [other.step_s for other in layouts.values() if other is not None]
     if layout.num_segments == 1:  # of a single segment the step says nothing
         steps_s.append(start.vision_hop_s)
@@ -242,8 +246,8 @@ def check_space(search: Search, gpus_per_worker: float, workers: int = 1) -> lis
             nearest_s = _nearest_length_s(search, params, gpus_per_worker)
             if nearest_s is None:
                 raise
-            told = f"{error}; the nearest length that can be taken is {nearest_s:g} s"
-            raise type(error)(told) from error
+            told = f"the nearest length that can be taken is {nearest_s:g} s"
+            raise type(error)(error.message, told) from error
     tasks = dict.fromkeys(point.recipe.task.name for point in points)
     if len(tasks) > 1:
         raise ConfigError(
@@ -252,8 +256,8 @@ def check_space(search: Search, gpus_per_worker: float, workers: int = 1) -> lis
         )
     if search.goal == "accuracy-cost" and any(point.cost is None for point in points):
         raise ConfigError(
-            "--goal accuracy-cost: the operations of this model cannot be counted, since a "
-            "component looks at the values of its input"
+            f"{option('goal')} accuracy-cost: the operations of this model cannot be counted, "
+            "since a component looks at the values of its input"
         )
     names: dict[str, Params] = {}
     for point in points:

@@ -228,9 +228,7 @@ class Follower(tune.Callback):  # type: ignore[misc]
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Say that a point begins."""
         params = dict(trial.config)
-        point = self.session.rows.row_of(params).point
-        if point is not None:
-            self.watcher.begins(point.name, "", partial(run_at_work, self.session, point))
+        self.watcher.begins(name_of(params), "", partial(run_at_work, self.session, params))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Take in the outcome of a point, which the scheduler may have stopped."""

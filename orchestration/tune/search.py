@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from zoo.contracts import ComponentConfig
-from zoo.errors import ConfigError, TrainingError
+from zoo.errors import ConfigError, TrainingError, option
 from zoo.experiments.results import rename_score
 from zoo.experiments.yaml_file import parse_options, read_yaml, refuse_unknown
 from zoo.files import write_whole
@@ -57,13 +57,15 @@ class Search(ComponentConfig):
     def _seeds_are_their_own(self) -> Search:
         if self.base.seed is not None or "seed" in self.base.set or "seed" in self.space:
             raise ValueError(
-                "'seed' is not set or searched for: say --seeds K, and --seed of the first"
+                "'seed' is not set or searched for: say "
+                f"{option('seeds')} K, and {option('seed')} of the first"
             )
         if self.is_segment_length:
             for name in self.base.set:
                 if name.startswith(("layout.", "model.layout.", "data.vision_hop_s")):
                     raise ValueError(
-                        f"--set {name} is what --lengths, --overlaps and --input-seconds decide"
+                        f"{option('set')} {name} is what {option('lengths')}, "
+                        f"{option('overlaps')} and {option('input_seconds')} decide"
                     )
         return self
 
@@ -73,16 +75,22 @@ class Search(ComponentConfig):
             raise ValueError("nothing varies: the space is empty")
         if self.search == "grid":
             if self.trials is not None:
-                raise ValueError("--trials is for --search optuna; a grid tries every combination")
+                raise ValueError(
+                    f"{option('trials')} is for {option('search')} optuna; a grid tries every "
+                    "combination"
+                )
             for name, dimension in self.space.items():
                 if dimension.grid is None:
                     raise ValueError(
                         f"a grid cannot try all of '{name}' between {dimension.extremes[0]} and "
                         f"{dimension.extremes[1]}: give it a step or a list of values, or take "
-                        "--search optuna"
+                        f"{option('search')} optuna"
                     )
         elif self.trials is None:
-            raise ValueError("--search optuna needs to know how many points to try: --trials N")
+            raise ValueError(
+                f"{option('search')} optuna needs to know how many points to try: "
+                f"{option('trials')} N"
+            )
         return self
 
     @property
@@ -113,8 +121,8 @@ class Search(ComponentConfig):
         count = math.prod(map(len, axes))
         if count > MAX_POINTS:
             raise ConfigError(
-                f"a grid of {count:,} points is more than anyone can train; take --search optuna "
-                "--trials N, or fewer values"
+                f"a grid of {count:,} points is more than anyone can train",
+                f"take {option('search')} optuna {option('trials')} N, or fewer values",
             )
         return [
             dict(zip(self.space, reversed(values), strict=True))
@@ -237,7 +245,7 @@ def refuse_difference(old: Search, new: Search, out: Path) -> None:
         difference = _narrowed(old, new)
     if difference:
         raise ConfigError(
-            f"{out} cannot go on with another search: {difference}; take another --out"
+            f"{out} cannot go on with another search: {difference}; take another {option('out')}"
         )
 
 

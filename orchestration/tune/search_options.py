@@ -12,13 +12,13 @@ import yaml
 from orchestration.tune import INPUT_S, LENGTHS, OVERLAPS
 from orchestration.tune.points import default_space
 from orchestration.tune.search import LENGTH, OVERLAP, read_space
-from zoo.errors import ConfigError, suggest
+from zoo.errors import ConfigError, option, suggest
 from zoo.experiments.yaml_file import absolute_starts
 from zoo.search_space import Choice
 from zoo.training.request import TrainRequest, read_settings
 
 SEGMENT_LENGTH = "segment-length"
-_OPTIONS = {"lengths": "--lengths", "overlaps": "--overlaps", "input_s": "--input-seconds"}
+_INPUT = {"input_s": "input_seconds"}  # of the options, what is called otherwise
 
 
 def given_options(
@@ -64,10 +64,12 @@ def given_options(
         given |= _space(**space)
     else:
         for name in space:
-            raise ConfigError(f"{_OPTIONS[name]} is for zoo tune {SEGMENT_LENGTH}")
+            raise ConfigError(f"{option(_INPUT.get(name, name))} is for zoo tune {SEGMENT_LENGTH}")
         given = {**_from_file(Path(what), base, given, gpus_per_worker), **given}
     if "data" not in given and not is_resumed:
-        raise ConfigError("say what to train on: --data MANIFEST (make one: zoo data prepare)")
+        raise ConfigError(
+            f"say what to train on: {option('data')} MANIFEST (make one: zoo data prepare)"
+        )
     return given
 
 
@@ -96,29 +98,29 @@ def _space(
     found: dict[str, Any] = {}
     if lengths is not None or overlaps is not None:
         found["space"] = {
-            name: Choice(values=_numbers(option, text))
-            for name, option, text in (
-                (LENGTH, "--lengths", lengths),
-                (OVERLAP, "--overlaps", overlaps),
+            name: Choice(values=_numbers(typed, text))
+            for name, typed, text in (
+                (LENGTH, option("lengths"), lengths),
+                (OVERLAP, option("overlaps"), overlaps),
             )
             if text is not None
         }
         for overlap in found["space"].get(OVERLAP, Choice(values=(0.0,))).values:
             if not 0 <= overlap < 1:
                 raise ConfigError(
-                    f"--overlaps are shares of a segment, from 0 up to 1: {overlap:g}"
+                    f"{option('overlaps')} are shares of a segment, from 0 up to 1: {overlap:g}"
                 )
         for length in found["space"].get(LENGTH, Choice(values=(1.0,))).values:
             if length <= 0:
-                raise ConfigError(f"--lengths are seconds above 0: {length:g}")
+                raise ConfigError(f"{option('lengths')} are seconds above 0: {length:g}")
     if input_s is not None:
         if not 0 < input_s < math.inf:
-            raise ConfigError(f"--input-seconds must be above 0 and finite: {input_s:g}")
+            raise ConfigError(f"{option('input_seconds')} must be above 0 and finite: {input_s:g}")
         found["input_s"] = input_s
     return found
 
 
-def _numbers(option: str, text: str) -> tuple[float, ...]:
+def _numbers(typed: str, text: str) -> tuple[float, ...]:
     """Read comma-separated numbers.
 
     Raises:
@@ -130,12 +132,12 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
             number = float(word)
         except ValueError:
             raise ConfigError(
-                f"{option} takes numbers separated by commas, such as 0.32,0.64; got '{text}'"
+                f"{typed} takes numbers separated by commas, such as 0.32,0.64; got '{text}'"
             ) from None
         if not math.isfinite(number):
-            raise ConfigError(f"{option} takes numbers of finite size, got '{word.strip()}'")
+            raise ConfigError(f"{typed} takes numbers of finite size, got '{word.strip()}'")
         if number in numbers:
-            raise ConfigError(f"{option} names {number:g} twice")
+            raise ConfigError(f"{typed} names {number:g} twice")
         numbers.append(number)
     return tuple(numbers)
 

@@ -25,7 +25,7 @@ from orchestration.tune.search_rows import Rows, SearchTable, best_of, best_run,
 from zoo.catalog.model_folder import CONFIG, WEIGHTS
 from zoo.contracts import Score
 from zoo.data.manifest import Manifest
-from zoo.errors import ConfigError, TrainingError, suggest
+from zoo.errors import ConfigError, TrainingError, option, suggest
 from zoo.experiments.lock import interruptible, locked, wait_for_trainings
 from zoo.experiments.overview import Experiment, RunAtWork, Watcher
 from zoo.experiments.process import program_words, resume_command
@@ -196,7 +196,7 @@ def _with_metric(search: Search, points: list[Point]) -> Search:
     known = [score.name for score in task.scores]
     if search.metric is not None and search.metric not in known:
         raise ConfigError(
-            f"--metric {search.metric}: the task '{task.name}' has no such score"
+            f"{option('metric')} {search.metric}: the task '{task.name}' has no such score"
             f"{suggest(search.metric, known)}; there are {', '.join(known)}"
         )
     return search.model_copy(update={"metric": search.metric or task.rank[0]})
@@ -211,7 +211,7 @@ def _check_clips(search: Search, points: list[Point]) -> None:
             try:
                 check_clips(point.recipe, point.stages, split, clips)
             except TrainingError as error:
-                raise TrainingError(f"{point.name}: {error}") from error
+                raise error.within(point.name) from error
 
 
 def _shared(search: Search, options: Options) -> Resources:
@@ -247,8 +247,8 @@ def check_concurrency(
         gpus = f" and {held['GPU']:g} GPUs" if resources.gpus_per_worker else ""
         each = f" and {resources.gpus_per_worker:g} GPU" if resources.gpus_per_worker else ""
         raise TrainingError(
-            f"--max-concurrent {at_once} x {resources.workers} x {resources.cpus} CPU{each} is "
-            f"more than {who}: {held['CPU']:g} CPUs{gpus}, room for {room}"
+            f"{option('max_concurrent')} {at_once} x {resources.workers} x {resources.cpus} "
+            f"CPU{each} is more than {who}: {held['CPU']:g} CPUs{gpus}, room for {room}"
         )
 
 
@@ -281,13 +281,15 @@ def _tune(session: Session, watcher: Watcher, tries: int, points: list[Params]) 
     run_trials(session, watcher, tries, points)
 
 
-def run_at_work(session: Session, point: Point) -> RunAtWork:
+def run_at_work(session: Session, params: Params) -> RunAtWork:
     """Say which training of a point is at work."""
-    out = session.out
+    out, point = session.out, session.rows.row_of(params).point
     for seed in session.search.train_seeds:
-        folder = point.folder(out, seed)
+        folder = folder_of(out, params, seed)
         if read_result(folder, PointResult) is None:
             break
+    if point is None:  # it will fail
+        return RunAtWork(folder / RUN, session.points[0].recipe, (2,))
     encoder = point.encoder_folder(out, seed)
     if point.has_stage1 and not is_trained(encoder, 1):
         return RunAtWork(encoder, point.recipe, (1,), f", shared, seed {seed}")

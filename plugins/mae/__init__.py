@@ -79,7 +79,7 @@ def register_objectives() -> list[zoo.ObjectiveSpec]:
                 "paper": MaeConfig(),
                 "tiny": MaeConfig(
                     audio_ratio=0.5,
-                    vision_ratio=0.75,
+                    vision_ratio=0.5,  # of 9 large patches a frame, few neighbours are left else
                     norm_targets=False,
                     audio_decoder=TINY_DECODER,
                     vision_decoder=TINY_DECODER,
@@ -87,8 +87,8 @@ def register_objectives() -> list[zoo.ObjectiveSpec]:
             },
             stage1={
                 "tiny": {
-                    "steps": 800,
-                    "lr": 1e-3,
+                    "steps": 600,
+                    "lr": 3e-3,
                     "warmup_steps": 30,
                     "betas": (0.9, 0.95),
                     "weight_decay": 0.05,

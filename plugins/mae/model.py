@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from jaxtyping import Float, Int
-from timm.models.vision_transformer import Block
+from timm.layers import Mlp
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 
 from plugins.mae import DecoderConfig, MaeConfig
 from zoo.contracts import Modality
@@ -28,6 +29,7 @@ from zoo.models.two_tower import ExtractorEncoder
 MODALITIES: tuple[Modality, Modality] = ("audio", "vision")
 VALID_SEED = 0  # every validation hides the same patches
 SMALLEST_VARIANCE = 1e-6  # silence and black frames have none
+SHARPNESS = 4.0  # of a decoder's attention before it has learnt anything
 
 Number = TypeVar("Number", float, Tensor)
 
@@ -118,7 +120,7 @@ class Mae(Objective):
 
 
 class Decoder(nn.Module):
-    """Rebuilds hidden patches from encoded ones (MAE's decoder; its positions are fixed).
+    """Rebuilds hidden patches, which look at the kept ones only (arXiv 2401.14391).
 
     Args:
         config: its sizes.
@@ -131,17 +133,19 @@ class Decoder(nn.Module):
     def __init__(self, config: DecoderConfig, features: tuple[int, int, int], size: int) -> None:
         super().__init__()
         steps, positions, dim = features
-        self.embed = nn.Linear(dim, config.width)
-        self.mask_token = nn.Parameter(torch.empty(1, 1, config.width))
-        table = grid_positions(steps, positions, config.width)
+        width = config.width
+        self.embed = nn.Linear(dim, width)
+        self.mask_token = nn.Parameter(torch.empty(width))
+        table = grid_positions(steps, positions, width)
         self.register_buffer("positions", table, persistent=False)
-        self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, qkv_bias=True) for _ in range(config.depth)
-        )
-        self.norm = nn.LayerNorm(config.width)
-        self.predict = nn.Linear(config.width, size)
-        nn.init.trunc_normal_(self.mask_token, std=0.02)
+        self.blocks = nn.ModuleList(CrossBlock(width, config.heads) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(width)
+        self.predict = nn.Linear(width, size)
         initialise_linears(self)
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
+        nn.init.trunc_normal_(self.predict.weight, std=0.02)  # begins near the mean of all
+        for block in self.blocks:
+            cast(CrossBlock, block).look_around()
 
     def forward(
         self,
@@ -150,12 +154,43 @@ class Decoder(nn.Module):
         hidden: Int[Tensor, "N H"],
     ) -> Float[Tensor, "N H E"]:
         """Rebuild the hidden patches."""
-        asked = self.mask_token.expand(*hidden.shape, -1)  # (N, H, W)
-        x = torch.cat([self.embed(kept), asked], dim=1)  # (N, M + H, W)
-        x = x + self.positions[torch.cat([keep, hidden], dim=1)]
+        kept = self.embed(kept) + self.positions[keep]  # (N, M, W)
+        x = self.mask_token + self.positions[hidden]  # (N, H, W)
         for block in self.blocks:
-            x = block(x)
-        return self.predict(self.norm(x[:, keep.shape[1] :]))
+            x = block(x, kept)
+        return self.predict(self.norm(x))
+
+
+class CrossBlock(nn.Module):
+    """Attention of hidden patches to kept ones, and an MLP."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_x, self.norm_kept, self.norm_mlp = (nn.LayerNorm(width) for _ in range(3))
+        self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.proj = nn.Linear(width, width)
+        self.mlp = Mlp(width, 4 * width)
+
+    @torch.no_grad()
+    def look_around(self) -> None:
+        """Let attention begin at the nearest kept patches: equal places make equal query and key.
+
+        Small models stay long on the plateau otherwise (docs/training.md).
+        """
+        self.query.weight.mul_(SHARPNESS)
+        self.key_value.weight[: len(self.query.weight)] = self.query.weight
+
+    def forward(
+        self, x: Float[Tensor, "N H W"], kept: Float[Tensor, "N M W"]
+    ) -> Float[Tensor, "N H W"]:
+        """Apply the block to what stands for hidden patches."""
+        q = self.query(self.norm_x(x)).unflatten(2, (self.heads, -1))  # (N, H, h, d)
+        k, v = self.key_value(self.norm_kept(kept)).unflatten(2, (2, self.heads, -1)).unbind(2)
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))  # (N, h, ., d)
+        out = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (N, H, W)
+        x = x + self.proj(out)
+        return x + self.mlp(self.norm_mlp(x))
 
 
 def maskable(encoder: Encoder, modality: Modality) -> tuple[ExtractorEncoder, MaskableExtractor]:
@@ -206,7 +241,10 @@ def grid_positions(steps: int, positions: int, width: int) -> Float[Tensor, "L W
 
 
 def waves(num: int, width: int) -> Float[Tensor, "M W"]:
-    """Return sines and cosines of a number at many rates (arXiv 1706.03762 section 3.5)."""
-    rates = 10_000 ** (-torch.arange(0, width, 2) / width)
+    """Return sines and cosines of ``num`` numbers at rates from a quarter of a turn down.
+
+    (Source: arXiv 1706.03762 section 3.5, with the slowest wave as long as the grid.)
+    """
+    rates = float(max(2, num)) ** (-torch.arange(0, width, 2) / width) * torch.pi / 2
     angles = torch.arange(num)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)

@@ -48,8 +48,8 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def build_objective(config):
-    module = registry().objective(STAGE1).build(config)
+def build_objective(config, encoder):
+    module = registry().objective(STAGE1).build(config, encoder)
     module.register_forward_pre_hook(Interrupter(1))
     return module
 
@@ -85,5 +85,6 @@ def register_heads():
             config_class=CorrelationConfig,
             build=build_head,
             presets={"tiny": CorrelationConfig()},
+            tasks=("offset",),
         )
     ]

@@ -43,8 +43,9 @@ def read(tensors):
 @zoo.hookimpl
 def register_formats():
     name = "head.classifier.weight"
-    return [zoo.FormatSpec(name="small", summary="", recognises=lambda names: "head" in str(names),
-                           read=read, write=lambda model: model.state_dict())]
+    return [zoo.FormatSpec(name="small", summary="", task="offset",
+                           recognises=lambda names: "head" in str(names), read=read,
+                           write=lambda model: model.state_dict())]
 '''
 Zoo = Callable[..., str]
 

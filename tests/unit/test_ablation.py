@@ -262,7 +262,7 @@ def test_jobs_share_out_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"zoo.{module}.count_cpus", lambda: 8)
     assert share_out(Resources(), 1) == Resources()
     assert share_out(Resources(workers=2), 2).cpus_per_worker == 2
-    with pytest.raises(TrainingError, match=r"--jobs 9 .* this machine has 8"):
+    with pytest.raises(TrainingError, match=r"jobs 9 .* this machine has 8"):
         share_out(Resources(), 9)
     with pytest.raises(TrainingError, match="start a cluster"):
         share_out(Resources(gpus_per_worker=1), 2)

@@ -295,4 +295,4 @@ def test_an_extractor_is_no_model_to_convert(
     tmp_path: Path, files: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["convert", str(files["vision"]), "-o", str(tmp_path / "model")]) == 2
-    assert "weights of the extractor 'motionformer' only; start from it with" in said(capsys)
+    assert "weights of the extractor 'motionformer' only; start a training from it" in said(capsys)

@@ -516,13 +516,12 @@ def test_a_stage_1_that_failed_is_not_tried_by_every_overlap(
     tmp_path: Path, trainings: Trainings
 ) -> None:
     trainings.outcomes = [{"code_at_end": 2, "told": "no clip could be read"}]
+    lease = FakeDesk().lease
     for params in (NONE, HALF):
-        one = PointWork(
-            lengths_of(), params, tmp_path, Resources(), FakeDesk().lease, session="first"
-        )
+        one = PointWork(lengths_of(), params, tmp_path, Resources(), lease, session="first")
         assert list(one.run())[-1]["reason"] == "no clip could be read"
     assert trainings.stages == ["1"]
-    again = PointWork(lengths_of(), HALF, tmp_path, Resources(), lease, session="second")
+    again = PointWork(lengths_of(), HALF, tmp_path, Resources(), FakeDesk().lease, session="second")
     assert not list(again.run())[-1]["failed"]
 
 

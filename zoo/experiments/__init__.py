@@ -1,1 +1,1 @@
-"""Trainings as processes: started, watched, ended, and what they took."""
+"""Trainings as processes, what they come to, how that is shown; and ablations of them."""

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import ConfigError, TrainingError
+from zoo.errors import ConfigError, TrainingError, option
 from zoo.experiments.ablation_jobs import JobResult, JobStarter, Schedule
 from zoo.experiments.ablation_page import ResultTable
 from zoo.experiments.ablation_plan import Job, Key, check_manifests, choose, plan, share_out
@@ -158,7 +158,7 @@ def open_ablation(path: Path | None, out: Path, options: Options, *, resume: boo
     if not resume:
         refuse_filled(out)
     if path is None and not resume:
-        raise ConfigError("say which table: zoo ablate TABLE.yaml --out OUT")
+        raise ConfigError("say which table: zoo ablate TABLE.yaml")
     table = read_table(kept if path is None else path)
     if resume and path is not None:
         refuse_difference(read_table(kept), table, out)
@@ -181,7 +181,7 @@ def refuse_difference(old: Table, new: Table, out: Path) -> None:
         difference = first_difference(_decisive(old, old, out), _decisive(new, old, out))
     if difference:
         raise ConfigError(
-            f"{out} cannot go on with another table: {difference}; take another --out"
+            f"{out} cannot go on with another table: {difference}; take another {option('out')}"
         )
 
 

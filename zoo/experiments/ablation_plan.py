@@ -12,7 +12,7 @@ import torch
 
 from zoo.catalog.entries import CONFIG
 from zoo.data.manifest import Manifest
-from zoo.errors import ConfigError, TrainingError, ZooError, suggest
+from zoo.errors import ConfigError, TrainingError, ZooError, option, suggest
 from zoo.evaluation.protocol import find_protocol
 from zoo.experiments.ablation_table import Table, slug
 from zoo.experiments.results import LOG, RUN, rename_score
@@ -114,9 +114,11 @@ def choose(jobs: list[Job], table: Table, num_seeds: int | None, only: tuple[str
     for name in only:
         if name not in table.variants:
             known = ", ".join(f"'{variant}'" for variant in table.variants)
-            raise ConfigError(f"--only '{name}': no such variant; there are {known}")
+            raise ConfigError(f"{option('only')} '{name}': no such variant; there are {known}")
     if num_seeds is not None and num_seeds > len(table.seeds):
-        raise ConfigError(f"--seeds {num_seeds}: {table.path} has only {len(table.seeds)} seeds")
+        raise ConfigError(
+            f"{option('seeds')} {num_seeds}: {table.path} has only {len(table.seeds)} seeds"
+        )
     seeds = table.seeds[:num_seeds]
     by_key = {job.key: job for job in jobs}
     chosen: set[Key] = set()
@@ -147,7 +149,7 @@ def _resolve_all(table: Table, out: Path, resources: Resources) -> dict[_Row, _R
                         manifest = table.manifest_of(data, out)
                         found = _resolve(table, name, start, manifest, resources)
                     except ZooError as error:
-                        raise type(error)(f"{table.path}: variant '{name}': {error}") from error
+                        raise error.within(f"{table.path}: variant '{name}'") from error
                     _check_paper(table, name, found.recipe)
                 resolved[name, data] = found
     return resolved
@@ -269,14 +271,15 @@ def share_out(resources: Resources, jobs: int) -> Resources:
     if resources.gpus_per_worker * resources.workers * jobs > 1:
         raise TrainingError(
             "several jobs at a time cannot share the GPUs of a machine by themselves: start a "
-            "cluster with ray start --head, and add --address auto"
+            f"cluster with ray start --head, and add {option('address')} auto"
         )
     processes, held = jobs * resources.workers, count_cpus()
     cpus = resources.cpus_per_worker or held // processes
     if cpus < 1 or cpus * processes > held:
         raise TrainingError(
-            f"--jobs {jobs} with {count(resources.workers, 'worker')} of {max(cpus, 1)} CPU each "
-            f"take {max(cpus, 1) * processes} CPUs, this machine has {held}; run fewer at a time"
+            f"{option('jobs')} {jobs} with {count(resources.workers, 'worker')} of {max(cpus, 1)} "
+            f"CPU each take {max(cpus, 1) * processes} CPUs, this machine has {held}",
+            "run fewer at a time",
         )
     shared = replace(resources, cpus_per_worker=cpus)
     check_machine(shared)
@@ -299,5 +302,8 @@ def check_manifests(table: Table, out: Path, data: set[str]) -> None:
             for split in ("train", "valid", table.evaluate.split or protocol.split):
                 clips.select(split)
         except ZooError as error:
-            advice = "" if manifest.exists() else "; or say with 'make' how it is made"
-            raise type(error)(f"{table.path}: 'data.{name}': {error}{advice}") from None
+            hint = error.hint
+            if not manifest.exists():
+                hint = f"{hint}; or say" if hint else "say"
+                hint += " with 'make' how it is made"
+            raise type(error)(f"{table.path}: 'data.{name}': {error.message}", hint) from None

@@ -13,7 +13,7 @@ from zoo.catalog.model_folder import load_model
 from zoo.errors import ManifestError, MediaError
 from zoo.features.clip_list import list_clips
 from zoo.features.encoding import FeatureExtractor, Progress
-from zoo.features.feature_folder import INDEX, FeatureFolder
+from zoo.features.feature_folder import INDEX, FeatureFolder, NamedClip
 from zoo.features.feature_settings import build_settings
 from zoo.models.device import find_device
 from zoo.models.model import require_separable
@@ -116,7 +116,7 @@ def extract(
 def _fill(
     folder: FeatureFolder,
     extractor: FeatureExtractor,
-    clips: list[Path],
+    clips: list[NamedClip],
     workers: int,
     progress: Progress | None,
 ) -> Result:

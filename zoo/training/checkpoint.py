@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn, optim
 
 from zoo.errors import TrainingError
+from zoo.files import sha256_of
 from zoo.models.upgrade import upgrade_names
 from zoo.training.engine import unwrap
 
@@ -104,12 +104,3 @@ def _restore_optimizer(
             # Adam keeps its step count on the CPU, its moments beside the parameter.
             place = "cpu" if key == "step" else parameter.device
             optimizer.state[parameter][key] = value.to(place)
-
-
-def sha256_of(file: Path) -> str:
-    """Return the SHA-256 of a file, hexadecimal."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
