@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,9 +28,9 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
 def register() -> Iterator[Callable[[str, object], None]]:
     """Register a component as if a built-in plugin had brought it."""
 
-    def register(kind: str, spec: object) -> None:
-        getattr(registry(), kind)["defect"] = spec
-        registry().plugins[f"{kind} defect"] = "folder"
+    def register(kind: str, spec: Any) -> None:
+        getattr(registry(), kind)[spec.name] = spec
+        registry().plugins[f"{kind} {spec.name}"] = "folder"
 
     yield register
     registry.cache_clear()

@@ -152,3 +152,27 @@ def test_a_model_that_timm_lacks_is_one_sentence(
         finally:
             forget_plugins()
         assert words in sentence(capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["encoder", "aggregator", "head", "objective", "task"])
+def test_what_is_written_trains_by_the_commands_of_its_readme(
+    kind: str, tmp_path: Path, clips: Manifest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With fewer steps and clips than the README says."""
+    folder = tmp_path / kind
+    manifest = str(clips.clips[0].path.parents[1] / "manifest.parquet")
+    try:
+        assert run(["plugin", "new", f"my_{kind}", "--kind", kind, "-o", str(folder)]) == 0
+        readme = (folder / "README.md").read_text()
+        (line,) = [line for line in readme.splitlines() if line.startswith("zoo train")]
+        words = line.split()[1:]
+        words[words.index("--data") + 1] = manifest
+        words[words.index("--out") + 1] = str(tmp_path / "run")
+        chosen = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
+        plugin = ["--plugin", str(folder / "src" / f"zoo_my_{kind}")]
+        assert run([*words, *chosen, *plugin]) == 0
+        assert run(["predict", str(tmp_path / "run"), str(clips.clips[0].path), *plugin]) == 0
+        assert capsys.readouterr().out
+    finally:
+        forget_plugins()

@@ -10,8 +10,8 @@ import zoo
 class JointConfig(zoo.EncoderConfig):
     """Sizes of the encoder."""
 
-    sound: zoo.LogMel = Field(zoo.LogMel(n_mels=32), description="front end of the audio")
-    video: zoo.Frames = Field(
+    audio: zoo.LogMel = Field(zoo.LogMel(n_mels=32), description="front end of the audio")
+    vision: zoo.Frames = Field(
         zoo.Frames(size=32, short_side=36), description="front end of the video"
     )
     segment_s: float = Field(0.64, gt=0, description="segment length of both, seconds")
@@ -21,10 +21,10 @@ class JointConfig(zoo.EncoderConfig):
 
     def io(self) -> zoo.EncoderIO:
         """Return a token per eighth mel frame and per frame."""
-        mel_s = [k * self.sound.hop_s for k in range(self.sound.num_frames(self.segment_s) - 1)]
-        frame_s = [k / self.video.fps for k in range(self.video.num_frames(self.segment_s))]
+        mel_s = [k * self.audio.hop_s for k in range(self.audio.num_frames(self.segment_s) - 1)]
+        frame_s = [k / self.vision.fps for k in range(self.vision.num_frames(self.segment_s))]
         return zoo.EncoderIO(
-            audio=self.modality(self.sound, mel_s[::8]), vision=self.modality(self.video, frame_s)
+            audio=self.modality(self.audio, mel_s[::8]), vision=self.modality(self.vision, frame_s)
         )
 
     def modality(self, frontend: zoo.LogMel | zoo.Frames, times_s: list[float]) -> zoo.ModalityIO:

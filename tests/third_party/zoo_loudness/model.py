@@ -13,8 +13,8 @@ class Joint(zoo.Encoder):
     def __init__(self, config: JointConfig) -> None:
         super().__init__()
         self.declared = config.io()
-        self.sound = nn.Linear(config.sound.n_mels, config.dim)
-        self.video = nn.Linear(3 * config.video.size**2, config.dim)
+        self.audio = nn.Linear(config.audio.n_mels, config.dim)
+        self.vision = nn.Linear(3 * config.vision.size**2, config.dim)
         length = self.declared.audio.tokens.steps + self.declared.vision.tokens.steps
         self.positions = nn.Parameter(0.1 * torch.randn(length, config.dim))
         layer = nn.TransformerEncoderLayer(
@@ -25,9 +25,9 @@ class Joint(zoo.Encoder):
     def encode(self, segments: zoo.Segments) -> tuple[zoo.Tokens, zoo.Tokens]:
         """Return the tokens of both modalities."""
         mel = segments.audio.flatten(0, 1).transpose(1, 2)[:, :-1]  # (N, Ta, F), the last is zeros
-        audio = self.sound(mel[:, ::8])  # (N, T, D)
+        audio = self.audio(mel[:, ::8])  # (N, T, D)
         frames = segments.vision.flatten(0, 1).transpose(1, 2).flatten(2)  # (N, Tv, C H W)
-        x = self.blocks(torch.cat([audio, self.video(frames)], dim=1) + self.positions)
+        x = self.blocks(torch.cat([audio, self.vision(frames)], dim=1) + self.positions)
         parts, num = x.split([audio.shape[1], frames.shape[1]], dim=1), segments.audio.shape[1]
         return (
             zoo.Tokens.of_segments(parts[0], num, self.declared.audio.tokens),
