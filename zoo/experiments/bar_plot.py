@@ -123,11 +123,13 @@ def _add_legend(figure: Figure, panels: Sequence[Panel]) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
+    found = [seeds for panel in panels for seeds in panel.rows if seeds is not None]
+    mean = ", mean" if any(seeds.num_seeds > 1 for seeds in found) else ""
     bars: dict[str, Any] = {}
     chances: dict[str, Any] = {}
     for panel in panels:
         for color, dashes, score in zip(cycle(COLORS), cycle(DASHES), panel.scores, strict=False):
-            bars[score.name] = Patch(color=color, label=f"{score.title}, mean over seeds")
+            bars[score.name] = Patch(color=color, label=score.title + mean)
             line = Line2D([], [], color=CHANCE, linewidth=1, linestyle=dashes)
             line.set_label(f"chance, {score.title}")
             chances[score.name] = line
