@@ -16,6 +16,7 @@ from zoo.training.recipe import Recipe
 from zoo.training.runlog import METRICS, QUARANTINE, read_quarantine
 
 SMOOTHED = 5  # logged losses that are averaged to see whether stage 1 has left chance
+_OF_EVERY = {"stage", "step", "kind", "time", "cpu_s"}  # what every record has
 REMEMBERED = 400  # bytes: more than a record, whose time and cost no other has
 
 Record = dict[str, Any]
@@ -134,7 +135,7 @@ class RunState:
 
     def _valid1(self, record: Record) -> list[str]:
         where = self._where("stage 1", record)
-        told = self.objective.describe(record)
+        told = self.objective.describe({k: v for k, v in record.items() if k not in _OF_EVERY})
         return [f"{where}: {told}, {self.info.get('stage 1', '')}{self.at_chance(1)}"]
 
     def _features(self, record: Record) -> list[str]:
