@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from zoo import testing
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.registry.manager import add_plugin_file, registry
+from zoo.scaffold import write_plugin
 from zoo.training.resources import Resources
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "timm_frames.py"
@@ -157,22 +160,24 @@ def test_a_model_that_timm_lacks_is_one_sentence(
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["encoder", "aggregator", "head", "objective", "task"])
 def test_what_is_written_trains_by_the_commands_of_its_readme(
-    kind: str, tmp_path: Path, clips: Manifest, capsys: pytest.CaptureFixture[str]
+    kind: str, tmp_path: Path, clips: Manifest
 ) -> None:
     """With fewer steps and clips than the README says."""
-    folder = tmp_path / kind
-    manifest = str(clips.clips[0].path.parents[1] / "manifest.parquet")
-    try:
-        assert run(["plugin", "new", f"my_{kind}", "--kind", kind, "-o", str(folder)]) == 0
-        readme = (folder / "README.md").read_text()
-        (line,) = [line for line in readme.splitlines() if line.startswith("zoo train")]
-        words = line.split()[1:]
-        words[words.index("--data") + 1] = manifest
-        words[words.index("--out") + 1] = str(tmp_path / "run")
-        chosen = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
-        plugin = ["--plugin", str(folder / "src" / f"zoo_my_{kind}")]
-        assert run([*words, *chosen, *plugin]) == 0
-        assert run(["predict", str(tmp_path / "run"), str(clips.clips[0].path), *plugin]) == 0
-        assert capsys.readouterr().out
-    finally:
-        forget_plugins()
+    write_plugin(f"my_{kind}", kind, None, tmp_path / kind)  # type: ignore[arg-type]
+    readme = (tmp_path / kind / "README.md").read_text()
+    (line,) = [line for line in readme.splitlines() if line.startswith("zoo train")]
+    words = line.split()[1:]
+    manifest = clips.clips[0].path.parents[1] / "manifest.parquet"
+    words[words.index("--data") + 1] = str(manifest)
+    words[words.index("--out") + 1] = str(tmp_path / "run")
+    chosen = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
+    package = tmp_path / kind / "src" / f"zoo_my_{kind}"
+    for command in (words + chosen, ["predict", str(tmp_path / "run"), str(clips.clips[0].path)]):
+        done = subprocess.run(
+            [sys.executable, "-m", "zoo.cli", *command],
+            env={**os.environ, "ZOO_PLUGINS": str(package)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
