@@ -156,7 +156,7 @@ def best_run(row: Row, metric: Score, out: Path) -> tuple[int, Path]:
 
 def metric_of(search: Search, task: TaskSpec) -> Score:
     """Return the score that counts."""
-    return task.score(search.metric or task.rank[0])
+    return task.score(search.metric or task.scores[0].name)
 
 
 @dataclass(frozen=True)

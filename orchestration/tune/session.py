@@ -199,7 +199,7 @@ def _with_metric(search: Search, points: list[Point]) -> Search:
             f"{option('metric')} {search.metric}: the task '{task.name}' has no such score"
             f"{suggest(search.metric, known)}; there are {', '.join(known)}"
         )
-    return search.model_copy(update={"metric": search.metric or task.rank[0]})
+    return search.model_copy(update={"metric": search.metric or task.scores[0].name})
 
 
 def _check_clips(search: Search, points: list[Point]) -> None:

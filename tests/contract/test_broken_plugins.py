@@ -250,7 +250,7 @@ def test_attention_among_one_position_needs_no_gradient(register: Register) -> N
 @pytest.mark.parametrize(
     ("kind", "changes", "words"),
     [
-        ("heads", {"tasks": ("offset_",)}, "names what is not here: unknown task 'offset_'; did you m"),
+        ("heads", {"tasks": ("offset_",)}, "names what is not here: unknown task 'offset_'"),
         ("heads", {"starts_from": ("snyc",)}, "names what is not here: unknown head 'snyc'; did"),
         ("heads", {"stage2": {"small": {}}}, "stage 2 settings for presets there are not"),
         ("heads", {"stage2": {"tiny": {"step": 3}}}, "there is no stage 2 setting 'step'"),

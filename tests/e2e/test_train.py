@@ -166,9 +166,9 @@ def test_a_run_starts_from_published_weights_and_says_so(
     token = theirs["audio_spectrogram_transformer.embeddings.distillation_token"]
     weight = theirs["audio_spectrogram_transformer.embeddings.patch_embeddings.projection.weight"]
     near = {"rtol": 0, "atol": 1e-3}  # one step of warm-up
-    torch.testing.assert_close(trained["audio.extractor.vit.dist_token"], token, **near)
+    torch.testing.assert_close(trained["encoder.audio.extractor.vit.dist_token"], token, **near)
     torch.testing.assert_close(
-        trained["audio.extractor.vit.patch_embed.proj.weight"], weight, **near
+        trained["encoder.audio.extractor.vit.patch_embed.proj.weight"], weight, **near
     )
 
 
