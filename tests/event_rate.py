@@ -41,6 +41,7 @@ class Joint(Encoder):
 
     def encode(self, segments: Segments) -> tuple[Tokens, Tokens]:
         """Mix the means of both."""
+        assert segments.vision.shape[3] == 1
         mixed = self.audio(segments.audio.mean(-1)) * self.vision(segments.vision.mean((3, 4, 5)))
         values = self.gain * mixed.unflatten(-1, (2, 1, 8))  # (B, S, T, P, D)
         return Tokens(values, TOKENS.times_s), Tokens(values, TOKENS.times_s)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-import zoo
 from zoo.catalog.model_folder import save_model
 from zoo.cli.app import run
 from zoo.data.manifest import Clip, Manifest
@@ -21,171 +18,25 @@ from zoo.evaluation.report import evaluate
 from zoo.evaluation.report_files import report_tables, write_report
 from zoo.models.config import Component, ModelConfig
 from zoo.models.model import Model
-from zoo.models.modules import Encoder, Head
-from zoo.models.segments import Segments, Tokens
-from zoo.models.task import Need, Task
-from zoo.registry.manager import registry
-from zoo.timeline import Placement, Sample, SegmentLayout, place_crops
+from zoo.registry.manager import add_plugin_file, registry
+from zoo.timeline import SegmentLayout
 
-TOKENS = zoo.FeatureMap(times_s=(0.1, 0.3), positions=1, dim=8)
+PLUGIN = Path(__file__).parents[1] / "event_rate.py"
 
 
-class JointConfig(zoo.EncoderConfig):
-    """Audio of 0.64 s beside a single frame."""
-
-    def io(self) -> zoo.EncoderIO:
-        """Say what is read."""
-        audio = zoo.ModalityIO(frontend=zoo.LogMel(), segment_s=0.64, tokens=TOKENS)
-        frames = zoo.Frames(size=32, short_side=32)
-        vision = zoo.ModalityIO(frontend=frames, segment_s=0.04, tokens=TOKENS)
-        return zoo.EncoderIO(audio=audio, vision=vision)
-
-
-class Joint(Encoder):
-    """Every token sees both modalities."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.audio, self.vision = torch.nn.Linear(128, 16), torch.nn.Linear(3, 16)
-
-    def encode(self, segments: Segments) -> tuple[Tokens, Tokens]:
-        """Mix the means of both."""
-        assert segments.vision.shape[3] == 1
-        mixed = self.audio(segments.audio.mean(-1)) * self.vision(segments.vision.mean((3, 4, 5)))
-        values = mixed.unflatten(-1, (2, 1, 8))  # (B, S, T, P, D)
-        return Tokens(values, TOKENS.times_s), Tokens(values, TOKENS.times_s)
-
-
-class EventRateConfig(zoo.TaskConfig):
-    """Nothing to set."""
-
-
-class EventRate(Task):
-    """Regression: how many events a clip has per second, with nothing but what must be said."""
-
-    num_sums = 2
-    loss_name = "squared_error"
-
-    @property
-    def num_outputs(self) -> int:
-        """One number."""
-        return 1
-
-    def need(self, layout: SegmentLayout, hop_s: float) -> Need:
-        """The crop alone."""
-        return Need(layout.covered_s, "nothing else")
-
-    def sample(
-        self, rng: np.random.Generator, index: int, clip: Clip, duration_s: float, place: Placement
-    ) -> Sample:
-        """Cut both at one place."""
-        rate = len(clip.events_s or ()) / clip.duration_s
-        return place_crops(rng, index, duration_s, place, 0.0, rate)
-
-    def loss(self, outputs: Tensor, targets: Tensor, sigma: float) -> Tensor:
-        """Return the squared error."""
-        return (outputs[:, 0] - targets).square().mean()
-
-    def sums(self, outputs: Tensor, targets: Tensor) -> list[float]:
-        """Add up squared errors."""
-        return [float((outputs[:, 0] - targets).square().sum()), float(len(targets))]
-
-    def scores(self, sums: Sequence[float]) -> dict[str, float]:
-        """Divide."""
-        return {"squared_error": sums[0] / max(1.0, sums[1]), "num": int(sums[1])}
-
-    @property
-    def chance(self) -> dict[str, float]:
-        """Say what a constant scores."""
-        return {"squared_error": 1.0}
-
-
-class Mean(Head):
-    """The mean of all tokens."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = torch.nn.Linear(8, 1)
-
-    def forward(self, audio: Tokens, vision: Tokens) -> Tensor:
-        """Average."""
-        return self.linear((audio.flat + vision.flat).mean(1))
-
-
-class Plugin:
-    """What a package would register."""
-
-    @zoo.hookimpl
-    def register_encoders(self) -> list[zoo.EncoderSpec]:
-        """Register ``joint``."""
-        config = JointConfig()
-        return [
-            zoo.EncoderSpec(
-                name="joint",
-                summary="both at once",
-                config_class=JointConfig,
-                build=lambda _: Joint(),
-                presets={"tiny": config, "paper": config},
-            )
-        ]
-
-    @zoo.hookimpl
-    def register_tasks(self) -> list[zoo.TaskSpec]:
-        """Register ``event_rate``."""
-        return [
-            zoo.TaskSpec(
-                name="event_rate",
-                summary="events per second",
-                config_class=EventRateConfig,
-                build=lambda _: EventRate(),
-                scores=(
-                    zoo.Score(
-                        name="squared_error",
-                        title="squared error",
-                        unit="number",
-                        is_higher_better=False,
-                    ),
-                ),
-                rank=("squared_error",),
-                columns=("events_s",),
-            )
-        ]
-
-    @zoo.hookimpl
-    def register_heads(self) -> list[zoo.HeadSpec]:
-        """Register ``mean_of_all``."""
-        return [
-            zoo.HeadSpec(
-                name="mean_of_all",
-                summary="a mean",
-                config_class=zoo.ComponentConfig,
-                build=lambda *_: Mean(),
-                tasks=("event_rate",),
-            )
-        ]
-
-
-def bring_plugin() -> None:
-    found, plugin = registry(), Plugin()
-    found.encoders.update({spec.name: spec for spec in plugin.register_encoders()})
-    found.tasks.update({spec.name: spec for spec in plugin.register_tasks()})
-    found.heads.update({spec.name: spec for spec in plugin.register_heads()})
-    parts = ("encoders joint", "tasks event_rate", "heads mean_of_all")
-    found.plugins.update(dict.fromkeys(parts, "theirs"))
-
-
-@pytest.fixture(autouse=True)
-def _their_plugin() -> Iterator[None]:
+@pytest.fixture(scope="module", autouse=True)
+def plugin() -> Iterator[None]:
     """Bring the plugin, and leave none of it to other tests."""
-    bring_plugin()
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZOO_PLUGINS", "")
+        add_plugin_file(PLUGIN)
+        yield
     registry.cache_clear()
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(plugin: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model of nothing but parts of a third party."""
-    bring_plugin()
     torch.manual_seed(0)
     config = ModelConfig(
         encoder=Component(name="joint"),

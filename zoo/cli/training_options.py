@@ -20,7 +20,7 @@ Init = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME|PATH",
-        help="Start from the towers of a model, a folder or a published checkpoint, or from "
+        help="Start from the encoder of a model, a folder or a published checkpoint, or from "
         "published weights of an extractor; may be repeated.",
     ),
 ]

@@ -23,10 +23,10 @@ class ClipReader:
     """Reads stretches of clips at the extractors' rates and size.
 
     With a cache folder every clip is decoded whole once, and stretches are slices of memory-mapped
-    arrays; worth it for small pictures that are read over and over.
+    arrays; worth it for small frames that are read over and over.
 
     Attributes:
-        vision: rate and size of the pictures.
+        vision: rate and size of the frames.
         audio: rate of the sound.
         cache: folder of decoded clips.
         audio_track: which track is read, from 1; None is the first, which alone is cached.

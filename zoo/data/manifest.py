@@ -21,9 +21,9 @@ from zoo.errors import ManifestError, MediaError
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 LENGTH_TOLERANCE_S = 0.04  # a frame at 25 fps
-FIXED_DRAW = ("fixed_offset_s", "fixed_start_s")
+FIXED_SAMPLE = ("fixed_offset_s", "fixed_start_s")
 CLASSES = ("labels", "events")
-LATER_COLUMNS = (*FIXED_DRAW, *CLASSES)
+LATER_COLUMNS = (*FIXED_SAMPLE, *CLASSES)
 """Columns that older manifests lack; the hash covers them only where they say something."""
 Progress = Callable[[int, int], None]
 """Called with the number of clips done and the number of all."""
@@ -48,8 +48,8 @@ class Clip:
         split: what the clip is for.
         duration_s: the stretch from time 0 that both streams cover, seconds.
         video_fps: frames per second (the mean, for a variable rate).
-        width: of the picture as shown, pixels.
-        height: of the picture as shown, pixels.
+        width: of a frame as shown, pixels.
+        height: of a frame as shown, pixels.
         sample_rate_hz: audio samples per second.
         channels: audio channels.
         label: class of the clip, where known.
@@ -338,7 +338,7 @@ def _hashed(clip: Clip) -> list[Any]:
     row = dict(list(vars(clip).items())[1:])
     if row["labels"] == (clip.label,):  # no more than ``label`` says already
         row["labels"] = None
-    for names in (FIXED_DRAW, CLASSES):
+    for names in (FIXED_SAMPLE, CLASSES):
         if all(row[name] is None for name in names):
             row = {name: value for name, value in row.items() if name not in names}
     return list(row.values())

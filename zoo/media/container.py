@@ -21,8 +21,8 @@ NO_CLOCK = {
     "avi": "AVI records no presentation times: sound and picture may be 50 ms or more apart",
     "aac": "bare AAC records no encoder delay: the sound may be 21 to 64 ms late",
 }
-CAN_SKIP = ("h264", "hevc")  # decoders that leave out single pictures from one packet to the next
-MIN_LATTICE_FPS = 10  # below, half a picture is too far to move the clock
+CAN_SKIP = ("h264", "hevc")  # decoders that leave out single frames from one packet to the next
+MIN_LATTICE_FPS = 10  # below, half a frame is too far to move the clock
 TAIL_S = 1.0  # how far before the end to start looking for the last packet
 
 
@@ -119,8 +119,8 @@ class Source:
     def frames(self, stream: Any, skip_until_s: float = -math.inf) -> Iterator[tuple[float, Any]]:
         """Yield ``(presentation time in seconds, frame)``; packets that fail are counted.
 
-        Pictures before ``skip_until_s`` may be left out where no other picture refers to them.
-        AVI numbers pictures in the order of decoding; where that differs, they are counted instead.
+        Frames before ``skip_until_s`` may be left out where no other frame refers to them.
+        AVI numbers frames in the order of decoding; where that differs, they are counted instead.
         """
         is_counted = self.low_confidence is not None and has_b_frames(stream)
         next_s: float | None = None
@@ -158,7 +158,7 @@ class Source:
 
 
 def has_b_frames(stream: Any) -> bool:
-    """Say whether pictures are stored in another order than they are shown."""
+    """Say whether frames are stored in another order than they are shown."""
     return stream.type == "video" and bool(stream.codec_context.has_b_frames)
 
 
@@ -213,10 +213,10 @@ def open_source(path: str | Path, audio_track: int | None = None) -> Iterator[So
 def _origin_s(container: Any, video: Any | None, audio: Any | None) -> float:
     """Return what the container's clock shows at time 0 of the clip, seconds.
 
-    Broadcast streams count from an arbitrary moment, so there it is the first picture. Elsewhere it
-    is 0, moved by less than half a picture to where pictures of a constant rate fall on multiples
+    Broadcast streams count from an arbitrary moment, so there it is the first frame. Elsewhere it
+    is 0, moved by less than half a frame to where frames of a constant rate fall on multiples
     of their length: remuxed files often start 21 ms late, and a lattice that is out of phase would
-    show every picture that much too late.  A bare MP3 holds no times: FFmpeg counts from the start
+    show every frame that much too late.  A bare MP3 holds no times: FFmpeg counts from the start
     of the encoder's delay, which the decoder cuts off, so there it is the first sample.
     """
     if container.format.flags & Flags.ts_discont.value:
@@ -231,10 +231,10 @@ def _origin_s(container: Any, video: Any | None, audio: Any | None) -> float:
 
 
 def _first(streams: Any) -> Any | None:
-    """Pick the first stream that can be decoded and is not a cover picture."""
+    """Pick the first stream that can be decoded and is not a cover image."""
     for stream in streams:
-        is_picture = stream.disposition & Disposition.attached_pic
-        if stream.codec_context is not None and not is_picture:
+        is_cover = stream.disposition & Disposition.attached_pic
+        if stream.codec_context is not None and not is_cover:
             return stream
     return None
 

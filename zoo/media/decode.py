@@ -1,4 +1,4 @@
-"""A stretch of a clip, pictures and sound, on one clock."""
+"""A stretch of a clip, frames and audio, on one clock."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def decode(
 ) -> Window:
     """Decode a window of a clip, every frame and sample placed by its presentation time.
 
-    Where the window reaches beyond a stream, the first or last picture is repeated and the sound
+    Where the window reaches beyond a stream, the first or last frame is repeated and the audio
     is silent.
 
     Args:
@@ -59,10 +59,10 @@ def decode(
         fps: frames per second of the answer; each is the source frame nearest in time.
         short_side: resize the shorter side to so many pixels; by default the native size.
         sample_rate_hz: audio samples per second of the answer.
-        video: read the pictures.
+        video: read the frames.
         audio: read the sound.
         exact: False averages areas instead of bicubic scaling, which takes half the time and
-            changes the pictures slightly, never their times.
+            changes the frames slightly, never their times.
         audio_track: which audio track to read, from 1; by default the first.
 
     Raises:
@@ -131,7 +131,7 @@ def _read_frames(
     """Read the frames, unless too many are repeats of what was decoded last."""
     stream = source.video
     assert stream is not None
-    pictures = read_video(
+    window = read_video(
         source,
         start_s=start_s,
         num_frames=num_frames,
@@ -139,13 +139,13 @@ def _read_frames(
         short_side=short_side,
         exact=exact,
     )
-    if pictures is None:
-        raise MediaError(f"{source.path.name} is damaged: not one picture can be decoded")
+    if window is None:
+        raise MediaError(f"{source.path.name} is damaged: not one frame can be decoded")
     until_s = min(end_s, source.end_of(stream))
     rate = stream.average_rate or stream.guessed_rate or 25
-    missing_s = max(0.0, until_s - pictures.end_s) + source.num_errors / float(rate)
+    missing_s = max(0.0, until_s - window.end_s) + source.num_errors / float(rate)
     _refuse_damage(source, "video", missing_s, until_s - max(start_s, source.start_of(stream)))
-    return pictures.frames
+    return window.frames
 
 
 def _read_samples(

@@ -19,7 +19,7 @@ from av.codec.codec import UnknownCodecError
 
 from zoo.errors import MediaError
 
-Picture = npt.NDArray[np.uint8]
+Image = npt.NDArray[np.uint8]
 Samples = npt.NDArray[np.float32]
 
 # Encoders that would write their own log to the terminal.
@@ -45,7 +45,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def encode(
     path: str | Path,
-    frames: npt.NDArray[np.uint8] | Iterable[Picture] | None,
+    frames: npt.NDArray[np.uint8] | Iterable[Image] | None,
     samples: npt.NDArray[np.float32] | Iterable[Samples] | None,
     *,
     fps: float | Fraction = 25,
@@ -63,7 +63,7 @@ def encode(
 
     Args:
         path: file to write; its suffix chooses the container.
-        frames: pictures ``(T, H, W, 3)`` RGB, or an iterator of ``(H, W, 3)``; None for none.
+        frames: ``(T, H, W, 3)`` RGB, or an iterator of ``(H, W, 3)``; None for none.
         samples: audio in -1..1, ``(N,)`` or ``(N, C)``, or an iterator of such pieces; None for
             none.
         fps: frames per second.
@@ -87,17 +87,17 @@ def encode(
         try:
             with av.open(f"file:{temporary}", "w", container_options=of_container) as out:
                 video, track = None, None
-                pictures: Iterator[Picture] = iter(())
+                images: Iterator[Image] = iter(())
                 if frames is not None:
                     options = QUIET.get(video_codec, {}) | _quality(crf, gop)
                     options |= dict(video_options or {})
-                    video, pictures = _add_video(out, iter(frames), rate, video_codec, options)
+                    video, images = _add_video(out, iter(frames), rate, video_codec, options)
                 if samples is not None:
                     options = dict(audio_options or {})
                     track = _add_audio(
                         out, samples, sample_rate_hz, audio_codec, options, audio_delay_s
                     )
-                for packet in _packets(video, pictures, rate, track):
+                for packet in _packets(video, images, rate, track):
                     out.mux(packet)
         except (av.FFmpegError, ValueError) as error:
             raise MediaError(
@@ -130,8 +130,8 @@ def _quality(crf: int | None, gop: int | None) -> dict[str, str]:
 
 
 def _add_video(
-    out: Any, frames: Iterator[Picture], rate: Fraction, codec: str, options: dict[str, str]
-) -> tuple[Any, Iterator[Picture]]:
+    out: Any, frames: Iterator[Image], rate: Fraction, codec: str, options: dict[str, str]
+) -> tuple[Any, Iterator[Image]]:
     """Add a video stream of the first frame's size; give that frame back with the others."""
     first = next(frames, None)
     if first is None:
@@ -218,11 +218,11 @@ class Track:
 
 
 def _packets(
-    video: Any | None, pictures: Iterable[Picture], rate: Fraction, track: Track | None
+    video: Any | None, images: Iterable[Image], rate: Fraction, track: Track | None
 ) -> Iterator[Any]:
     """Encode both streams side by side, so that the muxer never waits long for either."""
-    for index, picture in enumerate(pictures):
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+    for index, image in enumerate(images):
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame.pts, frame.time_base = index, 1 / rate
         assert video is not None
         yield from video.encode(frame)

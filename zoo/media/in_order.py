@@ -20,13 +20,13 @@ from zoo.media.container import Source, open_source
 
 
 def pictures_in_order(path: Path, fps: float) -> Generator[npt.NDArray[np.uint8]]:
-    """Yield the pictures of a clip, converted to a constant rate from the first one on.
+    """Yield the frames of a clip, converted to a constant rate from the first one on.
 
-    Pictures are ``(H, W, 3)`` RGB as they are stored: the display matrix is not applied.
+    Frames are ``(H, W, 3)`` RGB as they are stored: the display matrix is not applied.
 
     Args:
         path: the clip's file.
-        fps: pictures per second, by FFmpeg's ``fps`` filter.
+        fps: frames per second, by FFmpeg's ``fps`` filter.
 
     Raises:
         MediaError: if the file cannot be read or has no video stream.

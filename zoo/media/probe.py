@@ -23,7 +23,7 @@ JITTER_S = 0.003  # Matroska rounds to 1 ms, so two neighbouring steps may diffe
 class VideoInfo:
     """A video stream: width and height are as shown, after rotation; times are on the clip's clock.
 
-    ``rotation_deg`` is how far the stored picture is turned counter-clockwise for display.
+    ``rotation_deg`` is how far the stored frame is turned counter-clockwise for display.
     """
 
     codec: str
@@ -92,7 +92,7 @@ def probe(path: str | Path, audio_track: int | None = None) -> ClipInfo:
 
 
 def require_streams(info: ClipInfo) -> None:
-    """Refuse a clip without picture or without sound.
+    """Refuse a clip without video or without audio.
 
     Raises:
         MediaError: naming the missing stream.

@@ -1,4 +1,4 @@
-"""The pictures of a window: seek, decode, scale, and show the right frame at the right time."""
+"""The frames of a window: seek, decode, scale, and show the right frame at the right time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from zoo.media.container import Source
 
 TIME_TOLERANCE_S = 1e-6
-LEAD_S = 0.25  # from here before a window on, every picture is decoded
-# How much earlier than the window to seek, and whether to skip pictures that no other refers to on
-# the way; the next is tried when a seek landed too late, or the pictures lie too far apart.
+LEAD_S = 0.25  # from here before a window on, every frame is decoded
+# How much earlier than the window to seek, and whether to skip frames that no other refers to on
+# the way; the next is tried when a seek landed too late, or the frames lie too far apart.
 ATTEMPTS = ((0.0, True), (0.0, False), (1.0, False), (4.0, False), (16.0, False))
 
 
 @dataclass(frozen=True)
-class Pictures:
+class WindowFrames:
     """Frames of a window, and the end of the last frame that was decoded for it, seconds."""
 
     frames: npt.NDArray[np.uint8]
@@ -36,7 +36,7 @@ class Scaler:
         self._reformatter = VideoReformatter()  # keeps its swscale context between frames
 
     def __call__(self, frame: Any) -> npt.NDArray[np.uint8]:
-        """Return an upright ``(H, W, 3)`` picture."""
+        """Return an upright ``(H, W, 3)`` image."""
         if self.size is None:
             self.size = _target_size(frame.width, frame.height, self.short_side)
         width, height = self.size
@@ -50,8 +50,8 @@ class Scaler:
         )
         plane = rgb.planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
-        picture = rows[:, : 3 * width].reshape(height, width, 3)
-        return np.rot90(picture, round(frame.rotation / 90))
+        image = rows[:, : 3 * width].reshape(height, width, 3)
+        return np.rot90(image, round(frame.rotation / 90))
 
 
 def _target_size(width: int, height: int, short_side: int | None) -> tuple[int, int]:
@@ -69,7 +69,7 @@ def read_video(
     fps: float,
     short_side: int | None,
     exact: bool,
-) -> Pictures | None:
+) -> WindowFrames | None:
     """Read the frames nearest to ``start_s + k / fps``; None if not one can be decoded."""
     stream = source.video
     assert stream is not None
@@ -81,30 +81,28 @@ def read_video(
         if target_s <= source.start_of(stream):
             break
         if source.seek(stream, target_s):
-            window = _WindowFrames(times_s, Scaler(short_side, exact=exact))
+            window = _Window(times_s, Scaler(short_side, exact=exact))
             skip_until_s = start_s - LEAD_S if skips else -np.inf
             if _read_from_here(source, window, skip_until_s, is_seek=True):
                 return window.finish()
         source.num_errors = errors
     source.rewind(stream)
-    window = _WindowFrames(times_s, Scaler(short_side, exact=exact))
+    window = _Window(times_s, Scaler(short_side, exact=exact))
     _read_from_here(source, window, -np.inf, is_seek=False)
     return window.finish()
 
 
-def _read_from_here(
-    source: Source, window: _WindowFrames, skip_until_s: float, *, is_seek: bool
-) -> bool:
+def _read_from_here(source: Source, window: _Window, skip_until_s: float, *, is_seek: bool) -> bool:
     """Fill the window from the current position; False if that does not show its start."""
     start_s = window.times_s[0]
     is_start_sure = skip_until_s == -np.inf
     for time_s, frame in source.frames(source.video, skip_until_s):
         if is_seek and window.is_empty:
             if not frame.key_frame:
-                continue  # pictures before the first key frame may lack what they refer to
+                continue  # frames before the first key frame may lack what they refer to
             if time_s > start_s + TIME_TOLERANCE_S:
                 return False
-        # Whatever was skipped lies further away from the start than this picture.
+        # Whatever was skipped lies further away from the start than this frame.
         is_start_sure |= abs(time_s - start_s) <= LEAD_S
         window.add(time_s, frame)
         if window.is_full:
@@ -112,7 +110,7 @@ def _read_from_here(
     return is_start_sure and not window.is_empty
 
 
-class _WindowFrames:
+class _Window:
     """The output array, filled as frames arrive in the order of their times.
 
     A frame is shown from the middle between its predecessor and itself to the middle between
@@ -142,20 +140,20 @@ class _WindowFrames:
             self._show_last(int(np.searchsorted(self.times_s, middle_s, side="right")))
         self._last, self._last_s = frame, time_s
 
-    def finish(self) -> Pictures | None:
+    def finish(self) -> WindowFrames | None:
         """Repeat the last frame to the end of the window."""
         if self._last is None:
             return None
         self._show_last(len(self.times_s))
         assert self._frames is not None
         length_s = float((self._last.duration or 0) * self._last.time_base)
-        return Pictures(self._frames, self._last_s + length_s)
+        return WindowFrames(self._frames, self._last_s + length_s)
 
     def _show_last(self, until: int) -> None:
         if until <= self._filled:
             return
-        picture = self._scaler(self._last)
+        image = self._scaler(self._last)
         if self._frames is None:
-            self._frames = np.empty((len(self.times_s), *picture.shape), np.uint8)
-        self._frames[self._filled : until] = picture
+            self._frames = np.empty((len(self.times_s), *image.shape), np.uint8)
+        self._frames[self._filled : until] = image
         self._filled = until

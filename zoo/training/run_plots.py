@@ -110,6 +110,7 @@ def _score_curves(
     """
     shares = [score for score in scores if score.unit == "share"]
     factor = 100 if shares else 1
+    chances: dict[float, list[Score]] = {}
     for number, (score, color) in enumerate(
         zip(shares or scores[:1], cycle((VALID, OTHER, *MORE)), strict=False)
     ):
@@ -119,8 +120,10 @@ def _score_curves(
         if known:
             _points(axis, known, score.name, color, f"{score.title}, valid clips", factor)
         if score.name in chance:
-            level = chance[score.name]
-            mark_chance(axis, factor * level, f"chance, {score.title}: {score.show(level)}")
+            chances.setdefault(chance[score.name], []).append(score)
+    for level, alike in chances.items():
+        titles = " and ".join(score.title for score in alike)
+        mark_chance(axis, factor * level, f"chance, {titles}: {alike[0].show(level)}")
     if shares:
         axis.set_ylim(0, 102)
         axis.set_ylabel("share, %")
