@@ -67,12 +67,11 @@ def read(
     Raises:
         ModelError: if a tensor is missing, unknown, broken or of another shape.
     """
-    import torch
-
     from plugins.ast.model import Ast
     from zoo.checkpoints.tensors import check_tensors, from_published, shapes_of
+    from zoo.models.without_values import without_values
 
-    with torch.device("meta"):
+    with without_values():
         state = Ast(config).state_dict()
     bare = {
         name.removeprefix(PREFIX): tensor

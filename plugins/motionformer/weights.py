@@ -49,12 +49,11 @@ def read(
     Raises:
         ModelError: if a tensor is missing, unknown, broken or of another shape.
     """
-    import torch
-
     from plugins.motionformer.model import Motionformer
     from zoo.checkpoints.tensors import check_tensors, from_published, shapes_of
+    from zoo.models.without_values import without_values
 
-    with torch.device("meta"):
+    with without_values():
         state = Motionformer(config).state_dict()
     dropped = _CLASSIFIER if config.dead_patch_embed else (*_CLASSIFIER, _DEAD)
     kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(dropped)}

@@ -43,8 +43,9 @@ def read(
 
     from plugins.s3d.model import S3d, build_bridge
     from zoo.checkpoints.tensors import check_tensors, from_published, shapes_of
+    from zoo.models.without_values import without_values
 
-    with torch.device("meta"):
+    with without_values():
         state = S3d(config).features.state_dict(prefix="features.")
     bridge = build_bridge(config).state_dict(prefix="bridge.")
     counters = {

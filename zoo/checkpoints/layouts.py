@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from zoo.checkpoints.reader import read_checkpoint
@@ -17,6 +16,7 @@ from zoo.contracts import ExtractorSpec, FormatSpec, WeightsFormat
 from zoo.errors import ModelError, option
 from zoo.models.config import ModelConfig
 from zoo.models.model import Model
+from zoo.models.without_values import without_values
 from zoo.registry.manager import registry
 
 Tensors = dict[str, Tensor]
@@ -44,7 +44,7 @@ def read_model(path: Path, format_name: str | None = None) -> tuple[str, Model]:
 
 def build_around(config: ModelConfig, state: dict[str, Tensor]) -> Model:
     """Build a model around weights, without memory of its own."""
-    with torch.device("meta"):
+    with without_values():
         model = Model(config)
     model.load_state_dict(state, assign=True)
     return model

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from zoo.catalog.entries import CONFIG
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError, ZooError, option, suggest
@@ -19,6 +17,7 @@ from zoo.experiments.results import LOG, RUN, rename_score
 from zoo.models.config import ModelConfig
 from zoo.models.model import Model, count_parameters
 from zoo.models.upgrade import FORMAT_VERSION
+from zoo.models.without_values import without_values
 from zoo.training.job import STAGE1_FOLDER
 from zoo.training.recipe import Recipe
 from zoo.training.request import TrainRequest, check_shares, draft_recipe, recipe_of
@@ -206,7 +205,7 @@ def _resolve(
     if stages == (2,) and start is None and request.init is None and recipe.stage2.is_frozen:
         raise ConfigError("stage 2 needs the encoder of stage 1: 'encoder' or 'init'")
     check_shares(recipe, stages, resources.workers)
-    with torch.device("meta"):
+    with without_values():
         parameters = count_parameters(Model(recipe.model))
     return _Resolved(request, recipe, stages, parameters)
 

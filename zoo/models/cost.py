@@ -5,6 +5,8 @@ Counted on torch's meta device, where nothing is computed: it takes a second, wh
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from pydantic import Field
 from torch.utils.flop_counter import FlopCounterMode
@@ -13,6 +15,10 @@ from zoo.contracts import ComponentConfig
 from zoo.models.config import ModelConfig
 from zoo.models.model import Model, count_parameters
 from zoo.models.segments import Segments
+from zoo.models.without_values import without_values
+from zoo.registry.manager import Registry, registry
+
+REMEMBERED = 256  # models whose cost is known
 
 
 class ModelCost(ComponentConfig):
@@ -40,7 +46,14 @@ def model_cost(config: ModelConfig) -> ModelCost:
         NotImplementedError: or RuntimeError, if a component looks at the values of its input: there
             are none on the meta device.
     """
-    with torch.device("meta"), torch.no_grad():
+    return _cost_of(config.model_dump_json(), registry())
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _cost_of(model_json: str, _registry: Registry) -> ModelCost:
+    """Count once what the points of a search have in common."""
+    config = ModelConfig.model_validate_json(model_json)
+    with without_values():
         model = Model(config).eval()
         num = config.layout.num_segments
         parts = (model.io.audio, model.io.vision)

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from zoo.models.without_values import without_values
 from zoo.registry.plugin_files import reason_of
 
 TOLERANCE = 1e-5
@@ -39,7 +40,7 @@ def about(what: str) -> Iterator[None]:
 
 def build_on_meta(build: Callable[[], Any]) -> None:
     """Build the published size without memory; its parts must at least fit together."""
-    with about("preset 'paper', build on the device 'meta'"), torch.device("meta"):
+    with about("preset 'paper', build on the device 'meta'"), without_values():
         build()
 
 

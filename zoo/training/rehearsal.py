@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import TypeVar
 
 import torch
@@ -17,13 +17,17 @@ from torch import Tensor
 from zoo.data.manifest import Clip
 from zoo.data.samples import too_short
 from zoo.errors import ConfigError, PluginError, TrainingError, ZooError, option
+from zoo.models.config import ModelConfig
 from zoo.models.model import Model, build_objective, build_task
 from zoo.models.segments import Segments, Tokens
 from zoo.models.two_tower import ExtractorEncoder, TwoTower
+from zoo.models.without_values import without_values
+from zoo.registry.manager import Registry, registry
 from zoo.registry.plugin_files import reason_of
-from zoo.timeline import LATTICE_TOLERANCE, SegmentLayout, to_frames, to_samples
+from zoo.timeline import LATTICE_TOLERANCE, to_frames, to_samples
 from zoo.training.recipe import Recipe
 
+REMEMBERED = 256  # models that are known to fit
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -39,24 +43,39 @@ def check_fit(recipe: Recipe, stages: tuple[int, ...]) -> None:
         ConfigError: in the words of the component that does not fit, or naming the setting.
         PluginError: naming a component that cannot be built, or fails on what it is given.
     """
-    with torch.device("meta"), torch.no_grad():
-        model = Model(recipe.model)
-        _check_lattices(model, recipe)
-        _check_store(model, recipe)
+    model, is_stored = recipe.model.model_dump_json(), recipe.data.features == "store"
+    _check_parts(model, recipe.vision_hop_s, is_stored, stages, registry())
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _check_parts(
+    model_json: str,
+    vision_hop_s: float,
+    is_stored: bool,
+    stages: tuple[int, ...],
+    _registry: Registry,
+) -> None:
+    """Check once what the points of a search and the seeds of a table have in common."""
+    config = ModelConfig.model_validate_json(model_json)
+    with without_values():
+        model = Model(config)
+        _check_lattices(model, vision_hop_s, is_stored)
+        if is_stored:
+            _check_store(model)
         try:
-            tokens = _rehearse_encoder(model, recipe.model.layout)
+            tokens = _rehearse_encoder(model)
             if 1 in stages:
-                _rehearse_stage1(model, recipe)
+                _rehearse_stage1(model)
             if 2 in stages:
                 _rehearse_head(model, tokens)
         except _NeedsValuesError as error:
             log.debug("not rehearsed to the end: %s", error)
 
 
-def _check_store(model: Model, recipe: Recipe) -> None:
-    if recipe.data.features == "store" and not model.encoder.is_separable:
+def _check_store(model: Model) -> None:
+    if not model.encoder.is_separable:
         raise ConfigError(
-            f"the encoder '{recipe.model.encoder.name}' looks at both modalities at once, so its "
+            f"the encoder '{model.config.encoder.name}' looks at both modalities at once, so its "
             f"tokens cannot come from a feature store: add {option('features')} online"
         )
 
@@ -91,20 +110,19 @@ def check_clips(recipe: Recipe, stages: tuple[int, ...], split: str, clips: list
         )
 
 
-def _check_lattices(model: Model, recipe: Recipe) -> None:
+def _check_lattices(model: Model, vision_hop_s: float, is_stored: bool) -> None:
     """Segments and offsets must start on whole audio samples, and on video frames."""
     fps, rate = model.vision_frontend.fps, model.audio_frontend.sample_rate_hz
-    step_s = recipe.model.layout.step_s
+    step_s = model.config.layout.step_s
     try:
         to_samples(step_s, rate)
         to_frames(step_s, fps)
     except ConfigError as error:
         raise ConfigError(f"layout.step_s: {error}") from None
     try:
-        to_frames(recipe.vision_hop_s, fps)
+        to_frames(vision_hop_s, fps)
     except ConfigError as error:
         raise ConfigError(f"data.vision_hop_s: {error}") from None
-    is_stored = recipe.data.features == "store"
     grid = None if model.task is None else model.task.grid
     for offset_s in () if grid is None else grid.offsets_s:
         try:
@@ -119,9 +137,10 @@ def _check_lattices(model: Model, recipe: Recipe) -> None:
             ) from None
 
 
-def _rehearse_stage1(model: Model, recipe: Recipe) -> None:
-    name = recipe.objective.name
-    objective = build_objective(recipe.objective, model.encoder)
+def _rehearse_stage1(model: Model) -> None:
+    assert model.config.objective is not None
+    name = model.config.objective.name
+    objective = build_objective(model.config.objective, model.encoder)
     segments = _segments(model, 2)
     scalars = _try(
         "objective", name, lambda: objective(model.encoder, segments, lambda tensor: tensor)
@@ -153,14 +172,15 @@ def _segments(model: Model, num: int) -> Segments:
     return Segments(*(torch.empty(2, num, *x.segment_shape) for x in (io.audio, io.vision)))
 
 
-def _rehearse_encoder(model: Model, layout: SegmentLayout) -> tuple[Tokens, Tokens]:
+def _rehearse_encoder(model: Model) -> tuple[Tokens, Tokens]:
     """Return the tokens of two clips."""
-    segments, encoder = _segments(model, layout.num_segments), model.encoder
+    num, encoder = model.config.layout.num_segments, model.encoder
+    segments = _segments(model, num)
     if not isinstance(encoder, TwoTower):
         name = model.config.encoder.name
         given = _try("encoder", name, lambda: encoder(segments))
         for tokens, io in zip(given, (model.io.audio, model.io.vision), strict=True):
-            shape = (2, layout.num_segments, io.tokens.steps, io.tokens.positions, io.tokens.dim)
+            shape = (2, num, io.tokens.steps, io.tokens.positions, io.tokens.dim)
             if tuple(tokens.values.shape) != shape:
                 raise PluginError(
                     f"encoder '{name}' declares {('B', *shape[1:])} and gives "
