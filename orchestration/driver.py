@@ -80,7 +80,8 @@ def build_trainer(job: Job, resources: Resources) -> TorchTrainer:
     from ray.train.torch import TorchConfig, TorchTrainer
 
     from orchestration.failures import StopOnInputError
-    from orchestration.worker import to_config, train_fn
+    from orchestration.train_function import train_fn
+    from orchestration.worker import to_config
 
     use_gpu = resources.gpus_per_worker > 0
     each: dict[str, float] = {"CPU": resources.cpus}

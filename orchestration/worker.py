@@ -1,4 +1,4 @@
-"""One Ray Train worker: an engine for `zoo.training`, and the function that Ray runs."""
+"""One Ray Train worker: an engine for `zoo.training`, and a job's way to it."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _unpack(config: dict[str, Any]) -> Job:
     )
 
 
-def train_fn(config: dict[str, Any]) -> None:
+def work(config: dict[str, Any]) -> None:
     """Run a job on this worker: fresh, after a failure, or resumed alike."""
     job = _unpack(config)
     torch.set_num_threads(config["threads"])

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from zoo.catalog.entries import (
     CONFIG,
@@ -29,11 +26,9 @@ from zoo.files import sha256_of
 from zoo.models.config import ModelConfig
 from zoo.models.model import Model, count_parameters
 from zoo.models.upgrade import FORMAT_VERSION, read_model_config, upgrade_names
+from zoo.models.without_values import WithoutInitialisation
 from zoo.registry.manager import registry
 from zoo.registry.plugin_files import missing_plugin, origin_of
-
-# What torch.nn.init calls to fill a tensor at random, and to shape what it filled in.
-RANDOM = ("uniform_", "normal_", "erfinv_", "mul_", "add_", "clamp_")
 
 __all__ = [
     "CONFIG",
@@ -120,7 +115,7 @@ def load_model(folder: Path) -> Model:
     weights = folder / WEIGHTS
     try:
         config = read_model_config(description, str(folder / CONFIG))
-        with _WithoutInitialisation():
+        with WithoutInitialisation():
             model = Model(config)
         model.load_state_dict(upgrade_names(load_file(weights), model.state_dict()))
     except PluginError as error:
@@ -171,20 +166,3 @@ def plugins_of(config: ModelConfig) -> dict[str, str]:
         for kind, name in sorted(parts)
     }
     return {part: origin for part, origin in origins.items() if origin is not None}
-
-
-class _WithoutInitialisation(TorchFunctionMode):
-    """Builds modules without random initial weights, which take seconds and are replaced."""
-
-    def __torch_function__(
-        self,
-        function: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Leave parameters, and nothing but parameters, as they are."""
-        name = getattr(function, "__name__", "")
-        if name in RANDOM and args and isinstance(args[0], nn.Parameter):
-            return args[0]
-        return function(*args, **(kwargs or {}))
