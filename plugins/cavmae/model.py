@@ -1,0 +1,122 @@
+"""The encoder: patches, a stack of blocks for each modality, shared blocks."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from plugins.cavmae.config import CavMaeConfig
+from zoo.contracts import Modality
+from zoo.models.modules import take_patches
+from zoo.models.patches import MaskableEncoder, PatchGrid
+from zoo.models.stream_block import (
+    PatchEmbed,
+    Stack,
+    StreamBlock,
+    initialise_vit,
+    sine_cosine_grid,
+)
+
+STREAMS: dict[Modality, str] = {"audio": "a", "vision": "v"}
+
+
+class CavMae(MaskableEncoder):
+    """CAV-MAE (arXiv 2210.07839 section 3.3).
+
+    Both modalities pass through blocks of their own.  The shared blocks then see them together
+    (``fuse``), or one of them with norms of its own (``compare``).
+    """
+
+    def __init__(self, config: CavMaeConfig) -> None:
+        super().__init__()
+        self.config, self.width = config, config.width
+        rows, columns = config.audio_grid
+        frames, height, width = config.vision_grid
+        patch, dim = config.patch, config.width
+        self.grids = {
+            "audio": PatchGrid(rows, columns, patch, patch),
+            "vision": PatchGrid(height, width, patch, patch, channels=3, frames=frames),
+        }
+        self.patch_embed_a = PatchEmbed(1, patch, dim)
+        self.patch_embed_v = PatchEmbed(3, patch, dim)
+        self.modality_a = nn.Parameter(torch.empty(1, 1, dim))
+        self.modality_v = nn.Parameter(torch.empty(1, 1, dim))
+        self.pos_embed_a = nn.Parameter(sine_cosine_grid(dim, rows, columns)[None])
+        positions = sine_cosine_grid(dim, height, width).repeat(frames, 1)
+        self.pos_embed_v = nn.Parameter(positions[None])
+        self.time_embed_v = nn.Parameter(torch.zeros(frames, 1, dim)) if frames > 1 else None
+        idle = ("a", "v") if config.idle_norms else ()
+
+        def stack(depth: int, streams: tuple[str, ...], idle: tuple[str, ...] = ()) -> Stack:
+            return Stack(StreamBlock(dim, config.heads, streams, idle) for _ in range(depth))
+
+        self.blocks_a, self.blocks_v = (stack(config.depth, ("",), idle) for _ in range(2))
+        self.blocks_u = stack(config.shared_depth, ("", "a", "v"))
+        self.norm, self.norm_a, self.norm_v = (nn.LayerNorm(dim) for _ in range(3))
+        initialise_vit(self)
+        for token in (self.modality_a, self.modality_v):
+            nn.init.normal_(token, std=0.02)
+
+    def patchify(
+        self, modality: Modality, segments: Tensor, keep: Int[Tensor, "N M"] | None = None
+    ) -> Float[Tensor, "N M D"]:
+        """Embed the patches that are kept, and nothing of the others."""
+        stream = STREAMS[modality]
+        embed: PatchEmbed = getattr(self, f"patch_embed_{stream}")
+        positions = getattr(self, f"pos_embed_{stream}") + getattr(self, f"modality_{stream}")
+        if modality == "vision" and self.time_embed_v is not None:
+            frames = self.grids["vision"].frames
+            positions = positions.unflatten(1, (frames, -1)) + self.time_embed_v
+            positions = positions.flatten(1, 2)  # (1, L, D)
+        patches = self._cut(modality, segments)  # (N, L, E)
+        if keep is not None:
+            patches = take_patches(patches, keep)
+            positions = take_patches(positions.expand(len(patches), -1, -1), keep)
+        return embed(patches) + positions
+
+    def targets(self, modality: Modality, segments: Tensor) -> Float[Tensor, "N L E"]:
+        """Return the values of every patch, channels fastest."""
+        return self.grids[modality].channels_last(self._cut(modality, segments))
+
+    def _cut(self, modality: Modality, segments: Tensor) -> Float[Tensor, "N L E"]:
+        grid = self.grids[modality]
+        if modality == "audio":
+            return grid.cut(segments.unsqueeze(1))
+        frames = segments.transpose(1, 2)  # (N, Tv, C, H, W)
+        return grid.cut(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).flatten(1, 2)
+
+    def encode_modality(
+        self, modality: Modality, patches: Float[Tensor, "N M D"]
+    ) -> Float[Tensor, "N M D"]:
+        """Run the blocks of one modality."""
+        stack: Stack = getattr(self, f"blocks_{STREAMS[modality]}")
+        return stack(patches)
+
+    def compare(
+        self, modality: Modality, encoded: Float[Tensor, "N M D"]
+    ) -> Float[Tensor, "N M D"]:
+        """Run the shared blocks on one modality, with its own norms."""
+        stream = STREAMS[modality]
+        norm: nn.LayerNorm = getattr(self, f"norm_{stream}")
+        return norm(self.blocks_u(encoded, stream))
+
+    def fuse(
+        self, audio: Float[Tensor, "N A D"], vision: Float[Tensor, "N V D"]
+    ) -> tuple[Float[Tensor, "N A D"], Float[Tensor, "N V D"]]:
+        """Run the shared blocks on both modalities together."""
+        both = self._joint(torch.cat([audio, vision], dim=1))
+        return both[:, : audio.shape[1]], both[:, audio.shape[1] :]
+
+    def _joint(self, tokens: Float[Tensor, "N M D"]) -> Float[Tensor, "N M D"]:
+        return self.norm(self.blocks_u(tokens))
+
+    def passes(self, audio: Tensor, vision: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Run the passes that the mode asks for; tokens of several stand side by side."""
+        mode = self.config.mode
+        if mode == "joint":
+            return [self.fuse(audio, vision)]
+        apart = self.compare("audio", audio), self.compare("vision", vision)
+        if mode == "apart":
+            return [apart]
+        return [(self._joint(audio), self._joint(vision)), apart]

@@ -1,0 +1,136 @@
+"""CAV-MAE and the objectives on it against arrays made with the published code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from golden import REFERENCE, SALT, assert_agrees, features, recipe
+from ssl_golden import arrays, check, needs_ssl, tokens_of
+from torch import Tensor
+
+from plugins.cavmae.config import CavMaeConfig
+from plugins.cavmae.model import CavMae
+from plugins.contrast_mae.config import ContrastMaeConfig
+from plugins.contrast_mae.model import ContrastMae, normalise
+from zoo.contracts import Modality
+from zoo.models.modules import take_patches
+from zoo.models.patches import MODALITIES
+from zoo.models.stream_block import sine_cosine_grid
+
+pytestmark = needs_ssl
+PRETRAIN, FINETUNE = "cavmae_pretrain", "cavmae_finetune"
+Both = dict[Modality, Tensor]
+
+
+def filled(module: torch.nn.Module, inventory: str) -> torch.nn.Module:
+    """Give a module the fake weights of the tensors of the same names."""
+    shapes = {key: shape for key, shape, *_ in recipe().read_inventory(REFERENCE / inventory)}
+    state = {
+        name: torch.from_numpy(recipe().fake_tensor(SALT, name, shapes[name]))
+        for name in module.state_dict()
+    }
+    module.load_state_dict(state)
+    return module.eval()
+
+
+@pytest.fixture(scope="module")
+def encoder() -> CavMae:
+    module = filled(CavMae(CavMaeConfig(idle_norms=True)), "cavmae_pretrain_keys.csv")
+    assert isinstance(module, CavMae)
+    return module
+
+
+@pytest.fixture(scope="module")
+def objective(encoder: CavMae) -> ContrastMae:
+    module = ContrastMae(ContrastMaeConfig(idle_norms=True), encoder)
+    assert module.decoder is not None
+    filled(module.decoder, "cavmae_pretrain_keys.csv")
+    return module.eval()
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(scope="module")
+def given() -> Both:
+    """Spectrograms ``(2, F, Ta)`` and single frames ``(2, C, 1, H, W)``."""
+    audio = features("cav_a", 2, 1024, 128).transpose(1, 2)
+    return {"audio": audio, "vision": features("cav_v", 2, 3, 224, 224).unsqueeze(2)}
+
+
+@pytest.fixture(scope="module")
+def kept() -> tuple[Both, Both]:
+    """Patches that the published masks keep, and those they hide."""
+    keep: Both = {}
+    hidden: Both = {}
+    for modality, suffix, num in (("audio", "a", 128), ("vision", "v", 49)):
+        order = torch.from_numpy(arrays(PRETRAIN)[f"ids_shuffle_{suffix}"].astype(np.int64))
+        keep[modality], hidden[modality] = order[:, :num], order[:, num:]
+    return keep, hidden
+
+
+def test_positions_equal_the_published_ones() -> None:
+    for name, width, rows, columns, every in (
+        ("pos_embed_a", 768, 8, 64, 24),
+        ("pos_embed_v", 768, 14, 14, 24),
+        ("decoder_pos_embed_a", 512, 8, 64, 16),
+        ("decoder_pos_embed_v", 512, 14, 14, 16),
+    ):
+        table = sine_cosine_grid(width, rows, columns)
+        check(f"{PRETRAIN}/true_{name}", table[::37, ::every], 1e-6)
+
+
+def test_tokens_and_features_equal_the_published_code(encoder: CavMae, given: Both) -> None:
+    for modality, s in (("audio", "a"), ("vision", "v")):
+        x = encoder.patchify(modality, given[modality])
+        check(f"{PRETRAIN}/tok_{s}", tokens_of(x), 2e-5)
+        stack = getattr(encoder, f"blocks_{s}")
+        if modality == "audio":
+            check(f"{PRETRAIN}/blk_a0", tokens_of(stack[0](x)), 2e-5)
+        x = encoder.encode_modality(modality, x)
+        check(f"{PRETRAIN}/blk_{s}10", tokens_of(x), 2e-5)
+        x = encoder.compare(modality, x)
+        check(f"{PRETRAIN}/feat_{s}", tokens_of(x), 2e-5)
+        check(f"{PRETRAIN}/feat_{s}_mean", x.mean(1), 2e-5)
+
+
+def test_the_masked_encoder_and_the_decoder_equal_the_published_code(
+    encoder: CavMae, objective: ContrastMae, given: Both, kept: tuple[Both, Both]
+) -> None:
+    keep, hidden = kept
+    encoded = {
+        m: encoder.encode_modality(m, encoder.patchify(m, given[m], keep[m])) for m in MODALITIES
+    }
+    audio, vision = encoder.fuse(encoded["audio"], encoded["vision"])
+    joint = torch.cat([audio, vision], 1)
+    check(f"{PRETRAIN}/enc_joint", joint[:, ::13, ::48], 2e-5)
+    check(f"{PRETRAIN}/enc_joint_mean", joint.mean(1), 2e-5)
+    compared = {m: encoder.compare(m, encoded[m]) for m in MODALITIES}
+    check(f"{PRETRAIN}/enc_a", compared["audio"][:, ::13, ::48], 2e-5)
+    check(f"{PRETRAIN}/enc_v", compared["vision"][:, ::7, ::48], 2e-5)
+    decoder = objective.decoder
+    assert decoder is not None
+    decoded = decoder({"audio": audio, "vision": vision}, keep)
+    losses = {}
+    for modality, s, every in (("audio", "a", 16), ("vision", "v", 48)):
+        values = decoder.predict(modality, decoded[modality])
+        check(f"{PRETRAIN}/pred_{s}", values[:, ::37, ::every], 2e-5)
+        target = encoder.targets(modality, given[modality])
+        check(f"{PRETRAIN}/target_{s}", target[:, ::37, ::every], 0)
+        told, wanted = (take_patches(x, hidden[modality]) for x in (values, target))
+        losses[s] = (told - normalise(wanted)).square().mean()
+        check(f"{PRETRAIN}/loss_mae_{s}", (told - wanted).square().mean(), 1e-5)
+        check(f"{PRETRAIN}/loss_mae_{s}_norm", losses[s], 1e-5)
+    pooled = compared["audio"].mean(1), compared["vision"].mean(1)
+    for is_symmetric, name in ((False, "nce_oneway"), (True, "nce_sym")):
+        config = ContrastMaeConfig(symmetric=is_symmetric, mae_weight=0)
+        found = ContrastMae(config, encoder).contrast(*pooled)
+        check(f"{PRETRAIN}/{name}", found["contrast_loss"], 1e-5)
+        check(f"{PRETRAIN}/{name}_acc", found["contrast_accuracy"], 1e-5)
+    assert_agrees  # the table of the largest differences

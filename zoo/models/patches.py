@@ -1,0 +1,136 @@
+"""Patches of both modalities: encoders that can leave some out, and which ones to hide."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from zoo.contracts import Modality
+from zoo.models.modules import Encoder
+from zoo.models.segments import Segments, Tokens
+
+MODALITIES: tuple[Modality, Modality] = ("audio", "vision")
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """Where the patches of a segment lie, row by row.
+
+    Attributes:
+        rows: of patches, the frequency of audio.
+        columns: of patches, the time of audio.
+        height: of a patch, pixels or mel bins.
+        width: of a patch, pixels or mel frames.
+        channels: values per pixel.
+        frames: such grids one after the other, of a segment of several frames.
+    """
+
+    rows: int
+    columns: int
+    height: int
+    width: int
+    channels: int = 1
+    frames: int = 1
+
+    @property
+    def num_patches(self) -> int:
+        """L."""
+        return self.frames * self.rows * self.columns
+
+    @property
+    def values(self) -> int:
+        """E, values of a patch."""
+        return self.height * self.width * self.channels
+
+    def cut(self, images: Float[Tensor, "N C H W"]) -> Float[Tensor, "N RxC CxHxW"]:
+        """Cut images into patches, row by row; channels vary slowest, as convolutions want them."""
+        x = images.unfold(2, self.height, self.height).unfold(3, self.width, self.width)
+        return x.permute(0, 2, 3, 1, 4, 5).flatten(1, 2).flatten(2)  # (N, R*C, c*h*w)
+
+    def channels_last(self, patches: Float[Tensor, "N L E"]) -> Float[Tensor, "N L E"]:
+        """Return the values of patches with channels varying fastest, as decoders give them."""
+        x = patches.unflatten(2, (self.channels, self.height * self.width))
+        return x.transpose(2, 3).flatten(2)
+
+    def join(self, patches: Float[Tensor, "N L E"]) -> Float[Tensor, "N F C H W"]:
+        """Put patches whose channels vary fastest together to images; the reverse of both."""
+        x = patches.unflatten(1, (self.frames, self.rows, self.columns))
+        x = x.unflatten(4, (self.height, self.width, self.channels))  # (N, F, r, c, h, w, C)
+        x = x.permute(0, 1, 6, 2, 4, 3, 5)  # (N, F, C, r, h, c, w)
+        return x.flatten(5, 6).flatten(3, 4)
+
+
+class MaskableEncoder(Encoder):
+    """An encoder that can leave out patches, and encode either modality by itself.
+
+    Objectives use it step by step; `encode` is all steps with all patches.
+    """
+
+    grids: Mapping[Modality, PatchGrid]
+    width: int
+    """D, channels of what is encoded."""
+
+    @abstractmethod
+    def patchify(
+        self, modality: Modality, segments: Tensor, keep: Int[Tensor, "N M"] | None = None
+    ) -> Float[Tensor, "N M D"]:
+        """Embed patches and add their positions.
+
+        Args:
+            modality: of the segments.
+            segments: what the front end gives, ``(N, F, Ta)`` or ``(N, C, Tv, H, W)``.
+            keep: numbers of the patches to embed, as many of every segment; None is all.
+        """
+
+    @abstractmethod
+    def targets(self, modality: Modality, segments: Tensor) -> Float[Tensor, "N L E"]:
+        """Return the values of every patch, channels fastest: what a decoder must rebuild."""
+
+    @abstractmethod
+    def encode_modality(
+        self, modality: Modality, patches: Float[Tensor, "N M D"]
+    ) -> Float[Tensor, "N M D"]:
+        """Run what only one modality passes through."""
+
+    @abstractmethod
+    def compare(
+        self, modality: Modality, encoded: Float[Tensor, "N M D"]
+    ) -> Float[Tensor, "N M D"]:
+        """Finish one modality by itself: tokens whose mean is compared between modalities."""
+
+    @abstractmethod
+    def fuse(
+        self, audio: Float[Tensor, "N A D"], vision: Float[Tensor, "N V D"]
+    ) -> tuple[Float[Tensor, "N A D"], Float[Tensor, "N V D"]]:
+        """Let both modalities see each other, after `encode_modality`."""
+
+    def passes(self, audio: Tensor, vision: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Finish both modalities in one or several ways, whose tokens stand side by side."""
+        return [self.fuse(audio, vision)]
+
+    def encode(self, segments: Segments) -> tuple[Tokens, Tokens]:
+        """Encode all patches of both modalities."""
+        num = segments.audio.shape[1]
+        hidden = [
+            self.encode_modality(m, self.patchify(m, getattr(segments, m).flatten(0, 1)))
+            for m in MODALITIES
+        ]
+        passes = self.passes(*hidden)
+        audio = torch.cat([self._in_time("audio", audio, num) for audio, _ in passes], dim=3)
+        vision = torch.cat([self._in_time("vision", vision, num) for _, vision in passes], dim=3)
+        io = self.io
+        return Tokens(audio, io.audio.tokens.times_s), Tokens(vision, io.vision.tokens.times_s)
+
+    def _in_time(
+        self, modality: Modality, values: Float[Tensor, "N L D"], num_segments: int
+    ) -> Float[Tensor, "B S T P D"]:
+        """Put the patches of segments in the order of time; N = B * S."""
+        grid = self.grids[modality]
+        x = values.unflatten(1, (grid.frames, grid.rows, grid.columns))
+        x = x.unflatten(0, (-1, num_segments))  # (B, S, F, r, c, D)
+        return x.transpose(3, 4).flatten(2, 3) if modality == "audio" else x.flatten(3, 4)
