@@ -8,6 +8,8 @@ import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from zoo.data.clip_reader import ClipReader
 from zoo.data.manifest import Manifest
 from zoo.models.model import Model
 from zoo.registry.manager import registry
+from zoo.training.job import Job, run_job
 from zoo.training.recipe import Recipe
 from zoo.training.recipe_builder import build_recipe
 
@@ -70,6 +73,20 @@ def model_folder(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path
 def reader(model: Model) -> ClipReader:
     """Reads clips as the small model wants them."""
     return ClipReader(model.vision_frontend, model.audio_frontend)
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let ``zoo train`` run its job in this process, without the 20 s that Ray takes to start."""
+    from orchestration import driver
+    from zoo.training.engine import LocalEngine
+
+    def fit(job: Job, _resources: object, refresh: Callable[[], None]) -> None:
+        run_job(LocalEngine(tmp_path_factory.mktemp("checkpoints")), job)
+        refresh()
+
+    monkeypatch.setattr(driver, "connected", lambda _resources: nullcontext())
+    monkeypatch.setattr(driver, "fit", fit)
 
 
 @pytest.fixture(autouse=True)

@@ -82,16 +82,15 @@ def test_real_clips_are_usable_data(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @needs_clips
+@pytest.mark.usefixtures("in_process")
 def test_overfitting_three_real_clips_drives_the_loss_far_below_chance(
-    real_manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    real_manifest: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     out = tmp_path / "run"
     settings = ["stage1.steps=10", "stage2.steps=300", "stage2.valid_every=100"]
     chosen = [part for setting in settings for part in ("--set", setting)]
     command = ["train", "--extractor", "ast_motionformer", "--data", str(real_manifest)]
-    with connected(Resources()):
-        assert run([*command, "--out", str(out), "--overfit", "3", *chosen]) == 0
+    assert run([*command, "--out", str(out), "--overfit", "3", *chosen]) == 0
     losses = [r["loss"] for r in read_metrics(out) if (r["stage"], r["kind"]) == (2, "train")]
     assert losses[-1] < 0.3 * math.log(21)
 

@@ -46,6 +46,13 @@ def environment() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
+def cluster(environment: None) -> Iterator[None]:
+    """One Ray for the training and the search."""
+    with connected(Resources()):
+        yield
+
+
+@pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixteen clips of 3 s whose noise is between -40 and -10 dB, and whose frames say nothing."""
     folder, rng = tmp_path_factory.mktemp("videos"), np.random.default_rng(0)
@@ -59,7 +66,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(
-    environment: None, videos: Path, tmp_path_factory: pytest.TempPathFactory
+    cluster: None, videos: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path]:
     """Return a run and its manifest."""
     home = tmp_path_factory.mktemp("loudness")
@@ -68,8 +75,7 @@ def trained(
     assert run([*prepare, *PLUGIN]) == 0
     chosen = [part for key, value in TRAINING.items() for part in ("--set", f"{key}={value}")]
     train = ["train", "--extractor", "joint", "--task", "loudness", "--data", str(manifest)]
-    with connected(Resources()):
-        assert run([*train, "--out", str(out), *chosen, *PLUGIN]) == 0
+    assert run([*train, "--out", str(out), *chosen, *PLUGIN]) == 0
     return out, manifest
 
 

@@ -148,8 +148,9 @@ def load_bytes(out: Path) -> dict[str, bytes]:
     return {name: value.numpy().tobytes() for name, value in weights.items()}
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_run_starts_from_published_weights_and_says_so(
-    cluster: None, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     presets = {name: spec.presets["tiny"] for name, spec in registry().extractors.items()}
     audio, vision = tmp_path / "pytorch_model.bin", tmp_path / "ssv2.pyth"

@@ -29,13 +29,13 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Record the times of all pictures that are decoded."""
     seen: list[float] = []
-    add = video._WindowFrames.add
+    add = video._Window.add
 
     def counted(self, time_s, frame):
         seen.append(time_s)
         add(self, time_s, frame)
 
-    monkeypatch.setattr(video._WindowFrames, "add", counted)
+    monkeypatch.setattr(video._Window, "add", counted)
     return seen
 
 
