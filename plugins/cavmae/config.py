@@ -29,6 +29,11 @@ class CavMaeConfig(zoo.EncoderConfig):
         description="whether the shared blocks see both modalities together, each by itself, or, "
         "where the other is missing, each by itself in both ways",
     )
+    pool_positions: bool = Field(
+        True,
+        description="give the mean over positions: one token per time step, as heads for "
+        "offsets want; else a token for every patch",
+    )
     idle_norms: bool = Field(
         False, description="keep the norms of published files that no pass uses"
     )
@@ -63,7 +68,7 @@ class CavMaeConfig(zoo.EncoderConfig):
         return size // self.patch
 
     def io(self) -> zoo.EncoderIO:
-        """Return what is read, and a token for every patch."""
+        """Return what is read, and a token for every patch or time step."""
         rows, columns = self.audio_grid
         frames, height, width = self.vision_grid
         passes = 2 if self.mode == "other_missing" else 1
@@ -73,7 +78,7 @@ class CavMaeConfig(zoo.EncoderConfig):
             segment_s=self.audio_s,
             tokens=zoo.FeatureMap(
                 times_s=tuple(round((i + 0.5) * column_s, 9) for i in range(columns)),
-                positions=rows * passes,
+                positions=1 if self.pool_positions else rows * passes,
                 dim=self.width,
             ),
         )
@@ -82,7 +87,7 @@ class CavMaeConfig(zoo.EncoderConfig):
             segment_s=self.vision_s,
             tokens=zoo.FeatureMap(
                 times_s=tuple(round((i + 0.5) * frame_s, 9) for i in range(frames)),
-                positions=height * width * passes,
+                positions=1 if self.pool_positions else height * width * passes,
                 dim=self.width,
             ),
         )

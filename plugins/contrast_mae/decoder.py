@@ -34,6 +34,8 @@ class JointDecoder(nn.Module):
         super().__init__()
         dim = config.decoder_width
         self.grids = dict(grids)
+        self.decoder_modality_a: nn.Parameter
+        self.decoder_modality_v: nn.Parameter
         self.decoder_embed = nn.Linear(width, dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))
         idle = ("a", "v") if config.idle_norms else ()
@@ -44,9 +46,9 @@ class JointDecoder(nn.Module):
         for modality, suffix in SUFFIX.items():
             grid, is_fixed = grids[modality], config.decoder_positions == "sine_cosine"
             table = sine_cosine_grid(dim, grid.rows, grid.columns).repeat(grid.frames, 1)
-            positions = nn.Parameter((table if is_fixed else torch.zeros_like(table))[None])
+            table = (table if is_fixed else torch.zeros_like(table))[None]
             self.register_parameter(
-                f"decoder_pos_embed_{suffix}", positions.requires_grad_(not is_fixed)
+                f"decoder_pos_embed_{suffix}", nn.Parameter(table, requires_grad=not is_fixed)
             )
             self.register_parameter(
                 f"decoder_modality_{suffix}", nn.Parameter(torch.zeros(1, 1, dim))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from plugins.contrast_mae.config import ContrastMaeConfig
@@ -39,9 +37,9 @@ class ContrastMae(Objective):
     def __init__(self, config: ContrastMaeConfig, encoder: Encoder) -> None:
         super().__init__()
         self.config = config
+        maskable = require_maskable(encoder)
         self.decoder: JointDecoder | None = None
         if config.mae_weight:
-            maskable = require_maskable(encoder)
             self.decoder = JointDecoder(config, maskable.grids, maskable.width)
 
     def forward(self, encoder: Encoder, segments: Segments, gather: Gather) -> dict[str, Tensor]:
@@ -63,7 +61,8 @@ class ContrastMae(Objective):
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """Return both losses, as far as they count; with a generator, of masks that it decides."""
-        config, scalars = self.config, {}
+        config = self.config
+        scalars: dict[str, Tensor] = {}
         given: Both = {m: getattr(segments, m).flatten(0, 1) for m in MODALITIES}
         encoded: Both = {}
         if config.mae_weight or not config.contrast_ratios:
@@ -110,9 +109,13 @@ class ContrastMae(Objective):
         generator: torch.Generator | None = None,
     ) -> tuple[Kept, Kept]:
         """Choose the patches to keep and those to hide, in a random order."""
-        config, keep, hidden = self.config, {}, {}
-        for modality, mode in (("audio", config.audio_mask), ("vision", "unstructured")):
-            ratio: float = getattr(config, f"{modality}_ratio")
+        config = self.config
+        keep: Kept = {}
+        hidden: Kept = {}
+        for modality in MODALITIES:
+            is_audio = modality == "audio"
+            ratio = config.audio_ratio if is_audio else config.vision_ratio
+            mode = config.audio_mask if is_audio else "unstructured"
             noise = masking_noise(
                 len(given[modality]), encoder.grids[modality], ratio, mode, generator
             )
@@ -171,7 +174,8 @@ class ContrastMae(Objective):
         mode = config.contrast_audio_mask if modality == "audio" else "unstructured"
         order = torch.randperm(len(segments), generator=generator).to(segments.device)
         pooled = []
-        for part, ratio in zip(order.chunk(len(config.contrast_ratios)), config.contrast_ratios):
+        parts = order.chunk(len(config.contrast_ratios))  # fewer of a small batch
+        for part, ratio in zip(parts, config.contrast_ratios, strict=False):
             noise = masking_noise(len(part), grid, ratio, mode, generator).to(segments.device)
             keep, _ = choose(noise, ratio)
             pooled.append(self.pool(encoder, modality, segments[part], keep))

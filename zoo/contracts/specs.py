@@ -99,6 +99,8 @@ class EncoderDefaults:
     objective: str = ""
     """Of stage I; empty is the default objective."""
     layout: SegmentLayout = field(default_factory=SegmentLayout)
+    layouts: Mapping[str, SegmentLayout] = field(default_factory=dict)
+    """Per preset, where another layout is usual."""
     end_to_end: bool = False
     """Whether there is no stage I: the encoder is trained along with the head."""
     stage2: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

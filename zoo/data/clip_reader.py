@@ -19,6 +19,28 @@ from zoo.timeline import LATTICE_TOLERANCE, SegmentLayout, to_frames, to_samples
 
 
 @dataclass(frozen=True)
+class Part:
+    """A part of a crop, and the segments in it, seconds.
+
+    Attributes:
+        start_s: from the start of the crop.
+        length_s: of the part.
+        starts_s: of every segment from the start of the part.
+        segment_s: length of a segment.
+    """
+
+    start_s: float
+    length_s: float
+    starts_s: list[float]
+    segment_s: float
+
+    @property
+    def places(self) -> tuple[list[float], float]:
+        """Where segments start, and how long they are."""
+        return self.starts_s, self.segment_s
+
+
+@dataclass(frozen=True)
 class ClipReader:
     """Reads stretches of clips at the extractors' rates and size.
 
@@ -43,6 +65,16 @@ class ClipReader:
         """Return where what a modality reads starts within a crop, and how long it is, seconds."""
         lead_s, segment_s = self.reads(modality, layout.segment_s)
         return [round(start_s + lead_s, 6) for start_s in layout.starts_s], segment_s
+
+    def read_part(self, modality: Modality, layout: SegmentLayout) -> Part:
+        """Return which part of a crop holds all that a modality reads of it.
+
+        A single frame beside 10 s of audio is all that is decoded of the video.
+        """
+        starts_s, segment_s = self.places(modality, layout)
+        first_s = starts_s[0]
+        relative_s = [round(start_s - first_s, 6) for start_s in starts_s]
+        return Part(first_s, round(relative_s[-1] + segment_s, 6), relative_s, segment_s)
 
     def reads(self, modality: Modality, segment_s: float) -> tuple[float, float]:
         """Return how far within a segment of the layout reading begins, and its length, seconds."""

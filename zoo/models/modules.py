@@ -110,6 +110,8 @@ class Encoder(nn.Module, ABC):
     """Whether a segment of one modality never sees the other: see `SeparableEncoder`."""
     precision: Precision = "fp32"
     """How exactly many segments are encoded; heads compute in fp32."""
+    may_skip_parameters: ClassVar[bool] = False
+    """Whether a training step may leave parameters without a gradient: workers must look then."""
 
     @abstractmethod
     def encode(self, segments: Segments) -> tuple[Tokens, Tokens]:

@@ -71,6 +71,7 @@ class MaskableEncoder(Encoder):
     Objectives use it step by step; `encode` is all steps with all patches.
     """
 
+    may_skip_parameters = True  # what only one of its passes needs
     grids: Mapping[Modality, PatchGrid]
     width: int
     """D, channels of what is encoded."""
@@ -123,8 +124,13 @@ class MaskableEncoder(Encoder):
         passes = self.passes(*hidden)
         audio = torch.cat([self._in_time("audio", audio, num) for audio, _ in passes], dim=3)
         vision = torch.cat([self._in_time("vision", vision, num) for _, vision in passes], dim=3)
-        io = self.io
-        return Tokens(audio, io.audio.tokens.times_s), Tokens(vision, io.vision.tokens.times_s)
+        return self._tokens("audio", audio), self._tokens("vision", vision)
+
+    def _tokens(self, modality: Modality, values: Float[Tensor, "B S T P D"]) -> Tokens:
+        """Pool positions if one token per time step is what the encoder declares."""
+        declared = self.io.modality(modality).tokens
+        is_pooled = declared.positions < values.shape[3]
+        return Tokens(values.mean(3, keepdim=True) if is_pooled else values, declared.times_s)
 
     def _in_time(
         self, modality: Modality, values: Float[Tensor, "N L D"], num_segments: int

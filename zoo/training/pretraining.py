@@ -77,7 +77,7 @@ class Pretraining(Stage[Read, Segments]):
         """Bring a batch to where the model is, and cut it into segments."""
         model, reader = self.model, self.train.reader
         audio, frames = (tensor.to(model.device, non_blocking=True) for tensor in read)
-        places = reader.places("vision", self.recipe.stage1_layout)
+        places = reader.read_part("vision", self.recipe.stage1_layout).places
         return Segments(audio, cut_crops(frames, *places, model.vision_frontend))
 
     def prepare(self, read: Read) -> None:
