@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from plugins.cavmae.config import CavMaeConfig
 from zoo.contracts import Modality
-from zoo.models.modules import take_patches
-from zoo.models.patches import MaskableEncoder, PatchGrid
+from zoo.models.patches import MaskableEncoder
 from zoo.models.stream_block import (
     PatchEmbed,
     Stack,
@@ -30,14 +29,9 @@ class CavMae(MaskableEncoder):
 
     def __init__(self, config: CavMaeConfig) -> None:
         super().__init__()
-        self.config, self.width = config, config.width
-        rows, columns = config.audio_grid
-        frames, height, width = config.vision_grid
+        self.set_up(config)
+        (rows, columns), (frames, height, width) = config.audio_grid, config.vision_grid
         patch, dim = config.patch, config.width
-        self.grids = {
-            "audio": PatchGrid(rows, columns, patch, patch),
-            "vision": PatchGrid(height, width, patch, patch, channels=3, frames=frames),
-        }
         self.patch_embed_a = PatchEmbed(1, patch, dim)
         self.patch_embed_v = PatchEmbed(3, patch, dim)
         self.modality_a = nn.Parameter(torch.empty(1, 1, dim))
@@ -58,33 +52,15 @@ class CavMae(MaskableEncoder):
         for token in (self.modality_a, self.modality_v):
             nn.init.normal_(token, std=0.02)
 
-    def patchify(
-        self, modality: Modality, segments: Tensor, keep: Int[Tensor, "N M"] | None = None
-    ) -> Float[Tensor, "N M D"]:
-        """Embed the patches that are kept, and nothing of the others."""
-        stream = STREAMS[modality]
-        embed: PatchEmbed = getattr(self, f"patch_embed_{stream}")
-        positions = getattr(self, f"pos_embed_{stream}") + getattr(self, f"modality_{stream}")
-        if modality == "vision" and self.time_embed_v is not None:
-            frames = self.grids["vision"].frames
-            positions = positions.unflatten(1, (frames, -1)) + self.time_embed_v
-            positions = positions.flatten(1, 2)  # (1, L, D)
-        patches = self._cut(modality, segments)  # (N, L, E)
-        if keep is not None:
-            patches = take_patches(patches, keep)
-            positions = take_patches(positions.expand(len(patches), -1, -1), keep)
-        return embed(patches) + positions
-
-    def targets(self, modality: Modality, segments: Tensor) -> Float[Tensor, "N L E"]:
-        """Return the values of every patch, channels fastest."""
-        return self.grids[modality].channels_last(self._cut(modality, segments))
-
-    def _cut(self, modality: Modality, segments: Tensor) -> Float[Tensor, "N L E"]:
-        grid = self.grids[modality]
+    def embedding(self, modality: Modality) -> tuple[PatchEmbed, Float[Tensor, "1 L D"]]:
+        """Return positions and the vector of the modality, added up."""
         if modality == "audio":
-            return grid.cut(segments.unsqueeze(1))
-        frames = segments.transpose(1, 2)  # (N, Tv, C, H, W)
-        return grid.cut(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).flatten(1, 2)
+            return self.patch_embed_a, self.pos_embed_a + self.modality_a
+        positions: Tensor = self.pos_embed_v
+        if self.time_embed_v is not None:
+            positions = positions.unflatten(1, (len(self.time_embed_v), -1)) + self.time_embed_v
+            positions = positions.flatten(1, 2)
+        return self.patch_embed_v, positions + self.modality_v
 
     def encode_modality(
         self, modality: Modality, patches: Float[Tensor, "N M D"]
@@ -105,18 +81,5 @@ class CavMae(MaskableEncoder):
         self, audio: Float[Tensor, "N A D"], vision: Float[Tensor, "N V D"]
     ) -> tuple[Float[Tensor, "N A D"], Float[Tensor, "N V D"]]:
         """Run the shared blocks on both modalities together."""
-        both = self._joint(torch.cat([audio, vision], dim=1))
+        both = self.norm(self.blocks_u(torch.cat([audio, vision], dim=1)))
         return both[:, : audio.shape[1]], both[:, audio.shape[1] :]
-
-    def _joint(self, tokens: Float[Tensor, "N M D"]) -> Float[Tensor, "N M D"]:
-        return self.norm(self.blocks_u(tokens))
-
-    def passes(self, audio: Tensor, vision: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Run the passes that the mode asks for; tokens of several stand side by side."""
-        mode = self.config.mode
-        if mode == "joint":
-            return [self.fuse(audio, vision)]
-        apart = self.compare("audio", audio), self.compare("vision", vision)
-        if mode == "apart":
-            return [apart]
-        return [(self._joint(audio), self._joint(vision)), apart]

@@ -24,6 +24,7 @@ from zoo.contracts.datasets import (
     DatasetAdapter,
     LeftOut,
 )
+from zoo.contracts.patch_config import PatchEncoderConfig
 from zoo.contracts.specs import (
     AggregatorSpec,
     Chance,
@@ -71,6 +72,7 @@ __all__ = [
     "ModalityIO",
     "ObjectiveSpec",
     "PairSpec",
+    "PatchEncoderConfig",
     "Positions",
     "Precision",
     "Score",

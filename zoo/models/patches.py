@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from zoo.contracts import Modality
-from zoo.models.modules import Encoder
+from zoo.contracts import Modality, PatchEncoderConfig
+from zoo.models.modules import Encoder, take_patches
 from zoo.models.segments import Segments, Tokens
+from zoo.models.stream_block import PatchEmbed
 
 MODALITIES: tuple[Modality, Modality] = ("audio", "vision")
 
@@ -76,21 +77,46 @@ class MaskableEncoder(Encoder):
     width: int
     """D, channels of what is encoded."""
 
+    def set_up(self, config: PatchEncoderConfig) -> None:
+        """Lay out the patches; the first thing that a constructor does."""
+        (rows, columns), (frames, height, width) = config.audio_grid, config.vision_grid
+        self.width, self.mode, patch = config.width, config.mode, config.patch
+        self.grids = {
+            "audio": PatchGrid(rows, columns, patch, patch),
+            "vision": PatchGrid(height, width, patch, patch, channels=3, frames=frames),
+        }
+
     @abstractmethod
+    def embedding(self, modality: Modality) -> tuple[PatchEmbed, Float[Tensor, "1 L D"]]:
+        """Return what embeds the patches of a modality, and all that is added to them."""
+
     def patchify(
         self, modality: Modality, segments: Tensor, keep: Int[Tensor, "N M"] | None = None
     ) -> Float[Tensor, "N M D"]:
-        """Embed patches and add their positions.
+        """Embed patches and add their positions; nothing is computed for those left out.
 
         Args:
             modality: of the segments.
             segments: what the front end gives, ``(N, F, Ta)`` or ``(N, C, Tv, H, W)``.
             keep: numbers of the patches to embed, as many of every segment; None is all.
         """
+        embed, positions = self.embedding(modality)
+        patches = self._cut(modality, segments)  # (N, L, E)
+        if keep is not None:
+            patches = take_patches(patches, keep)
+            positions = take_patches(positions.expand(len(patches), -1, -1), keep)
+        return embed(patches) + positions
 
-    @abstractmethod
     def targets(self, modality: Modality, segments: Tensor) -> Float[Tensor, "N L E"]:
         """Return the values of every patch, channels fastest: what a decoder must rebuild."""
+        return self.grids[modality].channels_last(self._cut(modality, segments))
+
+    def _cut(self, modality: Modality, segments: Tensor) -> Float[Tensor, "N L E"]:
+        grid = self.grids[modality]
+        if modality == "audio":
+            return grid.cut(segments.unsqueeze(1))
+        frames = segments.transpose(1, 2)  # (N, Tv, C, H, W)
+        return grid.cut(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).flatten(1, 2)
 
     @abstractmethod
     def encode_modality(
@@ -110,9 +136,18 @@ class MaskableEncoder(Encoder):
     ) -> tuple[Float[Tensor, "N A D"], Float[Tensor, "N V D"]]:
         """Let both modalities see each other, after `encode_modality`."""
 
+    def alone(self, encoded: Float[Tensor, "N M D"]) -> Float[Tensor, "N M D"]:
+        """Run the joint blocks on one modality, the other one missing."""
+        return self.fuse(encoded, encoded[:, :0])[0]
+
     def passes(self, audio: Tensor, vision: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Finish both modalities in one or several ways, whose tokens stand side by side."""
-        return [self.fuse(audio, vision)]
+        """Run the passes that the mode asks for; tokens of several stand side by side."""
+        if self.mode == "joint":
+            return [self.fuse(audio, vision)]
+        apart = self.compare("audio", audio), self.compare("vision", vision)
+        if self.mode == "apart":
+            return [apart]
+        return [(self.alone(audio), self.alone(vision)), apart]
 
     def encode(self, segments: Segments) -> tuple[Tokens, Tokens]:
         """Encode all patches of both modalities."""

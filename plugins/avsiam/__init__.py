@@ -1,0 +1,53 @@
+"""AVSiam (arXiv 2403.19638): one transformer for both modalities, and joint layers on top."""
+
+import zoo
+from plugins.avsiam.config import AvsiamConfig
+from zoo.timeline import SegmentLayout
+
+WHOLE_CLIP = SegmentLayout(num_segments=1, segment_s=10.24, step_s=10.24)
+
+
+def _build(config: AvsiamConfig) -> "zoo.Encoder":
+    from plugins.avsiam.model import Avsiam
+
+    return Avsiam(config)
+
+
+@zoo.hookimpl
+def register_encoders() -> list[zoo.EncoderSpec]:
+    """Register ``avsiam``, and its larger sizes."""
+    tiny = AvsiamConfig(
+        width=64,
+        heads=2,
+        depth=2,
+        joint_depth=1,
+        audio_s=0.64,
+        vision_frontend=zoo.Frames(fps=12.5, size=48, short_side=56),
+        vision_s=0.64,
+    )
+    sizes = {
+        "avsiam": ("one siamese transformer for both modalities (ViT-B)", AvsiamConfig()),
+        "avsiam_large": (
+            "one siamese transformer for both modalities (ViT-L)",
+            AvsiamConfig(width=1024, heads=16, depth=24),
+        ),
+        "avsiam_huge": (
+            "one siamese transformer for both modalities (ViT-H, patches of 14 pixels)",
+            AvsiamConfig(width=1280, heads=16, depth=32, patch=14),
+        ),
+    }
+    return [
+        zoo.EncoderSpec(
+            name=name,
+            summary=summary,
+            config_class=AvsiamConfig,
+            build=_build,
+            presets={"paper": paper, "tiny": tiny},
+            objective="avsiam",
+            layouts={"paper": WHOLE_CLIP},
+            search={"depth": zoo.Range(low=1, high=12)},
+            source="arXiv:2403.19638",
+            license="MIT",
+        )
+        for name, (summary, paper) in sizes.items()
+    ]
