@@ -17,10 +17,13 @@ from plugins.contrast_mae.config import ContrastMaeConfig
 from plugins.contrast_mae.masks import STRIP, choose, masking_noise
 from plugins.contrast_mae.model import ContrastMae, normalise
 from zoo.contracts import Modality
+from zoo.models.config import Component, ModelConfig
+from zoo.models.model import Model
 from zoo.models.modules import take_patches
 from zoo.models.patches import MODALITIES
 from zoo.models.segments import Segments
 from zoo.models.stream_block import sine_cosine_grid
+from zoo.timeline import SegmentLayout
 
 pytestmark = needs_ssl
 PRETRAIN, FINETUNE = "cavmae_pretrain", "cavmae_finetune"
@@ -214,3 +217,46 @@ def test_norms_have_the_published_epsilon(encoder: CavMae, objective: ContrastMa
     }
     for name, values in found.items():
         check(f"{PRETRAIN}/eps_{name}", values[..., ::8], 2e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "streams"),
+    [
+        ("multimodal", "joint", "both"),
+        ("audioonly", "apart", "audio"),
+        ("videoonly", "apart", "vision"),
+        ("missingaudioonly", "other_missing", "audio"),
+        ("missingvideoonly", "other_missing", "vision"),
+    ],
+)
+def test_logits_equal_the_published_code(given: Both, name: str, mode: str, streams: str) -> None:
+    """With every mode of fine-tuning, and either modality missing."""
+    encoder = CavMaeConfig(mode=mode, pool_positions=False, idle_norms=True)
+    task = {"classes": [f"class {i}" for i in range(527)], "multi_label": True}
+    head = {"streams": streams, "pool": "tokens", "norm": "layer"}
+    model = Model(
+        ModelConfig(
+            encoder=Component(name="cavmae", config=encoder.model_dump(mode="json")),
+            task=Component(name="classification", config=task),
+            head=Component(name="linear", config=head),
+            layout=SegmentLayout(num_segments=1, segment_s=10.24, step_s=10.24),
+        )
+    ).eval()
+    filled(model.encoder, "cavmae_finetune_keys.csv")
+    assert model.head is not None
+    parts = {"norm": "mlp_head.0", "classifier": "mlp_head.1"}
+    shapes = {"mlp_head.0": (768,), "mlp_head.1": (527, 768)}
+    state = {}
+    for ours, theirs in parts.items():
+        for kind, shape in (("weight", shapes[theirs]), ("bias", shapes[theirs][:1])):
+            value = recipe().fake_tensor(SALT, f"{theirs}.{kind}", shape)
+            state[f"{ours}.{kind}"] = torch.from_numpy(value)
+    model.head.load_state_dict(state)
+    logits = model(given["audio"].unsqueeze(1), given["vision"].unsqueeze(1))
+    check(f"{FINETUNE}/logits_{name}", logits, 2e-5)
+    if name == "multimodal":
+        labels = torch.full((2, 527), 0.1 / 527)
+        labels[0, [5, 77]] = labels[1, 300] = 0.9
+        bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
+        check(f"{FINETUNE}/bce_loss", bce, 1e-5)
+        check(f"{FINETUNE}/ce_loss", torch.nn.functional.cross_entropy(logits, labels), 1e-5)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from zoo.catalog.entries import (
     CONFIG,
@@ -30,6 +33,8 @@ from zoo.models.without_values import WithoutInitialisation
 from zoo.registry.manager import registry
 from zoo.registry.plugin_files import missing_plugin, origin_of
 
+OBJECTIVE = "objective.safetensors"
+
 __all__ = [
     "CONFIG",
     "WEIGHTS",
@@ -42,32 +47,60 @@ __all__ = [
 ]
 
 
-def save_model(folder: Path, model: Model, **facts: Any) -> None:
+def save_model(
+    folder: Path, model: Model, objective: Mapping[str, Tensor] | None = None, **facts: Any
+) -> None:
     """Write a model folder: ``model.safetensors`` and ``model.json``.
 
     Args:
         folder: where; made if missing.
         model: what to save.
+        objective: trained parameters of its objective, such as a decoder, kept in a file of their
+            own; by default those that the model came with.
         facts: anything else worth knowing, kept in ``model.json`` (scores, say).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    part = folder / f".{WEIGHTS}.part"
-    try:
-        save_file(tensors, part)
-    except SafetensorError as error:
-        raise ModelError(f"cannot write {folder / WEIGHTS}: {error}") from None
+    if objective is None and model.read_objective is not None:
+        objective = model.read_objective()
+    parts = {WEIGHTS: _write(folder / WEIGHTS, model.state_dict())}
+    if objective:
+        parts[OBJECTIVE] = _write(folder / OBJECTIVE, objective)
     description = {
         "format_version": FORMAT_VERSION,
         "config": model.config.model_dump(mode="json"),
-        "sha256": sha256_of(part),
+        "sha256": sha256_of(parts[WEIGHTS]),
+        **({"objective_sha256": sha256_of(parts[OBJECTIVE])} if objective else {}),
         "parameters": count_parameters(model),
         "plugins": plugins_of(model.config),
         **facts,
     }
-    part.replace(folder / WEIGHTS)
+    for name, part in parts.items():
+        part.replace(folder / name)
     (folder / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
-    (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # safetensors writes for its owner
+    for name in parts:  # safetensors writes for its owner
+        (folder / name).chmod((folder / CONFIG).stat().st_mode)
+
+
+def _write(file: Path, tensors: Mapping[str, Tensor]) -> Path:
+    """Write tensors beside where they belong; return the file."""
+    part = file.with_name(f".{file.name}.part")
+    try:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part)
+    except SafetensorError as error:
+        raise ModelError(f"cannot write {file}: {error}") from None
+    return part
+
+
+def _read_objective(folder: Path, sha256: str) -> dict[str, Tensor]:
+    """Read the trained parameters of an objective.
+
+    Raises:
+        ModelError: if they are missing or damaged.
+    """
+    file = folder / OBJECTIVE
+    if not file.exists() or sha256_of(file) != sha256:
+        raise ModelError(f"{file} is missing or damaged; restore the file")
+    return load_file(file)
 
 
 def verify_folder(folder: Path) -> dict[str, Any]:
@@ -123,6 +156,9 @@ def load_model(folder: Path) -> Model:
     except (SafetensorError, RuntimeError) as error:
         first_line = str(error).splitlines()[0]
         raise ModelError(f"{weights} does not fit {CONFIG}: {first_line}") from None
+    sha256 = description.get("objective_sha256")
+    if sha256 is not None:
+        model.read_objective = partial(_read_objective, folder, sha256)
     return model.eval()
 
 

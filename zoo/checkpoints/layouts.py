@@ -20,7 +20,7 @@ from zoo.models.without_values import without_values
 from zoo.registry.manager import registry
 
 Tensors = dict[str, Tensor]
-PUBLISHED = "published"
+PUBLISHED, OBJECTIVE = "published", "objective."
 _WRAPPERS = ("module.", "_orig_mod.")  # of distributed training and of torch.compile
 
 
@@ -43,11 +43,27 @@ def read_model(path: Path, format_name: str | None = None) -> tuple[str, Model]:
 
 
 def build_around(config: ModelConfig, state: dict[str, Tensor]) -> Model:
-    """Build a model around weights, without memory of its own."""
+    """Build a model around weights, without memory of its own.
+
+    Names that begin with ``objective.`` are of the objective's own parameters.
+    """
     with without_values():
         model = Model(config)
-    model.load_state_dict(state, assign=True)
+    mine, theirs = split_objective(state)
+    model.load_state_dict(mine, assign=True)
+    if theirs:
+        model.read_objective = lambda: theirs
     return model
+
+
+def split_objective(state: Mapping[str, Tensor]) -> tuple[Tensors, Tensors]:
+    """Return the tensors of a model, and those of its objective by names of their own."""
+    theirs = {
+        name.removeprefix(OBJECTIVE): tensor
+        for name, tensor in state.items()
+        if name.startswith(OBJECTIVE)
+    }
+    return {k: v for k, v in state.items() if not k.startswith(OBJECTIVE)}, theirs
 
 
 def as_published(
@@ -83,13 +99,14 @@ def read_tensors(path: Path) -> list[Tensors]:
     """
     checkpoint = read_checkpoint(path)
     parts = [checkpoint, *(part for part in checkpoint.values() if isinstance(part, dict))]
-    found = [tensors for part in parts if (tensors := _unwrapped(part))]
+    found = [tensors for part in parts if (tensors := unwrapped(part))]
     if not found:
         raise ModelError(f"{path} holds no tensors that have a name")
     return found
 
 
-def _unwrapped(part: Mapping[Any, Any]) -> Tensors:
+def unwrapped(part: Mapping[Any, Any]) -> Tensors:
+    """Return the tensors of a dictionary, without what distributed training puts before names."""
     tensors = {
         key: value
         for key, value in part.items()

@@ -22,7 +22,11 @@ _PARTS = ("audio extractor", "video extractor", "audio aggregator", "video aggre
 
 
 def read_best_fit(
-    tensors: Mapping[str, Tensor], configs: Iterable[Callable[[], ModelConfig]], names: Names
+    tensors: Mapping[str, Tensor],
+    configs: Iterable[Callable[[], ModelConfig]],
+    names: Names,
+    *,
+    with_objective: bool = False,
 ) -> tuple[ModelConfig, dict[str, Tensor]]:
     """Return the config that fits published tensors best, and our state dict made of them.
 
@@ -31,6 +35,7 @@ def read_best_fit(
         configs: what to try, the published sizes first and then those that the shapes tell: a
             tensor of a wrong shape must not make all others seem wrong.
         names: ours to theirs.
+        with_objective: the layout holds the objective's parameters too.
 
     Raises:
         ModelError: if a tensor is missing, unknown, broken or of another shape.
@@ -40,7 +45,11 @@ def read_best_fit(
         try:
             config = build()
             with without_values():
-                state = Model(config).state_dict()
+                model = Model(config)
+                state = dict(model.state_dict())
+                if with_objective and model.objective is not None:
+                    own = model.objective.state_dict()
+                    state |= {f"objective.{name}": tensor for name, tensor in own.items()}
         except (ZooError, ValidationError, AssertionError, RuntimeError):
             continue  # sizes that no model can have
         shapes = shapes_of(state, names)

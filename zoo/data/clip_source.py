@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from zoo.data.clip_reader import ClipReader, whole_frames_s
-from zoo.data.frontend import crop_square, cut_audio, cut_crops
+from zoo.data.frontend import crop_square, cut_audio, cut_crops, without_filling
 from zoo.data.manifest import Clip
 from zoo.errors import MediaError, TrainingError
 from zoo.models.segments import Segments
@@ -55,6 +55,9 @@ def read_sample(
         frames = frames[:, :, ::-1]
     if augment.gain_db:
         samples = samples * np.float32(10 ** (rng.uniform(-1, 1) * augment.gain_db / 20))
+    if layout.num_segments == 1:
+        left_s = clip.duration_s - sample.audio_start_s - heard.start_s
+        samples = without_filling(samples, reader.audio, left_s)
     audio = cut_audio(samples, *heard.places, reader.audio)
     return audio, torch.from_numpy(np.array(frames, order="C"))  # the cache is read-only
 

@@ -48,14 +48,32 @@ def cut_audio(
     if isinstance(frontend, Spectrogram):
         return log_spectrogram(_cut(samples, starts, length), frontend)
     if isinstance(frontend, KaldiFbank):
-        cut = _cut(samples, starts, length)
-        return torch.stack([log_fbank(segment, frontend, segment_s) for segment in cut])
+        segments = (samples[start : start + length] for start in starts)
+        return torch.stack(
+            [log_fbank(torch.from_numpy(part), frontend, segment_s) for part in segments]
+        )
     hop = frontend.hop_length
     if length % hop == 0 and not np.any((starts - starts[0]) % hop):
         mel = _overlapping_mel(samples, starts, length, frontend)
     else:
         mel = _mel_transform(frontend)(_cut(samples, starts, length))
     return _finish(mel, frontend, segment_s)
+
+
+def without_filling(samples: np.ndarray, frontend: AudioFrontend, left_s: float) -> np.ndarray:
+    """Return what is read of a clip without the silence behind its end.
+
+    Only for a front end that has a filling of its own.
+
+    Args:
+        samples: ``(N,)`` at the front end's rate.
+        frontend: what they are meant for.
+        left_s: of the clip, from the first sample on, seconds.
+    """
+    if not isinstance(frontend, KaldiFbank):
+        return samples
+    shortest = round(frontend.win_s * frontend.sample_rate_hz)
+    return samples[: max(shortest, round(left_s * frontend.sample_rate_hz))]
 
 
 def log_mel(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -44,6 +45,8 @@ class Model(nn.Module):
                 raise ConfigError(f"the head '{config.head.name}' needs a task")
             self.head = build_head(config.head, self.io, config, self.task)
         self._objective: list[Objective] = []  # no child: its weights are not the model's
+        self.read_objective: Callable[[], Mapping[str, Tensor]] | None = None
+        """Reads the trained parameters of the objective, where they were kept."""
 
     @property
     def objective(self) -> Objective | None:
@@ -51,7 +54,10 @@ class Model(nn.Module):
         if self.config.objective is None:
             return None
         if not self._objective:
-            self._objective.append(build_objective(self.config.objective, self.encoder))
+            objective = build_objective(self.config.objective, self.encoder)
+            if self.read_objective is not None:
+                objective.load_state_dict(self.read_objective())
+            self._objective.append(objective)
         return self._objective[0].to(self.device).requires_grad_(False).eval()
 
     @property
