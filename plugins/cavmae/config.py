@@ -10,6 +10,3 @@ class CavMaeConfig(zoo.PatchEncoderConfig):
 
     depth: int = Field(11, ge=0, description="blocks of either modality by itself")
     shared_depth: int = Field(1, gt=0, description="blocks of both modalities")
-    idle_norms: bool = Field(
-        False, description="keep the norms of published files that no pass uses"
-    )

@@ -7,17 +7,17 @@ from functools import partial
 from math import isqrt
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from plugins.cavmae import WHOLE_CLIP
 from plugins.cavmae.config import CavMaeConfig
-from zoo.checkpoints.layouts import OBJECTIVE
 from zoo.checkpoints.names import Names, Rules, rename
 from zoo.checkpoints.tensors import Shapes, to_published
 from zoo.checkpoints.whole import check_as_published, read_best_fit
 from zoo.errors import ModelError
 from zoo.models.config import Component, ModelConfig
-from zoo.models.model import Model
+from zoo.models.model import LEFTOVER, OBJECTIVE, Model
 from zoo.registry.manager import registry
 from zoo.timeline import SegmentLayout
 
@@ -49,7 +49,35 @@ def read(kind: Kind, tensors: Mapping[str, Tensor]) -> tuple[ModelConfig, dict[s
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     configs = [partial(_told, kind, shapes), partial(build_config, kind)]
-    return read_best_fit(tensors, configs, NAMES, with_objective=kind == "pretrained")
+    return read_best_fit(
+        tensors,
+        configs,
+        NAMES,
+        with_objective=kind == "pretrained",
+        leftover=partial(_idle_norms, kind),
+    )
+
+
+def _idle_norms(kind: Kind, config: ModelConfig) -> Shapes:
+    """Return the norms of their blocks that no pass uses: every block has three pairs."""
+    encoder = config.encoder_config()
+    assert isinstance(encoder, CavMaeConfig)
+    stacks = {
+        "blocks_a": (encoder.depth, encoder.width),
+        "blocks_v": (encoder.depth, encoder.width),
+    }
+    if kind == "pretrained":
+        assert config.objective is not None
+        decoder = config.objective.parse(registry().objective(config.objective.name))
+        stacks["decoder_blocks"] = (decoder.decoder_depth, decoder.decoder_width)
+    return {
+        f"{stack}.{number}.{norm}_{stream}.{kind}": (width,)
+        for stack, (depth, width) in stacks.items()
+        for number in range(depth)
+        for norm in ("norm1", "norm2")
+        for stream in ("a", "v")
+        for kind in ("weight", "bias")
+    }
 
 
 def _told(kind: Kind, shapes: Shapes) -> ModelConfig:
@@ -101,8 +129,7 @@ def build_config(
     num_classes: int = 527,
 ) -> ModelConfig:
     """Return the config of one of CAV-MAE's models, by default of the published sizes."""
-    wanted = {"idle_norms": True, "pool_positions": False}
-    config = (encoder or CavMaeConfig()).model_copy(update=wanted)
+    config = (encoder or CavMaeConfig()).model_copy(update={"pool_positions": False})
     layout = SegmentLayout(num_segments=1, segment_s=config.audio_s, step_s=config.audio_s)
     objective = registry().objective("cavmae").presets["paper"].model_dump(mode="json")
     task = head = None
@@ -114,9 +141,7 @@ def build_config(
         head = Component(name="linear", config={"pool": "tokens", "norm": "layer"})
     return ModelConfig(
         encoder=Component(name="cavmae", config=config.model_dump(mode="json")),
-        objective=Component(
-            name="cavmae", config={**objective, **(decoder or {}), "idle_norms": True}
-        )
+        objective=Component(name="cavmae", config={**objective, **(decoder or {})})
         if kind == "pretrained"
         else None,
         task=task,
@@ -133,10 +158,17 @@ def write(kind: Kind, model: Model) -> dict[str, Any]:
     """
     state = dict(model.state_dict())
     if kind == "pretrained":
-        if model.read_objective is None or model.head is not None:
+        if OBJECTIVE not in model.beside or model.head is not None:
             raise ModelError("it has no trained decoder, or a head")
-        state |= {f"{OBJECTIVE}{name}": x for name, x in model.read_objective().items()}
+        own = model.beside[OBJECTIVE]()
+        state |= {f"{OBJECTIVE}.{name}": tensor for name, tensor in own.items()}
     made = to_published(state, NAMES)
     told = _told(kind, {name: tuple(tensor.shape) for name, tensor in made.items()})
     check_as_published(model.config, told, FREE)
+    read_leftover = model.beside.get(LEFTOVER)
+    if read_leftover is not None:
+        made |= read_leftover()
+    else:
+        for name, shape in _idle_norms(kind, model.config).items():
+            made[name] = (torch.ones if name.endswith("weight") else torch.zeros)(shape)
     return {f"{WRAPPER}{name}": tensor for name, tensor in made.items()}

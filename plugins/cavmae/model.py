@@ -40,13 +40,12 @@ class CavMae(MaskableEncoder):
         positions = sine_cosine_grid(dim, height, width).repeat(frames, 1)
         self.pos_embed_v = nn.Parameter(positions[None])
         self.time_embed_v = nn.Parameter(torch.zeros(frames, 1, dim)) if frames > 1 else None
-        idle = ("a", "v") if config.idle_norms else ()
 
-        def stack(depth: int, streams: tuple[str, ...], idle: tuple[str, ...] = ()) -> Stack:
-            return Stack(StreamBlock(dim, config.heads, streams, idle) for _ in range(depth))
+        def stack(depth: int, *streams: str) -> Stack:
+            return Stack(StreamBlock(dim, config.heads, streams) for _ in range(depth))
 
-        self.blocks_a, self.blocks_v = (stack(config.depth, ("",), idle) for _ in range(2))
-        self.blocks_u = stack(config.shared_depth, ("", "a", "v"))
+        self.blocks_a, self.blocks_v = stack(config.depth, ""), stack(config.depth, "")
+        self.blocks_u = stack(config.shared_depth, "", "a", "v")
         self.norm, self.norm_a, self.norm_v = (nn.LayerNorm(dim) for _ in range(3))
         initialise_vit(self)
         for token in (self.modality_a, self.modality_v):

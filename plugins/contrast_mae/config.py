@@ -42,9 +42,6 @@ class ContrastMaeConfig(zoo.ComponentConfig):
     decoder_positions: Literal["sine_cosine", "learnt"] = Field(
         "sine_cosine", description="fixed, or learnt from zero"
     )
-    idle_norms: bool = Field(
-        False, description="keep the norms of published files that no pass uses"
-    )
 
     @model_validator(mode="after")
     def _fits(self) -> "ContrastMaeConfig":

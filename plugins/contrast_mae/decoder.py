@@ -38,9 +38,8 @@ class JointDecoder(nn.Module):
         self.decoder_modality_v: nn.Parameter
         self.decoder_embed = nn.Linear(width, dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))
-        idle = ("a", "v") if config.idle_norms else ()
         self.decoder_blocks = Stack(
-            StreamBlock(dim, config.decoder_heads, idle=idle) for _ in range(config.decoder_depth)
+            StreamBlock(dim, config.decoder_heads) for _ in range(config.decoder_depth)
         )
         self.decoder_norm = nn.LayerNorm(dim)
         for modality, suffix in SUFFIX.items():

@@ -131,7 +131,7 @@ def test_reconstruction_equals_the_published_code_with_the_shared_encoder(
     encoder: Avsiam, given: Both
 ) -> None:
     objective = ContrastMae(
-        ContrastMaeConfig(decoder_positions="learnt", norm_targets=False, idle_norms=True), encoder
+        ContrastMaeConfig(decoder_positions="learnt", norm_targets=False), encoder
     )
     decoder = objective.decoder
     assert decoder is not None

@@ -17,7 +17,7 @@ from zoo.catalog.convert import convert_checkpoint, export_checkpoint
 from zoo.catalog.model_folder import load_model
 from zoo.checkpoints.layouts import unwrapped
 from zoo.cli.app import run
-from zoo.models.model import Model
+from zoo.models.model import OBJECTIVE, Model
 from zoo.testing import check_format
 
 KINDS: dict[str, Kind] = {"cavmae": "pretrained", "cavmae-finetuned": "finetuned"}
@@ -35,7 +35,7 @@ def stand_in(kind: Kind) -> dict[str, Any]:
     if kind == "pretrained":
         objective = model.objective
         assert objective is not None
-        model.read_objective = objective.state_dict
+        model.beside[OBJECTIVE] = objective.state_dict
     return write(kind, model)
 
 

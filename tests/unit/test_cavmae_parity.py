@@ -43,14 +43,14 @@ def filled(module: torch.nn.Module, inventory: str) -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def encoder() -> CavMae:
-    module = filled(CavMae(CavMaeConfig(idle_norms=True)), "cavmae_pretrain_keys.csv")
+    module = filled(CavMae(CavMaeConfig()), "cavmae_pretrain_keys.csv")
     assert isinstance(module, CavMae)
     return module
 
 
 @pytest.fixture(scope="module")
 def objective(encoder: CavMae) -> ContrastMae:
-    module = ContrastMae(ContrastMaeConfig(idle_norms=True), encoder)
+    module = ContrastMae(ContrastMaeConfig(), encoder)
     assert module.decoder is not None
     filled(module.decoder, "cavmae_pretrain_keys.csv")
     return module.eval()
@@ -231,7 +231,7 @@ def test_norms_have_the_published_epsilon(encoder: CavMae, objective: ContrastMa
 )
 def test_logits_equal_the_published_code(given: Both, name: str, mode: str, streams: str) -> None:
     """With every mode of fine-tuning, and either modality missing."""
-    encoder = CavMaeConfig(mode=mode, pool_positions=False, idle_norms=True)
+    encoder = CavMaeConfig(mode=mode, pool_positions=False)
     task = {"classes": [f"class {i}" for i in range(527)], "multi_label": True}
     head = {"streams": streams, "pool": "tokens", "norm": "layer"}
     model = Model(

@@ -27,13 +27,11 @@ from zoo.catalog.entries import (
 from zoo.errors import ModelError, PluginError, option
 from zoo.files import sha256_of
 from zoo.models.config import ModelConfig
-from zoo.models.model import Model, count_parameters
+from zoo.models.model import OBJECTIVE, Model, count_parameters
 from zoo.models.upgrade import FORMAT_VERSION, read_model_config, upgrade_names
 from zoo.models.without_values import WithoutInitialisation
 from zoo.registry.manager import registry
 from zoo.registry.plugin_files import missing_plugin, origin_of
-
-OBJECTIVE = "objective.safetensors"
 
 __all__ = [
     "CONFIG",
@@ -60,16 +58,20 @@ def save_model(
         facts: anything else worth knowing, kept in ``model.json`` (scores, say).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if objective is None and model.read_objective is not None:
-        objective = model.read_objective()
+    beside = {name: read() for name, read in model.beside.items()}
+    if objective is not None:
+        beside[OBJECTIVE] = objective
     parts = {WEIGHTS: _write(folder / WEIGHTS, model.state_dict())}
-    if objective:
-        parts[OBJECTIVE] = _write(folder / OBJECTIVE, objective)
+    hashes = {}
+    for name, tensors in beside.items():
+        if tensors:
+            parts[f"{name}.safetensors"] = _write(folder / f"{name}.safetensors", tensors)
+            hashes[name] = sha256_of(parts[f"{name}.safetensors"])
     description = {
         "format_version": FORMAT_VERSION,
         "config": model.config.model_dump(mode="json"),
         "sha256": sha256_of(parts[WEIGHTS]),
-        **({"objective_sha256": sha256_of(parts[OBJECTIVE])} if objective else {}),
+        **({"beside": hashes} if hashes else {}),
         "parameters": count_parameters(model),
         "plugins": plugins_of(model.config),
         **facts,
@@ -91,13 +93,12 @@ def _write(file: Path, tensors: Mapping[str, Tensor]) -> Path:
     return part
 
 
-def _read_objective(folder: Path, sha256: str) -> dict[str, Tensor]:
-    """Read the trained parameters of an objective.
+def _read(file: Path, sha256: str) -> dict[str, Tensor]:
+    """Read what is kept beside the weights.
 
     Raises:
-        ModelError: if they are missing or damaged.
+        ModelError: if it is missing or damaged.
     """
-    file = folder / OBJECTIVE
     if not file.exists() or sha256_of(file) != sha256:
         raise ModelError(f"{file} is missing or damaged; restore the file")
     return load_file(file)
@@ -156,9 +157,8 @@ def load_model(folder: Path) -> Model:
     except (SafetensorError, RuntimeError) as error:
         first_line = str(error).splitlines()[0]
         raise ModelError(f"{weights} does not fit {CONFIG}: {first_line}") from None
-    sha256 = description.get("objective_sha256")
-    if sha256 is not None:
-        model.read_objective = partial(_read_objective, folder, sha256)
+    for name, sha256 in description.get("beside", {}).items():
+        model.beside[name] = partial(_read, folder / f"{name}.safetensors", sha256)
     return model.eval()
 
 

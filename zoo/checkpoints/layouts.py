@@ -6,6 +6,7 @@ A model is read from a checkpoint, and written as one, by the plugin that knows 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ from zoo.checkpoints.reader import read_checkpoint
 from zoo.contracts import ExtractorSpec, FormatSpec, WeightsFormat
 from zoo.errors import ModelError, option
 from zoo.models.config import ModelConfig
-from zoo.models.model import Model
+from zoo.models.model import LEFTOVER, OBJECTIVE, Model
 from zoo.models.without_values import without_values
 from zoo.registry.manager import registry
 
 Tensors = dict[str, Tensor]
-PUBLISHED, OBJECTIVE = "published", "objective."
+PUBLISHED = "published"
 _WRAPPERS = ("module.", "_orig_mod.")  # of distributed training and of torch.compile
 
 
@@ -43,27 +44,24 @@ def read_model(path: Path, format_name: str | None = None) -> tuple[str, Model]:
 
 
 def build_around(config: ModelConfig, state: dict[str, Tensor]) -> Model:
-    """Build a model around weights, without memory of its own.
-
-    Names that begin with ``objective.`` are of the objective's own parameters.
-    """
+    """Build a model around weights, without memory of its own (see `FormatSpec.read`)."""
     with without_values():
         model = Model(config)
-    mine, theirs = split_objective(state)
-    model.load_state_dict(mine, assign=True)
-    if theirs:
-        model.read_objective = lambda: theirs
+    give(model, state, assign=True)
     return model
 
 
-def split_objective(state: Mapping[str, Tensor]) -> tuple[Tensors, Tensors]:
-    """Return the tensors of a model, and those of its objective by names of their own."""
-    theirs = {
-        name.removeprefix(OBJECTIVE): tensor
-        for name, tensor in state.items()
-        if name.startswith(OBJECTIVE)
-    }
-    return {k: v for k, v in state.items() if not k.startswith(OBJECTIVE)}, theirs
+def give(model: Model, state: Mapping[str, Tensor], *, assign: bool = False) -> None:
+    """Give a model its weights, and what is kept beside them."""
+    parts: dict[str, Tensors] = {OBJECTIVE: {}, LEFTOVER: {}}
+    mine: Tensors = {}
+    for name, tensor in state.items():
+        first, _, rest = name.partition(".")
+        parts.get(first, mine)[rest if first in parts else name] = tensor
+    model.load_state_dict(mine, assign=assign)
+    for kind, tensors in parts.items():
+        if tensors:
+            model.beside[kind] = partial(dict, tensors)
 
 
 def as_published(

@@ -273,8 +273,10 @@ class FormatSpec:
     """A layout in which others publish whole models.
 
     ``read(tensors)`` returns a config and the state dict of the model it builds, and raises
-    ModelError if a tensor is missing, unknown or of another shape; ``write(model)`` returns what
-    their code expects to load.  Written and read again, every tensor is the same, bit for bit.
+    ModelError if a tensor is missing, unknown or of another shape; names that begin with
+    ``objective.`` are parameters of the objective, and with ``leftover.`` what has no use here and
+    is kept to be written again.  ``write(model)`` returns what their code expects to load.  Written
+    and read again, every tensor is the same, bit for bit.
     """
 
     name: str

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from zoo.models.task import Task
 
 
+OBJECTIVE, LEFTOVER = "objective", "leftover"
+
+
 class Model(nn.Module):
     """An encoder and a head: segments of a clip in, the outputs of a task out (paper section 3)."""
 
@@ -45,8 +48,9 @@ class Model(nn.Module):
                 raise ConfigError(f"the head '{config.head.name}' needs a task")
             self.head = build_head(config.head, self.io, config, self.task)
         self._objective: list[Objective] = []  # no child: its weights are not the model's
-        self.read_objective: Callable[[], Mapping[str, Tensor]] | None = None
-        """Reads the trained parameters of the objective, where they were kept."""
+        self.beside: dict[str, Callable[[], Mapping[str, Tensor]]] = {}
+        """Reads what is kept beside the weights: the objective's trained parameters (`OBJECTIVE`),
+        and tensors of a published file that have no use (`LEFTOVER`)."""
 
     @property
     def objective(self) -> Objective | None:
@@ -55,8 +59,8 @@ class Model(nn.Module):
             return None
         if not self._objective:
             objective = build_objective(self.config.objective, self.encoder)
-            if self.read_objective is not None:
-                objective.load_state_dict(self.read_objective())
+            if OBJECTIVE in self.beside:
+                objective.load_state_dict(self.beside[OBJECTIVE]())
             self._objective.append(objective)
         return self._objective[0].to(self.device).requires_grad_(False).eval()
 

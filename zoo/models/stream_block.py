@@ -23,7 +23,6 @@ class StreamBlock(nn.Module):
         width: D, channels.
         heads: attention heads.
         streams: names of the streams.
-        idle: names of streams that never pass, whose norms published files hold all the same.
         eps: of the norms.
     """
 
@@ -32,7 +31,6 @@ class StreamBlock(nn.Module):
         width: int,
         heads: int,
         streams: Sequence[str] = ("",),
-        idle: Sequence[str] = (),
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
@@ -41,23 +39,11 @@ class StreamBlock(nn.Module):
         for stream in streams:
             self.add_module(norm_name("norm1", stream), nn.LayerNorm(width, eps=eps))
             self.add_module(norm_name("norm2", stream), nn.LayerNorm(width, eps=eps))
-        for stream in idle:
-            self.add_module(norm_name("norm1", stream), IdleNorm(width))
-            self.add_module(norm_name("norm2", stream), IdleNorm(width))
 
     def forward(self, x: Float[Tensor, "N M D"], stream: str = "") -> Float[Tensor, "N M D"]:
         """Apply the block with the norms of a stream."""
         x = x + self.attn(getattr(self, norm_name("norm1", stream))(x))
         return x + self.mlp(getattr(self, norm_name("norm2", stream))(x))
-
-
-class IdleNorm(nn.Module):
-    """A norm that is kept for nothing but the file: no gradient is waited for."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.register_buffer("weight", torch.ones(width))
-        self.register_buffer("bias", torch.zeros(width))
 
 
 class Stack(nn.ModuleList):

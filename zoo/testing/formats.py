@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.checkpoints.layouts import split_objective, unwrapped
+from zoo.checkpoints.layouts import give, unwrapped
 from zoo.checkpoints.tensors import to_published
 from zoo.contracts import ExtractorConfig, ExtractorSpec, FormatSpec, WeightsFormat
 from zoo.errors import ModelError
@@ -102,11 +102,8 @@ def _check_round_trip(spec: FormatSpec, tensors: Mapping[str, Tensor]) -> None:
         config, state = spec.read(dict(tensors))
         assert isinstance(config, ModelConfig), f"gives a {type(config).__name__}, no ModelConfig"
     with about("a model of what was read"):
-        mine, theirs = split_objective(state)
         model = Model(config)
-        model.load_state_dict(mine)
-        if theirs:
-            model.read_objective = lambda: theirs
+        give(model, state)
     with about("write"):
         written = spec.write(model)
         parts = [written, *(part for part in written.values() if isinstance(part, Mapping))]
