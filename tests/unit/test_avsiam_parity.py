@@ -75,7 +75,7 @@ def test_tokens_and_features_equal_the_published_code(encoder: Avsiam, given: Bo
         check(f"{PRETRAIN}/feat_{s}_mean", x.mean(1), 2e-5)
 
 
-@pytest.mark.parametrize("num", [5, 6, 2])
+@pytest.mark.parametrize("num", [5, pytest.param(6, marks=pytest.mark.slow), 2])
 def test_the_contrast_at_several_ratios_equals_the_published_code(
     encoder: Avsiam, num: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

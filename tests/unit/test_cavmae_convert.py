@@ -55,6 +55,7 @@ def test_a_checkpoint_comes_back_bit_for_bit(name: str, tmp_path: Path) -> None:
 
 
 @needs_ssl
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_the_published_inventory_fits(name: str, tmp_path: Path) -> None:
     theirs = fake_checkpoint(INVENTORIES[name])
