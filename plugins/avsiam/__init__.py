@@ -45,6 +45,7 @@ def register_encoders() -> list[zoo.EncoderSpec]:
             presets={"paper": paper, "tiny": tiny},
             objective="avsiam",
             layouts={"paper": WHOLE_CLIP},
+            stage2={"tiny": {"batch": 16}},  # every step encodes its samples
             search={"depth": zoo.Range(low=1, high=12)},
             source="arXiv:2403.19638",
             license="MIT",

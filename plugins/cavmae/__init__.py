@@ -44,6 +44,7 @@ def register_encoders() -> list[zoo.EncoderSpec]:
                     vision_s=0.64,
                 ),
             },
+            stage2={"tiny": {"batch": 16}},  # every step encodes its samples
             objective="cavmae",
             layouts={"paper": WHOLE_CLIP},
             search={"depth": zoo.Range(low=1, high=12)},

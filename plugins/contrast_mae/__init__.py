@@ -7,7 +7,12 @@ from typing import Any
 import zoo
 from plugins.contrast_mae.config import RATIOS, ContrastMaeConfig
 
-TINY_DECODER: dict[str, Any] = {"decoder_width": 64, "decoder_depth": 2, "decoder_heads": 2}
+SMALL: dict[str, Any] = {
+    "decoder_width": 64,
+    "decoder_depth": 2,
+    "decoder_heads": 2,
+    "valid_clips": 4,
+}
 # Base model, AudioSet-2M (facts of the published runs: 48 clips, 25 epochs of 1,772,023 clips).
 EPOCH = 36_917
 PAPER: dict[str, Any] = {
@@ -83,7 +88,7 @@ def _objective(name: str, summary: str, source: str, **given: Any) -> zoo.Object
         build=_build,
         presets={
             "paper": ContrastMaeConfig(**given),
-            "tiny": ContrastMaeConfig(**{**given, **TINY_DECODER}),
+            "tiny": ContrastMaeConfig(**{**given, **SMALL}),
         },
         stage1={"paper": PAPER, "tiny": TINY},
         chance=_chance,

@@ -36,6 +36,9 @@ class ContrastMaeConfig(zoo.ComponentConfig):
         "empty contrasts what the reconstruction keeps",
     )
     contrast_audio_mask: MaskMode = Field("both", description="how that pass hides audio patches")
+    valid_clips: int = Field(
+        12, gt=0, description="clips of a validation among which the right audio is looked for"
+    )
     decoder_width: int = Field(512, gt=0, multiple_of=4, description="channels of the decoder")
     decoder_depth: int = Field(8, gt=0, description="blocks of the decoder")
     decoder_heads: int = Field(16, gt=0, description="attention heads of the decoder")

@@ -36,7 +36,7 @@ class ContrastMae(Objective):
 
     def __init__(self, config: ContrastMaeConfig, encoder: Encoder) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.clips_per_validation = config, config.valid_clips
         maskable = require_maskable(encoder)
         self.decoder: JointDecoder | None = None
         if config.mae_weight:

@@ -267,6 +267,8 @@ class Objective(nn.Module, ABC):
 
     num_sums: int
     """How many numbers `validate` returns."""
+    clips_per_validation: int = 1
+    """Clips that `validate` is given at a time; more where clips are compared with each other."""
 
     @abstractmethod
     def validate(self, encoder: Encoder, segments: Segments) -> list[float]:
