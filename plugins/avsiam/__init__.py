@@ -1,8 +1,17 @@
 """AVSiam (arXiv 2403.19638): one transformer for both modalities, and joint layers on top."""
 
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
 import zoo
 from plugins.avsiam.config import AvsiamConfig
 from zoo.timeline import SegmentLayout
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zoo.models.config import ModelConfig
+    from zoo.models.model import Model
 
 WHOLE_CLIP = SegmentLayout(num_segments=1, segment_s=10.24, step_s=10.24)
 
@@ -51,4 +60,37 @@ def register_encoders() -> list[zoo.EncoderSpec]:
             license="MIT",
         )
         for name, (summary, paper) in sizes.items()
+    ]
+
+
+def _recognises(found: Collection[str]) -> bool:
+    return "vit_base.pos_embed_a" in found and "decoder_pred_a.weight" in found
+
+
+def _read(tensors: "Mapping[str, Tensor]") -> "tuple[ModelConfig, dict[str, Tensor]]":
+    from plugins.avsiam.layout import read
+
+    return read(tensors)
+
+
+def _write(model: "Model") -> dict[str, Any]:
+    from plugins.avsiam.layout import write
+
+    return write(model)
+
+
+@zoo.hookimpl
+def register_formats() -> list[zoo.FormatSpec]:
+    """Register ``avsiam``."""
+    return [
+        zoo.FormatSpec(
+            name="avsiam",
+            summary="AVSiam (Base) after pre-training: encoder and decoder",
+            recognises=_recognises,
+            read=_read,
+            write=_write,
+            task=None,
+            source="arXiv:2403.19638; github.com/GenjiB/AVSiam",
+            license="not stated for the weights",
+        )
     ]

@@ -1,4 +1,4 @@
-"""CAV-MAE's checkpoints to model folders and back."""
+"""Checkpoints of CAV-MAE and AVSiam to model folders and back."""
 
 from __future__ import annotations
 
