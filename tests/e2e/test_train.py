@@ -109,6 +109,7 @@ def test_clips_that_cannot_be_read_are_left_out_and_counted(whole: Path) -> None
     assert "not a media file" in " ".join(left_out.values())
 
 
+@pytest.mark.slow
 def test_one_worker_fed_by_ray_data_ends_where_two_do(
     whole: Path, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -272,6 +272,16 @@ def test_a_file_cut_short_is_damaged(
         read_checkpoint(tmp_path / "a.pt")
 
 
+def test_a_missing_byte_of_an_empty_tensor_is_noticed(tmp_path: Path) -> None:
+    """In the older format the length of the last storage may be the end of the file."""
+    torch.save({"a": torch.empty(0)}, tmp_path / "a.pt", _use_new_zipfile_serialization=False)
+    whole = (tmp_path / "a.pt").read_bytes()
+    assert read_checkpoint(tmp_path / "a.pt")["a"].numel() == 0
+    (tmp_path / "a.pt").write_bytes(whole[:-1])
+    with pytest.raises(ModelError, match="damaged or cut short"):
+        read_checkpoint(tmp_path / "a.pt")
+
+
 def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1000)}, tmp_path / "a.pt")
     content = bytearray((tmp_path / "a.pt").read_bytes())

@@ -132,9 +132,10 @@ def _read_old(path: Path) -> Any:
         raise ModelError(f"{path} is damaged: it does not say where its storages are")
     places = {}
     for key in map(str, keys):
-        numel = int.from_bytes(data[place : place + 8].tobytes(), "little")
+        count = data[place : place + 8].tobytes()
+        numel = int.from_bytes(count, "little")
         place += 8
-        if key not in storages or numel != storages[key].numel:
+        if len(count) < 8 or key not in storages or numel != storages[key].numel:
             raise ModelError(f"{path} is damaged or cut short: the storage {key!r} does not fit")
         num_bytes = numel * _dtype(storages[key]).itemsize
         places[key] = data[place : place + num_bytes]
