@@ -123,19 +123,21 @@ def test_one_worker_fed_by_ray_data_ends_where_two_do(
         torch.testing.assert_close(value, two[name], rtol=0, atol=1e-3, msg=name)
 
 
+@pytest.mark.parametrize("times", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_an_interrupted_run_ends_bit_for_bit_where_a_whole_one_does(
-    whole: Path, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    whole: Path, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], times: int
 ) -> None:
-    """A worker is killed, then Ctrl-C, then the driver is killed."""
+    """A worker is killed, then Ctrl-C, and then, among the slow tests, the driver is killed."""
     plan, out = tmp_path / "plan.json", tmp_path / "run"
-    plan.write_text(json.dumps(INTERRUPTIONS))
+    plan.write_text(json.dumps(INTERRUPTIONS[:times]))
     code, text = start_and_break_off(command(manifest, out), plan)
     assert code == 130, text
     assert f"go on with: zoo train --out {out} --resume" in text
-    assert len(json.loads(plan.read_text())) == 1, "the killed worker did not come back"
+    assert len(json.loads(plan.read_text())) == times - 2, "the killed worker did not come back"
     resume = ["--plugin", str(PLUGIN), "train", "--out", str(out), "--workers", "2", "--resume"]
-    code, text = start_and_break_off(resume, plan)
-    assert code == -9, text
+    if times > 2:
+        code, text = start_and_break_off(resume, plan)
+        assert code == -9, text
     assert run(resume) == 0
     assert load_bytes(out) == load_bytes(whole)
     assert steps_of(out) == steps_of(whole)

@@ -247,6 +247,7 @@ def tokens_of(part: ModalityEncoder, segments: Tensor) -> Tokens:
     return Tokens.of_segments(part.encode(segments, chunk=2), len(segments), part.tokens)
 
 
+@pytest.mark.slow  # half a minute of two cores
 def test_stage_one_embeddings_equal_the_published_code() -> None:
     config = build_recipe(extractor="ast_motionformer", head="sync", preset="paper").model
     model = Model(config.model_copy(update={"head": None}))

@@ -74,7 +74,7 @@ def test_the_reference_reads_the_same_sample(clips: Manifest) -> None:
     "script",
     [
         "extractor",
-        "loader",
+        pytest.param("loader", marks=pytest.mark.slow),
         "stages",
         "growth",
         pytest.param("ingest", marks=pytest.mark.slow),
