@@ -33,6 +33,8 @@ def register_encoders() -> list[zoo.EncoderSpec]:
         audio_s=0.64,
         vision_frontend=zoo.Frames(fps=12.5, size=48, short_side=56),
         vision_s=0.64,
+        audio_change_gain=1.5,
+        vision_change_gain=6.4,
     )
     sizes = {
         "avsiam": ("one siamese transformer for both modalities (ViT-B)", AvsiamConfig()),

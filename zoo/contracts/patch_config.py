@@ -34,6 +34,14 @@ class PatchEncoderConfig(EncoderConfig):
         fps=25.0, size=224, short_side=224, mean=IMAGENET_MEAN, std=IMAGENET_STD
     )
     vision_s: float = Field(0.04, gt=0, description="video of a segment, seconds: one frame")
+    audio_change_gain: float | None = Field(
+        None,
+        gt=0,
+        description="subtract a segment's mean spectrum and multiply what remains; None leaves it",
+    )
+    vision_change_gain: float | None = Field(
+        None, gt=0, description="the same with a segment's mean frame, where it has several"
+    )
     mode: Literal["joint", "apart", "other_missing"] = Field(
         "joint",
         description="whether the joint blocks see both modalities together, each modality goes by "

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from zoo.contracts import Modality, PatchEncoderConfig
-from zoo.models.modules import Encoder, take_patches
+from zoo.models.modules import Encoder, emphasise_change, take_patches
 from zoo.models.segments import Segments, Tokens
 from zoo.models.stream_block import PatchEmbed
 
@@ -81,6 +81,7 @@ class MaskableEncoder(Encoder):
         """Lay out the patches; the first thing that a constructor does."""
         (rows, columns), (frames, height, width) = config.audio_grid, config.vision_grid
         self.width, self.mode, patch = config.width, config.mode, config.patch
+        self.gains = {"audio": config.audio_change_gain, "vision": config.vision_change_gain}
         self.grids = {
             "audio": PatchGrid(rows, columns, patch, patch),
             "vision": PatchGrid(height, width, patch, patch, channels=3, frames=frames),
@@ -113,6 +114,7 @@ class MaskableEncoder(Encoder):
 
     def _cut(self, modality: Modality, segments: Tensor) -> Float[Tensor, "N L E"]:
         grid = self.grids[modality]
+        segments = emphasise_change(segments, self.gains[modality])
         if modality == "audio":
             return grid.cut(segments.unsqueeze(1))
         frames = segments.transpose(1, 2)  # (N, Tv, C, H, W)
