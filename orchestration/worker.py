@@ -44,7 +44,8 @@ class RayEngine:
         """Move a module to the device; wrap it if there is a gradient to share."""
         if not any(p.requires_grad for p in module.parameters()):
             return module.to(self.device)
-        return prepare_model(module, parallel_strategy_kwargs={"find_unused_parameters": False})
+        skips = any(getattr(part, "may_skip_parameters", False) for part in module.modules())
+        return prepare_model(module, parallel_strategy_kwargs={"find_unused_parameters": skips})
 
     def report(self, metrics: dict[str, Any], checkpoint: Path | None) -> None:
         """Hand metrics and a checkpoint to Ray, which waits for all workers."""

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from zoo.errors import ConfigError
 
+FILLED_UP_FROM_S = 1.0  # shorter clips are not worth a crop of one segment
 LATTICE_TOLERANCE = 1e-6  # seconds are floats: how far from a lattice point still counts as on it
 
 
@@ -80,6 +81,14 @@ class SegmentLayout(_Frozen):
     def covered_s(self) -> float:
         """Length of the crop that the segments cover, seconds: 4.8 for the published setting."""
         return round((self.num_segments - 1) * self.step_s + self.segment_s, 6)
+
+    @property
+    def shortest_s(self) -> float:
+        """Length of the shortest clip that is looked at, seconds, where crops are not moved.
+
+        A crop of one segment is filled up behind the end of a clip; several segments are not.
+        """
+        return min(self.covered_s, FILLED_UP_FROM_S) if self.num_segments == 1 else self.covered_s
 
     @property
     def starts_s(self) -> list[float]:
@@ -255,6 +264,8 @@ def place_crops(
     """
     layout, audio_hop_s = place.layout, place.audio_hop_s
     starts = feasible_starts(duration_s, layout, offset_s, place.vision_hop_s)
+    if not starts and not offset_s and duration_s >= layout.shortest_s:
+        starts = [0.0]
     if not starts:
         raise ConfigError(
             f"a clip of {duration_s:.2f} s is too short for a crop of {layout.covered_s:g} s "

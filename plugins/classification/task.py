@@ -61,8 +61,8 @@ class Classification(Task):
         return bool(self.config.multi_label)
 
     def need(self, layout: SegmentLayout, hop_s: float) -> Need:
-        """Return the length of a crop."""
-        return Need(layout.covered_s, "nothing else")
+        """Return the length of a crop; one of a single segment may reach beyond the end."""
+        return Need(layout.shortest_s, "nothing else")
 
     def accepts(self, clip: Clip) -> bool:
         """Say whether a clip has a label, and no other than the classes where it has one only."""

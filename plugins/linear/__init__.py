@@ -13,6 +13,14 @@ class LinearConfig(zoo.ComponentConfig):
     streams: Literal["both", "audio", "vision"] = Field(
         "both", description="modalities that are looked at: one alone is a control"
     )
+    pool: Literal["modalities", "tokens"] = Field(
+        "modalities",
+        description="a mean for each modality, side by side, or one mean of all tokens",
+    )
+    norm: Literal["first_batch", "layer"] = Field(
+        "first_batch",
+        description="centre and scale as the first batch of training tells, or a trained LayerNorm",
+    )
 
 
 def _build(config: LinearConfig, head_input: zoo.HeadInput) -> "zoo.Head":
@@ -27,7 +35,7 @@ def register_heads() -> list[zoo.HeadSpec]:
     return [
         zoo.HeadSpec(
             name="linear",
-            summary="one linear layer on the mean of all tokens of both modalities",
+            summary="one linear layer on the mean of all tokens",
             config_class=LinearConfig,
             build=_build,
             presets={"paper": LinearConfig(), "tiny": LinearConfig()},

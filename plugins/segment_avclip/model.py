@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from plugins.segment_avclip import SHIFT_WINDOW, SegmentAvclipConfig
 from zoo.contracts import Modality
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, option
 from zoo.models.model import require_separable
 from zoo.models.modules import Encoder, Gather, Objective
 from zoo.models.segments import Segments
@@ -53,6 +53,12 @@ class SegmentAvclip(Objective):
     def forward(self, encoder: Encoder, segments: Segments, gather: Gather) -> dict[str, Tensor]:
         """Return the loss and the accuracy of picking the right segment out of the batch."""
         self._require_one_width()
+        if not encoder.is_separable:
+            raise ConfigError(
+                "the objective 'segment_avclip' compares audio with video, and this encoder lets "
+                "each see the other, which gives the answer away",
+                f"choose another {option('objective')}, such as cav for the encoder cavmae",
+            )
         audio_tokens, vision_tokens = encoder(segments)
         audio = self.embed("audio", audio_tokens.per_segment)  # (N, E)
         vision = self.embed("vision", vision_tokens.per_segment)  # (N, E)

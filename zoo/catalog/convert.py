@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from zoo.catalog.model_folder import CONFIG, WEIGHTS, load_model, save_model
+from zoo.catalog.model_folder import CONFIG, load_model, save_model
 from zoo.checkpoints.layouts import PUBLISHED, as_published, read_model
 from zoo.errors import ModelError
 from zoo.files import sha256_of
@@ -35,8 +35,8 @@ def convert_checkpoint(path: Path, folder: Path, *, format: str | None = None, *
     with _half_done(folder) as half:
         save_model(half, model, converted_from=origin, **facts)
         if folder.is_dir():
-            for part in (WEIGHTS, CONFIG):
-                (half / part).replace(folder / part)
+            for part in sorted(half.iterdir(), key=lambda part: part.name == CONFIG):
+                part.replace(folder / part.name)  # the description comes last
         else:
             half.replace(folder)
     return name

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from zoo.catalog.entries import (
     CONFIG,
@@ -24,7 +27,7 @@ from zoo.catalog.entries import (
 from zoo.errors import ModelError, PluginError, option
 from zoo.files import sha256_of
 from zoo.models.config import ModelConfig
-from zoo.models.model import Model, count_parameters
+from zoo.models.model import OBJECTIVE, Model, count_parameters
 from zoo.models.upgrade import FORMAT_VERSION, read_model_config, upgrade_names
 from zoo.models.without_values import WithoutInitialisation
 from zoo.registry.manager import registry
@@ -42,32 +45,63 @@ __all__ = [
 ]
 
 
-def save_model(folder: Path, model: Model, **facts: Any) -> None:
+def save_model(
+    folder: Path, model: Model, objective: Mapping[str, Tensor] | None = None, **facts: Any
+) -> None:
     """Write a model folder: ``model.safetensors`` and ``model.json``.
 
     Args:
         folder: where; made if missing.
         model: what to save.
+        objective: trained parameters of its objective, such as a decoder, kept in a file of their
+            own; by default those that the model came with.
         facts: anything else worth knowing, kept in ``model.json`` (scores, say).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    part = folder / f".{WEIGHTS}.part"
-    try:
-        save_file(tensors, part)
-    except SafetensorError as error:
-        raise ModelError(f"cannot write {folder / WEIGHTS}: {error}") from None
+    beside = {name: read() for name, read in model.beside.items()}
+    if objective is not None:
+        beside[OBJECTIVE] = objective
+    parts = {WEIGHTS: _write(folder / WEIGHTS, model.state_dict())}
+    hashes = {}
+    for name, tensors in beside.items():
+        if tensors:
+            parts[f"{name}.safetensors"] = _write(folder / f"{name}.safetensors", tensors)
+            hashes[name] = sha256_of(parts[f"{name}.safetensors"])
     description = {
         "format_version": FORMAT_VERSION,
         "config": model.config.model_dump(mode="json"),
-        "sha256": sha256_of(part),
+        "sha256": sha256_of(parts[WEIGHTS]),
+        **({"beside": hashes} if hashes else {}),
         "parameters": count_parameters(model),
         "plugins": plugins_of(model.config),
         **facts,
     }
-    part.replace(folder / WEIGHTS)
+    for name, part in parts.items():
+        part.replace(folder / name)
     (folder / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
-    (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # safetensors writes for its owner
+    for name in parts:  # safetensors writes for its owner
+        (folder / name).chmod((folder / CONFIG).stat().st_mode)
+
+
+def _write(file: Path, tensors: Mapping[str, Tensor]) -> Path:
+    """Write tensors beside where they belong; return the file."""
+    part = file.with_name(f".{file.name}.part")
+    try:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part)
+    except SafetensorError as error:
+        raise ModelError(f"cannot write {file}: {error}") from None
+    return part
+
+
+def _read(file: Path, sha256: str) -> dict[str, Tensor]:
+    """Read what is kept beside the weights.
+
+    Raises:
+        ModelError: if it is missing or damaged.
+    """
+    if not file.exists() or sha256_of(file) != sha256:
+        raise ModelError(f"{file} is missing or damaged; restore the file")
+    return load_file(file)
 
 
 def verify_folder(folder: Path) -> dict[str, Any]:
@@ -123,6 +157,8 @@ def load_model(folder: Path) -> Model:
     except (SafetensorError, RuntimeError) as error:
         first_line = str(error).splitlines()[0]
         raise ModelError(f"{weights} does not fit {CONFIG}: {first_line}") from None
+    for name, sha256 in description.get("beside", {}).items():
+        model.beside[name] = partial(_read, folder / f"{name}.safetensors", sha256)
     return model.eval()
 
 

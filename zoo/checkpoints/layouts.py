@@ -6,6 +6,7 @@ A model is read from a checkpoint, and written as one, by the plugin that knows 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from zoo.checkpoints.reader import read_checkpoint
 from zoo.contracts import ExtractorSpec, FormatSpec, WeightsFormat
 from zoo.errors import ModelError, option
 from zoo.models.config import ModelConfig
-from zoo.models.model import Model
+from zoo.models.model import LEFTOVER, OBJECTIVE, Model
 from zoo.models.without_values import without_values
 from zoo.registry.manager import registry
 
@@ -43,11 +44,24 @@ def read_model(path: Path, format_name: str | None = None) -> tuple[str, Model]:
 
 
 def build_around(config: ModelConfig, state: dict[str, Tensor]) -> Model:
-    """Build a model around weights, without memory of its own."""
+    """Build a model around weights, without memory of its own (see `FormatSpec.read`)."""
     with without_values():
         model = Model(config)
-    model.load_state_dict(state, assign=True)
+    give(model, state, assign=True)
     return model
+
+
+def give(model: Model, state: Mapping[str, Tensor], *, assign: bool = False) -> None:
+    """Give a model its weights, and what is kept beside them."""
+    parts: dict[str, Tensors] = {OBJECTIVE: {}, LEFTOVER: {}}
+    mine: Tensors = {}
+    for name, tensor in state.items():
+        first, _, rest = name.partition(".")
+        parts.get(first, mine)[rest if first in parts else name] = tensor
+    model.load_state_dict(mine, assign=assign)
+    for kind, tensors in parts.items():
+        if tensors:
+            model.beside[kind] = partial(dict, tensors)
 
 
 def as_published(
@@ -83,13 +97,14 @@ def read_tensors(path: Path) -> list[Tensors]:
     """
     checkpoint = read_checkpoint(path)
     parts = [checkpoint, *(part for part in checkpoint.values() if isinstance(part, dict))]
-    found = [tensors for part in parts if (tensors := _unwrapped(part))]
+    found = [tensors for part in parts if (tensors := unwrapped(part))]
     if not found:
         raise ModelError(f"{path} holds no tensors that have a name")
     return found
 
 
-def _unwrapped(part: Mapping[Any, Any]) -> Tensors:
+def unwrapped(part: Mapping[Any, Any]) -> Tensors:
+    """Return the tensors of a dictionary, without what distributed training puts before names."""
     tensors = {
         key: value
         for key, value in part.items()

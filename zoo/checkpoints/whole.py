@@ -12,17 +12,28 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from zoo.checkpoints.names import Names
-from zoo.checkpoints.tensors import check_tensors, find_misfit, from_published, shapes_of
+from zoo.checkpoints.tensors import (
+    Shapes,
+    check_tensors,
+    find_misfit,
+    from_published,
+    shapes_of,
+)
 from zoo.errors import ModelError, ZooError
 from zoo.models.config import Component, ModelConfig
-from zoo.models.model import Model
+from zoo.models.model import LEFTOVER, OBJECTIVE, Model
 from zoo.models.without_values import without_values
 
 _PARTS = ("audio extractor", "video extractor", "audio aggregator", "video aggregator", "head")
 
 
 def read_best_fit(
-    tensors: Mapping[str, Tensor], configs: Iterable[Callable[[], ModelConfig]], names: Names
+    tensors: Mapping[str, Tensor],
+    configs: Iterable[Callable[[], ModelConfig]],
+    names: Names,
+    *,
+    with_objective: bool = False,
+    leftover: Callable[[ModelConfig], Shapes] = lambda _config: {},
 ) -> tuple[ModelConfig, dict[str, Tensor]]:
     """Return the config that fits published tensors best, and our state dict made of them.
 
@@ -31,6 +42,8 @@ def read_best_fit(
         configs: what to try, the published sizes first and then those that the shapes tell: a
             tensor of a wrong shape must not make all others seem wrong.
         names: ours to theirs.
+        with_objective: the layout holds the objective's parameters too.
+        leftover: their names and shapes of what has no use here.
 
     Raises:
         ModelError: if a tensor is missing, unknown, broken or of another shape.
@@ -40,17 +53,22 @@ def read_best_fit(
         try:
             config = build()
             with without_values():
-                state = Model(config).state_dict()
+                model = Model(config)
+                state = dict(model.state_dict())
+                if with_objective and model.objective is not None:
+                    own = model.objective.state_dict()
+                    state |= {f"{OBJECTIVE}.{name}": tensor for name, tensor in own.items()}
         except (ZooError, ValidationError, AssertionError, RuntimeError):
             continue  # sizes that no model can have
-        shapes = shapes_of(state, names)
+        shapes = {**shapes_of(state, names), **leftover(config)}
         misfit = find_misfit(tensors, shapes)
         tried.append((0 if misfit is None else misfit.count, (config, state, shapes)))
         if misfit is None:
             break
     config, state, shapes = min(tried, key=lambda entry: entry[0])[1]
     check_tensors(tensors, shapes)
-    return config, from_published(tensors, state, names)
+    rest = {f"{LEFTOVER}.{name}": tensors[name] for name in leftover(config)}
+    return config, {**from_published(tensors, state, names), **rest}
 
 
 def check_as_published(config: ModelConfig, published: ModelConfig, free: Collection[str]) -> None:

@@ -12,6 +12,7 @@ from zoo.contracts.configs import (
     FeatureMap,
     Frames,
     HeadInput,
+    KaldiFbank,
     LogMel,
     Modality,
     ModalityIO,
@@ -23,6 +24,7 @@ from zoo.contracts.datasets import (
     DatasetAdapter,
     LeftOut,
 )
+from zoo.contracts.patch_config import PatchEncoderConfig
 from zoo.contracts.specs import (
     AggregatorSpec,
     Chance,
@@ -63,12 +65,14 @@ __all__ = [
     "Frames",
     "HeadInput",
     "HeadSpec",
+    "KaldiFbank",
     "LeftOut",
     "LogMel",
     "Modality",
     "ModalityIO",
     "ObjectiveSpec",
     "PairSpec",
+    "PatchEncoderConfig",
     "Positions",
     "Precision",
     "Score",

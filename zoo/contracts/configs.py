@@ -9,7 +9,14 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
 from zoo.errors import ConfigError, option
-from zoo.timeline import LATTICE_TOLERANCE, OffsetGrid, SegmentLayout, to_frames, to_samples
+from zoo.timeline import (
+    LATTICE_TOLERANCE,
+    OffsetGrid,
+    SegmentLayout,
+    to_frames,
+    to_samples,
+    to_units,
+)
 
 Modality = Literal["audio", "vision"]
 
@@ -84,6 +91,40 @@ class Spectrogram(ComponentConfig):
         return self.num_bins, self.num_frames(segment_s)
 
 
+class KaldiFbank(ComponentConfig):
+    """Audio front end: Kaldi's log-mel filter bank of each segment, less its mean.
+
+    What a segment lacks of its frames, at least the last two, is 0 before it is normalised: above
+    silence.  (Source: AST and CAV-MAE, arXiv 2210.07839 section 4.1.)
+    """
+
+    kind: Literal["kaldi_fbank"] = "kaldi_fbank"
+    sample_rate_hz: int = Field(16_000, gt=0, description="audio samples per second")
+    n_mels: int = Field(128, gt=0, description="F, mel bins")
+    win_s: float = Field(0.025, gt=0, description="window length, seconds")
+    hop_s: float = Field(0.010, gt=0, description="time between two mel frames, seconds")
+    mean: float = Field(-5.081, description="mean over AudioSet")
+    std: float = Field(4.4849, gt=0, description="standard deviation over AudioSet")
+
+    @property
+    def hop_length(self) -> int:
+        """Time between two mel frames, samples."""
+        return to_samples(self.hop_s, self.sample_rate_hz)
+
+    @property
+    def num_bins(self) -> int:
+        """F, rows of the spectrogram."""
+        return self.n_mels
+
+    def num_frames(self, segment_s: float) -> int:
+        """Return Ta: 1024 mel frames for 10.24 s, 64 for 0.64 s."""
+        return to_units(segment_s, 1 / self.hop_s, "mel frames")
+
+    def segment_shape(self, segment_s: float) -> tuple[int, ...]:
+        """Return (F, Ta) of a segment."""
+        return self.num_bins, self.num_frames(segment_s)
+
+
 class Frames(ComponentConfig):
     """Video front end: RGB frames, short side resized, cropped to a square, normalised."""
 
@@ -107,7 +148,7 @@ class Frames(ComponentConfig):
         return 3, self.num_frames(segment_s), self.size, self.size
 
 
-AudioFrontend = LogMel | Spectrogram
+AudioFrontend = LogMel | Spectrogram | KaldiFbank
 
 
 class FeatureMap(ComponentConfig):

@@ -99,6 +99,8 @@ class EncoderDefaults:
     objective: str = ""
     """Of stage I; empty is the default objective."""
     layout: SegmentLayout = field(default_factory=SegmentLayout)
+    layouts: Mapping[str, SegmentLayout] = field(default_factory=dict)
+    """Per preset, where another layout is usual."""
     end_to_end: bool = False
     """Whether there is no stage I: the encoder is trained along with the head."""
     stage2: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -271,8 +273,10 @@ class FormatSpec:
     """A layout in which others publish whole models.
 
     ``read(tensors)`` returns a config and the state dict of the model it builds, and raises
-    ModelError if a tensor is missing, unknown or of another shape; ``write(model)`` returns what
-    their code expects to load.  Written and read again, every tensor is the same, bit for bit.
+    ModelError if a tensor is missing, unknown or of another shape; names that begin with
+    ``objective.`` are parameters of the objective, and with ``leftover.`` what has no use here and
+    is kept to be written again.  ``write(model)`` returns what their code expects to load.  Written
+    and read again, every tensor is the same, bit for bit.
     """
 
     name: str

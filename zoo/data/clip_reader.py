@@ -7,15 +7,38 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
-from zoo.contracts import AudioFrontend, EncoderIO, Frames, Modality
-from zoo.data.frontend import crop_square, cut_audio, cut_frames
+from zoo.contracts import AudioFrontend, EncoderIO, Frames, KaldiFbank, Modality
+from zoo.data.frontend import crop_square, cut_audio, cut_frames, without_filling
 from zoo.errors import MediaError
-from zoo.media import decode
+from zoo.media import decode, probe
 from zoo.timeline import LATTICE_TOLERANCE, SegmentLayout, to_frames, to_samples
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a crop, and the segments in it, seconds.
+
+    Attributes:
+        start_s: from the start of the crop.
+        length_s: of the part.
+        starts_s: of every segment from the start of the part.
+        segment_s: length of a segment.
+    """
+
+    start_s: float
+    length_s: float
+    starts_s: list[float]
+    segment_s: float
+
+    @property
+    def places(self) -> tuple[list[float], float]:
+        """Where segments start, and how long they are."""
+        return self.starts_s, self.segment_s
 
 
 @dataclass(frozen=True)
@@ -44,6 +67,16 @@ class ClipReader:
         lead_s, segment_s = self.reads(modality, layout.segment_s)
         return [round(start_s + lead_s, 6) for start_s in layout.starts_s], segment_s
 
+    def read_part(self, modality: Modality, layout: SegmentLayout) -> Part:
+        """Return which part of a crop holds all that a modality reads of it.
+
+        A single frame beside 10 s of audio is all that is decoded of the video.
+        """
+        starts_s, segment_s = self.places(modality, layout)
+        first_s = starts_s[0]
+        relative_s = [round(start_s - first_s, 6) for start_s in starts_s]
+        return Part(first_s, round(relative_s[-1] + segment_s, 6), relative_s, segment_s)
+
     def reads(self, modality: Modality, segment_s: float) -> tuple[float, float]:
         """Return how far within a segment of the layout reading begins, and its length, seconds."""
         if self.io is None:
@@ -56,7 +89,7 @@ class ClipReader:
         if self.cache is not None:
             first = to_frames(start_s, self.vision.fps)
             num = to_frames(length_s, self.vision.fps)
-            return _cut(self._cached(path)[0], first, num, path)
+            return _cut(self._cached(path)[0], first, num, path, fill="edge")
         window = decode(
             path,
             start_s=start_s,
@@ -73,7 +106,7 @@ class ClipReader:
         if self.cache is not None:
             first = to_samples(start_s, self.audio.sample_rate_hz)
             num = to_samples(length_s, self.audio.sample_rate_hz)
-            return _cut(self._cached(path)[1], first, num, path)
+            return _cut(self._cached(path)[1], first, num, path, fill="constant")
         window = decode(
             path,
             start_s=start_s,
@@ -106,6 +139,9 @@ class ClipReader:
         length_s = round(relative_s[-1] + segment_s, 6)
         if modality == "audio":
             samples = self.read_audio(path, first_s, length_s)
+            if isinstance(self.audio, KaldiFbank) and len(starts_s) == 1:
+                left_s = probe(path).common_s - first_s
+                samples = without_filling(samples, self.audio, left_s)
             return cut_audio(samples, relative_s, segment_s, self.audio)
         frames = crop_square(self.read_vision(path, first_s, length_s), self.vision.size, None)
         return cut_frames(frames, relative_s, segment_s, self.vision)
@@ -131,8 +167,6 @@ class ClipReader:
         stem = self.cache / self._key(path)
         files = [stem.with_suffix(".frames.npy"), stem.with_suffix(".samples.npy")]
         if not all(file.exists() for file in files):
-            from zoo.media import probe
-
             arrays = ClipReader(self.vision, self.audio).read_whole(path, probe(path).common_s)
             self.cache.mkdir(parents=True, exist_ok=True)
             for file, array in zip(files, arrays, strict=True):
@@ -155,11 +189,15 @@ def whole_frames_s(duration_s: float, fps: float) -> float:
     return math.floor(duration_s * fps + LATTICE_TOLERANCE) / fps
 
 
-def _cut(array: np.ndarray, first: int, num: int, path: Path) -> np.ndarray:
-    part = array[first : first + num]
-    if first < 0 or len(part) < num:
+def _cut(
+    array: np.ndarray, first: int, num: int, path: Path, fill: Literal["edge", "constant"]
+) -> np.ndarray:
+    """Cut a stretch out; behind the end the last frame is repeated, or there is silence."""
+    part = array[max(0, first) : first + num]
+    if first < 0 or not len(part):
         raise MediaError(f"{path} ends before the stretch that was asked for")
-    return np.ascontiguousarray(part)
+    missing = [(0, num - len(part)), *[(0, 0)] * (array.ndim - 1)]
+    return np.ascontiguousarray(np.pad(part, missing, fill) if len(part) < num else part)
 
 
 def _save_atomically(file: Path, array: np.ndarray) -> None:

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from zoo.data.clip_reader import ClipReader, whole_frames_s
-from zoo.data.frontend import crop_square, cut_audio, cut_crops
+from zoo.data.frontend import crop_square, cut_audio, cut_crops, without_filling
 from zoo.data.manifest import Clip
 from zoo.errors import MediaError, TrainingError
 from zoo.models.segments import Segments
@@ -43,14 +43,22 @@ def read_sample(
     rng: np.random.Generator,
 ) -> tuple[Float[Tensor, "S F Ta"], UInt8[Tensor, "T H W C"]]:
     """Read a crop of both streams: the audio as segments, the frames as `cut_crops` takes them."""
-    frames = reader.read_vision(clip.path, sample.vision_start_s, layout.covered_s)
-    samples = reader.read_audio(clip.path, sample.audio_start_s, layout.covered_s)
+    seen, heard = (reader.read_part(modality, layout) for modality in ("vision", "audio"))
+    frames = reader.read_vision(
+        clip.path, round(sample.vision_start_s + seen.start_s, 6), seen.length_s
+    )
+    samples = reader.read_audio(
+        clip.path, round(sample.audio_start_s + heard.start_s, 6), heard.length_s
+    )
     frames = crop_square(frames, reader.vision.size, rng if augment.random_crop else None)
     if rng.random() < augment.flip:
         frames = frames[:, :, ::-1]
     if augment.gain_db:
         samples = samples * np.float32(10 ** (rng.uniform(-1, 1) * augment.gain_db / 20))
-    audio = cut_audio(samples, *reader.places("audio", layout), reader.audio)
+    if layout.num_segments == 1:
+        left_s = clip.duration_s - sample.audio_start_s - heard.start_s
+        samples = without_filling(samples, reader.audio, left_s)
+    audio = cut_audio(samples, *heard.places, reader.audio)
     return audio, torch.from_numpy(np.array(frames, order="C"))  # the cache is read-only
 
 
@@ -61,7 +69,8 @@ def read_segments(
     nothing_varies = Augment(), np.random.default_rng(0)
     audio, frames = read_sample(reader, clip, sample, layout, *nothing_varies)
     return Segments(
-        audio[None], cut_crops(frames[None], *reader.places("vision", layout), reader.vision)
+        audio[None],
+        cut_crops(frames[None], *reader.read_part("vision", layout).places, reader.vision),
     )
 
 

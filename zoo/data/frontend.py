@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torchaudio.compliance.kaldi import fbank
 from torchaudio.transforms import MelSpectrogram
 from torchaudio.transforms import Spectrogram as PowerSpectrogram
 
-from zoo.contracts import AudioFrontend, Frames, LogMel, Spectrogram
+from zoo.contracts import AudioFrontend, Frames, KaldiFbank, LogMel, Spectrogram
 from zoo.timeline import to_frames, to_samples
 
 LOG_FLOOR = 1e-6
@@ -46,12 +47,33 @@ def cut_audio(
     starts = np.array([to_samples(t, frontend.sample_rate_hz) for t in starts_s])
     if isinstance(frontend, Spectrogram):
         return log_spectrogram(_cut(samples, starts, length), frontend)
+    if isinstance(frontend, KaldiFbank):
+        segments = (samples[start : start + length] for start in starts)
+        return torch.stack(
+            [log_fbank(torch.from_numpy(part), frontend, segment_s) for part in segments]
+        )
     hop = frontend.hop_length
     if length % hop == 0 and not np.any((starts - starts[0]) % hop):
         mel = _overlapping_mel(samples, starts, length, frontend)
     else:
         mel = _mel_transform(frontend)(_cut(samples, starts, length))
     return _finish(mel, frontend, segment_s)
+
+
+def without_filling(samples: np.ndarray, frontend: AudioFrontend, left_s: float) -> np.ndarray:
+    """Return what is read of a clip without the silence behind its end.
+
+    Only for a front end that has a filling of its own.
+
+    Args:
+        samples: ``(N,)`` at the front end's rate.
+        frontend: what they are meant for.
+        left_s: of the clip, from the first sample on, seconds.
+    """
+    if not isinstance(frontend, KaldiFbank):
+        return samples
+    shortest = round(frontend.win_s * frontend.sample_rate_hz)
+    return samples[: max(shortest, round(left_s * frontend.sample_rate_hz))]
 
 
 def log_mel(
@@ -72,6 +94,29 @@ def log_spectrogram(
     transform = _power_transform(frontend.n_fft, frontend.hop_length)
     x = torch.log(transform(segments) + LOG_FLOOR)  # (S, F, Ta)
     return (x - x.mean(dim=2, keepdim=True)) / (x.std(dim=2, keepdim=True) + LOG_FLOOR)
+
+
+def log_fbank(
+    segment: Float[Tensor, N], frontend: KaldiFbank, segment_s: float
+) -> Float[Tensor, "F Ta"]:
+    """Compute Kaldi's normalised log-mel filter bank of a segment, which may end early.
+
+    (Source: CAV-MAE's loader, whose padding comes before the normalisation.)
+    """
+    num = frontend.num_frames(segment_s)
+    mel = fbank(
+        (segment - segment.mean())[None],
+        htk_compat=True,
+        sample_frequency=frontend.sample_rate_hz,
+        use_energy=False,
+        window_type="hanning",
+        num_mel_bins=frontend.n_mels,
+        dither=0.0,
+        frame_length=1000 * frontend.win_s,
+        frame_shift=1000 * frontend.hop_s,
+    )[:num]  # (T, F)
+    mel = torch.nn.functional.pad(mel, (0, 0, 0, num - len(mel)))  # (Ta, F)
+    return ((mel - frontend.mean) / frontend.std).T
 
 
 def _cut(samples: np.ndarray, starts: np.ndarray, length: int) -> Float[Tensor, "S N"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from zoo.models.task import Task
 
 
+OBJECTIVE, LEFTOVER = "objective", "leftover"
+
+
 class Model(nn.Module):
     """An encoder and a head: segments of a clip in, the outputs of a task out (paper section 3)."""
 
@@ -44,6 +48,9 @@ class Model(nn.Module):
                 raise ConfigError(f"the head '{config.head.name}' needs a task")
             self.head = build_head(config.head, self.io, config, self.task)
         self._objective: list[Objective] = []  # no child: its weights are not the model's
+        self.beside: dict[str, Callable[[], Mapping[str, Tensor]]] = {}
+        """Reads what is kept beside the weights: the objective's trained parameters (`OBJECTIVE`),
+        and tensors of a published file that have no use (`LEFTOVER`)."""
 
     @property
     def objective(self) -> Objective | None:
@@ -51,7 +58,10 @@ class Model(nn.Module):
         if self.config.objective is None:
             return None
         if not self._objective:
-            self._objective.append(build_objective(self.config.objective, self.encoder))
+            objective = build_objective(self.config.objective, self.encoder)
+            if OBJECTIVE in self.beside:
+                objective.load_state_dict(self.beside[OBJECTIVE]())
+            self._objective.append(objective)
         return self._objective[0].to(self.device).requires_grad_(False).eval()
 
     @property

@@ -110,6 +110,8 @@ class Encoder(nn.Module, ABC):
     """Whether a segment of one modality never sees the other: see `SeparableEncoder`."""
     precision: Precision = "fp32"
     """How exactly many segments are encoded; heads compute in fp32."""
+    may_skip_parameters: ClassVar[bool] = False
+    """Whether a training step may leave parameters without a gradient: workers must look then."""
 
     @abstractmethod
     def encode(self, segments: Segments) -> tuple[Tokens, Tokens]:
@@ -265,6 +267,8 @@ class Objective(nn.Module, ABC):
 
     num_sums: int
     """How many numbers `validate` returns."""
+    clips_per_validation: int = 1
+    """Clips that `validate` is given at a time; more where clips are compared with each other."""
 
     @abstractmethod
     def validate(self, encoder: Encoder, segments: Segments) -> list[float]:

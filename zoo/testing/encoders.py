@@ -8,12 +8,21 @@ from torch import Tensor, nn
 from zoo.contracts import EncoderIO, EncoderSpec, Modality, PairSpec
 from zoo.models.config import Component, ModelConfig
 from zoo.models.model import build_encoder
-from zoo.models.modules import Encoder, SeparableEncoder
+from zoo.models.modules import Encoder, SeparableEncoder, take_patches
+from zoo.models.patches import MaskableEncoder
 from zoo.models.segments import Segments, Tokens
 from zoo.registry.manager import registry
 from zoo.testing.fakes import fake_clip_segments, map_shape, tiny_encoder
 from zoo.testing.frontends import blank_segments, check_clock, check_frontend
-from zoo.testing.promises import Trial, about, build_on_meta, check_module, check_output, fresh
+from zoo.testing.promises import (
+    Trial,
+    about,
+    build_on_meta,
+    check_gradients,
+    check_module,
+    check_output,
+    fresh,
+)
 from zoo.testing.specs import PRESETS, check_light_import, check_named, check_spec, check_stage2
 from zoo.training.recipe_builder import build_recipe
 from zoo.training.rehearsal import check_fit
@@ -90,7 +99,13 @@ def _check_tiny(spec: EncoderSpec, io: EncoderIO) -> None:
         part.tokens.num_tokens * part.tokens.dim for part in (io.audio, io.vision)
     )
     inputs = (segments.audio, segments.vision)
-    check_module(Trial(lambda: tiny_encoder(spec), inputs, (NUM_CLIPS, numbers), _run))
+    is_maskable = isinstance(encoder, MaskableEncoder)
+    shape = (NUM_CLIPS, numbers)
+    check_module(
+        Trial(lambda: tiny_encoder(spec), inputs, shape, _run, has_gradients=not is_maskable)
+    )
+    if isinstance(encoder, MaskableEncoder):
+        _check_patches(encoder, segments)
     _check_separable(encoder, segments)
 
 
@@ -110,6 +125,38 @@ def _check_tokens(given: tuple[Tokens, Tokens], io: EncoderIO) -> None:
             assert tokens.times_s == declared.times_s, (
                 f"tokens lie at {tokens.times_s}, but io() says {declared.times_s}"
             )
+
+
+def _check_patches(encoder: MaskableEncoder, segments: Segments) -> None:
+    """Check what objectives need that hide patches and compare the modalities."""
+    encoder.zero_grad()
+    encoded: list[Tensor] = []
+    for modality in MODALITIES:
+        given, grid = getattr(segments, modality).flatten(0, 1), encoder.grids[modality]
+        num = grid.num_patches
+        with about(f"patchify {modality}"):
+            patches = encoder.patchify(modality, given)
+            check_output(patches, (len(given), num, encoder.width))
+            keep = torch.stack([torch.randperm(num)[: max(1, num // 4)] for _ in given])
+            kept = encoder.patchify(modality, given, keep)
+            assert torch.allclose(kept, take_patches(patches, keep), atol=1e-5), (
+                "the patches that are kept differ from those of all"
+            )
+        with about(f"targets of {modality}"):
+            targets = encoder.targets(modality, given)
+            check_output(targets, (len(given), num, grid.values))
+            joined = grid.join(targets).flatten(1)
+            assert torch.equal(joined.sort(1).values, targets.flatten(1).sort(1).values), (
+                "the values of patches cannot be joined to images"
+            )
+        with about(f"compare {modality}"):
+            encoded.append(encoder.encode_modality(modality, patches))
+            check_output(encoder.compare(modality, encoded[-1]), tuple(patches.shape))
+    with about("backward"):
+        outputs = [*encoder.fuse(*encoded)]
+        outputs += [encoder.compare(m, x) for m, x in zip(MODALITIES, encoded, strict=True)]
+        sum((x * torch.randn_like(x)).sum() for x in outputs).backward()  # type: ignore[union-attr]
+    check_gradients(encoder)
 
 
 @torch.no_grad()

@@ -6,13 +6,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.contracts import AudioFrontend, FeatureMap, Frames, LogMel, Modality, Spectrogram
+from zoo.contracts import (
+    AudioFrontend,
+    FeatureMap,
+    Frames,
+    KaldiFbank,
+    LogMel,
+    Modality,
+    Spectrogram,
+)
 from zoo.data.frontend import cut_audio, cut_frames
 from zoo.timeline import LATTICE_TOLERANCE, to_frames, to_samples
 
 LONGEST_SEGMENT_S = 60.0
 WHITE_TO_BLACK = (0.1, 1000.0)  # after the front end: as pixels in 0..10 or in 0..0.001, or 0..255
-FRONTENDS: dict[str, tuple[type, ...]] = {"audio": (LogMel, Spectrogram), "vision": (Frames,)}
+FRONTENDS: dict[str, tuple[type, ...]] = {
+    "audio": (LogMel, Spectrogram, KaldiFbank),
+    "vision": (Frames,),
+}
 
 
 def check_frontend(modality: Modality, frontend: AudioFrontend | Frames, segment_s: float) -> None:

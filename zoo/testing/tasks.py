@@ -107,7 +107,7 @@ def _check_samples(task: Task, rows: list[Clip]) -> Tensor:
     with about("need"):
         need = task.need(LAYOUT, PLACE.vision_hop_s)
     assert isinstance(need, Need), f"need gives a {type(need).__name__}, not a zoo.Need"
-    assert need.seconds >= LAYOUT.covered_s - LATTICE_TOLERANCE, (
+    assert need.seconds >= LAYOUT.shortest_s - LATTICE_TOLERANCE, (
         f"needs clips of {need.seconds:g} s, shorter than a crop ({LAYOUT.covered_s:g} s)"
     )
     duration_s = need.seconds

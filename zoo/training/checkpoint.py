@@ -15,7 +15,7 @@ from zoo.files import sha256_of
 from zoo.models.upgrade import upgrade_names
 from zoo.training.engine import unwrap
 
-WEIGHTS, META, OBJECTIVE = "state.safetensors", "state.json", "objective.safetensors"
+WEIGHTS, META = "state.safetensors", "state.json"
 
 
 def save_checkpoint(
@@ -34,15 +34,6 @@ def save_checkpoint(
     save_file(tensors, folder / WEIGHTS)
     meta = {**meta, "sha256": sha256_of(folder / WEIGHTS)}
     (folder / META).write_text(json.dumps(meta))
-
-
-def save_objective(folder: Path, objective: nn.Module) -> None:
-    """Keep an objective's own parameters (a temperature, decoders) beside the encoder."""
-    tensors = {
-        name: value.detach().cpu().contiguous() for name, value in objective.state_dict().items()
-    }
-    if tensors:
-        save_file(tensors, folder / OBJECTIVE)
 
 
 def read_meta(folder: Path) -> dict[str, Any]:

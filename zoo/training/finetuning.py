@@ -77,7 +77,7 @@ class Feeder:
     def segments(self, read: Read) -> tuple[Segments, Tensor]:
         """Return what was read from files, on the device and cut into segments."""
         audio, frames, targets = (t.to(self.device, non_blocking=True) for t in read)
-        places = self.source.clips.reader.places("vision", self.source.layout)
+        places = self.source.clips.reader.read_part("vision", self.source.layout).places
         return Segments(audio, cut_crops(frames, *places, self.model.vision_frontend)), targets
 
     @torch.no_grad()

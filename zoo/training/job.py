@@ -25,7 +25,7 @@ from zoo.data.store_build import build_store
 from zoo.errors import TrainingError, option
 from zoo.models.device import keep_memory
 from zoo.models.model import Model
-from zoo.training.checkpoint import read_meta, save_objective
+from zoo.training.checkpoint import read_meta
 from zoo.training.diagnostics import diagnose, write_findings
 from zoo.training.engine import Engine, wait_for_all
 from zoo.training.finetuning import Finetuning
@@ -87,8 +87,8 @@ def run_job(engine: Engine, job: Job) -> None:
         pretraining = Pretraining(engine, recipe, model, *sources)
         fit(engine, pretraining, runlog, checkpoint if stage == 1 else None)
         if engine.rank == 0:
-            save_model(job.run / STAGE1_FOLDER, without_head(model))
-            save_objective(job.run / STAGE1_FOLDER, pretraining.objective)
+            objective = pretraining.objective.state_dict()
+            save_model(job.run / STAGE1_FOLDER, without_head(model), objective)
         wait_for_all()
     else:
         runlog.rewind(*((1, recipe.stage1.steps) if stage < 2 else (2, meta["step"])))

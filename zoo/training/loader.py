@@ -53,9 +53,9 @@ class Stage1Batches(Dataset[tuple[Tensor, Tensor]]):
         clip, reader = self.source.clips[index], self.source.reader
         hop_s = 1 / reader.vision.fps
         duration_s = whole_frames_s(clip.duration_s, reader.vision.fps)
-        if duration_s < self.layout.covered_s:
+        if duration_s < self.layout.shortest_s:
             raise MediaError(
-                f"{clip.path} lasts {duration_s:.2f} s, stage 1 needs {self.layout.covered_s:g} s"
+                f"{clip.path} lasts {duration_s:.2f} s, stage 1 needs {self.layout.shortest_s:g} s"
             )
         place = Placement(self.layout, hop_s, hop_s, self.augment.jitter_s)
         sample = place_crops(rng, index, duration_s, place, offset_s=0.0, target=0)

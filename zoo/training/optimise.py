@@ -21,11 +21,17 @@ def build_optimizer(module: nn.Module, config: OptimiserConfig) -> optim.Optimiz
 
 
 def learning_rate(step: int, config: OptimiserConfig) -> float:
-    """Return the learning rate of a step: linear warm-up, then cosine to 0 or constant."""
+    """Return the learning rate of a step: linear warm-up, then what the schedule says."""
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
     if config.schedule == "constant":
         return config.lr
+    if config.schedule == "step":
+        if step < config.decay_from:
+            return config.lr
+        since = step - config.decay_from
+        decays = 1 + (since // config.decay_every if config.decay_every else 0)
+        return config.lr * config.decay**decays
     progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
     return config.lr * (1 + math.cos(math.pi * min(1.0, progress))) / 2
 

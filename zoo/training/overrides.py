@@ -36,8 +36,8 @@ def override(recipe: Recipe, assignments: list[str]) -> Recipe:
     """Apply ``a.b=c`` assignments; values are read as YAML.
 
     ``layout.segment_s`` moves what follows from it unless that is set too: the segments of both
-    extractors, the step (the overlap stays), and the number of segments of both stages (what they
-    cover stays).
+    extractors, or the lengths of the encoder that are as long (``..._s``), the step (the overlap
+    stays), and the number of segments of both stages (what they cover stays).
 
     Raises:
         ConfigError: for an unknown key (with a suggestion) or a value of the wrong type.
@@ -66,6 +66,10 @@ def _follow(recipe: Recipe, segment_s: JsonValue) -> dict[str, JsonValue]:
         for name, part in (("audio", pair.audio), ("vision", pair.vision)):
             if part.extractor_config().segment_s == recipe.model.layout.segment_s:
                 follows[f"{name}.segment_s"] = segment_s
+    else:
+        for key, value in recipe.model.encoder.config.items():
+            if key.endswith("_s") and value == recipe.model.layout.segment_s:
+                follows[f"encoder.{key}"] = segment_s
     if not isinstance(segment_s, int | float) or isinstance(segment_s, bool) or segment_s <= 0:
         return follows  # refused where it is validated
     layout = recipe.model.layout

@@ -77,7 +77,7 @@ class Pretraining(Stage[Read, Segments]):
         """Bring a batch to where the model is, and cut it into segments."""
         model, reader = self.model, self.train.reader
         audio, frames = (tensor.to(model.device, non_blocking=True) for tensor in read)
-        places = reader.places("vision", self.recipe.stage1_layout)
+        places = reader.read_part("vision", self.recipe.stage1_layout).places
         return Segments(audio, cut_crops(frames, *places, model.vision_frontend))
 
     def prepare(self, read: Read) -> None:
@@ -94,16 +94,22 @@ class Pretraining(Stage[Read, Segments]):
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Score validation clips one by one, the same ones every time."""
+        """Score validation clips, the same ones every time."""
         self.model.eval()
         engine, valid, layout = self.engine, self.valid, self.recipe.stage1_layout
         num = min(self.recipe.stage1.valid_clips, len(valid.clips))
+        together = self.objective.clips_per_validation
         dataset = Stage1Batches(valid, layout, 1, Augment(), self.seed)
-        sums: list[float] = []
-        for index in range(engine.rank, num, engine.world_size):
+
+        def read(index: int) -> Read:
             rng = slot_rng(self.seed, 1, 0, index)
-            audio, frames = valid.first_readable(index, rng, partial(dataset.read, rng=rng))
-            segments = self.feed((audio[None], frames[None]))
+            return valid.first_readable(index, rng, partial(dataset.read, rng=rng))
+
+        sums: list[float] = []
+        for first in range(engine.rank * together, num, engine.world_size * together):
+            pairs = [read(index) for index in range(first, min(num, first + together))]
+            audio, frames = (torch.stack(part) for part in zip(*pairs, strict=True))
+            segments = self.feed((audio, frames))
             found = self.objective.validate(self.model.encoder, segments)
             sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
         total = sum_over_workers(sums or [0.0] * self.objective.num_sums, engine.device)

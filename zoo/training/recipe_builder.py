@@ -96,7 +96,7 @@ def build_recipe(
             objective=_component(objective_spec, preset),
             task=_component(task_spec, preset),
             head=_component(head_spec, preset),
-            layout=encoder.layout,
+            layout=encoder.layouts.get(preset, encoder.layout),
         ),
         stage1=stage1_of(objective_spec, preset),
         stage2=Stage2Config(**stage2),

@@ -95,10 +95,10 @@ def check_clips(recipe: Recipe, stages: tuple[int, ...], split: str, clips: list
     layout = recipe.model.layout
     longest_s = max(clip.duration_s for clip in clips)
     contiguous = recipe.stage1_layout
-    if 1 in stages and longest_s < contiguous.covered_s - LATTICE_TOLERANCE:
+    if 1 in stages and longest_s < contiguous.shortest_s - LATTICE_TOLERANCE:
         raise TrainingError(
             f"not one {split} clip is long enough: the {contiguous.num_segments} segments of stage "
-            f"1 need {contiguous.covered_s:g} s, the longest clip has {longest_s:.2f} s; take "
+            f"1 need {contiguous.shortest_s:g} s, the longest clip has {longest_s:.2f} s; take "
             f"longer clips or fewer segments: {option('set')} stage1.num_segments=N"
         )
     assert recipe.model.task is not None

@@ -151,7 +151,7 @@ def prepare_start(given: Sequence[str], positions: Positions, recipe: Recipe, fo
         fills = f"the {weights.modality} extractor {weights.extractor}"
         origin = _origin(weights.path, weights.layout.name)
         taken.append({"fills": fills, **origin, "positions": positions})
-    save_model(folder, model, **{TAKEN: taken})
+    save_model(folder, model, None, **{TAKEN: taken})
 
 
 def describe_start(folder: Path) -> list[str]:

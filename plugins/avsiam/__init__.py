@@ -1,0 +1,98 @@
+"""AVSiam (arXiv 2403.19638): one transformer for both modalities, and joint layers on top."""
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+import zoo
+from plugins.avsiam.config import AvsiamConfig
+from zoo.timeline import SegmentLayout
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zoo.models.config import ModelConfig
+    from zoo.models.model import Model
+
+WHOLE_CLIP = SegmentLayout(num_segments=1, segment_s=10.24, step_s=10.24)
+
+
+def _build(config: AvsiamConfig) -> "zoo.Encoder":
+    from plugins.avsiam.model import Avsiam
+
+    return Avsiam(config)
+
+
+@zoo.hookimpl
+def register_encoders() -> list[zoo.EncoderSpec]:
+    """Register ``avsiam``, and its larger sizes."""
+    tiny = AvsiamConfig(
+        width=64,
+        heads=2,
+        depth=2,
+        joint_depth=1,
+        audio_s=0.64,
+        vision_frontend=zoo.Frames(fps=12.5, size=48, short_side=56),
+        vision_s=0.64,
+        audio_change_gain=1.5,
+        vision_change_gain=6.4,
+    )
+    sizes = {
+        "avsiam": ("one siamese transformer for both modalities (ViT-B)", AvsiamConfig()),
+        "avsiam_large": (
+            "one siamese transformer for both modalities (ViT-L)",
+            AvsiamConfig(width=1024, heads=16, depth=24),
+        ),
+        "avsiam_huge": (
+            "one siamese transformer for both modalities (ViT-H, patches of 14 pixels)",
+            AvsiamConfig(width=1280, heads=16, depth=32, patch=14),
+        ),
+    }
+    return [
+        zoo.EncoderSpec(
+            name=name,
+            summary=summary,
+            config_class=AvsiamConfig,
+            build=_build,
+            presets={"paper": paper, "tiny": tiny},
+            objective="avsiam",
+            layouts={"paper": WHOLE_CLIP},
+            stage2={"tiny": {"batch": 16}},  # every step encodes its samples
+            search={"depth": zoo.Range(low=1, high=12)},
+            source="arXiv:2403.19638",
+            license="MIT",
+        )
+        for name, (summary, paper) in sizes.items()
+    ]
+
+
+def _recognises(found: Collection[str]) -> bool:
+    return "vit_base.pos_embed_a" in found and "decoder_pred_a.weight" in found
+
+
+def _read(tensors: "Mapping[str, Tensor]") -> "tuple[ModelConfig, dict[str, Tensor]]":
+    from plugins.avsiam.layout import read
+
+    return read(tensors)
+
+
+def _write(model: "Model") -> dict[str, Any]:
+    from plugins.avsiam.layout import write
+
+    return write(model)
+
+
+@zoo.hookimpl
+def register_formats() -> list[zoo.FormatSpec]:
+    """Register ``avsiam``."""
+    return [
+        zoo.FormatSpec(
+            name="avsiam",
+            summary="AVSiam (Base) after pre-training: encoder and decoder",
+            recognises=_recognises,
+            read=_read,
+            write=_write,
+            task=None,
+            source="arXiv:2403.19638; github.com/GenjiB/AVSiam",
+            license="not stated for the weights",
+        )
+    ]

@@ -1,0 +1,76 @@
+"""The encoder: one stack of blocks with norms for either modality, and joint blocks."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from plugins.avsiam.config import AvsiamConfig
+from zoo.contracts import Modality
+from zoo.models.patches import MaskableEncoder
+from zoo.models.stream_block import (
+    PatchEmbed,
+    Stack,
+    StreamBlock,
+    initialise_vit,
+    sine_cosine_grid,
+)
+
+STREAMS: dict[Modality, str] = {"audio": "a", "vision": "v"}
+
+
+class Avsiam(MaskableEncoder):
+    """AVSiam (arXiv 2403.19638 section 3.1).
+
+    Audio and video share attention and MLPs; patch embeddings, positions and norms are their own.
+    The joint blocks take all tokens through the norms of one stream, as published.
+    """
+
+    def __init__(self, config: AvsiamConfig) -> None:
+        super().__init__()
+        self.set_up(config)
+        (rows, columns), (frames, height, width) = config.audio_grid, config.vision_grid
+        dim, patch = config.width, config.patch
+        self.scale = 2.0 if config.doubled else 1.0
+        self.patch_embed_a, self.patch_embed = PatchEmbed(1, patch, dim), PatchEmbed(3, patch, dim)
+        self.pos_embed_a = nn.Parameter(sine_cosine_grid(dim, rows, columns)[None])
+        self.pos_embed = nn.Parameter(sine_cosine_grid(dim, height, width).repeat(frames, 1)[None])
+        self.time_embed = nn.Parameter(torch.zeros(frames, 1, dim)) if frames > 1 else None
+        self.blocks = Stack(StreamBlock(dim, config.heads, ("a", "v")) for _ in range(config.depth))
+        self.norm, self.norm_a = (nn.LayerNorm(dim, eps=config.norm_eps) for _ in range(2))
+        self.joint = Stack(
+            StreamBlock(dim, config.heads, ("a",)) for _ in range(config.joint_depth)
+        )
+        initialise_vit(self)
+
+    def embedding(self, modality: Modality) -> tuple[PatchEmbed, Float[Tensor, "1 L D"]]:
+        """Return the positions of a modality."""
+        if modality == "audio":
+            return self.patch_embed_a, self.pos_embed_a
+        positions: Tensor = self.pos_embed
+        if self.time_embed is not None:
+            positions = positions.unflatten(1, (len(self.time_embed), -1)) + self.time_embed
+            positions = positions.flatten(1, 2)
+        return self.patch_embed, positions
+
+    def encode_modality(
+        self, modality: Modality, patches: Float[Tensor, "N M D"]
+    ) -> Float[Tensor, "N M D"]:
+        """Run the shared blocks with the norms of a modality, and the norm after them."""
+        norm = self.norm_a if modality == "audio" else self.norm
+        encoded: Tensor = norm(self.blocks(self.scale * patches, STREAMS[modality]))
+        return encoded
+
+    def compare(
+        self, modality: Modality, encoded: Float[Tensor, "N M D"]
+    ) -> Float[Tensor, "N M D"]:
+        """Return the tokens as they are."""
+        return encoded
+
+    def fuse(
+        self, audio: Float[Tensor, "N A D"], vision: Float[Tensor, "N V D"]
+    ) -> tuple[Float[Tensor, "N A D"], Float[Tensor, "N V D"]]:
+        """Run the joint blocks on both modalities together."""
+        both: Tensor = self.joint(torch.cat([audio, vision], dim=1), "a")
+        return both[:, : audio.shape[1]], both[:, audio.shape[1] :]

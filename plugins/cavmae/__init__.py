@@ -1,0 +1,107 @@
+"""CAV-MAE (arXiv 2210.07839): both modalities by themselves, then together."""
+
+from collections.abc import Collection, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import zoo
+from plugins.cavmae.config import CavMaeConfig
+from zoo.timeline import SegmentLayout
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from plugins.cavmae.layout import Kind
+    from zoo.models.config import ModelConfig
+    from zoo.models.model import Model
+
+WHOLE_CLIP = SegmentLayout(num_segments=1, segment_s=10.24, step_s=10.24)
+
+
+def _build(config: CavMaeConfig) -> "zoo.Encoder":
+    from plugins.cavmae.model import CavMae
+
+    return CavMae(config)
+
+
+@zoo.hookimpl
+def register_encoders() -> list[zoo.EncoderSpec]:
+    """Register ``cavmae``."""
+    return [
+        zoo.EncoderSpec(
+            name="cavmae",
+            summary="CAV-MAE: a transformer for each modality and a shared one on top",
+            config_class=CavMaeConfig,
+            build=_build,
+            presets={
+                "paper": CavMaeConfig(),
+                "tiny": CavMaeConfig(
+                    width=64,
+                    heads=2,
+                    depth=2,
+                    audio_s=0.64,
+                    vision_frontend=zoo.Frames(fps=12.5, size=48, short_side=56),
+                    vision_s=0.64,
+                    audio_change_gain=1.5,
+                    vision_change_gain=6.4,
+                ),
+            },
+            stage2={"tiny": {"batch": 16}},  # every step encodes its samples
+            objective="cavmae",
+            layouts={"paper": WHOLE_CLIP},
+            search={"depth": zoo.Range(low=1, high=12)},
+            source="arXiv:2210.07839",
+            license="MIT",
+        )
+    ]
+
+
+_SHARED = "blocks_u.0.norm1_a.weight"
+
+
+def _is_pretrained(found: Collection[str]) -> bool:
+    return _SHARED in found and "decoder_pred_a.weight" in found
+
+
+def _is_finetuned(found: Collection[str]) -> bool:
+    return _SHARED in found and "mlp_head.1.weight" in found
+
+
+def _read(kind: "Kind", tensors: "Mapping[str, Tensor]") -> "tuple[ModelConfig, dict[str, Tensor]]":
+    from plugins.cavmae.layout import read
+
+    return read(kind, tensors)
+
+
+def _write(kind: "Kind", model: "Model") -> dict[str, Any]:
+    from plugins.cavmae.layout import write
+
+    return write(kind, model)
+
+
+@zoo.hookimpl
+def register_formats() -> list[zoo.FormatSpec]:
+    """Register ``cavmae`` and ``cavmae-finetuned``."""
+    source = "arXiv:2210.07839; github.com/YuanGongND/cav-mae"
+    return [
+        zoo.FormatSpec(
+            name="cavmae",
+            summary="CAV-MAE after pre-training: encoder and decoder",
+            recognises=_is_pretrained,
+            read=partial(_read, "pretrained"),
+            write=partial(_write, "pretrained"),
+            task=None,
+            source=source,
+            license="BSD-2-Clause",
+        ),
+        zoo.FormatSpec(
+            name="cavmae-finetuned",
+            summary="CAV-MAE fine-tuned for AudioSet or VGGSound",
+            recognises=_is_finetuned,
+            read=partial(_read, "finetuned"),
+            write=partial(_write, "finetuned"),
+            task="classification",
+            source=source,
+            license="BSD-2-Clause",
+        ),
+    ]

@@ -1,0 +1,174 @@
+"""CAV-MAE's checkpoints read and written: sizes from the shapes, everything else as published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from math import isqrt
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from plugins.cavmae import WHOLE_CLIP
+from plugins.cavmae.config import CavMaeConfig
+from zoo.checkpoints.names import Names, Rules, rename
+from zoo.checkpoints.tensors import Shapes, to_published
+from zoo.checkpoints.whole import check_as_published, read_best_fit
+from zoo.errors import ModelError
+from zoo.models.config import Component, ModelConfig
+from zoo.models.model import LEFTOVER, OBJECTIVE, Model
+from zoo.registry.manager import registry
+from zoo.timeline import SegmentLayout
+
+Kind = Literal["pretrained", "finetuned"]
+WRAPPER = "module."  # their code loads into a model that several GPUs share
+MEL_BINS, MEL_FRAME_S = 128, 0.01
+HEAD_CHANNELS, DECODER_HEAD_CHANNELS = 64, 32  # per attention head
+RULES: Rules = (
+    (r"encoder\.(.+)", (r"\1",)),
+    (r"objective\.decoder\.(.+)", (r"\1",)),
+    (r"head\.norm\.(.+)", (r"mlp_head.0.\1",)),
+    (r"head\.classifier\.(.+)", (r"mlp_head.1.\1",)),
+)
+# What is done with a model, not what it is.
+FREE = (
+    *("mode", "pool_positions", "streams", "frontend", "short_side"),
+    *("mae_weight", "contrast_weight", "audio_ratio", "vision_ratio", "audio_mask"),
+    *("norm_targets", "stop_gradient", "temperature", "symmetric", "contrast_ratios"),
+    *("contrast_audio_mask", "valid_clips", "classes", "shares", "multi_label"),
+)
+NAMES: Names = partial(rename, rules=RULES)
+
+
+def read(kind: Kind, tensors: Mapping[str, Tensor]) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """Return the config and our state dict of one of CAV-MAE's models.
+
+    Raises:
+        ModelError: if a tensor is missing, unknown, broken or of another shape.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    configs = [partial(_told, kind, shapes), partial(build_config, kind)]
+    return read_best_fit(
+        tensors,
+        configs,
+        NAMES,
+        with_objective=kind == "pretrained",
+        leftover=partial(_idle_norms, kind),
+    )
+
+
+def _idle_norms(kind: Kind, config: ModelConfig) -> Shapes:
+    """Return the norms of their blocks that no pass uses: every block has three pairs."""
+    encoder = config.encoder_config()
+    assert isinstance(encoder, CavMaeConfig)
+    stacks = {
+        "blocks_a": (encoder.depth, encoder.width),
+        "blocks_v": (encoder.depth, encoder.width),
+    }
+    if kind == "pretrained":
+        assert config.objective is not None
+        decoder = config.objective.parse(registry().objective(config.objective.name))
+        stacks["decoder_blocks"] = (decoder.decoder_depth, decoder.decoder_width)
+    return {
+        f"{stack}.{number}.{norm}_{stream}.{kind}": (width,)
+        for stack, (depth, width) in stacks.items()
+        for number in range(depth)
+        for norm in ("norm1", "norm2")
+        for stream in ("a", "v")
+        for kind in ("weight", "bias")
+    }
+
+
+def _told(kind: Kind, shapes: Shapes) -> ModelConfig:
+    """Return the config that the shapes of tensors tell."""
+    try:
+        patch, width = shapes["patch_embed_a.proj.weight"][2], shapes["pos_embed_a"][2]
+        columns = shapes["pos_embed_a"][1] * patch // MEL_BINS
+        encoder = CavMaeConfig(
+            width=width,
+            heads=_heads(width, HEAD_CHANNELS),
+            depth=_count(shapes, "blocks_a."),
+            shared_depth=_count(shapes, "blocks_u."),
+            patch=patch,
+            audio_s=round(columns * patch * MEL_FRAME_S, 6),
+            vision_frontend=_frames(isqrt(shapes["pos_embed_v"][1]) * patch),
+        )
+        if kind == "finetuned":
+            return build_config(kind, encoder, num_classes=shapes["mlp_head.1.weight"][0])
+        dim = shapes["decoder_pos_embed_a"][2]
+        decoder = {
+            "decoder_width": dim,
+            "decoder_depth": _count(shapes, "decoder_blocks."),
+            "decoder_heads": _heads(dim, DECODER_HEAD_CHANNELS),
+        }
+        return build_config(kind, encoder, decoder=decoder)
+    except (KeyError, IndexError) as error:
+        raise ModelError(
+            f"a tensor that tells the sizes is missing or misshapen: {error}"
+        ) from None
+
+
+def _frames(size: int) -> Any:
+    return CavMaeConfig().vision_frontend.model_copy(update={"size": size, "short_side": size})
+
+
+def _heads(width: int, channels: int) -> int:
+    return width // channels if width % channels == 0 else 1
+
+
+def _count(shapes: Shapes, prefix: str) -> int:
+    return len({n.removeprefix(prefix).split(".")[0] for n in shapes if n.startswith(prefix)})
+
+
+def build_config(
+    kind: Kind,
+    encoder: CavMaeConfig | None = None,
+    *,
+    decoder: Mapping[str, Any] | None = None,
+    num_classes: int = 527,
+) -> ModelConfig:
+    """Return the config of one of CAV-MAE's models, by default of the published sizes."""
+    config = (encoder or CavMaeConfig()).model_copy(update={"pool_positions": False})
+    layout = SegmentLayout(num_segments=1, segment_s=config.audio_s, step_s=config.audio_s)
+    objective = registry().objective("cavmae").presets["paper"].model_dump(mode="json")
+    task = head = None
+    if kind == "finetuned":
+        classes = [f"class {number}" for number in range(num_classes)]
+        task = Component(
+            name="classification", config={"classes": classes, "multi_label": num_classes == 527}
+        )
+        head = Component(name="linear", config={"pool": "tokens", "norm": "layer"})
+    return ModelConfig(
+        encoder=Component(name="cavmae", config=config.model_dump(mode="json")),
+        objective=Component(name="cavmae", config={**objective, **(decoder or {})})
+        if kind == "pretrained"
+        else None,
+        task=task,
+        head=head,
+        layout=WHOLE_CLIP if config.audio_s == WHOLE_CLIP.segment_s else layout,
+    )
+
+
+def write(kind: Kind, model: Model) -> dict[str, Any]:
+    """Return what CAV-MAE's code loads: tensors by names that begin with ``module.``.
+
+    Raises:
+        ModelError: if the model is not one of this kind.
+    """
+    state = dict(model.state_dict())
+    if kind == "pretrained":
+        if OBJECTIVE not in model.beside or model.head is not None:
+            raise ModelError("it has no trained decoder, or a head")
+        own = model.beside[OBJECTIVE]()
+        state |= {f"{OBJECTIVE}.{name}": tensor for name, tensor in own.items()}
+    made = to_published(state, NAMES)
+    told = _told(kind, {name: tuple(tensor.shape) for name, tensor in made.items()})
+    check_as_published(model.config, told, FREE)
+    read_leftover = model.beside.get(LEFTOVER)
+    if read_leftover is not None:
+        made |= read_leftover()
+    else:
+        for name, shape in _idle_norms(kind, model.config).items():
+            made[name] = (torch.ones if name.endswith("weight") else torch.zeros)(shape)
+    return {f"{WRAPPER}{name}": tensor for name, tensor in made.items()}

@@ -1,0 +1,190 @@
+"""AVSiam and its objective against arrays made with the published code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from golden import REFERENCE, SALT, features, recipe
+from ssl_golden import arrays, check, needs_ssl, tokens_of
+from torch import Tensor
+
+from plugins.avsiam.config import AvsiamConfig
+from plugins.avsiam.model import Avsiam
+from plugins.contrast_mae.config import RATIOS, ContrastMaeConfig
+from plugins.contrast_mae.masks import masking_noise
+from plugins.contrast_mae.model import ContrastMae
+from zoo.contracts import Modality
+from zoo.models.modules import take_patches
+from zoo.models.patches import MODALITIES
+
+pytestmark = needs_ssl
+PRETRAIN = "avsiam_pretrain"
+Both = dict[Modality, Tensor]
+SUFFIX: dict[Modality, str] = {"audio": "a", "vision": "v"}
+
+
+def fake(name: str) -> Tensor:
+    shapes = {
+        key: shape
+        for key, shape, *_ in recipe().read_inventory(REFERENCE / "avsiam_pretrain_keys.csv")
+    }
+    return torch.from_numpy(recipe().fake_tensor(SALT, name, shapes[name]))
+
+
+def published(name: str) -> Tensor:
+    """Return the tensor that theirs have in the place of one of ours."""
+    if name == "pos_embed":
+        return fake("vit_base.pos_embed")[:, 1:]
+    if name.startswith("joint."):
+        _, number, rest = name.split(".", 2)
+        return fake(f"mm_layer_{int(number) + 1}.{rest}")
+    return fake(f"vit_base.{name}")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Avsiam:
+    module = Avsiam(AvsiamConfig(doubled=True))
+    module.load_state_dict({name: published(name) for name in module.state_dict()})
+    return module.eval()
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(scope="module")
+def given() -> Both:
+    audio = features("cav_a", 2, 1024, 128).transpose(1, 2)
+    return {"audio": audio, "vision": features("cav_v", 2, 3, 224, 224).unsqueeze(2)}
+
+
+def test_tokens_and_features_equal_the_published_code(encoder: Avsiam, given: Both) -> None:
+    for modality in MODALITIES:
+        s = SUFFIX[modality]
+        x = encoder.patchify(modality, given[modality])
+        check(f"{PRETRAIN}/emb_{s}_single", tokens_of(x), 2e-5)
+        check(f"{PRETRAIN}/emb_{s}", tokens_of(2 * x), 2e-5)
+        check(f"{PRETRAIN}/blk_{s}0", tokens_of(encoder.blocks[0](2 * x, s)), 2e-5)
+        x = encoder.compare(modality, encoder.encode_modality(modality, x))
+        check(f"{PRETRAIN}/feat_{s}", tokens_of(x), 2e-5)
+        check(f"{PRETRAIN}/feat_{s}_mean", x.mean(1), 2e-5)
+
+
+@pytest.mark.parametrize("num", [5, pytest.param(6, marks=pytest.mark.slow), 2])
+def test_the_contrast_at_several_ratios_equals_the_published_code(
+    encoder: Avsiam, num: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The published permutations and kept patches are fed in place of random ones."""
+    theirs, name = arrays(PRETRAIN), f"mix{num}"
+    objective = ContrastMae(
+        ContrastMaeConfig(mae_weight=0, symmetric=True, contrast_ratios=RATIOS), encoder
+    )
+    pooled: Both = {}
+    for modality in MODALITIES:
+        s, calls = SUFFIX[modality], iter(range(num))
+        audio = features(f"mix_a{num}", num, 1024, 128).transpose(1, 2)
+        segments = audio
+        if modality == "vision":
+            segments = features(f"mix_v{num}", num, 3, 224, 224).unsqueeze(2)
+        order = torch.from_numpy(theirs[f"{name}_perm_{s}"].astype(np.int64))
+        rows = theirs[f"{name}_ids_keep_{s}"].astype(np.int64)
+
+        def chosen(noise: Tensor, ratio: float, rows=rows, calls=calls) -> tuple[Tensor, Tensor]:
+            kept = [rows[next(calls)] for _ in noise]
+            keep = torch.from_numpy(np.stack([row[row >= 0] for row in kept]))
+            assert keep.shape[1] == int(noise.shape[1] * (1 - ratio))
+            return keep, keep
+
+        monkeypatch.setattr(torch, "randperm", lambda *_a, order=order, **_k: order)
+        monkeypatch.setattr("plugins.contrast_mae.model.choose", chosen)
+        monkeypatch.setattr(
+            "plugins.contrast_mae.model.masking_noise",
+            lambda num, grid, *_: torch.zeros(num, grid.num_patches),
+        )
+        pooled[modality] = objective.multi_ratio(encoder, modality, segments)
+        check(f"{PRETRAIN}/{name}_c{s}", pooled[modality], 2e-5)
+    found = objective.contrast(pooled["audio"], pooled["vision"])
+    check(f"{PRETRAIN}/{name}_loss", found["contrast_loss"], 1e-5)
+    check(f"{PRETRAIN}/{name}_acc", found["contrast_accuracy"], 1e-5)
+
+
+def test_batches_are_shared_out_as_published(encoder: Avsiam) -> None:
+    theirs = arrays(PRETRAIN)
+    for num, *sizes in theirs["chunk_table"].tolist():
+        parts = [len(part) for part in torch.arange(num).chunk(len(RATIOS))]
+        assert parts == [size for size in sizes if size > 0]
+    audio, vision = (encoder.grids[m] for m in MODALITIES)
+    for number, (ratio, kept_a, kept_v, columns, rows) in enumerate(theirs["keep_table"].tolist()):
+        assert RATIOS[number] == pytest.approx(ratio)
+        assert int(audio.num_patches * (1 - RATIOS[number])) == kept_a
+        assert int(vision.num_patches * (1 - RATIOS[number])) == kept_v
+        noise = masking_noise(1, audio, RATIOS[number], "both").unflatten(1, (8, 64))[0]
+        assert ((noise > 1).all(0).sum(), (noise > 1).all(1).sum()) == (columns, rows)
+
+
+def test_reconstruction_equals_the_published_code_with_the_shared_encoder(
+    encoder: Avsiam, given: Both
+) -> None:
+    objective = ContrastMae(
+        ContrastMaeConfig(decoder_positions="learnt", norm_targets=False), encoder
+    )
+    decoder = objective.decoder
+    assert decoder is not None
+    decoder.load_state_dict({name: fake(name) for name in decoder.state_dict()})
+    decoder.eval()
+    keep: Both = {}
+    hidden: Both = {}
+    for modality, num in (("audio", 128), ("vision", 49)):
+        noise = torch.from_numpy(arrays("cavmae_pretrain")[f"noise_{SUFFIX[modality]}"])
+        order = noise.argsort(dim=1)
+        keep[modality], hidden[modality] = order[:, :num], order[:, num:]
+    encoded = {
+        m: encoder.encode_modality(m, encoder.patchify(m, given[m], keep[m])) for m in MODALITIES
+    }
+    check(f"{PRETRAIN}/mae_enc_a_shared_mean", encoded["audio"].mean(1), 2e-5)
+    check(f"{PRETRAIN}/mae_enc_v_mean", encoded["vision"].mean(1), 2e-5)
+    rebuilt = objective.rebuild(encoder, encoded, keep, hidden)
+    for modality in MODALITIES:
+        wanted = take_patches(encoder.targets(modality, given[modality]), hidden[modality])
+        loss = (rebuilt[modality] - wanted).square().mean()
+        check(f"{PRETRAIN}/loss_mae_{SUFFIX[modality]}_shared", loss, 1e-5)
+
+
+def test_norms_have_the_published_epsilon(encoder: Avsiam) -> None:
+    x = 1e-3 * features("eps_x", 1, 8, 768)
+    found = {
+        "block0_a": encoder.blocks[0](x, "a"),
+        "block0_v": encoder.blocks[0](x, "v"),
+        "norm": encoder.norm(x),
+        "norm_a": encoder.norm_a(x),
+        "mm_layer_1": encoder.joint[0](x, "a"),
+    }
+    for name, values in found.items():
+        check(f"{PRETRAIN}/eps_{name}", values[..., ::8], 2e-5)
+
+
+def test_fine_tuned_logits_equal_the_published_code(encoder: Avsiam, given: Both) -> None:
+    """Each modality by itself, and both with a mean of each."""
+    hidden = {m: encoder.encode_modality(m, encoder.patchify(m, given[m])) for m in MODALITIES}
+    fused = encoder.fuse(hidden["audio"], hidden["vision"])
+    pooled = {
+        "train_av": torch.cat([x.mean(1) for x in fused], dim=1),
+        "train_a": hidden["audio"].mean(1),
+        "train_v": hidden["vision"].mean(1),
+    }
+    heads = {"train_av": "mlp_head_mm", "train_a": "mlp_head_a", "train_v": "mlp_head"}
+    for name, x in pooled.items():
+        dim, key = x.shape[1], heads[name]
+        norm = [head_tensor(f"{key}.0.{kind}", dim) for kind in ("weight", "bias")]
+        matrix, bias = head_tensor(f"{key}.1.weight", 527, dim), head_tensor(f"{key}.1.bias", 527)
+        logits = torch.nn.functional.layer_norm(x, (dim,), *norm) @ matrix.T + bias
+        check(f"avsiam_finetune/{name}", logits, 2e-5)
+
+
+def head_tensor(name: str, *shape: int) -> Tensor:
+    return torch.from_numpy(recipe().fake_tensor(SALT, name, shape))

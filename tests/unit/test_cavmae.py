@@ -1,0 +1,131 @@
+"""The encoders and objectives of CAV-MAE and AVSiam, apart from what the published code says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from plugins.contrast_mae.config import ContrastMaeConfig
+from plugins.contrast_mae.masks import STRIP, choose, masking_noise
+from plugins.contrast_mae.model import ContrastMae
+from zoo.contracts import LogMel
+from zoo.data.frontend import without_filling
+from zoo.errors import ConfigError
+from zoo.models.model import Model
+from zoo.models.patches import MODALITIES, MaskableEncoder, PatchGrid
+from zoo.models.segments import Segments
+from zoo.timeline import Placement, SegmentLayout, place_crops
+from zoo.training.optimise import learning_rate
+from zoo.training.recipe_builder import build_recipe
+from zoo.training.rehearsal import check_fit
+
+
+def encoder_of(name: str, *overrides: str) -> MaskableEncoder:
+    torch.manual_seed(0)
+    recipe = build_recipe(extractor=name, preset="tiny", overrides=list(overrides))
+    encoder = Model(recipe.model).encoder
+    assert isinstance(encoder, MaskableEncoder)
+    return encoder.eval()
+
+
+def segments_of(encoder: MaskableEncoder, clips: int = 2, num: int = 3) -> Segments:
+    io = encoder.io
+    shapes = (io.audio.segment_shape, io.vision.segment_shape)
+    return Segments(*(torch.randn(clips, num, *shape) for shape in shapes))
+
+
+def test_an_objective_that_would_read_the_answer_off_the_tokens_is_refused() -> None:
+    with pytest.raises(ConfigError, match="lets each see the other"):
+        check_fit(build_recipe(extractor="cavmae", objective="segment_avclip", preset="tiny"), (1,))
+
+
+def test_extractors_that_are_a_pair_are_refused() -> None:
+    with pytest.raises(ConfigError, match="hides patches of both modalities"):
+        check_fit(build_recipe(extractor="ast_motionformer", objective="cav", preset="tiny"), (1,))
+
+
+@pytest.mark.parametrize("name", ["cavmae", "avsiam"])
+@pytest.mark.parametrize("mode", ["apart", "other_missing"])
+def test_a_modality_by_itself_does_not_see_the_other(name: str, mode: str) -> None:
+    encoder = encoder_of(name, f"encoder.mode={mode}")
+    segments = segments_of(encoder)
+    other = Segments(segments.audio, torch.randn_like(segments.vision))
+    with torch.no_grad():
+        before, after = encoder(segments)[0], encoder(other)[0]
+    assert torch.equal(before.values, after.values)
+    joint = encoder_of(name)
+    with torch.no_grad():
+        assert not torch.equal(joint(segments)[0].values, joint(other)[0].values)
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_patches_come_together_again(modality: str) -> None:
+    encoder = encoder_of(
+        "cavmae", "encoder.audio_change_gain=null", "encoder.vision_change_gain=null"
+    )
+    given = getattr(segments_of(encoder), modality).flatten(0, 1)
+    grid = encoder.grids[modality]  # type: ignore[index]
+    joined = grid.join(encoder.targets(modality, given))  # type: ignore[arg-type]
+    if modality == "audio":
+        assert torch.equal(joined[:, 0, 0], given)
+    else:
+        assert torch.equal(joined.transpose(1, 2), given)
+
+
+def test_tokens_are_in_the_order_of_time() -> None:
+    encoder = encoder_of("cavmae")
+    grid = encoder.grids["audio"]
+    values = torch.arange(grid.num_patches, dtype=torch.float32).view(1, -1, 1)
+    in_time = encoder._in_time("audio", values, 1)  # (B, S, T, P, D)
+    assert in_time.shape == (1, 1, grid.columns, grid.rows, 1)
+    assert in_time[0, 0, 1, :, 0].tolist() == [1 + grid.columns * row for row in range(grid.rows)]
+
+
+@pytest.mark.parametrize("mode", ["unstructured", "time", "frequency", "both"])
+def test_as_many_patches_are_hidden_whatever_the_mask(mode: str) -> None:
+    grid = PatchGrid(8, 64, 16, 16)
+    noise = masking_noise(3, grid, 0.75, mode, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+    keep, hidden = choose(noise, 0.75)
+    assert (keep.shape, hidden.shape) == ((3, 128), (3, 384))
+    assert torch.equal(torch.cat([keep, hidden], 1).sort(1).values[0], torch.arange(512))
+    assert (mode == "unstructured") == (not bool((noise == STRIP).any()))
+
+
+def test_a_stop_gradient_leaves_the_blocks_to_the_contrast() -> None:
+    encoder = encoder_of("avsiam").train()
+    config = ContrastMaeConfig(
+        contrast_weight=0, stop_gradient=True, decoder_width=32, decoder_depth=1, decoder_heads=2
+    )
+    objective = ContrastMae(config, encoder)
+    objective(encoder, segments_of(encoder), lambda tensor: tensor)["loss"].backward()
+    reached = {name for name, p in encoder.named_parameters() if p.grad is not None}
+    assert reached
+    assert all(name.startswith("joint.") for name in reached)
+
+
+def test_a_crop_of_one_segment_may_reach_beyond_the_end() -> None:
+    rng = np.random.default_rng(0)
+    whole = SegmentLayout(num_segments=1, segment_s=10.24, step_s=10.24)
+    sample = place_crops(rng, 0, 9.9, Placement(whole, 0.04, 0.04), 0.0, 0)
+    assert (sample.vision_start_s, sample.audio_start_s) == (0.0, 0.0)
+    for layout, duration_s, offset_s in (
+        (whole, 0.5, 0.0),
+        (whole, 9.9, 0.2),
+        (SegmentLayout(), 4.0, 0.0),
+    ):
+        with pytest.raises(ConfigError, match="too short"):
+            place_crops(rng, 0, duration_s, Placement(layout, 0.04, 0.04), offset_s, 0)
+    silence = np.zeros(100, np.float32)
+    assert len(without_filling(silence, LogMel(), 0.001)) == 100
+
+
+def test_the_rate_falls_step_by_step() -> None:
+    recipe = build_recipe(
+        extractor="cavmae",
+        preset="tiny",
+        overrides=["stage1.schedule=step", "stage1.decay_from=100", "stage1.decay_every=50"],
+    )
+    config = recipe.stage1
+    rates = [learning_rate(step, config) / config.lr for step in (99, 100, 149, 150, 200)]
+    assert rates == [1, 0.5, 0.5, 0.25, 0.125]

@@ -1,0 +1,104 @@
+"""Configuration that encoders of patches share: what is read, where patches lie, what is given."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from zoo.contracts.configs import (
+    EncoderConfig,
+    EncoderIO,
+    FeatureMap,
+    Frames,
+    KaldiFbank,
+    ModalityIO,
+)
+from zoo.errors import ConfigError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class PatchEncoderConfig(EncoderConfig):
+    """Square patches of spectrograms and frames, through transformer blocks of one width.
+
+    The defaults read 10.24 s of audio beside one frame.
+    """
+
+    width: int = Field(768, gt=0, multiple_of=4, description="D, channels")
+    heads: int = Field(12, gt=0, description="attention heads")
+    patch: int = Field(16, gt=0, description="height and width of a patch, pixels or mel bins")
+    audio_frontend: KaldiFbank = KaldiFbank()
+    audio_s: float = Field(10.24, gt=0, description="audio of a segment, seconds")
+    vision_frontend: Frames = Frames(
+        fps=25.0, size=224, short_side=224, mean=IMAGENET_MEAN, std=IMAGENET_STD
+    )
+    vision_s: float = Field(0.04, gt=0, description="video of a segment, seconds: one frame")
+    audio_change_gain: float | None = Field(
+        None,
+        gt=0,
+        description="subtract a segment's mean spectrum and multiply what remains; None leaves it",
+    )
+    vision_change_gain: float | None = Field(
+        None, gt=0, description="the same with a segment's mean frame, where it has several"
+    )
+    mode: Literal["joint", "apart", "other_missing"] = Field(
+        "joint",
+        description="whether the joint blocks see both modalities together, each modality goes by "
+        "itself, or, where the other is missing, each by itself in both ways",
+    )
+    pool_positions: bool = Field(
+        True,
+        description="give the mean over positions: one token per time step, as heads for offsets "
+        "want; else a token for every patch",
+    )
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> PatchEncoderConfig:
+        if self.width % self.heads:
+            raise ValueError(f"heads={self.heads} does not divide width={self.width}")
+        return self
+
+    @property
+    def audio_grid(self) -> tuple[int, int]:
+        """Rows (frequency) and columns (time) of audio patches: 8 x 64; a rest is cut off."""
+        bins, frames = self.audio_frontend.segment_shape(self.audio_s)
+        return self._count(bins, "mel bins"), self._count(frames, "mel frames")
+
+    @property
+    def vision_grid(self) -> tuple[int, int, int]:
+        """Frames, rows and columns of video patches: 1 x 14 x 14; a rest is cut off."""
+        side = self._count(self.vision_frontend.size, "pixels")
+        return self.vision_frontend.num_frames(self.vision_s), side, side
+
+    def _count(self, size: int, unit: str) -> int:
+        if size < self.patch:
+            raise ConfigError(f"{size} {unit} are fewer than a patch of {self.patch} has")
+        return size // self.patch
+
+    def io(self) -> EncoderIO:
+        """Return what is read, and a token for every patch or time step."""
+        rows, columns = self.audio_grid
+        frames, height, width = self.vision_grid
+        passes = 2 if self.mode == "other_missing" else 1
+        column_s, frame_s = self.audio_s / columns, self.vision_s / frames
+
+        def tokens(steps: int, step_s: float, positions: int) -> FeatureMap:
+            return FeatureMap(
+                times_s=tuple(round((i + 0.5) * step_s, 9) for i in range(steps)),
+                positions=1 if self.pool_positions else positions * passes,
+                dim=self.width,
+            )
+
+        audio = ModalityIO(
+            frontend=self.audio_frontend,
+            segment_s=self.audio_s,
+            tokens=tokens(columns, column_s, rows),
+        )
+        vision = ModalityIO(
+            frontend=self.vision_frontend,
+            segment_s=self.vision_s,
+            tokens=tokens(frames, frame_s, height * width),
+        )
+        segment_s = max(self.audio_s, self.vision_s)
+        return EncoderIO(audio=audio.within(segment_s), vision=vision.within(segment_s))

@@ -1,0 +1,115 @@
+"""A transformer block that serves several streams, and fixed positions on a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from timm.layers import Attention, Mlp
+from torch import Tensor, nn
+from torch.nn.functional import linear
+from torch.utils.checkpoint import checkpoint
+
+
+class StreamBlock(nn.Module):
+    """A pre-norm transformer block whose attention and MLP serve several streams.
+
+    Every stream has a pair of norms of its own, called ``norm1_a`` and ``norm2_a`` for the stream
+    ``a``; those of the stream ``""`` are called as in any ViT.  (Source: CAV-MAE, arXiv
+    2210.07839 section 3.2; AVSiam, arXiv 2403.19638.)
+
+    Args:
+        width: D, channels.
+        heads: attention heads.
+        streams: names of the streams.
+        eps: of the norms.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        streams: Sequence[str] = ("",),
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        self.attn = Attention(width, heads, qkv_bias=True)
+        self.mlp = Mlp(width, 4 * width)
+        for stream in streams:
+            self.add_module(norm_name("norm1", stream), nn.LayerNorm(width, eps=eps))
+            self.add_module(norm_name("norm2", stream), nn.LayerNorm(width, eps=eps))
+
+    def forward(self, x: Float[Tensor, "N M D"], stream: str = "") -> Float[Tensor, "N M D"]:
+        """Apply the block with the norms of a stream."""
+        x = x + self.attn(getattr(self, norm_name("norm1", stream))(x))
+        return x + self.mlp(getattr(self, norm_name("norm2", stream))(x))
+
+
+class Stack(nn.ModuleList):
+    """Blocks one after the other, all with the norms of one stream."""
+
+    saves_memory = False
+
+    def forward(self, x: Float[Tensor, "N M D"], stream: str = "") -> Float[Tensor, "N M D"]:
+        """Apply all blocks."""
+        for block in self:
+            if self.saves_memory and self.training:
+                x = checkpoint(block, x, stream, use_reentrant=False)
+            else:
+                x = block(x, stream)
+        return x
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Trade compute for memory in the backward pass."""
+        self.saves_memory = True
+
+
+class PatchEmbed(nn.Module):
+    """The weights that embed patches, as a convolution whose stride is its size."""
+
+    def __init__(self, channels: int, patch: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(channels, width, patch, patch)
+
+    def forward(self, patches: Float[Tensor, "N M E"]) -> Float[Tensor, "N M D"]:
+        """Embed patches that are cut already, channels varying slowest."""
+        return linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+
+
+@torch.no_grad()
+def initialise_vit(module: nn.Module) -> None:
+    """Fill weights as MAE does: Xavier uniform, a patch embedding as the matrix that it is."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Conv2d):
+            nn.init.xavier_uniform_(part.weight.view(len(part.weight), -1))
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+
+
+def norm_name(norm: str, stream: str) -> str:
+    """Return what the norm of a stream is called."""
+    return f"{norm}_{stream}" if stream else norm
+
+
+def sine_cosine_grid(width: int, rows: int, columns: int) -> Float[Tensor, "L D"]:
+    """Return fixed positions of a grid, row by row (Source: MAE, arXiv 2111.06377).
+
+    The first half of the channels tells the column, the second half the row; each half is all
+    sines, then all cosines.
+
+    Args:
+        width: D, a multiple of 4.
+        rows: of the grid.
+        columns: of the grid.
+    """
+    quarter = width // 4
+    rates = 10_000.0 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
+    halves = []
+    for numbers in (
+        torch.arange(columns).repeat(rows),
+        torch.arange(rows).repeat_interleave(columns),
+    ):
+        angles = numbers[:, None] * rates
+        halves.append(torch.cat([angles.sin(), angles.cos()], dim=1))
+    return torch.cat(halves, dim=1).float()
