@@ -24,6 +24,7 @@ from zoo.training.request import TrainRequest, check_shares, draft_recipe, recip
 from zoo.training.run_folder import RECIPE, REQUEST
 
 ENCODERS, FORMER_ENCODERS, TRIALS = "encoders", "towers", "trials"
+STEPWISE = {"decay", "decay_from", "decay_every"}
 PARTS = ("extractor", "head", "aggregator", "objective", "preset")
 """Names of a space that are options of ``zoo train``; others are what one types as ``--set``."""
 _FURTHEST = 64  # frames to look for a length that an extractor can take
@@ -90,11 +91,13 @@ class Point:
 
 
 def _encoder_key(recipe: Recipe, request: TrainRequest) -> str:
+    # Without them, the keys of searches begun before there were any stay what they are.
+    unused = set() if recipe.stage1.schedule == "step" else STEPWISE
     decisive = {
         "encoder": recipe.model.encoder.model_dump(mode="json"),
         "objective": recipe.objective.model_dump(mode="json"),
         "segment_s": recipe.model.layout.segment_s,
-        "stage1": recipe.stage1.model_dump(mode="json"),
+        "stage1": recipe.stage1.model_dump(mode="json", exclude=unused),
         "precision": recipe.precision,
         "overfit": recipe.overfit,
         "start": [request.data, request.init, request.init_positions],
