@@ -57,7 +57,8 @@ class SegmentAvclip(Objective):
             raise ConfigError(
                 "the objective 'segment_avclip' compares audio with video, and this encoder lets "
                 "each see the other, which gives the answer away",
-                f"choose another {option('objective')}, such as cav for the encoder cavmae",
+                f"choose another {option('objective')}, or leave stage I out: {option('set')} "
+                f"stage2.encoder=trained {option('features')} online",
             )
         audio_tokens, vision_tokens = encoder(segments)
         audio = self.embed("audio", audio_tokens.per_segment)  # (N, E)

@@ -129,7 +129,9 @@ ENCODERS: dict[str, tuple[Callable[[Any], object], str]] = {
 
 def joint(build: Callable[[Any], object]) -> zoo.EncoderSpec:
     words = WORDS | {"presets": {"paper": JointConfig(), "tiny": JointConfig()}}
-    return zoo.EncoderSpec(build=build, **words | {"config_class": JointConfig}, head="avst")
+    return zoo.EncoderSpec(
+        build=build, **words | {"config_class": JointConfig}, head="avst", end_to_end=True
+    )
 
 
 def test_a_joint_encoder_without_a_defect_passes(register: Register) -> None:
