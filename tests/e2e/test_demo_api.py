@@ -321,6 +321,7 @@ def test_a_password_guards_the_page_and_the_api(tmp_path: Path) -> None:
     assert [path for path in demo.temp.rglob("*") if path.is_file()] == []  # all go with the server
 
 
+@pytest.mark.slow
 def test_gradios_own_command_starts_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADIO_SERVER_PORT", str(free_port("127.0.0.1", 0)))
     command = [str(Path(sys.executable).parent / "gradio"), "demo/app.py"]

@@ -82,6 +82,7 @@ def sentence(capsys: pytest.CaptureFixture[str]) -> str:
     return error.split("error: ")[1]
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_plugins_it_was_made_with(trained: Path) -> None:
     kept = {str(path.relative_to(trained / "plugins")) for path in trained.glob("plugins/**/*.py")}
     assert kept == {
@@ -92,6 +93,7 @@ def test_a_run_keeps_the_plugins_it_was_made_with(trained: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_model_without_its_plugin_says_which_one_and_where_it_is(
     trained: Path, clips: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,6 +114,7 @@ def test_a_model_without_its_plugin_says_which_one_and_where_it_is(
     assert said.endswith("made with the plugin file 'zoo_ear'; load it with: zoo --plugin FILE ...")
 
 
+@pytest.mark.slow
 def test_the_copies_are_all_that_a_model_needs(
     trained: Path, clips: Manifest, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -87,7 +87,7 @@ def test_overfitting_three_real_clips_drives_the_loss_far_below_chance(
     real_manifest: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    settings = ["stage1.steps=10", "stage2.steps=300", "stage2.valid_every=100"]
+    settings = ["stage1.steps=10", "stage2.steps=200", "stage2.valid_every=100"]
     chosen = [part for setting in settings for part in ("--set", setting)]
     command = ["train", "--extractor", "ast_motionformer", "--data", str(real_manifest)]
     assert run([*command, "--out", str(out), "--overfit", "3", *chosen]) == 0

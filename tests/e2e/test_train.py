@@ -194,6 +194,7 @@ def start_and_break_off(arguments: list[str], plan: Path) -> tuple[int, str]:
     return done.returncode, " ".join((done.stdout + done.stderr).split())
 
 
+@pytest.mark.slow
 def test_a_run_without_one_readable_clip_says_why(
     cluster: None, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -75,8 +75,8 @@ def test_the_reference_reads_the_same_sample(clips: Manifest) -> None:
     [
         "extractor",
         pytest.param("loader", marks=pytest.mark.slow),
-        "stages",
-        "growth",
+        pytest.param("stages", marks=pytest.mark.slow),
+        pytest.param("growth", marks=pytest.mark.slow),
         pytest.param("ingest", marks=pytest.mark.slow),
         "projection",
         "evidence",
