@@ -13,7 +13,7 @@ from torch import Tensor
 from plugins.avsiam.config import AvsiamConfig
 from zoo.checkpoints.names import Names, Rules, rename
 from zoo.checkpoints.tensors import Shapes, to_published
-from zoo.checkpoints.whole import check_as_published, read_best_fit
+from zoo.checkpoints.whole import check_as_published, count_blocks, count_heads, read_best_fit
 from zoo.errors import ModelError
 from zoo.models.config import Component, ModelConfig
 from zoo.models.model import LEFTOVER, OBJECTIVE, Model
@@ -114,26 +114,18 @@ def _told(shapes: Shapes) -> ModelConfig:
     frames = AvsiamConfig().vision_frontend.model_copy(update={"size": size, "short_side": size})
     encoder = AvsiamConfig(
         width=width,
-        heads=_heads(width, HEAD_CHANNELS),
-        depth=_count(shapes, f"{VIT}.blocks."),
+        heads=count_heads(width, HEAD_CHANNELS),
+        depth=count_blocks(shapes, f"{VIT}.blocks."),
         patch=patch,
         audio_s=round(columns * patch * MEL_FRAME_S, 6),
         vision_frontend=frames,
     )
     decoder = {
         "decoder_width": dim,
-        "decoder_depth": _count(shapes, "decoder_blocks."),
-        "decoder_heads": _heads(dim, DECODER_HEAD_CHANNELS),
+        "decoder_depth": count_blocks(shapes, "decoder_blocks."),
+        "decoder_heads": count_heads(dim, DECODER_HEAD_CHANNELS),
     }
     return build_config(encoder, decoder)
-
-
-def _heads(width: int, channels: int) -> int:
-    return width // channels if width % channels == 0 else 1
-
-
-def _count(shapes: Shapes, prefix: str) -> int:
-    return len({n.removeprefix(prefix).split(".")[0] for n in shapes if n.startswith(prefix)})
 
 
 def build_config(

@@ -14,7 +14,7 @@ from plugins.cavmae import WHOLE_CLIP
 from plugins.cavmae.config import CavMaeConfig
 from zoo.checkpoints.names import Names, Rules, rename
 from zoo.checkpoints.tensors import Shapes, to_published
-from zoo.checkpoints.whole import check_as_published, read_best_fit
+from zoo.checkpoints.whole import check_as_published, count_blocks, count_heads, read_best_fit
 from zoo.errors import ModelError
 from zoo.models.config import Component, ModelConfig
 from zoo.models.model import LEFTOVER, OBJECTIVE, Model
@@ -87,9 +87,9 @@ def _told(kind: Kind, shapes: Shapes) -> ModelConfig:
         columns = shapes["pos_embed_a"][1] * patch // MEL_BINS
         encoder = CavMaeConfig(
             width=width,
-            heads=_heads(width, HEAD_CHANNELS),
-            depth=_count(shapes, "blocks_a."),
-            shared_depth=_count(shapes, "blocks_u."),
+            heads=count_heads(width, HEAD_CHANNELS),
+            depth=count_blocks(shapes, "blocks_a."),
+            shared_depth=count_blocks(shapes, "blocks_u."),
             patch=patch,
             audio_s=round(columns * patch * MEL_FRAME_S, 6),
             vision_frontend=_frames(isqrt(shapes["pos_embed_v"][1]) * patch),
@@ -99,8 +99,8 @@ def _told(kind: Kind, shapes: Shapes) -> ModelConfig:
         dim = shapes["decoder_pos_embed_a"][2]
         decoder = {
             "decoder_width": dim,
-            "decoder_depth": _count(shapes, "decoder_blocks."),
-            "decoder_heads": _heads(dim, DECODER_HEAD_CHANNELS),
+            "decoder_depth": count_blocks(shapes, "decoder_blocks."),
+            "decoder_heads": count_heads(dim, DECODER_HEAD_CHANNELS),
         }
         return build_config(kind, encoder, decoder=decoder)
     except (KeyError, IndexError) as error:
@@ -111,14 +111,6 @@ def _told(kind: Kind, shapes: Shapes) -> ModelConfig:
 
 def _frames(size: int) -> Any:
     return CavMaeConfig().vision_frontend.model_copy(update={"size": size, "short_side": size})
-
-
-def _heads(width: int, channels: int) -> int:
-    return width // channels if width % channels == 0 else 1
-
-
-def _count(shapes: Shapes, prefix: str) -> int:
-    return len({n.removeprefix(prefix).split(".")[0] for n in shapes if n.startswith(prefix)})
 
 
 def build_config(

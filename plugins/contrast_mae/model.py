@@ -14,11 +14,10 @@ from zoo.contracts import Modality
 from zoo.errors import ConfigError
 from zoo.models.device import autocast
 from zoo.models.modules import Encoder, Gather, Objective, take_patches
-from zoo.models.patches import MODALITIES, MaskableEncoder
+from zoo.models.patches import MODALITIES, MaskableEncoder, normalise_patches
 from zoo.models.segments import Segments
 
 VALID_SEED = 0  # every validation hides the same patches
-TINY = 1e-6
 SCORES = ("audio_loss", "vision_loss", "contrast_loss", "contrast_accuracy")
 Both = dict[Modality, Tensor]
 Kept = dict[Modality, Int[Tensor, "N M"]]
@@ -157,7 +156,11 @@ class ContrastMae(Objective):
         found = {
             m: take_patches(encoder.targets(m, given[m]).float(), hidden[m]) for m in MODALITIES
         }
-        return {m: normalise(x) for m, x in found.items()} if self.config.norm_targets else found
+        return (
+            {m: normalise_patches(x) for m, x in found.items()}
+            if self.config.norm_targets
+            else found
+        )
 
     def multi_ratio(
         self,
@@ -202,12 +205,6 @@ class ContrastMae(Objective):
         losses = torch.stack([cross_entropy(way.float(), own) for way in ways])
         hits = torch.stack([(way.argmax(1) == own).float().mean() for way in ways])
         return {"contrast_loss": losses.mean(), "contrast_accuracy": hits.mean()}
-
-
-def normalise(patches: Float[Tensor, "N H E"]) -> Float[Tensor, "N H E"]:
-    """Take away every patch's mean and divide by its spread (Source: MAE, ``norm_pix_loss``)."""
-    mean, variance = patches.mean(2, keepdim=True), patches.var(2, keepdim=True)
-    return (patches - mean) / (variance + TINY).sqrt()
 
 
 def require_maskable(encoder: Encoder) -> MaskableEncoder:

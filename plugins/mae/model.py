@@ -23,6 +23,7 @@ from zoo.models.modules import (
     initialise_linears,
     take_patches,
 )
+from zoo.models.patches import normalise_patches
 from zoo.models.segments import Segments
 from zoo.models.two_tower import ExtractorEncoder
 
@@ -85,7 +86,7 @@ class Mae(Objective):
         keep, hidden = choose(len(targets), targets.shape[1], ratio, given.device, generator)
         wanted = take_patches(targets, hidden)
         if self.config.norm_targets:
-            wanted = normalise(wanted)
+            wanted = normalise_patches(wanted)
         kept = extractor.encode(extractor.patchify(given), keep)
         return self.decoders[modality](kept, keep, hidden).float(), wanted
 
@@ -226,12 +227,6 @@ def choose(
     order = torch.rand(num, patches, generator=generator).argsort(dim=1).to(device)
     keep, hidden = order.split([kept, patches - kept], dim=1)
     return keep.sort(dim=1).values, hidden.sort(dim=1).values
-
-
-def normalise(patches: Float[Tensor, "N H E"]) -> Float[Tensor, "N H E"]:
-    """Take away every patch's mean and divide by its spread (Source: MAE, ``norm_pix_loss``)."""
-    mean, variance = patches.mean(2, keepdim=True), patches.var(2, keepdim=True)
-    return (patches - mean) / (variance + 1e-6).sqrt()
 
 
 def grid_positions(steps: int, positions: int, width: int) -> Float[Tensor, "L W"]:

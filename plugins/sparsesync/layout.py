@@ -11,7 +11,7 @@ from torch import Tensor
 
 from plugins.sparsesync.names import Kind, names
 from zoo.checkpoints.tensors import Shapes, to_published
-from zoo.checkpoints.whole import check_as_published, read_best_fit
+from zoo.checkpoints.whole import check_as_published, count_blocks, read_best_fit
 from zoo.contracts import PairSpec
 from zoo.models.config import (
     Component,
@@ -70,14 +70,14 @@ def _sizes_in(kind: Kind, shapes: Shapes) -> Sizes:
         dim=_width(shapes) or published.dim,
         vision_width=last("vfeat_extractor.base.0.conv_s.weight", 0, published.vision_width),
         pixels=rows * _PLACE,
-        depth=_count(shapes, f"{whole}blocks."),
+        depth=count_blocks(shapes, f"{whole}blocks."),
     )
     if kind == "avst":
         return sizes
     return replace(
         sizes,
         selectors=last("transformer.v_selector.selectors", 0, published.selectors),
-        selector_depth=_count(shapes, "transformer.v_selector.blocks."),
+        selector_depth=count_blocks(shapes, "transformer.v_selector.blocks."),
     )
 
 
@@ -85,10 +85,6 @@ def _width(shapes: Shapes) -> int:
     """Return the commonest length of a vector of the head: those of norms have the width."""
     lengths = [s[0] for n, s in shapes.items() if n.startswith("transformer.") and len(s) == 1]
     return max(set(lengths), key=lengths.count, default=0)
-
-
-def _count(shapes: Shapes, prefix: str) -> int:
-    return len({n.removeprefix(prefix).split(".")[0] for n in shapes if n.startswith(prefix)})
 
 
 def build_config(kind: Kind, sizes: Sizes) -> ModelConfig:

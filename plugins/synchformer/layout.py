@@ -22,7 +22,7 @@ from plugins.synchformer.names import (
     names,
 )
 from zoo.checkpoints.tensors import Shapes, check_tensors, to_published
-from zoo.checkpoints.whole import check_as_published, read_best_fit
+from zoo.checkpoints.whole import check_as_published, count_blocks, count_heads, read_best_fit
 from zoo.errors import ModelError
 from zoo.models.config import (
     Component,
@@ -98,9 +98,9 @@ def _sizes_in(kind: Kind, shapes: Shapes, published: Sizes) -> Sizes:
     sizes = replace(
         published,
         audio_dim=_width(shapes, audio) or published.audio_dim,
-        audio_depth=_count(shapes, f"{audio}ast.encoder.layer."),
+        audio_depth=count_blocks(shapes, f"{audio}ast.encoder.layer."),
         vision_dim=_width(shapes, vision) or published.vision_dim,
-        vision_depth=_count(shapes, f"{vision}blocks."),
+        vision_depth=count_blocks(shapes, f"{vision}blocks."),
     )
     if rows := _rows(shapes, f"{vision}pos_embed"):
         sizes = replace(sizes, pixels=isqrt(rows - 1) * _PATCH)
@@ -109,7 +109,7 @@ def _sizes_in(kind: Kind, shapes: Shapes, published: Sizes) -> Sizes:
     sizes = replace(
         sizes,
         head_dim=_width(shapes, "transformer.") or published.head_dim,
-        head_depth=_count(shapes, "transformer.blocks."),
+        head_depth=count_blocks(shapes, "transformer.blocks."),
     )
     if rows := _rows(shapes, "transformer.pos_emb_cfg.pos_emb"):
         sizes = replace(sizes, num_segments=(rows - _SPECIAL_TOKENS) // _TOKENS_PER_SEGMENT)
@@ -128,10 +128,6 @@ def _rows(shapes: Shapes, name: str) -> int | None:
     return shape[1] if len(shape) == 3 else None
 
 
-def _count(shapes: Shapes, prefix: str) -> int:
-    return len({n.removeprefix(prefix).split(".")[0] for n in shapes if n.startswith(prefix)})
-
-
 def build_config(kind: Kind, sizes: Sizes) -> ModelConfig:
     """Return the config of one of Synchformer's models."""
     found = registry()
@@ -139,13 +135,13 @@ def build_config(kind: Kind, sizes: Sizes) -> ModelConfig:
         found.extractor(AUDIO),
         dim=sizes.audio_dim,
         depth=sizes.audio_depth,
-        heads=_heads(sizes.audio_dim, _EXTRACTOR_HEAD),
+        heads=count_heads(sizes.audio_dim, _EXTRACTOR_HEAD),
     )
     vision = _as_published(
         found.extractor(VISION),
         dim=sizes.vision_dim,
         depth=sizes.vision_depth,
-        heads=_heads(sizes.vision_dim, _EXTRACTOR_HEAD),
+        heads=count_heads(sizes.vision_dim, _EXTRACTOR_HEAD),
     )
     vision.config["frontend"] |= {  # type: ignore[operator]
         "size": sizes.pixels,
@@ -153,7 +149,7 @@ def build_config(kind: Kind, sizes: Sizes) -> ModelConfig:
     }
     head = task = None
     if kind != "avclip":
-        heads = _heads(sizes.head_dim, _SYNC_HEAD)
+        heads = count_heads(sizes.head_dim, _SYNC_HEAD)
         wanted = {"dim": sizes.head_dim, "depth": sizes.head_depth, "heads": heads}
         head = _as_published(found.head(kind), **wanted)
         task = _as_published(found.task(found.head(kind).tasks[0]))
@@ -161,7 +157,7 @@ def build_config(kind: Kind, sizes: Sizes) -> ModelConfig:
         modality: ModalityConfig(
             extractor=extractor,
             aggregator=_as_published(
-                found.aggregator(AGGREGATOR), heads=_heads(dim, _EXTRACTOR_HEAD)
+                found.aggregator(AGGREGATOR), heads=count_heads(dim, _EXTRACTOR_HEAD)
             ),
         )
         for modality, extractor, dim in (
@@ -182,10 +178,6 @@ def _objective(**settings: float) -> Component:
 def _as_published(spec: Any, **sizes: float) -> Component:
     config = spec.presets["paper"].model_dump(mode="json") | sizes
     return Component(name=spec.name, config=config)
-
-
-def _heads(dim: int, channels: int) -> int:
-    return dim // channels if dim % channels == 0 else 1
 
 
 def write(kind: Kind, model: Model) -> dict[str, Any]:

@@ -16,12 +16,12 @@ from plugins.cavmae.config import CavMaeConfig
 from plugins.cavmae.model import CavMae
 from plugins.contrast_mae.config import ContrastMaeConfig
 from plugins.contrast_mae.masks import STRIP, choose, masking_noise
-from plugins.contrast_mae.model import ContrastMae, normalise
+from plugins.contrast_mae.model import ContrastMae
 from plugins.linear import LinearConfig
 from plugins.linear.model import LinearHead
 from zoo.contracts import HeadInput, Modality
 from zoo.models.modules import take_patches
-from zoo.models.patches import MODALITIES
+from zoo.models.patches import MODALITIES, normalise_patches
 from zoo.models.segments import Segments
 from zoo.models.stream_block import sine_cosine_grid
 from zoo.timeline import SegmentLayout
@@ -140,7 +140,7 @@ def test_the_masked_encoder_and_the_decoder_equal_the_published_code(
         target = encoder.targets(modality, given[modality])
         check(f"{PRETRAIN}/target_{s}", target[:, ::37, ::every], 0)
         told, wanted = (take_patches(x, hidden[modality]) for x in (values, target))
-        losses[s] = (told - normalise(wanted)).square().mean()
+        losses[s] = (told - normalise_patches(wanted)).square().mean()
         check(f"{PRETRAIN}/loss_mae_{s}", (told - wanted).square().mean(), 1e-5)
         check(f"{PRETRAIN}/loss_mae_{s}_norm", losses[s], 1e-5)
     pooled = compared["audio"].mean(1), compared["vision"].mean(1)

@@ -115,3 +115,13 @@ def _difference(ours: Any, theirs: Any, free: Collection[str], place: str = "") 
                 return inside
         return None
     return None if ours == theirs else f"its '{place}' is {ours!r}, not {theirs!r}"
+
+
+def count_blocks(shapes: Shapes, prefix: str) -> int:
+    """Count the blocks whose tensors begin with a prefix and their number."""
+    return len({n.removeprefix(prefix).split(".")[0] for n in shapes if n.startswith(prefix)})
+
+
+def count_heads(width: int, channels: int) -> int:
+    """Return how many attention heads of so many channels a width holds; 1 if that is not whole."""
+    return width // channels if width % channels == 0 else 1

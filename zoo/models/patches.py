@@ -177,3 +177,9 @@ class MaskableEncoder(Encoder):
         x = values.unflatten(1, (grid.frames, grid.rows, grid.columns))
         x = x.unflatten(0, (-1, num_segments))  # (B, S, F, r, c, D)
         return x.transpose(3, 4).flatten(2, 3) if modality == "audio" else x.flatten(3, 4)
+
+
+def normalise_patches(patches: Float[Tensor, "N H E"]) -> Float[Tensor, "N H E"]:
+    """Take away every patch's mean and divide by its spread (Source: MAE, ``norm_pix_loss``)."""
+    mean, variance = patches.mean(2, keepdim=True), patches.var(2, keepdim=True)
+    return (patches - mean) / (variance + 1e-6).sqrt()
