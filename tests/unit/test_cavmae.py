@@ -9,7 +9,8 @@ import torch
 from plugins.contrast_mae.config import ContrastMaeConfig
 from plugins.contrast_mae.masks import STRIP, choose, masking_noise
 from plugins.contrast_mae.model import ContrastMae
-from zoo.contracts import LogMel
+from zoo.contracts import Frames, KaldiFbank, LogMel
+from zoo.data.clip_reader import ClipReader
 from zoo.data.frontend import without_filling
 from zoo.errors import ConfigError
 from zoo.models.model import Model
@@ -118,6 +119,17 @@ def test_a_crop_of_one_segment_may_reach_beyond_the_end() -> None:
             place_crops(rng, 0, duration_s, Placement(layout, 0.04, 0.04), offset_s, 0)
     silence = np.zeros(100, np.float32)
     assert len(without_filling(silence, LogMel(), 0.001)) == 100
+
+
+def test_of_a_whole_clip_one_frame_is_read() -> None:
+    config = build_recipe(extractor="cavmae", preset="paper").model
+    io = config.encoder_config().io()
+    assert isinstance(io.audio.frontend, KaldiFbank)
+    assert isinstance(io.vision.frontend, Frames)
+    reader = ClipReader(io.vision.frontend, io.audio.frontend, io=io)
+    part = reader.read_part("vision", config.layout)
+    assert (part.start_s, part.length_s, part.starts_s) == (5.08, 0.04, [0.0])
+    assert reader.read_part("audio", config.layout).length_s == 10.24
 
 
 def test_the_rate_falls_step_by_step() -> None:
