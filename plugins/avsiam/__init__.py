@@ -56,7 +56,12 @@ def _recipes(size: _Size) -> dict[str, zoo.NamedRecipe]:
             decay=size.decay[number],
             decay_from=size.decay_from[number],
             balanced=data is not AS20K,
-            settings={"stage2.mixup_frames": "own", "task.averaged": "sigmoid"},
+            head="linear_each",
+            settings={
+                "encoder.mode": "both",
+                "stage2.mixup_frames": "own",
+                "task.averaged": "sigmoid",
+            },
         )
     return recipes
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from zoo.models.config import ModelConfig
     from zoo.models.model import Model
 
-_HEAD = {"head.pool": "tokens"}
+_HEAD = {"head.pool": "tokens", "head.norm": "layer"}
 RECIPES = {
     "as20k": fine_tuning(
         AS20K,

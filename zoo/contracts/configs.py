@@ -177,6 +177,9 @@ class FeatureMap(ComponentConfig):
     )
     positions: int = Field(gt=0, description="P, mel bands or image patches per time step")
     dim: int = Field(gt=0, description="D, channels")
+    passes: int = Field(
+        1, gt=0, description="answers of different passes among the positions, side by side"
+    )
 
     @property
     def steps(self) -> int:

@@ -30,7 +30,6 @@ _COMMON: Mapping[str, Any] = {
     "stage2.valid_rounds": 1,
     "data.features": "online",
     "encoder.pool_positions": False,
-    "head.norm": "layer",
 }
 
 
@@ -65,6 +64,7 @@ def fine_tuning(
     decay_from: int,
     balanced: bool,
     settings: Mapping[str, Any],
+    head: str = "linear",
     average_from: int | None = None,
 ) -> NamedRecipe:
     """Return the recipe of one row of the published tables.
@@ -81,6 +81,7 @@ def fine_tuning(
         decay_from: epochs at the full rate.
         balanced: whether rare classes are sampled more often.
         settings: what else there is to set.
+        head: of the task classification.
         average_from: first epoch whose weights are averaged; None keeps the best, and stops after
             three epochs without a better one.
     """
@@ -110,6 +111,7 @@ def fine_tuning(
     return NamedRecipe(
         summary=f"fine-tuning on {data.title}, {epochs} epochs of {batch} clips a step",
         task="classification",
+        head=head,
         clips=data.clips,
         settings=resolve,
     )

@@ -102,6 +102,8 @@ class NamedRecipe:
     stage: Literal["1", "2"] = "2"
     task: str | None = None
     """Of stage II; None is that of the head."""
+    head: str | None = None
+    """None is that of the task."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -110,6 +110,7 @@ class TrainRequest(ComponentConfig):
                 "recipe": None,
                 "stage": self.stage or named.stage,
                 "task": self.task or named.task,
+                "head": self.head or named.head,
                 "preset": self.preset or "paper",
                 "set": {**settings, **self.set},
             }
