@@ -70,7 +70,7 @@ def register_heads() -> list[zoo.HeadSpec]:
         ),
         zoo.HeadSpec(
             name="linear_each",
-            summary="linear layers for audio, for video and for both, of which one learns at a time",
+            summary="layers for audio, for video and for both, of which one learns at a time",
             config_class=LinearEachConfig,
             build=_build_each,
             presets={"paper": LinearEachConfig(), "tiny": LinearEachConfig()},

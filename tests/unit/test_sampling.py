@@ -1,6 +1,6 @@
 import pytest
 
-from zoo.data.sampling import ClipOrder, share_of_rank, slot_rng
+from zoo.data.sampling import ClipOrder, share_of_rank, slot_rng, spread_share
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])
@@ -33,3 +33,12 @@ def test_the_randomness_of_a_slot_is_its_own() -> None:
     }
     assert len(drawn) == 4
     assert slot_rng(1, 2, 3, 4).random() == slot_rng(1, 2, 3, 4).random()
+
+
+def test_a_share_of_the_clips_has_as_many_of_every_label_as_there_are() -> None:
+    kinds = ["a"] * 50 + ["b"] * 5 + ["c"] * 45
+    chosen = spread_share(kinds, 0.12, seed=1)
+    assert sorted(kinds[i] for i in chosen) == ["a"] * 4 + ["b"] * 4 + ["c"] * 4
+    assert chosen != spread_share(kinds, 0.12, seed=2)
+    assert len(spread_share(kinds, 0.5, seed=1)) == 50
+    assert [kinds[i] for i in spread_share(kinds, 0.5, seed=1)].count("b") == 5

@@ -6,6 +6,7 @@ number of workers sees the same global batches.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -39,6 +40,23 @@ class ClipOrder:
             return rng.permutation(self.num_clips)
         weights = np.asarray(self.weights, dtype=np.float64)
         return rng.choice(self.num_clips, self.num_clips, p=weights / weights.sum())
+
+
+def spread_share(kinds: Sequence[str], share: float, seed: int) -> list[int]:
+    """Return a random share of items, as evenly from all kinds as there are, in their order.
+
+    Args:
+        kinds: of every item.
+        share: of the items, 0 to 1; at least one is returned.
+        seed: of the choice.
+    """
+    rng, seen = np.random.default_rng([seed, 5]), Counter[str]()
+    ranks = []
+    for place in rng.permutation(len(kinds)).tolist():
+        ranks.append((seen[kinds[place]], place))
+        seen[kinds[place]] += 1
+    ranks.sort(key=lambda pair: pair[0])  # stable: at random among those of a rank
+    return sorted(place for _, place in ranks[: max(1, round(share * len(kinds)))])
 
 
 def share_of_rank(items: list[int], rank: int, world_size: int) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from zoo.data.clip_source import Augment
 from zoo.data.frontend import cut_crops
 from zoo.data.samples import Item, SampleSource, Softening
-from zoo.data.sampling import ClipOrder, share_of_rank
+from zoo.data.sampling import ClipOrder, share_of_rank, spread_share
 from zoo.models.device import autocast
 from zoo.models.model import Model
 from zoo.models.segments import Segments, Tokens
@@ -44,11 +44,15 @@ class Stage2Batches(Dataset[Read]):
     ) -> None:
         self.source, self.recipe, self.augment = source, recipe, augment
         self.rank, self.world_size = rank, world_size
-        config, usable = recipe.stage2, source.usable
-        weights = None
+        config, self.usable = recipe.stage2, source.usable
+        clips, weights = [source.clips.clips[i] for i in self.usable], None
+        if config.share < 1:
+            labels = [" ".join(clip.all_labels) for clip in clips]
+            places = spread_share(labels, config.share, recipe.seed)
+            self.usable, clips = [self.usable[i] for i in places], [clips[i] for i in places]
         if config.balanced:
-            weights = source.task.clip_weights([source.clips.clips[i] for i in usable])
-        self.order = ClipOrder(len(usable), recipe.seed, weights)
+            weights = source.task.clip_weights(clips)
+        self.order = ClipOrder(len(self.usable), recipe.seed, weights)
         self.softening: Softening | None = None
         if config.softens:
             self.softening = Softening(
@@ -57,7 +61,7 @@ class Stage2Batches(Dataset[Read]):
 
     def __getitem__(self, step: int) -> Read:
         """Return audio and video as `SampleSource.item` does, and targets."""
-        recipe, usable = self.recipe, self.source.usable
+        recipe, usable = self.recipe, self.usable
         chosen = self.order.of_step(step, recipe.stage2.batch)
         items = []
         for slot, place in share_of_rank(chosen, self.rank, self.world_size):

@@ -110,6 +110,12 @@ class Stage2Config(OptimiserConfig, VariationConfig):
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of a label that is spread over all classes"
     )
+    share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="of the training clips that are used, as evenly from all labels as there are",
+    )
     balanced: bool = Field(
         False, description="sample clips of rare classes more often, with replacement"
     )
