@@ -32,6 +32,7 @@ class Stage(ABC, Generic[Read, Batch]):
         module: what is trained.
         seed: of the run.
         loader_workers: processes that read ahead; None if reading is no work.
+        rate_prefix: what stands before the names of the module's parameters in ``rates``.
     """
 
     number: int
@@ -39,6 +40,7 @@ class Stage(ABC, Generic[Read, Batch]):
     module: nn.Module
     seed: int
     loader_workers: int | None = 0
+    rate_prefix: str = ""
 
     @abstractmethod
     def dataset(self, rank: int, world_size: int) -> Dataset[Read]:
@@ -60,6 +62,9 @@ class Stage(ABC, Generic[Read, Batch]):
 
     def prepare(self, read: Read) -> None:
         """See the first batch before a fresh start."""
+
+    def step_done(self, done: int) -> None:
+        """Look at the module after so many steps."""
 
     def resume(self, meta: dict[str, Any], best: dict[str, Tensor]) -> None:
         """Take up what a checkpoint holds beside the module."""
@@ -87,7 +92,7 @@ def fit(engine: Engine, stage: Stage[Read, Batch], log: RunLog, checkpoint: Path
     if checkpoint is None:
         stage.prepare(stage.dataset(0, 1)[0])
     module = engine.prepare(stage.module)
-    optimizer = build_optimizer(module, config)
+    optimizer = build_optimizer(module, config, stage.rate_prefix)
     first = 0
     if checkpoint is not None:
         meta, best = load_checkpoint(checkpoint, module, optimizer)
@@ -107,6 +112,7 @@ def fit(engine: Engine, stage: Stage[Read, Batch], log: RunLog, checkpoint: Path
         loss, numbers = stage.loss(module, batch, step)
         norm = take_step(module, optimizer, loss, step, config)
         done, is_last = step + 1, step + 1 == config.steps
+        stage.step_done(done)
         if done % config.log_every == 0 or is_last:
             values = mean_over_workers(numbers(), engine.device)
             seconds = {"load_s": loaded - started, "step_s": time.perf_counter() - started}
