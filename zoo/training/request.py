@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue, ValidationError, field_validator
 
-from zoo.contracts import ComponentConfig, HeadSpec, Positions
+from zoo.contracts import ComponentConfig, HeadSpec, Positions, TaskConfig, TaskSpec
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError, option
 from zoo.models.config import Component, ModelConfig
@@ -191,9 +191,18 @@ def _fitted(recipe: Recipe, request: TrainRequest) -> Recipe:
     spec = recipe.task
     if spec.fit is None or request.data is None or not Path(request.data).exists():
         return recipe
-    clips = Manifest.read(Path(request.data)).select("train").clips
-    task = Component.of(spec, spec.fit(recipe.model.task_config(), clips))
+    manifest = Manifest.read(Path(request.data)).select("train")
+    config = _with_classes(spec, recipe.model.task_config(), manifest)
+    task = Component.of(spec, spec.fit(config, manifest.clips))
     return recipe.model_copy(update={"model": recipe.model.model_copy(update={"task": task})})
+
+
+def _with_classes(spec: TaskSpec, config: TaskConfig, manifest: Manifest) -> TaskConfig:
+    """Fill in the classes that the data set lists, so that outputs keep their published order."""
+    field = spec.class_field
+    if field is None or not manifest.classes or getattr(config, field):
+        return config
+    return config.model_copy(update={field: manifest.classes})
 
 
 def _start_of(request: TrainRequest) -> ModelConfig | None:
