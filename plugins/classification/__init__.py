@@ -86,6 +86,7 @@ def register_tasks() -> list[zoo.TaskSpec]:
             build=_build,
             fit=_fit,
             columns=("labels",),
+            class_field="classes",
             presets={"paper": ClassificationConfig(), "tiny": ClassificationConfig()},
             scores=(
                 zoo.Score(name="accuracy", title="accuracy"),

@@ -268,6 +268,9 @@ class TaskSpec(Spec):
     """Whether it starts from a trained head: stage I is then left out where a model is given."""
     fit: Callable[[Any, Sequence[Clip]], Any] | None = None
     """``fit(config, clips) -> config``: fills in what a recipe leaves to the training clips."""
+    class_field: str | None = None
+    """Field of the config that takes the classes of a manifest, in their order, unless it is set;
+    before ``fit``."""
     is_default: bool = False
     """Whether it is taken where nobody names one."""
 

@@ -6,11 +6,18 @@ number of workers sees the same global batches.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+
+
+def place_of(name: str, seed: int) -> float:
+    """Return a number in [0, 1) that follows from a name and a seed, and from nothing else."""
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 @dataclass

@@ -67,6 +67,9 @@ def _check_columns(spec: TaskSpec) -> None:
     unknown = sorted(set(spec.rank) - set(names))
     assert spec.rank, "has no rank; say which score makes one validation better than another"
     assert not unknown, f"ranks by '{unknown[0]}', which is none of its scores: {names}"
+    assert spec.class_field is None or spec.class_field in spec.config_class.model_fields, (
+        f"wants classes in '{spec.class_field}', which its config lacks"
+    )
     known = {field.name for field in fields(Clip)}
     for column in spec.columns:
         assert column in known, (

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, JsonValue, ValidationError, field_validator
 
-from zoo.contracts import ComponentConfig, HeadSpec, NamedRecipe, Positions
-from zoo.data.manifest import Clip, Manifest
+from zoo.contracts import (
+    ComponentConfig,
+    HeadSpec,
+    NamedRecipe,
+    Positions,
+    TaskConfig,
+    TaskSpec,
+)
+from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError, option, suggest
 from zoo.models.config import Component, ModelConfig
 from zoo.models.model import build_task
@@ -103,8 +110,8 @@ class TrainRequest(ComponentConfig):
         named = self.named_recipe()
         if named is None:
             return self
-        clips = _training_clips(self)
-        settings = named.settings(named.clips if clips is None else len(clips))
+        manifest = _training_clips(self)
+        settings = named.settings(named.clips if manifest is None else len(manifest.clips))
         return self.model_copy(
             update={
                 "recipe": None,
@@ -231,18 +238,27 @@ def draft_recipe(request: TrainRequest, gpus_per_worker: float) -> Recipe:
 
 def _fitted(recipe: Recipe, request: TrainRequest) -> Recipe:
     """Fill in what the task leaves to the training clips, where they are at hand."""
-    spec, clips = recipe.task, _training_clips(request)
-    if spec.fit is None or clips is None:
+    spec, manifest = recipe.task, _training_clips(request)
+    if spec.fit is None or manifest is None:
         return recipe
-    task = Component.of(spec, spec.fit(recipe.model.task_config(), clips))
+    config = _with_classes(spec, recipe.model.task_config(), manifest)
+    task = Component.of(spec, spec.fit(config, manifest.clips))
     return recipe.model_copy(update={"model": recipe.model.model_copy(update={"task": task})})
 
 
-def _training_clips(request: TrainRequest) -> Sequence[Clip] | None:
+def _training_clips(request: TrainRequest) -> Manifest | None:
     """Return the clips to train on, where the manifest is at hand."""
     if request.data is None or not Path(request.data).exists():
         return None
-    return Manifest.read(Path(request.data)).select("train").clips
+    return Manifest.read(Path(request.data)).select("train")
+
+
+def _with_classes(spec: TaskSpec, config: TaskConfig, manifest: Manifest) -> TaskConfig:
+    """Fill in the classes that the data set lists, so that outputs keep their published order."""
+    field = spec.class_field
+    if field is None or not manifest.classes or getattr(config, field):
+        return config
+    return config.model_copy(update={field: manifest.classes})
 
 
 def _start_of(request: TrainRequest) -> ModelConfig | None:
