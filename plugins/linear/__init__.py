@@ -76,6 +76,7 @@ def register_heads() -> list[zoo.HeadSpec]:
             presets={"paper": LinearEachConfig(), "tiny": LinearEachConfig()},
             search={"streams": zoo.Choice(values=("both", "audio", "vision"))},
             tasks=("classification",),
+            passes=2,
             source="arXiv:2403.19638 section 3",
             license="MIT",
         ),

@@ -178,6 +178,8 @@ class HeadSpec(Spec):
     stage2: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     starts_from: tuple[str, ...] = ()
     """Heads whose trained weights it can start from; see `Head.start_from`."""
+    passes: int = 1
+    """Passes of an encoder whose tokens it wants side by side; see `FeatureMap.passes`."""
     is_default: bool = False
     """Whether it is taken for its first task where nobody names one."""
     former: ClassVar[Mapping[str, str]] = {
