@@ -33,6 +33,7 @@ class Request:
         features: ``store`` encodes every clip once on the lattice of offsets, ``online`` decodes
             and encodes every sample, ``auto`` takes the store for random samples whose crops have
             several segments.
+        subset: list of the ids of the clips to take (`zoo.data.subset`), for retrieval.
         with_controls: also score with the audio of another clip, and with either stream blank.
         device: where to compute.
     """
@@ -48,6 +49,7 @@ class Request:
     audio_shift_s: float = 0.0
     synchronizability: str | None = None
     features: Literal["auto", "store", "online"] = "auto"
+    subset: Path | None = None
     with_controls: bool = True
     device: str = "cpu"
 
