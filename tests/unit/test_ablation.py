@@ -678,7 +678,7 @@ def test_retrieval_needs_no_head_and_has_scores_of_its_own(tmp_path: Path) -> No
     [
         ({"protocol": "retrieval", "rounds": 2}, "'evaluate.rounds' does not go with"),
         ({"subset": "five.json"}, "cannot read the subset"),
-        ({"protocol": "retrival"}, "'evaluate': unknown protocol 'retrival'; did you mean"),
+        ({"protocol": "retrieva"}, "'evaluate': unknown protocol 'retrieva'; did you mean"),
         ({"rounds": 2}, "stage 1 alone has no head to evaluate.*protocol: retrieval"),
     ],
 )
