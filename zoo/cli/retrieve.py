@@ -24,7 +24,7 @@ Find = Annotated[
 ]
 IndexFolder = Annotated[
     Path | None,
-    typer.Option("--index", help="Folder of the index.  [default: one below $ZOO_HOME, ~/.zoo]"),
+    typer.Option("--index", help="Folder of the index; by default one below $ZOO_HOME (~/.zoo)."),
 ]
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", help="Plot of the hits: .png, .svg, .pdf.")
