@@ -20,7 +20,7 @@ from zoo.experiments.ablation import (
     outcome,
     refuse_difference,
 )
-from zoo.experiments.ablation_jobs import JobResult, Schedule, collect, failed
+from zoo.experiments.ablation_jobs import JobResult, Schedule, collect, evaluate_words, failed
 from zoo.experiments.ablation_page import ResultTable
 from zoo.experiments.ablation_plan import Job, Key, choose, plan, share_out
 from zoo.experiments.ablation_table import Table, read_table
@@ -639,6 +639,54 @@ def test_a_report_of_any_task_is_collected(tmp_path: Path) -> None:
     path.write_text(json.dumps({"pooled": {}, "chance": {}, "num_clips": 3, "rounds": 2}))
     with pytest.raises(TrainingError, match="holds no score of the task 'synchronizability'"):
         collect(job, None)
+
+
+def test_retrieval_needs_no_head_and_has_scores_of_its_own(tmp_path: Path) -> None:
+    variants = {"alone": {"stage": 1}, "with head": {"encoder": "alone"}}
+    evaluate = {"protocol": "retrieval"}
+    table = read(tmp_path, variants=variants, evaluate=evaluate, seeds=[1])
+    jobs = plan(table, tmp_path / "out", Resources())
+    assert {(job.key.variant, job.stages, job.head) for job in jobs} == {
+        ("alone", (1,), None),
+        ("with head", (2,), "correlation"),
+    }
+    assert jobs[0].parameters < jobs[-1].parameters
+    assert evaluate_words(jobs[0], table.evaluate, Resources())[-3:] == [
+        "--protocol", "retrieval", "--no-controls"
+    ]  # fmt: skip
+    names = ("audio_to_video_r1", "video_to_audio_r1", "video_to_audio_median")
+    report = {
+        "pooled": dict(zip(names, (0.3, 0.2, 4.5), strict=True)),
+        "chance": dict(zip(names, (0.05, 0.05, 10.5), strict=True)),
+        **{"num_clips": 20, "rounds": None},
+    }
+    jobs[0].folder.mkdir(parents=True)
+    (jobs[0].folder / "report.json").write_text(json.dumps(report))
+    result = collect(jobs[0], None)
+    assert outcome(jobs[0], result).startswith("A→V R@1 30.0%, V→A R@1 20.0% (")
+    known = ResultTable(table, jobs, {jobs[0].key: result})
+    header, lines = known.cells()
+    assert header[1:3] == ["few: A→V R@1", "few: V→A R@1"]
+    assert lines[0][1:3] == ["30.0", "20.0"]
+    assert lines[-1][1:3] == ["5.0", "5.0"]
+    assert "few: 20 clips." in known.markdown()
+    assert known.plot(tmp_path / "plot.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "words"),
+    [
+        ({"protocol": "retrieval", "rounds": 2}, "'evaluate.rounds' does not go with"),
+        ({"subset": "five.json"}, "cannot read the subset"),
+        ({"protocol": "retrieva"}, "'evaluate': unknown protocol 'retrieva'; did you mean"),
+        ({"rounds": 2}, "stage 1 alone has no head to evaluate.*protocol: retrieval"),
+    ],
+)
+def test_evaluations_that_cannot_be_are_refused_before_training(
+    evaluate: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ZooError, match=words):
+        jobs_of(tmp_path, variants={"a": {"stage": 1}}, evaluate=evaluate)
 
 
 def test_parts_that_the_source_does_not_have_are_named(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from golden import REFERENCE, SALT, features, recipe
+from golden import REFERENCE, SALT, features, recipe, unit
 from ssl_golden import arrays, check, needs_ssl, tokens_of
 from torch import Tensor
 
@@ -19,6 +19,7 @@ from plugins.contrast_mae.model import ContrastMae
 from zoo.contracts import Modality
 from zoo.models.modules import take_patches
 from zoo.models.patches import MODALITIES
+from zoo.retrieval.embedding import embed_segments
 
 pytestmark = needs_ssl
 PRETRAIN = "avsiam_pretrain"
@@ -73,6 +74,24 @@ def test_tokens_and_features_equal_the_published_code(encoder: Avsiam, given: Bo
         x = encoder.compare(modality, encoder.encode_modality(modality, x))
         check(f"{PRETRAIN}/feat_{s}", tokens_of(x), 2e-5)
         check(f"{PRETRAIN}/feat_{s}_mean", x.mean(1), 2e-5)
+
+
+def test_similarities_of_retrieval_equal_the_published_ones(encoder: Avsiam, given: Both) -> None:
+    audio, vision = (unit(embed_segments(encoder, m, given[m])) for m in MODALITIES)
+    check(f"{PRETRAIN}/retrieval_sim", audio @ vision.T, 2e-5)
+
+
+def test_tokens_of_the_published_retrieval_mode_are_compared(encoder: Avsiam, given: Both) -> None:
+    """It takes frame 5 of the ten."""
+    frame = features("avs_v10", 2, 10, 3, 224, 224)[:, 5].unsqueeze(2)
+    for name, modality, segments in (
+        ("retr_a", "audio", given["audio"]),
+        ("retr_v5", "vision", frame),
+    ):
+        x = encoder.encode_alone(modality, segments)
+        check(f"avsiam_finetune/{name}", tokens_of(x), 2e-5)
+        mean = embed_segments(encoder, modality, segments)
+        check(f"avsiam_finetune/{name}_mean", mean, 2e-5)
 
 
 @pytest.mark.parametrize("num", [5, pytest.param(6, marks=pytest.mark.slow), 2])

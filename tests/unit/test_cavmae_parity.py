@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
-from golden import REFERENCE, SALT, features, recipe
+from golden import REFERENCE, SALT, features, recipe, unit
 from ssl_golden import arrays, check, needs_ssl, tokens_of
 from torch import Tensor
 
@@ -24,6 +24,7 @@ from zoo.models.modules import take_patches
 from zoo.models.patches import MODALITIES, normalise_patches
 from zoo.models.segments import Segments
 from zoo.models.stream_block import sine_cosine_grid
+from zoo.retrieval.embedding import embed_segments
 from zoo.timeline import SegmentLayout
 
 pytestmark = needs_ssl
@@ -114,6 +115,14 @@ def test_tokens_and_features_equal_the_published_code(
         x = encoder.compare(modality, x)
         check(f"{PRETRAIN}/feat_{s}", tokens_of(x), 2e-5)
         check(f"{PRETRAIN}/feat_{s}_mean", x.mean(1), 2e-5)
+
+
+def test_similarities_of_retrieval_equal_the_published_ones(
+    encoder: CavMae, given: Both, hidden: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder, "encode_modality", lambda modality, _: hidden[modality])
+    audio, vision = (unit(embed_segments(encoder, m, given[m])) for m in MODALITIES)
+    check(f"{PRETRAIN}/retrieval_sim", audio @ vision.T, 2e-5)
 
 
 def test_the_masked_encoder_and_the_decoder_equal_the_published_code(

@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
-from torchaudio.functional import amplitude_to_DB
-from torchaudio.transforms import MelSpectrogram
 
 from zoo.attribution.evidence import CLEAR, Attribution, Evidence
+from zoo.inference.clip_plot import draw_film, draw_spectrogram
 from zoo.inference.offset_plot import save_whole
 from zoo.media import Window, decode
 from zoo.plots import CHANCE, OTHER, VALID, tidy
@@ -20,7 +18,7 @@ from zoo.timeline import clock_tenths, describe_offset
 
 WIDTH, STRIP_HEIGHT = 10.0, 0.95  # inches, of the figure and of its filmstrip
 FPS, SHORT_SIDE = 25.0, 120
-SAMPLE_RATE_HZ, HOP, MELS, RANGE_DB = 16_000, 160, 64, 70.0
+SAMPLE_RATE_HZ = 16_000
 
 
 def draw(attribution: Attribution, path: Path) -> Path:
@@ -65,18 +63,10 @@ def draw(attribution: Attribution, path: Path) -> Path:
 def _draw_film(axis: Axes, attribution: Attribution, window: Window) -> None:
     """Lay as many frames side by side as fit, each where its middle is shown."""
     assert window.frames is not None
-    frames = window.frames
-    aspect = frames.shape[2] / frames.shape[1]
-    num = int(np.clip(round(0.85 * WIDTH / (STRIP_HEIGHT * aspect)), 1, len(frames)))
-    middles = ((np.arange(num) + 0.5) * len(frames) / num).astype(int)
-    axis.imshow(
-        np.concatenate(list(frames[middles]), axis=1),
-        extent=(attribution.start_s, attribution.end_s, 0, 1),
-        aspect="auto",
-        interpolation="bilinear",
-    )
+    aspect = window.frames.shape[2] / window.frames.shape[1]
+    num = round(0.85 * WIDTH / (STRIP_HEIGHT * aspect))
+    draw_film(axis, window.frames, (attribution.start_s, attribution.end_s), num)
     _outline(axis, attribution, attribution.vision, VALID)
-    axis.set_yticks([])
     axis.set_ylabel("video", color=VALID)
 
 
@@ -98,21 +88,8 @@ def _draw_curves(axis: Axes, attribution: Attribution) -> None:
 
 def _draw_audio(axis: Axes, attribution: Attribution, window: Window) -> None:
     assert window.samples is not None
-    mel = MelSpectrogram(SAMPLE_RATE_HZ, n_fft=512, win_length=400, hop_length=HOP, n_mels=MELS)
-    power = mel(torch.from_numpy(window.samples))  # (F, Ta)
-    level_db = amplitude_to_DB(power, 10.0, 1e-10, 0.0).numpy()
-    top_db = float(level_db.max())
-    axis.imshow(
-        level_db,
-        extent=(attribution.start_s, attribution.end_s, 0, MELS),
-        aspect="auto",
-        origin="lower",
-        cmap="magma",
-        vmin=top_db - RANGE_DB,
-        vmax=top_db,
-    )
+    draw_spectrogram(axis, window.samples, SAMPLE_RATE_HZ, (attribution.start_s, attribution.end_s))
     _outline(axis, attribution, attribution.audio, OTHER)
-    axis.set_yticks([])
     axis.set_ylabel("audio, mel", color=OTHER)
 
 

@@ -23,6 +23,7 @@ from zoo.cli import (
     fix,
     plugin,
     predict,
+    retrieve,
 )
 from zoo.cli.options import current_spelling
 from zoo.errors import ZooError
@@ -56,6 +57,7 @@ def build_app() -> typer.Typer:
     app.command("attribute")(attribute.attribute)
     app.command("evaluate")(evaluate.evaluate)
     app.command("desync")(desync.desync)
+    app.command("retrieve")(retrieve.retrieve)
     app.command("features")(features.features)
     app.command("export")(export.export)
     groups["catalog"].command("add")(catalog.add)

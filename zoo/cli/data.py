@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.prepare import prepare
+from zoo.cli.subset import subset
 from zoo.errors import ManifestError
 
 if TYPE_CHECKING:
@@ -145,4 +146,5 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "prepare": prepare,
     "merge": merge,
     "shift": shift,
+    "subset": subset,
 }

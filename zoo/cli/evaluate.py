@@ -13,14 +13,16 @@ from rich.table import Table
 from zoo.cli.output import print_json, progress_bar
 
 if TYPE_CHECKING:
-    from zoo.evaluation.report import Evaluation
     from zoo.evaluation.tables import ReportTable
+    from zoo.evaluation.views import Evaluation
 
 MOST_SHOWN = 5  # clips left out
 
 Protocol = Annotated[
     str,
-    typer.Option(help="random, fixed, vggsound-sparse, vggsound-sparse-clean or lrs3-fs."),
+    typer.Option(
+        help="random, fixed, vggsound-sparse, vggsound-sparse-clean, lrs3-fs or retrieval."
+    ),
 ]
 Offsets = Annotated[
     Path | None, typer.Option(help="Fixed offsets, CSV; by default the manifest's own.")
@@ -53,6 +55,10 @@ Frames = Annotated[
     int,
     typer.Option(min=1, help="Average over so many frames of a sample (models that read one)."),
 ]
+Subset = Annotated[
+    Path | None,
+    typer.Option(help="Ids of the clips to take, JSON or text; for retrieval."),
+]
 Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Folder for the report, or a .json file."),
@@ -66,6 +72,7 @@ def evaluate(
     offsets: Offsets = None,
     rounds: Rounds = None,
     split: Split = None,
+    subset: Subset = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the random samples.")] = 0,
     as_published: AsPublished = False,
     audio_shift: AudioShift = 0.0,
@@ -79,7 +86,11 @@ def evaluate(
 ) -> None:
     """Score a model on clips that are in sync, each cut at random or at given offsets.
 
+    With the protocol retrieval: how often the right video is found for an audio, and back.
+
     Example: zoo evaluate runs/mine --data clips/manifest.parquet --rounds 25 -o reports/mine
+
+    Example: zoo evaluate runs/mine --data clips/manifest.parquet --protocol retrieval
     """
     from zoo.evaluation.evaluation_request import Request
     from zoo.evaluation.report import evaluate as evaluate_request
@@ -92,6 +103,7 @@ def evaluate(
         data=data,
         protocol=protocol,
         split=split,
+        subset=subset,
         rounds=rounds,
         seed=seed,
         offsets=offsets,
@@ -143,7 +155,10 @@ def _table(report: ReportTable, *, is_dim_below_first: bool = False) -> Table:
 
 
 def _how(report: dict[str, Any]) -> str:
-    facts = [f"protocol {report['protocol']}", f"{report['reading']} reading"]
+    facts = [f"protocol {report['protocol']}"]
+    if "reading" not in report:  # nothing is sampled
+        return ", ".join([*facts, f"seed {report['seed']}"])
+    facts.append(f"{report['reading']} reading")
     if report["audio_shift_s"]:
         facts.append(f"audio shifted by {report['audio_shift_s']:+g} s")
     if report["is_fixed"]:

@@ -255,26 +255,13 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskSpec(Spec):
-    """``build(config) -> Task``: what stage II is about."""
+class Scored:
+    """What is scored, and which of two results is better."""
 
-    config_class: type[TaskConfig]
-    presets: Mapping[str, TaskConfig] = field(default_factory=dict)
     scores: tuple[Score, ...]
     """What a validation gives, as columns of tables; other keys of a validation are not shown."""
     rank: tuple[str, ...]
     """Names of the scores that decide which of two validations is better, the first one first."""
-    columns: tuple[str, ...] = ()
-    """Columns of a manifest that must not be empty: ``labels``, ``events``."""
-    fine_tunes: bool = False
-    """Whether it starts from a trained head: stage I is then left out where a model is given."""
-    fit: Callable[[Any, Sequence[Clip]], Any] | None = None
-    """``fit(config, clips) -> config``: fills in what a recipe leaves to the training clips."""
-    class_field: str | None = None
-    """Field of the config that takes the classes of a manifest, in their order, unless it is set;
-    before ``fit``."""
-    is_default: bool = False
-    """Whether it is taken where nobody names one."""
 
     def score(self, name: str) -> Score:
         """Return a score by name."""
@@ -289,6 +276,25 @@ class TaskSpec(Spec):
         """Say scores in a few words: ``accuracy 95.2%, within 1 class 96.6%``."""
         shown = [score for score in self.scores if score.name in scores]
         return ", ".join(f"{score.title} {score.show(scores[score.name])}" for score in shown)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSpec(Spec, Scored):
+    """``build(config) -> Task``: what stage II is about."""
+
+    config_class: type[TaskConfig]
+    presets: Mapping[str, TaskConfig] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    """Columns of a manifest that must not be empty: ``labels``, ``events``."""
+    fine_tunes: bool = False
+    """Whether it starts from a trained head: stage I is then left out where a model is given."""
+    fit: Callable[[Any, Sequence[Clip]], Any] | None = None
+    """``fit(config, clips) -> config``: fills in what a recipe leaves to the training clips."""
+    class_field: str | None = None
+    """Field of the config that takes the classes of a manifest, in their order, unless it is set;
+    before ``fit``."""
+    is_default: bool = False
+    """Whether it is taken where nobody names one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,7 @@ class Request:
             and encodes every sample, ``auto`` takes the store for random samples whose crops have
             several segments.
         frames: average over so many frames of a sample, for models that read less video than audio.
+        subset: list of the ids of the clips to take (`zoo.data.subset`), for retrieval.
         with_controls: also score with the audio of another clip, and with either stream blank.
         device: where to compute.
     """
@@ -50,6 +51,7 @@ class Request:
     synchronizability: str | None = None
     features: Literal["auto", "store", "online"] = "auto"
     frames: int = 1
+    subset: Path | None = None
     with_controls: bool = True
     device: str = "cpu"
 

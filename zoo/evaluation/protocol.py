@@ -4,8 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from zoo.contracts import Modality, Score, Scored
 from zoo.data.manifest import Split
 from zoo.errors import ConfigError, suggest
+
+WAYS: dict[str, Modality] = {"audio_to_video": "audio", "video_to_audio": "vision"}
+"""Both ways of retrieval, and the modality of the query."""
+_SHORT = {"audio_to_video": "A→V", "video_to_audio": "V→A"}
+_RANKED = {"r1": "R@1", "r5": "R@5", "r10": "R@10"}
+RETRIEVAL = Scored(
+    scores=(
+        *(
+            Score(name=f"{way}_{name}", title=f"{short} {title}")
+            for way, short in _SHORT.items()
+            for name, title in _RANKED.items()
+        ),
+        *(
+            Score(
+                name=f"{way}_median",
+                title=f"{short} median rank",
+                unit="number",
+                is_higher_better=False,
+            )
+            for way, short in _SHORT.items()
+        ),
+    ),
+    rank=tuple(f"{way}_{name}" for way in WAYS for name in _RANKED),
+)
+"""Recall at 1, 5 and 10 both ways, and the median rank of the right clip."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +44,7 @@ class Protocol:
         is_fixed: offsets and starts come from a list, else they are chosen anew in every round.
         split: which clips.
         end_s: where the published code stops reading a clip, seconds; None reads all.
+        scored: what is scored, if that is not the model's task; the model then needs no head.
     """
 
     summary: str
@@ -25,6 +52,7 @@ class Protocol:
     is_fixed: bool = False
     split: Split = "test"
     end_s: float | None = None
+    scored: Scored | None = None
 
 
 PROTOCOLS = {
@@ -35,6 +63,9 @@ PROTOCOLS = {
         "VGGSound-Sparse (Clean), one annotated offset per clip", 1, is_fixed=True
     ),
     "lrs3-fs": Protocol("LRS3 full scene, 2 random samples per clip", 2, end_s=11.0),
+    "retrieval": Protocol(
+        "which video goes with an audio, and back, among all clips", 1, scored=RETRIEVAL
+    ),
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +18,15 @@ from zoo.errors import ConfigError, option
 from zoo.evaluation.evaluation_request import Request, check_columns, choose_features, choose_task
 from zoo.evaluation.members import Member, member_of, reader_of
 from zoo.evaluation.protocol import Protocol, find_protocol
+from zoo.evaluation.retrieval import evaluate_retrieval
 from zoo.evaluation.rounds import Outcome, Progress, average_frames, run_rounds
 from zoo.evaluation.sample_sources import FixedSamples, PublishedSamples, RandomSamples, Samples
 from zoo.evaluation.scoring import score_task
+from zoo.evaluation.views import Evaluation, TaskView
 from zoo.models.device import find_device
 from zoo.models.model import Model
 from zoo.models.task import Task
 from zoo.timeline import SegmentLayout
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A finished evaluation.
-
-    Attributes:
-        report: as JSON: scores, counts, the clips left out with the reason for each, and all that
-            it takes to do the same again.
-        task: what the samples asked, which knows how to show the report.
-    """
-
-    report: dict[str, Any]
-    task: Task
 
 
 def evaluate_manifest(request: Request, progress: Progress | None = None) -> dict[str, Any]:
@@ -59,6 +46,10 @@ def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
             contradict each other.
     """
     protocol = find_protocol(request.protocol)
+    if protocol.scored is not None:
+        return evaluate_retrieval(request, protocol, progress)
+    if request.subset is not None:
+        raise ConfigError(f"{option('subset')} is for {option('protocol')} retrieval")
     is_fixed = protocol.is_fixed or request.offsets is not None
     device = find_device(request.device)
     folder = resolve(request.model)
@@ -97,7 +88,7 @@ def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
         "notes": _notes(request, model, clips),
     }
     left_out = {str(clips[i].path): why for i, why in sorted(source.left_out.items())}
-    return Evaluation({**facts, **scores, "left_out": left_out}, task)
+    return Evaluation({**facts, **scores, "left_out": left_out}, TaskView(task))
 
 
 def _settings(request: Request, is_fixed: bool) -> dict[str, Any]:

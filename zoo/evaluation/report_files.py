@@ -8,8 +8,8 @@ from typing import Any
 
 from zoo.errors import ConfigError
 from zoo.evaluation.ranking import describe_published
-from zoo.evaluation.report import Evaluation
-from zoo.evaluation.tables import ReportTable, score_table
+from zoo.evaluation.tables import ReportTable
+from zoo.evaluation.views import Evaluation
 from zoo.plots import save_all
 
 JSON, MARKDOWN = "report.json", "report.md"
@@ -44,23 +44,14 @@ def write_report(evaluation: Evaluation, path: Path) -> list[Path]:
         path.write_text(text)
         return [path]
     (path / JSON).write_text(text)
-    plots = save_all(evaluation.task.plot_report(evaluation.report), path)
+    plots = save_all(evaluation.view.plots(evaluation.report), path)
     (path / MARKDOWN).write_text(markdown(evaluation, [file.name for file in plots]))
     return [path / JSON, path / MARKDOWN, *plots]
 
 
-def summary(report: dict[str, Any]) -> str:
-    """Say in one line what was evaluated on what."""
-    each = "one fixed offset" if report["is_fixed"] else f"{report['rounds']} random samples"
-    return f"{report['model']} on {report['num_clips']} {report['split']} clips x {each}"
-
-
 def report_tables(evaluation: Evaluation) -> list[ReportTable]:
-    """Return the tables of a report: that of the scores, then what the task adds."""
-    report, task = evaluation.report, evaluation.task
-    rows = task.report_rows(report)
-    scores = score_table(report, task.report_columns, summary(report), task.all_samples, rows)
-    return [scores, *task.report_tables(report)]
+    """Return the tables of a report: that of the scores first."""
+    return evaluation.view.tables(evaluation.report)
 
 
 def markdown(evaluation: Evaluation, plots: list[str]) -> str:
@@ -85,6 +76,8 @@ def _facts(report: dict[str, Any]) -> list[list[str]]:
         "manifest_sha256": "manifest sha256",
         "split": "split",
         "protocol": "protocol",
+        "subset": "subset",
+        "subset_sha256": "subset sha256",
         "reading": "reading",
         "audio_shift_s": "audio shift, s",
         "offsets": "fixed offsets",
@@ -94,7 +87,8 @@ def _facts(report: dict[str, Any]) -> list[list[str]]:
         "features": "features",
         "trust": "synchronizability model",
     }
-    return [[name, str(report[key])] for key, name in names.items() if report[key] is not None]
+    facts = {name: report.get(key) for key, name in names.items()}
+    return [[name, str(value)] for name, value in facts.items() if value is not None]
 
 
 def _left_out(report: dict[str, Any]) -> str:

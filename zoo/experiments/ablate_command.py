@@ -76,7 +76,7 @@ def _show_plan(ablation: Ablation, *, as_json: bool) -> None:
         steps = " + ".join(str(value) for value in jobs[0]["steps"].values())
         seeds = ", ".join(str(row["seed"]) for row in jobs)
         left = sum(row["state"] != "done" for row in jobs)
-        model = f"{jobs[0]['extractor']}, {jobs[0]['head']}"
+        model = ", ".join(filter(None, (jobs[0]["extractor"], jobs[0]["head"])))
         start = jobs[0]["starts_from"] or "scratch"
         lines.append((data, variant, model, steps, start, seeds, str(left)))
     console.print(console_table(ablation.table.title, columns, lines, left=columns))
@@ -89,13 +89,12 @@ def _plan_rows(ablation: Ablation) -> list[dict[str, Any]]:
     rows = []
     for job in ablation.jobs:
         model = job.recipe.model
-        assert model.head is not None
         result = ablation.results.get(job.key)
         rows.append(
             {
                 **job.key._asdict(),
                 "extractor": model.encoder_title,
-                "head": model.head.name,
+                "head": job.head,
                 "task": job.recipe.task.name,
                 "steps": job.steps,
                 "parameters": job.parameters,

@@ -240,8 +240,8 @@ def outcome(job: Job, result: JobResult) -> str:
     """Say how a job ended."""
     if not result.is_done:
         return f"failed: {result.reason}"
-    task = job.recipe.task
-    told = task.describe({k: v for k, v in result.scores.items() if k in task.rank})
+    scored = job.scored
+    told = scored.describe({k: v for k, v in result.scores.items() if k in scored.rank})
     return f"{told} ({result.training.wall_s / 60:.1f} min of training)"
 
 

@@ -67,12 +67,13 @@ def collect(job: Job, source: JobResult | None) -> JobResult:
     task = job.recipe.task
     try:
         report = json.loads((job.folder / REPORT).read_text())
-        scores, chance = (scores_in(report[name], task) for name in ("pooled", "chance"))
+        scores, chance = (scores_in(report[name], job.scored) for name in ("pooled", "chance"))
         found = {name: report[name] for name in ("num_clips", "rounds")}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrainingError(f"its report cannot be read: {error}") from None
     if not scores:
-        raise TrainingError(f"its report holds no score of the task '{task.name}'")
+        what = f"the task '{task.name}'" if job.is_of_task else "the protocol"
+        raise TrainingError(f"its report holds no score of {what}")
     records, costs = read_metrics(job.run), costs_of(job.run)
     return JobResult(
         **job.key._asdict(),

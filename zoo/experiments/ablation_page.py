@@ -77,15 +77,18 @@ class ResultTable(KnownTable):
 
     def scores(self, *, ranked: bool = False) -> list[Score]:
         """Return the scores of all variants that reports hold, or those that say what is best."""
-        scores = scores_of((row.job.recipe.task for row in self.rows), ranked=ranked)
+        scores = scores_of((row.job.scored for row in self.rows), ranked=ranked)
         known = {name for result in self.results.values() for name in result.scores}
         return [score for score in scores if not known or score.name in known]
 
     def chances(self, data: str | None = None) -> list[dict[str, float]]:
         """Return what guessing scores: one entry, unless variants answer different questions."""
         chosen = [job for job in self.jobs if data is None or job.key.data == data]
-        recipes = {repr(job.recipe.model.task): job.recipe for job in chosen}
+        recipes = {repr(job.recipe.model.task): job.recipe for job in chosen if job.is_of_task}
         found = [chance_of(recipe) for recipe in recipes.values()]
+        others = [job.key for job in chosen if not job.is_of_task and job.key in self.results]
+        reported = {repr(chance): chance for key in others if (chance := self.results[key].chance)}
+        found += reported.values()  # which depends on the clips that were evaluated
         return sorted(found, key=lambda chance: list(chance.values()))
 
     # --- files ---
@@ -133,10 +136,10 @@ class ResultTable(KnownTable):
                 "num_failed": len(cell.results) - len(cell.scored),
                 "num_jobs": cell.num_seeds,
             }
-            cells[data] = numbers | cell.statistics(job.recipe.task.scores)
+            cells[data] = numbers | cell.statistics(job.scored.scores)
         return {
             "extractors": [part.name for kind, part in model.components() if kind in kinds],
-            "head": None if model.head is None else model.head.name,
+            "head": job.head,
             "task": job.recipe.task.name,
             "stages": list(job.stages),
             "steps": job.steps,
@@ -180,7 +183,8 @@ class ResultTable(KnownTable):
             scored = {(r.num_clips, r.rounds) for r in done if r.data == data}
             if len(scored) == 1:
                 clips, rounds = scored.pop()
-                text += f" {data}: {clips} clips x {rounds} samples."
+                each = "" if rounds is None else f" x {rounds} samples"
+                text += f" {data}: {clips} clips{each}."
         if len(self.results) < len(self.jobs):
             text += (
                 f" {len(self.results)} of {len(self.jobs)} jobs have ended: {MISSING} is not known "
@@ -240,7 +244,7 @@ class ResultTable(KnownTable):
 
 
 def _score(row: Row, data: str, score: Score) -> str:
-    has_score = score.name in {own.name for own in row.job.recipe.task.scores}
+    has_score = score.name in {own.name for own in row.job.scored.scores}
     return score_cell(row.cells.get(data) if has_score else None, score)
 
 

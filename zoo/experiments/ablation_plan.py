@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zoo.catalog.entries import CONFIG
+from zoo.contracts import Scored
 from zoo.data.manifest import Manifest
+from zoo.data.subset import read_ids
 from zoo.errors import ConfigError, TrainingError, ZooError, option, suggest
-from zoo.evaluation.protocol import find_protocol
+from zoo.evaluation.protocol import Protocol, find_protocol
 from zoo.experiments.ablation_table import Table, slug
 from zoo.experiments.results import LOG, RUN, rename_score
 from zoo.models.config import ModelConfig
 from zoo.models.model import Model, count_parameters
 from zoo.models.upgrade import FORMAT_VERSION
 from zoo.models.without_values import without_values
+from zoo.retrieval.embedding import require_alone
 from zoo.training.job import STAGE1_FOLDER
 from zoo.training.recipe import Recipe
 from zoo.training.request import TrainRequest, check_shares, draft_recipe, recipe_of
@@ -50,6 +53,7 @@ class Job:
         parameters: of the model.
         source: the job whose encoder it starts from, or None.
         folder: of the job; the run is inside.
+        scored: by the evaluation: the task, or what the protocol scores instead.
     """
 
     key: Key
@@ -59,6 +63,18 @@ class Job:
     parameters: int
     source: Key | None
     folder: Path
+    scored: Scored
+
+    @property
+    def head(self) -> str | None:
+        """Name of the head; None where stage 1 is all that is trained."""
+        head = self.recipe.model.head
+        return None if head is None or 2 not in self.stages else head.name
+
+    @property
+    def is_of_task(self) -> bool:
+        """Whether it is evaluated at its task, which then says what chance is."""
+        return self.scored is self.recipe.task
 
     @property
     def run(self) -> Path:
@@ -95,6 +111,7 @@ def plan(table: Table, out: Path, resources: Resources) -> list[Job]:
     Raises:
         ZooError: naming the variant that cannot be trained.
     """
+    _check_evaluate(table)
     resolved = _resolve_all(table, out, resources)
     jobs: dict[Key, Job] = {}
     for seed in table.seeds:
@@ -200,23 +217,34 @@ def _resolve(
         request.model_copy(update={**begun, "data": str(manifest)}), resources.gpus_per_worker
     )
     stages = request.stages(recipe)
-    if 2 not in stages:
-        raise ConfigError("stage 1 alone has no head to evaluate; leave out 'stage'")
+    protocol = _protocol(table)
+    if 2 not in stages and protocol.scored is None:
+        raise ConfigError(
+            "stage 1 alone has no head to evaluate; leave out 'stage', or evaluate it with "
+            "protocol: retrieval"
+        )
     if stages == (2,) and start is None and request.init is None and recipe.stage2.is_frozen:
         raise ConfigError("stage 2 needs the encoder of stage 1: 'encoder' or 'init'")
     check_shares(recipe, stages, resources.workers)
+    trained = recipe.model
+    if 2 not in stages:
+        trained = trained.model_copy(update={"head": None})
     with without_values():
-        parameters = count_parameters(Model(recipe.model))
+        model = Model(trained)
+    if protocol.scored is not None:
+        require_alone(model, name)
+    parameters = count_parameters(model)
     return _Resolved(request, recipe, stages, parameters)
 
 
 def _check_paper(table: Table, name: str, recipe: Recipe) -> None:
-    """Check that what a paper reports are scores of the task.
+    """Check that what a paper reports is scored here.
 
     Raises:
         ConfigError: naming the one that is not.
     """
-    paper, known = table.variants[name].paper, {s.name: s for s in recipe.task.scores}
+    scored = _protocol(table).scored or recipe.task
+    paper, known = table.variants[name].paper, {s.name: s for s in scored.scores}
     for key, value in ({} if paper is None else paper.given).items():
         where = f"variants.{name}.paper.{key}"
         score = known.get(rename_score(key))
@@ -241,7 +269,34 @@ def _job(table: Table, out: Path, found: _Resolved, key: Key, jobs: dict[Key, Jo
         parameters=found.parameters,
         source=source,
         folder=out / RUNS / slug(key.data) / slug(key.variant) / f"seed-{key.seed}",
+        scored=_protocol(table).scored or found.recipe.task,
     )
+
+
+def _check_evaluate(table: Table) -> None:
+    """Check the options of the evaluation, before anything is trained for it.
+
+    Raises:
+        ZooError: naming the one that does not fit.
+    """
+    given = table.evaluate
+    try:
+        is_retrieval = _protocol(table).scored is not None
+        if given.subset is not None:
+            read_ids(Path(given.subset))
+    except ZooError as error:
+        raise error.within(f"{table.path}: 'evaluate'") from error
+    others = ("offsets", "rounds", "features") if is_retrieval else ("subset",)
+    for key in others:
+        if getattr(given, key) is not None:
+            raise ConfigError(
+                f"{table.path}: 'evaluate.{key}' does not go with the protocol "
+                f"'{given.protocol or 'random'}'"
+            )
+
+
+def _protocol(table: Table) -> Protocol:
+    return find_protocol(table.evaluate.protocol or "random")
 
 
 def _encoder_folder(job: Job, jobs: dict[Key, Job]) -> Path:
@@ -291,7 +346,7 @@ def check_manifests(table: Table, out: Path, data: set[str]) -> None:
     Raises:
         ZooError: naming the data set.
     """
-    protocol = find_protocol(table.evaluate.protocol or "random")
+    protocol = _protocol(table)
     for name in table.data:
         manifest = table.manifest_of(name, out)
         if name not in data or (table.data[name].make is not None and not manifest.exists()):

@@ -41,6 +41,7 @@ class EvaluateOptions(ComponentConfig):
 
     protocol: str | None = None
     offsets: str | None = Field(None, description="CSV of fixed offsets, relative to the table")
+    subset: str | None = Field(None, description="ids of clips, relative to the table")
     rounds: int | None = Field(None, gt=0)
     split: Literal["train", "valid", "test"] | None = None
     seed: int | None = Field(None, ge=0, description="of the draws, the same for every variant")
@@ -168,8 +169,10 @@ def read_table(path: Path) -> Table:
     raw = read_yaml(path, "a table of variants; it needs seeds, data and variants")
     file, folder = parse_part(_File, raw, path, ""), path.absolute().parent
     evaluate = parse_part(EvaluateOptions, file.evaluate, path, "evaluate.")
-    if evaluate.offsets is not None:
-        evaluate = evaluate.model_copy(update={"offsets": str(folder / evaluate.offsets)})
+    for key in ("offsets", "subset"):
+        named = getattr(evaluate, key)
+        if named is not None:
+            evaluate = evaluate.model_copy(update={key: str(folder / named)})
     table = Table(
         path=path.absolute(),
         title=file.title,

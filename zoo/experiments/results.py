@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from zoo.contracts import ComponentConfig, Score, TaskSpec
+from zoo.contracts import ComponentConfig, Score, Scored
 from zoo.experiments.run_cost import Cost
 from zoo.files import write_whole
 from zoo.models.model import build_task
@@ -122,7 +122,7 @@ class SeedResults(Generic[R]):
         }
 
 
-def scores_of(tasks: Iterable[TaskSpec], *, ranked: bool = False) -> list[Score]:
+def scores_of(tasks: Iterable[Scored], *, ranked: bool = False) -> list[Score]:
     """Return the scores of one or several tasks, each name once; ``ranked`` only what counts."""
     found: dict[str, Score] = {}
     for task in tasks:
@@ -132,7 +132,7 @@ def scores_of(tasks: Iterable[TaskSpec], *, ranked: bool = False) -> list[Score]
     return list(found.values())
 
 
-def scores_in(record: Mapping[str, Any], task: TaskSpec) -> dict[str, float]:
+def scores_in(record: Mapping[str, Any], task: Scored) -> dict[str, float]:
     """Return what a validation or a report says of the scores of a task, as far as it knows."""
     found = {score.name: record.get(score.name) for score in task.scores}
     return {k: v for k, v in found.items() if isinstance(v, int | float) and math.isfinite(v)}

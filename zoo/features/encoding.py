@@ -53,7 +53,7 @@ class FeatureExtractor:
             ManifestError: if the file cannot be written.
         """
         identity = identity_of(clip)
-        info = _readable(partial(probe, clip), clip)
+        info = readable(partial(probe, clip), clip)
         starts_s = self._starts(info)
         metadata = identity | self._describe(info, len(starts_s))
         try:
@@ -140,7 +140,7 @@ class FeatureExtractor:
             block: dict[str, Tensor] = {}
             for modality in self.settings.modalities:
                 read = partial(self.reader.read_segments, modality, clip, starts)
-                segments = _readable(partial(read, self.settings.segment_s), clip)
+                segments = readable(partial(read, self.settings.segment_s), clip)
                 block |= self._encode(modality, segments)
             for name, rows in block.items():
                 if not rows.isfinite().all():
@@ -194,7 +194,7 @@ def token_times(starts_s: list[float], tokens: FeatureMap) -> Tensor:
     return torch.from_numpy(times_s.round(6))
 
 
-def _readable(read: Callable[[], T], clip: Path) -> T:
+def readable(read: Callable[[], T], clip: Path) -> T:
     """Read something of a clip; whatever goes wrong is the clip's fault.
 
     Raises:

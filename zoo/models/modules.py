@@ -108,6 +108,8 @@ class Encoder(nn.Module, ABC):
     """What it reads and gives; set by whoever builds it."""
     is_separable: ClassVar[bool] = False
     """Whether a segment of one modality never sees the other: see `SeparableEncoder`."""
+    encodes_alone: ClassVar[bool] = False
+    """Whether it can encode either modality without the other: see `encode_alone`."""
     precision: Precision = "fp32"
     """How exactly many segments are encoded; heads compute in fp32."""
     may_skip_parameters: ClassVar[bool] = False
@@ -131,6 +133,20 @@ class Encoder(nn.Module, ABC):
             encoded = [self.encode(Segments(*part)) for part in parts]
         audio, vision = (Tokens.stack(tokens).float() for tokens in zip(*encoded, strict=True))
         return audio, vision
+
+    def encode_alone(self, modality: Modality, segments: Tensor) -> Float[Tensor, "N L D"]:
+        """Encode one modality without the other, for encoders that can (`encodes_alone`).
+
+        Retrieval compares the mean of these tokens between the modalities.
+
+        Args:
+            modality: of the segments.
+            segments: what the front end gives, audio ``(N, F, Ta)`` or video ``(N, C, Tv, H, W)``.
+
+        Raises:
+            ConfigError: if it always needs both.
+        """
+        raise ConfigError(f"a {type(self).__name__} always needs audio and video together")
 
     def enable_gradient_checkpointing(self) -> None:
         """Trade compute for memory in the backward pass, in every part that can."""
@@ -167,6 +183,7 @@ class SeparableEncoder(Encoder):
     """
 
     is_separable = True
+    encodes_alone = True
     audio: ModalityEncoder
     vision: ModalityEncoder
 
@@ -177,6 +194,10 @@ class SeparableEncoder(Encoder):
     def encode(self, segments: Segments) -> tuple[Tokens, Tokens]:
         """Encode both modalities, each by itself."""
         return self._tokens(self.audio, segments.audio), self._tokens(self.vision, segments.vision)
+
+    def encode_alone(self, modality: Modality, segments: Tensor) -> Float[Tensor, "N L D"]:
+        """Return the tokens of one modality."""
+        return self.modality(modality)(segments)
 
     @torch.no_grad()
     def encode_many(self, segments: Segments) -> tuple[Tokens, Tokens]:

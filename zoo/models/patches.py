@@ -72,6 +72,7 @@ class MaskableEncoder(Encoder):
     Objectives use it step by step; `encode` is all steps with all patches.
     """
 
+    encodes_alone = True
     may_skip_parameters = True  # what only one of its passes needs
     grids: Mapping[Modality, PatchGrid]
     width: int
@@ -137,6 +138,12 @@ class MaskableEncoder(Encoder):
         self, audio: Float[Tensor, "N A D"], vision: Float[Tensor, "N V D"]
     ) -> tuple[Float[Tensor, "N A D"], Float[Tensor, "N V D"]]:
         """Let both modalities see each other, after `encode_modality`."""
+
+    def encode_alone(self, modality: Modality, segments: Tensor) -> Float[Tensor, "N L D"]:
+        """Return all tokens of one modality as the contrast compares them, whatever the mode."""
+        return self.compare(
+            modality, self.encode_modality(modality, self.patchify(modality, segments))
+        )
 
     def alone(self, encoded: Float[Tensor, "N M D"]) -> Float[Tensor, "N M D"]:
         """Run the joint blocks on one modality, the other one missing."""

@@ -112,6 +112,7 @@ def _check_tiny(spec: EncoderSpec, io: EncoderIO) -> None:
     )
     if isinstance(encoder, MaskableEncoder):
         _check_patches(encoder, segments)
+    _check_alone(encoder, segments)
     _check_separable(encoder, segments)
 
 
@@ -163,6 +164,19 @@ def _check_patches(encoder: MaskableEncoder, segments: Segments) -> None:
         outputs += [encoder.compare(m, x) for m, x in zip(MODALITIES, encoded, strict=True)]
         sum((x * torch.randn_like(x)).sum() for x in outputs).backward()  # type: ignore[union-attr]
     check_gradients(encoder)
+
+
+@torch.no_grad()
+def _check_alone(encoder: Encoder, segments: Segments) -> None:
+    """Check what retrieval needs of an encoder that says it can encode one modality alone."""
+    if not encoder.encodes_alone:
+        return
+    for modality in MODALITIES:
+        given = getattr(segments, modality).flatten(0, 1)
+        with about(f"encode_alone {modality}"):
+            tokens = encoder.encode_alone(modality, given)
+            assert tokens.ndim == 3, f"gives {tuple(tokens.shape)}, not (N, L, D)"
+            check_output(tokens, (len(given), *tokens.shape[1:]))
 
 
 @torch.no_grad()
