@@ -16,6 +16,7 @@ from zoo.contracts.configs import (
     LogMel,
     Modality,
     ModalityIO,
+    Resize,
     Spectrogram,
     TaskConfig,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "PatchEncoderConfig",
     "Positions",
     "Precision",
+    "Resize",
     "Score",
     "Spec",
     "Spectrogram",
