@@ -184,6 +184,22 @@ def test_the_whole_objective_equals_the_published_code(
         parameter.grad = None
 
 
+def test_inpainting_equals_the_published_code(
+    encoder: CavMae,
+    objective: ContrastMae,
+    items: Both,
+    kept: tuple[Both, Both],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the prediction where patches were removed, the input elsewhere."""
+    monkeypatch.setattr(objective, "config", ContrastMaeConfig(norm_targets=False))
+    found = objective.inpaint(encoder, items, *kept)
+    audio, vision = (found[m].rebuilt for m in MODALITIES)
+    check(f"{PRETRAIN}/inpaint_paste_a", audio[:, ::9, ::31], 1e-3)
+    check(f"{PRETRAIN}/inpaint_paste_v", vision[:, :, 0, ::25, ::25], 1e-3)
+    check(f"{PRETRAIN}/inpaint_losses", [found[m].error for m in MODALITIES], 1e-3)
+
+
 def test_the_contrast_of_sixteen_clips_equals_the_published_one(encoder: CavMae) -> None:
     vision = features("nce_v", 16, 768)
     audio = 0.08 * vision + features("nce_a", 16, 768)

@@ -19,6 +19,7 @@ from zoo.timeline import (
 )
 
 Modality = Literal["audio", "vision"]
+MaskMode = Literal["unstructured", "time", "frequency", "both"]
 Resize = Literal["ffmpeg", "bicubic_uint8", "bicubic_square"]
 
 
