@@ -93,10 +93,10 @@ class Ast(MaskableExtractor):
 
     def join(self, patches: Float[Tensor, "N L E"]) -> Float[Tensor, "N F Ta"]:
         """Put patches where they were cut out; values that several of them hold are averaged."""
-        size = [
+        size = tuple(
             (num - 1) * stride + self.patch
             for num, stride in zip((self.map.positions, self.map.steps), self.stride, strict=True)
-        ]
+        )
         x = patches.unflatten(1, (self.map.steps, self.map.positions))  # (N, T, P, f*t)
         x = x.permute(0, 3, 2, 1).flatten(2)  # (N, f*t, P*T)
         total, count = (

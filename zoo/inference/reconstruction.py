@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from zoo.catalog.entries import resolve
-from zoo.catalog.model_folder import load_model
+from zoo.catalog.entries import read_description, resolve
+from zoo.catalog.model_folder import load_model, read_config
 from zoo.contracts import Frames, MaskMode
 from zoo.data.clip_reader import ClipReader
 from zoo.errors import ConfigError, MediaError, option
@@ -20,6 +20,7 @@ from zoo.models.model import OBJECTIVE, Model
 from zoo.models.patches import MODALITIES
 from zoo.models.reconstruction import Hiding, Rebuilt
 from zoo.models.segments import Segments
+from zoo.models.without_values import without_values
 from zoo.timeline import LATTICE_TOLERANCE, SegmentLayout, count_steps
 
 WORDS = {"audio": "audio", "vision": "video"}
@@ -205,6 +206,19 @@ class Rebuilder:
             vision=rebuilt["vision"],
             frontend=model.vision_frontend,
         )
+
+
+def can_rebuild(folder: Path) -> bool:
+    """Say whether a model folder holds a trained decoder; its weights are not read.
+
+    Raises:
+        ZooError: if the folder is damaged, or a plugin is not installed.
+    """
+    if OBJECTIVE not in read_description(folder).get("beside", {}):
+        return False
+    with without_values():
+        objective = Model(read_config(folder)).objective
+        return objective is not None and objective.hiding is not None
 
 
 def require_decoder(model: Model, name: str, folder: Path) -> Hiding:
