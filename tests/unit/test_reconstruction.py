@@ -14,6 +14,7 @@ from zoo.catalog.entries import HOME_VARIABLE
 from zoo.catalog.model_folder import add_model, load_model, save_model
 from zoo.cli.app import run
 from zoo.contracts import Modality
+from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, MediaError
 from zoo.inference.reconstruction import Rebuilder, choose_hiding, place_segments
 from zoo.inference.reconstruction_plot import draw, frames_of, spectrograms_of
@@ -26,7 +27,8 @@ from zoo.models.reconstruction import Hiding, Rebuilt
 from zoo.models.segments import Segments
 from zoo.registry.manager import registry
 from zoo.timeline import SegmentLayout
-from zoo.training.job import take_encoder, without_head
+from zoo.training.engine import LocalEngine
+from zoo.training.job import Job, run_job, take_encoder, without_head
 from zoo.training.recipe_builder import build_recipe
 
 PAIR, HALF = "ast_motionformer", Hiding(0.5, 0.5)
@@ -333,3 +335,23 @@ def test_a_model_that_is_added_to_the_catalog_keeps_its_decoder(
     )
     assert all(torch.equal(kept[name], given[name]) for name in given)
     assert Rebuilder("mine").trained == Hiding(0.75, 0.75)
+
+
+@pytest.mark.parametrize(("encoder", "is_kept"), [("frozen", True), ("trained", False)])
+def test_both_stages_keep_the_decoder_unless_the_encoder_moves(
+    encoder: str, is_kept: bool, clips: Manifest, tmp_path: Path
+) -> None:
+    small = (
+        "stage1.steps=2 stage1.clips=2 stage1.num_segments=2 stage1.valid_clips=2 stage2.steps=2 "
+        "stage2.batch=2 stage2.valid_every=2 stage2.valid_rounds=1 data.features=online"
+    )
+    overrides = [*small.split(), f"stage2.encoder={encoder}"]
+    recipe = build_recipe(extractor="cavmae", preset="tiny", overrides=overrides)
+    run_job(LocalEngine(tmp_path), Job(recipe, clips.folder / "manifest.parquet", tmp_path, (1, 2)))
+    assert load_model(tmp_path / "stage1").beside[OBJECTIVE]()
+    assert (OBJECTIVE in load_model(tmp_path).beside) == is_kept
+    if is_kept:
+        assert Rebuilder(str(tmp_path)).reconstruct(clips.clips[0].path).num_segments == 7
+    else:
+        with pytest.raises(ConfigError, match=f"choose the model of its stage 1: {tmp_path}"):
+            Rebuilder(str(tmp_path))
