@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from demo.available_models import find_model
+from demo.available_models import find_decoder, find_model
 from demo.demo_settings import Settings
 from demo.jobs import Steps, without_folders
 from demo.model_cache import ModelCache
@@ -19,6 +19,7 @@ from zoo.errors import ConfigError, ModelError, RepairError
 from zoo.inference.offset_predictor import OffsetPredictor
 from zoo.inference.prediction import Prediction
 from zoo.inference.predictor import ClipAnswer, Predictor
+from zoo.inference.reconstruction import Rebuilder, choose_hiding
 from zoo.inference.repair import Repair, repair
 from zoo.inference.repair import measure as finely
 from zoo.media import probe, shift_audio
@@ -74,6 +75,16 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """A plot of what a model puts where parts of a clip are hidden, in words, and as JSON types."""
+
+    plot: Path
+    words: list[str]
+    notes: list[str]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Desynchronized:
     """A copy whose audio was made earlier on purpose, and what the model says to that."""
 
@@ -101,8 +112,9 @@ class Desynchronized:
 class Actions:
     """The verbs of the demo, for one server."""
 
-    def __init__(self, settings: Settings, cache: ModelCache) -> None:
+    def __init__(self, settings: Settings, cache: ModelCache[Predictor]) -> None:
         self.settings, self.cache = settings, cache
+        self.rebuilders = ModelCache(settings.device, Rebuilder)
 
     def predict(self, clip: str | None, model: str, steps: Steps) -> Measured | Said:
         """Ask a model about a clip: its offset, or whatever its task is about.
@@ -199,6 +211,38 @@ class Actions:
                 return Desynchronized(copy, shift_s, before, after, reach_s)
 
             return self._work_on_offset(model, steps, work)
+
+    def reconstruct(
+        self,
+        clip: str | None,
+        model: str | None,
+        hide_audio: float | None,
+        hide_vision: float | None,
+        seed: int,
+        steps: Steps,
+    ) -> Drawn:
+        """Hide shares of a clip, by default as in training, and draw what a model puts there.
+
+        Raises:
+            ZooError: if the clip or the model cannot be used.
+        """
+        from zoo.inference.reconstruction_plot import draw
+
+        name = find_decoder(model)
+        path = require_clip(clip, self.settings)
+        with results() as folder:
+            steps.phase(f"loading {name}")
+            try:
+                rebuilder = self.rebuilders.take(name)
+                hiding = choose_hiding(
+                    rebuilder.trained, audio=hide_audio, vision=hide_vision, seed=seed
+                )
+                steps.phase("hiding and rebuilding", "segments")
+                found = rebuilder.reconstruct(path, hiding)
+            finally:
+                self.rebuilders.relieve()
+            plot = draw(found, folder / f"{path.stem}.rebuilt.png")
+            return Drawn(plot, found.lines(), found.notes(), _named(found.as_dict(), path))
 
     def pull(self, model: str, steps: Steps) -> None:
         """Download a published model.

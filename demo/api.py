@@ -73,6 +73,24 @@ class Endpoints:
         )
         return str(done.plot), done.facts
 
+    async def reconstruct(
+        self,
+        clip: str,
+        model: str,
+        hide_audio: float,
+        hide_vision: float,
+        seed: float,
+        request: gr.Request,
+        progress: gr.Progress = SHOWN,
+    ) -> tuple[str, Answer]:
+        """Hide shares of a clip, 0 to 1, and plot what a model with a decoder puts there."""
+
+        def work(steps: Steps) -> Any:
+            return self._actions.reconstruct(clip, model, hide_audio, hide_vision, int(seed), steps)
+
+        done = await self._jobs.run(work, progress, request)
+        return str(done.plot), done.facts
+
     async def desynchronize(
         self,
         clip: str,
@@ -102,6 +120,8 @@ def register_api(actions: Actions, jobs: Jobs) -> None:
         other = gr.Textbox("tiny-synthetic-sync", label="other")
         force = gr.Checkbox(False, label="force")
         shift_s = gr.Number(0.8, label="shift_s")
+        hidden = [gr.Number(0.75, label=f"hide_{name}") for name in ("audio", "vision")]
+        seed = gr.Number(0, label="seed")
         file, answer = gr.File(label="file"), gr.JSON(label="answer")
         button = gr.Button()
 
@@ -111,6 +131,13 @@ def register_api(actions: Actions, jobs: Jobs) -> None:
     button.click(ends.compare, [clip, model, other], answer, api_name="compare", **limit)
     button.click(ends.fix, [clip, model, force], [file, answer], api_name="fix", **limit)
     button.click(ends.evidence, [clip, model], [file, answer], api_name="evidence", **limit)
+    button.click(
+        ends.reconstruct,
+        [clip, model, *hidden, seed],
+        [file, answer],
+        api_name="reconstruct",
+        **limit,
+    )
     button.click(
         ends.desynchronize,
         [clip, model, shift_s],

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from demo.memory import total_bytes
-from zoo.catalog.entries import CatalogEntry, read_catalog, read_description
+from zoo.catalog.entries import CONFIG, CatalogEntry, read_catalog, read_description
 from zoo.catalog.model_folder import read_config
 from zoo.errors import ModelError, PluginError, ZooError, suggest
+from zoo.inference.reconstruction import can_rebuild
 from zoo.models.config import Component
 from zoo.models.model import build_task
 from zoo.registry.manager import registry
@@ -88,6 +90,41 @@ def find_model(name: str | None) -> AvailableModel:
     if not model.is_here:
         raise ModelError(f"'{name}' is not on this server yet: pull it first")
     return model
+
+
+def models_with_decoder() -> list[str]:
+    """Return the names of the models that can rebuild what is hidden from them."""
+    return [
+        name
+        for name, (entry, path) in read_catalog().items()
+        if entry.kind == "model" and (path / CONFIG).exists() and _has_decoder(path)
+    ]
+
+
+def find_decoder(name: str | None) -> str:
+    """Return the name of a model that can rebuild what is hidden from it.
+
+    Raises:
+        ModelError: if there is none of this name.
+    """
+    names = models_with_decoder()
+    if name not in names:
+        raise ModelError(
+            f"no model '{name}' with a decoder is offered here{suggest(str(name), names)}"
+        )
+    return name
+
+
+def _has_decoder(path: Path) -> bool:
+    return _holds_decoder(path, (path / CONFIG).stat().st_mtime_ns)
+
+
+@lru_cache
+def _holds_decoder(path: Path, _written: int) -> bool:
+    try:
+        return can_rebuild(path)
+    except (ZooError, AttributeError, KeyError, TypeError, ValueError):
+        return False  # damaged, or a plugin is missing
 
 
 def _describe(name: str, entry: CatalogEntry, path: Path) -> AvailableModel | None:

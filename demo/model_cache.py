@@ -7,36 +7,38 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 from demo.memory import free_bytes
 from zoo.catalog.entries import WEIGHTS, resolve, second_model
 from zoo.inference.load import load
-from zoo.inference.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 
 KEEP_FREE = 1.0e9  # bytes that decoding and torch want beside the models
 MOST_MODELS = 8
 Stamp = tuple[tuple[str, int], ...]
+Loaded = TypeVar("Loaded")
 
 
-class ModelCache:
+class ModelCache(Generic[Loaded]):
     """The models in memory, the one used last at the end.
 
     Args:
         device: where they compute.
-        load_model: how one is loaded, by catalog name and device.
+        load_model: how one is loaded, by catalog name and device; by default to predict.
         free: tells the bytes of memory that are left.
     """
 
     def __init__(
         self,
         device: str = "cpu",
-        load_model: Callable[[str, str], Predictor] = load,
+        load_model: Callable[[str, str], Loaded] | None = None,
         free: Callable[[], float] = free_bytes,
     ) -> None:
-        self.device, self._load, self._free = device, load_model, free
-        self._held: OrderedDict[str, tuple[Stamp, Predictor]] = OrderedDict()
+        self.device, self._free = device, free
+        self._load: Callable[[str, str], Any] = load_model or load
+        self._held: OrderedDict[str, tuple[Stamp, Loaded]] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -44,7 +46,7 @@ class ModelCache:
         """Names of the models in memory."""
         return list(self._held)
 
-    def take(self, name: str) -> Predictor:
+    def take(self, name: str) -> Loaded:
         """Return a model of the catalog; load it if it is not here, or has changed on disk.
 
         Raises:
@@ -59,9 +61,9 @@ class ModelCache:
             self._held.pop(name, None)
             del held
             self._make_room(sum(size for _, size in stamp))
-            predictor = self._load(name, self.device)
-            self._held[name] = (stamp, predictor)
-            return predictor
+            loaded: Loaded = self._load(name, self.device)
+            self._held[name] = (stamp, loaded)
+            return loaded
 
     def relieve(self) -> None:
         """Put models away, the longest unused first, if memory is short."""

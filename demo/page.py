@@ -12,6 +12,11 @@ from demo.examples import EXAMPLES
 from demo.pieces import EMPTY, HEADER
 
 MOST_SHIFT_S = 2.0
+HIDDEN: dict[str, tuple[float, float] | None] = {  # shares of audio and video; None: the slider
+    "parts of both": None,
+    "all of the audio": (1.0, 0.0),
+    "all of the video": (0.0, 1.0),
+}
 FIND, ASK = "Find the offset", "Ask the model"  # of models that find offsets, and of others
 
 
@@ -78,6 +83,18 @@ class Test:
 
 
 @dataclass(frozen=True)
+class Rebuild:
+    """Parts of the clip hidden, and what a pre-trained model puts there."""
+
+    tab: gr.Tab
+    model: gr.Dropdown
+    what: gr.Radio
+    share: gr.Slider
+    work: Work
+    plot: gr.Image
+
+
+@dataclass(frozen=True)
 class Page:
     """All components of the page."""
 
@@ -85,6 +102,7 @@ class Page:
     predict: Predict
     compare: Compare
     test: Test
+    rebuild: Rebuild
 
 
 def lay_out(models: list[tuple[str, str]], first: str) -> Page:
@@ -105,7 +123,9 @@ def lay_out(models: list[tuple[str, str]], first: str) -> Page:
                 compare = _compare(models, tab)
             with gr.Tab("Test") as tab:
                 test = _test(tab)
-    return Page(given, predict, compare, test)
+            with gr.Tab("Rebuild", visible=False) as tab:
+                rebuild = _rebuild(tab)
+    return Page(given, predict, compare, test, rebuild)
 
 
 def _given(models: list[tuple[str, str]], first: str) -> Given:
@@ -163,14 +183,7 @@ def _after_an_offset() -> dict[str, Any]:
         "section",
     )
     evidence = _work("Show the evidence", "evidence")
-    plot = gr.Image(
-        show_label=False,
-        visible=False,
-        interactive=False,
-        buttons=["fullscreen", "download"],
-        elem_id="plot",
-        elem_classes="plot-image",
-    )
+    plot = _plot("plot")
     return {
         "fix": fix,
         "force": force,
@@ -208,6 +221,34 @@ def _test(tab: gr.Tab) -> Test:
     )
     work = _work("Move it and measure", "test", primary=True)
     return Test(tab, shift_s, work, _player("The moved copy", "copy", visible=False))
+
+
+def _rebuild(tab: gr.Tab) -> Rebuild:
+    _text(
+        "<p>Hide parts of the clip from a pre-trained model, and see what it puts there.</p>",
+        "section",
+    )
+    return Rebuild(
+        tab,
+        gr.Dropdown([], label="Model with a decoder", filterable=False, elem_id="rebuilder"),
+        gr.Radio([*HIDDEN], value=next(iter(HIDDEN)), label="Hide", elem_id="hide"),
+        gr.Slider(
+            0.1, 0.95, value=0.75, step=0.05, label="Share of both that is hidden", elem_id="share"
+        ),
+        _work("Hide and rebuild", "rebuild", primary=True),
+        _plot("rebuilt"),
+    )
+
+
+def _plot(name: str) -> gr.Image:
+    return gr.Image(
+        show_label=False,
+        visible=False,
+        interactive=False,
+        buttons=["fullscreen", "download"],
+        elem_id=name,
+        elem_classes="plot-image",
+    )
 
 
 def _player(label: str, name: str, *, visible: bool = True) -> gr.Video:

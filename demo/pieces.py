@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from demo.actions import Desynchronized, Evidence, Measured, Repaired, Said
+from demo.actions import Desynchronized, Drawn, Evidence, Measured, Repaired, Said
 from demo.available_models import AvailableModel
 from demo.charts import distribution_chart, over_time_chart
 from demo.sentences import (
@@ -105,6 +105,12 @@ def evidence(found: Evidence) -> str:
         spans = ", ".join(f"{start_s:.1f}\u2013{end_s:.1f} s" for start_s, end_s in moments)
         parts.append(f"in the {name} at {spans}" if spans else f"no clear moment in the {name}")
     return f'<p class="moments">Strongest evidence: {"; ".join(parts)}.</p>'
+
+
+def rebuilt(found: Drawn) -> str:
+    """Say how well hidden parts were rebuilt, for those too who cannot see the plot."""
+    lines = "".join(f'<p class="moments">{escape(line)}.</p>' for line in found.words)
+    return lines + _list(found.notes)
 
 
 def card(model: AvailableModel) -> str:

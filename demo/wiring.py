@@ -24,6 +24,7 @@ from demo.pieces import (
     said,
     tested,
 )
+from demo.rebuild_wiring import wire_rebuild
 from zoo.errors import RepairError, ZooError
 
 Update = Any
@@ -39,6 +40,7 @@ def wire(page: Page, actions: Actions, jobs: Jobs, blocks: gr.Blocks, examples: 
     _wire_evidence(page, actions, jobs)
     _wire_compare(page, actions, jobs)
     _wire_test(page, actions, jobs)
+    wire_rebuild(page, actions, jobs, blocks)
 
 
 def _wire_given(page: Page, actions: Actions, jobs: Jobs, blocks: gr.Blocks) -> None:
@@ -162,7 +164,7 @@ def _wire_predict(page: Page, actions: Actions, jobs: Jobs) -> None:
     def forget() -> tuple[Update, ...]:
         """Show no answer to a clip or a model that was chosen before."""
         away = gr.update(visible=False)
-        return EMPTY, away, "", away, away, away, "", away, away, "", "", away
+        return EMPTY, away, "", away, away, away, "", away, away, "", "", away, "", away
 
     stale = [
         predict.find.answer,
@@ -177,6 +179,8 @@ def _wire_predict(page: Page, actions: Actions, jobs: Jobs) -> None:
         page.compare.work.answer,
         page.test.work.answer,
         page.test.copy,
+        page.rebuild.work.answer,
+        page.rebuild.plot,
     ]
     given.clip.change(forget, None, stale, **QUIET)
     given.model.input(forget, None, stale, **QUIET)

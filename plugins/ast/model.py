@@ -9,6 +9,7 @@ from timm.layers import PatchEmbed
 from timm.models import checkpoint_seq
 from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
+from torch.nn.functional import fold
 
 from plugins.ast.config import AstConfig
 from zoo.models.modules import (
@@ -89,3 +90,16 @@ class Ast(MaskableExtractor):
         x = segments.unfold(1, self.patch, self.stride[0])  # (N, P, Ta, f)
         x = x.unfold(2, self.patch, self.stride[1])  # (N, P, T, f, t)
         return x.transpose(1, 2).flatten(1, 2).flatten(2)  # (N, T*P, f*t)
+
+    def join(self, patches: Float[Tensor, "N L E"]) -> Float[Tensor, "N F Ta"]:
+        """Put patches where they were cut out; values that several of them hold are averaged."""
+        size = tuple(
+            (num - 1) * stride + self.patch
+            for num, stride in zip((self.map.positions, self.map.steps), self.stride, strict=True)
+        )
+        x = patches.unflatten(1, (self.map.steps, self.map.positions))  # (N, T, P, f*t)
+        x = x.permute(0, 3, 2, 1).flatten(2)  # (N, f*t, P*T)
+        total, count = (
+            fold(y, size, self.patch, stride=self.stride) for y in (x, torch.ones_like(x))
+        )
+        return (total / count).squeeze(1)

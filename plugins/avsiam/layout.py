@@ -34,7 +34,7 @@ RULES: Rules = (
 )
 # What is done with a model, not what it is.
 FREE = (
-    *("mode", "pool_positions", "frontend", "short_side"),
+    *("mode", "pool_positions", "frontend", "short_side", "resize"),
     *("mae_weight", "contrast_weight", "audio_ratio", "vision_ratio", "audio_mask"),
     *("norm_targets", "stop_gradient", "temperature", "symmetric", "contrast_ratios"),
     *("contrast_audio_mask", "valid_clips", "decoder_positions"),

@@ -5,8 +5,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 import zoo
+from zoo.contracts import MaskMode
 
-MaskMode = Literal["unstructured", "time", "frequency", "both"]
 RATIOS = (0.0, 0.2, 0.4, 0.6, 0.8)
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from zoo.contracts import MaskMode
 from zoo.models.patches import PatchGrid
 
-MaskMode = Literal["unstructured", "time", "frequency", "both"]
 STRIP = 1.1  # above all noise, so that a strip is hidden first
 BOTH_SHARE = 0.7  # of the strips of either kind, where both are hidden
 

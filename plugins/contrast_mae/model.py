@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -14,7 +16,8 @@ from zoo.contracts import Modality
 from zoo.errors import ConfigError
 from zoo.models.device import autocast
 from zoo.models.modules import Encoder, Gather, Objective, take_patches
-from zoo.models.patches import MODALITIES, MaskableEncoder, normalise_patches
+from zoo.models.patches import MODALITIES, MaskableEncoder, normalise_patches, put_back
+from zoo.models.reconstruction import Hiding, Rebuilt
 from zoo.models.segments import Segments
 
 VALID_SEED = 0  # every validation hides the same patches
@@ -106,20 +109,75 @@ class ContrastMae(Objective):
         encoder: MaskableEncoder,
         given: Both,
         generator: torch.Generator | None = None,
+        hiding: Hiding | None = None,
     ) -> tuple[Kept, Kept]:
-        """Choose the patches to keep and those to hide, in a random order."""
+        """Choose the patches to keep and those to hide, in a random order; by default as set."""
         config = self.config
+        hiding = hiding or Hiding(config.audio_ratio, config.vision_ratio, config.audio_mask)
         keep: Kept = {}
         hidden: Kept = {}
         for modality in MODALITIES:
-            is_audio = modality == "audio"
-            ratio = config.audio_ratio if is_audio else config.vision_ratio
-            mode = config.audio_mask if is_audio else "unstructured"
+            ratio: float = getattr(hiding, modality)
+            mode = hiding.mask if modality == "audio" else "unstructured"
             noise = masking_noise(
                 len(given[modality]), encoder.grids[modality], ratio, mode, generator
             )
             keep[modality], hidden[modality] = choose(noise.to(given[modality].device), ratio)
         return keep, hidden
+
+    @property
+    def hiding(self) -> Hiding | None:
+        """What training hides; None if there is no decoder."""
+        config = self.config
+        if not config.mae_weight:
+            return None
+        return Hiding(config.audio_ratio, config.vision_ratio, config.audio_mask)
+
+    @torch.no_grad()
+    def reconstruct(
+        self, encoder: Encoder, segments: Segments, hiding: Hiding
+    ) -> dict[Modality, Rebuilt]:
+        """Hide patches and rebuild them, from what is left of both modalities.
+
+        Raises:
+            ConfigError: if there is no decoder, or all of both modalities is hidden.
+        """
+        if self.decoder is None:
+            raise ConfigError("the objective has no decoder: its mae_weight is 0")
+        if hiding.audio == hiding.vision == 1:
+            raise ConfigError(
+                "all of both modalities is hidden, so there is nothing to rebuild from"
+            )
+        maskable = require_maskable(encoder)
+        given: Both = {m: getattr(segments, m).flatten(0, 1) for m in MODALITIES}
+        generator = torch.Generator().manual_seed(hiding.seed)
+        return self.inpaint(maskable, given, *self.hide(maskable, given, generator, hiding))
+
+    @torch.no_grad()
+    def inpaint(
+        self, encoder: MaskableEncoder, given: Both, keep: Kept, hidden: Kept
+    ) -> dict[Modality, Rebuilt]:
+        """Rebuild these patches of segments from those that are kept.
+
+        (Source: CAV-MAE's inpainting, which pastes the prediction where patches were removed.)
+        """
+        encoded = {
+            m: encoder.encode_modality(m, encoder.patchify(m, given[m], keep[m]))
+            for m in MODALITIES
+        }
+        told = self.rebuild(encoder, encoded, keep, hidden)
+        return {
+            m: put_back(
+                given[m],
+                encoder.targets(m, given[m]),
+                told[m],
+                hidden[m],
+                partial(encoder.join, m),
+                gain=encoder.gains[m],
+                is_normalised=self.config.norm_targets,
+            )
+            for m in MODALITIES
+        }
 
     def _rebuild(
         self,

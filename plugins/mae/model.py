@@ -12,7 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from plugins.mae import DecoderConfig, MaeConfig
 from zoo.contracts import Modality
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, option
 from zoo.models.device import autocast
 from zoo.models.model import require_separable
 from zoo.models.modules import (
@@ -23,13 +23,17 @@ from zoo.models.modules import (
     initialise_linears,
     take_patches,
 )
-from zoo.models.patches import normalise_patches
+from zoo.models.patches import (
+    MODALITIES,
+    SMALLEST_VARIANCE,
+    normalise_patches,
+    put_back,
+)
+from zoo.models.reconstruction import Hiding, Rebuilt
 from zoo.models.segments import Segments
 from zoo.models.two_tower import ExtractorEncoder
 
-MODALITIES: tuple[Modality, Modality] = ("audio", "vision")
 VALID_SEED = 0  # every validation hides the same patches
-SMALLEST_VARIANCE = 1e-6  # silence and black frames have none
 SHARPNESS = 4.0  # of a decoder's attention before it has learnt anything
 
 Number = TypeVar("Number", float, Tensor)
@@ -111,6 +115,59 @@ class Mae(Objective):
             shares.append(error / max(SMALLEST_VARIANCE, square - mean**2))
         names = ("audio_unexplained", "vision_unexplained")
         return {"unexplained": self._weigh(*shares), **dict(zip(names, shares, strict=True))}
+
+    @property
+    def hiding(self) -> Hiding:
+        """What training hides."""
+        return Hiding(self.config.audio_ratio, self.config.vision_ratio)
+
+    @torch.no_grad()
+    def reconstruct(
+        self, encoder: Encoder, segments: Segments, hiding: Hiding
+    ) -> dict[Modality, Rebuilt]:
+        """Hide patches of both modalities and rebuild them, each from what is left of itself.
+
+        Raises:
+            ConfigError: if all of a modality is hidden, or strips are.
+        """
+        if hiding.mask != "unstructured":
+            raise ConfigError(
+                f"the objective 'mae' hides patches one by one, not {option('mask')} {hiding.mask}"
+            )
+        generator = torch.Generator().manual_seed(hiding.seed)
+        return {
+            m: self._reconstruct(encoder, segments, m, getattr(hiding, m), generator)
+            for m in MODALITIES
+        }
+
+    def _reconstruct(
+        self,
+        encoder: Encoder,
+        segments: Segments,
+        modality: Modality,
+        ratio: float,
+        generator: torch.Generator,
+    ) -> Rebuilt:
+        _, extractor = maskable(encoder, modality)
+        given = getattr(segments, modality).flatten(0, 1)
+        targets = extractor.targets(given)
+        order = torch.rand(targets.shape[:2], generator=generator).argsort(dim=1).to(given.device)
+        kept = round(targets.shape[1] * (1 - ratio))
+        if not kept:
+            raise ConfigError(
+                f"the objective 'mae' rebuilds either modality from itself, so that not all of its "
+                f"{modality} can be hidden",
+                "an objective with a decoder of both modalities, such as cavmae, can do that",
+            )
+        keep, hidden = order[:, :kept], order[:, kept:]
+        keep, hidden = keep.sort(dim=1).values, hidden.sort(dim=1).values
+        told = self.decoders[modality](
+            extractor.encode(extractor.patchify(given), keep), keep, hidden
+        )
+        gain, is_normalised = extractor.change_gain, self.config.norm_targets
+        return put_back(
+            given, targets, told, hidden, extractor.join, gain=gain, is_normalised=is_normalised
+        )
 
     def _weigh(self, audio: Number, vision: Number) -> Number:
         weights = self.config.audio_weight, self.config.vision_weight

@@ -1,6 +1,7 @@
 """Motionformer with divided attention, written on scaled_dot_product_attention."""
 
 from collections.abc import Callable
+from math import isqrt
 from typing import Any, cast
 
 import torch
@@ -124,7 +125,7 @@ class Motionformer(MaskableExtractor):
     def __init__(self, config: MotionformerConfig) -> None:
         super().__init__()
         self.map = config.feature_map()
-        self.motion_gain = config.motion_gain
+        self.change_gain = config.motion_gain
         self.gradient_checkpointing = False
         dim, side = config.dim, config.patch
         kernel = (config.tubelet, side, side)
@@ -162,7 +163,7 @@ class Motionformer(MaskableExtractor):
 
     def patchify(self, segments: Float[Tensor, "N C Tv H W"]) -> Float[Tensor, "N L D"]:
         """Embed the tubelets of RGB segments and add their places and times."""
-        segments = emphasise_change(segments, self.motion_gain)
+        segments = emphasise_change(segments, self.change_gain)
         x = self.patch_embed_3d(segments).flatten(3).permute(0, 2, 3, 1)  # (N, T, P, D)
         x = x + self.pos_embed[:, None, 1:] + self.temp_embed[:, :, None]  # (N, T, P, D)
         return x.flatten(1, 2)
@@ -180,11 +181,19 @@ class Motionformer(MaskableExtractor):
 
     def targets(self, segments: Float[Tensor, "N C Tv H W"]) -> Float[Tensor, "N L E"]:
         """Return the RGB values of every tubelet."""
-        segments = emphasise_change(segments, self.motion_gain)
+        segments = emphasise_change(segments, self.change_gain)
         frames, side, _ = self.patch_embed_3d.kernel_size
         x = segments.unflatten(4, (-1, side)).unflatten(3, (-1, side))  # (N, C, Tv, h, i, w, j)
         x = x.unflatten(2, (-1, frames)).permute(0, 2, 4, 6, 3, 5, 7, 1)  # (N, T, h, w, f, i, j, C)
         return x.flatten(1, 3).flatten(2)  # (N, T*P, f*i*j*C)
+
+    def join(self, patches: Float[Tensor, "N L E"]) -> Float[Tensor, "N C Tv H W"]:
+        """Put tubelets where they were cut out."""
+        rows = isqrt(self.map.positions)
+        x = patches.unflatten(2, (*self.patch_embed_3d.kernel_size, -1))
+        x = x.unflatten(1, (self.map.steps, rows, rows))  # (N, T, h, w, f, i, j, C)
+        x = x.permute(0, 7, 1, 4, 2, 5, 3, 6)  # (N, C, T, f, h, i, w, j)
+        return x.flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
     def _with_cls(self, patches: Float[Tensor, "N M D"]) -> Float[Tensor, "N L D"]:
         cls = self.cls_token + self.pos_embed[:, :1]

@@ -17,6 +17,7 @@ from zoo import testing
 from zoo.data.manifest import Manifest
 from zoo.errors import ManifestError
 from zoo.models.model import Model
+from zoo.models.reconstruction import Hiding, Rebuilt
 from zoo.registry.kinds import KINDS
 from zoo.registry.manager import registry
 
@@ -123,6 +124,9 @@ class Silent(zoo.DatasetAdapter):
 # --- objectives ---
 
 
+REBUILDS = {"rebuilds", "spills", "stubborn", "greedy"}
+
+
 class Loss(zoo.Objective):
     """Not quite a loss."""
 
@@ -143,6 +147,26 @@ class Loss(zoo.Objective):
             loss = torch.rand(()) + loss - loss.detach()
         key = "cost" if self.defect == "key" else "loss"
         return {key: loss if self.defect != "shape" else (audio - vision).square()}
+
+    @property
+    def hiding(self):
+        return Hiding(0.5, 0.5) if self.defect in REBUILDS else None
+
+    def reconstruct(self, encoder, segments, hiding):
+        """Rebuild every other value by itself, but for what is wrong."""
+        if self.defect == "answers":
+            return {}
+        if self.defect not in REBUILDS:
+            return super().reconstruct(encoder, segments, hiding)
+        generator = torch.Generator().manual_seed(0 if self.defect == "stubborn" else hiding.seed)
+        found = {}
+        for modality in ("audio", "vision"):
+            given = getattr(segments, modality).flatten(0, 1)
+            hidden = torch.rand(given.shape, generator=generator) < 0.5
+            rebuilt = given + 1 if self.defect == "spills" else given + hidden
+            num = 9 if self.defect == "greedy" else 5
+            found[modality] = Rebuilt(given, rebuilt, hidden, 10, num, 0.0, 0.0, False, False)
+        return found
 
     def validate(self, encoder, segments):
         error = float(torch.rand(())) if self.defect == "masks" else 1.0
@@ -180,6 +204,10 @@ CASES: list[tuple[str, Callable[..., object], str]] = [
     ("objectives", loss("seeded"), "15 steps on one batch do not lower the loss"),
     ("objectives", loss("masks"), "validate differs from run to run; fix the seed of what it m"),
     ("objectives", loss("clips"), "the last sum of 2 clips is 1.0, their number"),
+    ("objectives", loss("answers"), "reconstruct answers, although hiding says that nothing is"),
+    ("objectives", loss("spills"), "reconstruct audio: changes what is not hidden"),
+    ("objectives", loss("stubborn"), "reconstruct audio: hides the same patches whatever the seed"),
+    ("objectives", loss("greedy"), "reconstruct audio: hides 0.90 of the patches, not 0.50"),
     ("objectives", lambda config, encoder: nn.Identity(), "must inherit zoo.Objective"),
     ("datasets", lambda config: Silent(), "finds 0 clips in"),
     ("datasets", lambda config: None, "must inherit zoo.DatasetAdapter"),
@@ -291,8 +319,9 @@ def test_a_spec_that_says_something_wrong_is_one_sentence(
     assert words in sentence_of(testing.CHECKS[kind])
 
 
-def test_a_loss_that_falls_passes(register: Register) -> None:
-    register("objectives", spec_of("objectives", loss("none")))
+@pytest.mark.parametrize("kind", ["none", "rebuilds"])
+def test_a_loss_that_falls_passes(register: Register, kind: str) -> None:
+    register("objectives", spec_of("objectives", loss(kind)))
     testing.check_objective("defect")
 
 

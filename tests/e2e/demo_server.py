@@ -22,7 +22,10 @@ from served import Server, serve
 from plugins.synthetic.clip_folder import render_folder
 from plugins.synthetic.config import SyntheticConfig
 from zoo.catalog.entries import shipped_catalog
-from zoo.catalog.model_folder import load_model
+from zoo.catalog.model_folder import load_model, save_model
+from zoo.models.model import Model
+from zoo.training.job import without_head
+from zoo.training.recipe_builder import build_recipe
 
 ROOT = shipped_catalog().parent
 TINY = shipped_catalog().parent / "zoo" / "shipped" / "tiny-synthetic"
@@ -101,6 +104,7 @@ def make_home(home: Path, address: str) -> bytes:
         shutil.copytree(TINY, folder)
         text = description.replace('"name": "correlation"', f'"name": "{head}"')
         (folder / "model.json").write_text(text)
+    save_rebuilder(home / "models" / "rebuilder")
     torch.save(model.state_dict(), home / "published.pt")
     content = (home / "published.pt").read_bytes()
     download = {"url": address + PUBLISHED, "format": "small"}
@@ -108,10 +112,25 @@ def make_home(home: Path, address: str) -> bytes:
     models = {
         "patient": {"summary": "slow <b>model</b> of a plugin", "folder": "models/patient"},
         "orphan": {"summary": "its plugin is gone", "folder": "models/orphan"},
+        "rebuilder": {"summary": "rebuilds what is hidden", "folder": "models/rebuilder"},
         "published": {"summary": "to download", "download": download, "license": "CC0"},
     }
     (home / "catalog.yaml").write_text(yaml.safe_dump({"models": models}))
     return content
+
+
+def save_rebuilder(folder: Path) -> None:
+    """Write a model with a decoder: that of ``$ZOO_REBUILDER``, or one that has learnt nothing."""
+    given = os.environ.get("ZOO_REBUILDER")
+    if given:
+        folder.mkdir(parents=True)
+        for file in Path(given).glob("*.*"):
+            shutil.copy2(file, folder)
+        return
+    recipe = build_recipe(extractor="cavmae", preset="tiny")
+    model = without_head(Model(recipe.model))
+    assert model.objective is not None
+    save_model(folder, model, model.objective.state_dict())
 
 
 @contextmanager

@@ -77,8 +77,8 @@ def post(demo: Demo, path: str, body: Any) -> tuple[int, str]:
 def test_it_offers_the_verbs_of_the_page_and_nothing_else(client: Any, demo: Demo) -> None:
     with urllib.request.urlopen(f"{demo.url}/gradio_api/info") as answer:
         endpoints = json.load(answer)
-    verbs = {"/models", "/predict", "/fix", "/evidence", "/compare", "/desynchronize"}
-    assert set(endpoints["named_endpoints"]) == verbs
+    verbs = "models predict fix evidence compare desynchronize reconstruct"
+    assert set(endpoints["named_endpoints"]) == {f"/{verb}" for verb in verbs.split()}
     assert endpoints["unnamed_endpoints"] == {}
 
 
@@ -162,6 +162,17 @@ def test_the_evidence_is_a_picture_and_numbers(client: Any) -> None:
     assert Path(file).read_bytes().startswith(b"\x89PNG")
     assert len(facts["audio"]["recorded"]) == len(facts["chunks_s"])
     assert facts["clip"] == "early.mp4"
+
+
+def test_what_is_hidden_is_rebuilt_and_drawn(client: Any) -> None:
+    hidden = {"hide_audio": 1.0, "hide_vision": 0.0}
+    file, facts = ask(client, EARLY, "/reconstruct", model="rebuilder", **hidden)
+    assert Path(file).read_bytes().startswith(b"\x89PNG")
+    assert facts["clip"] == "early.mp4"
+    assert facts["hiding"]["audio"] == 1
+    assert facts["vision"]["num_hidden"] == 0
+    with pytest.raises(gradio_client.exceptions.AppError, match="no model 'tiny-synthetic' with"):
+        ask(client, EARLY, "/reconstruct", model="tiny-synthetic")
 
 
 def make_bad_clip(folder: Path, kind: str) -> Path:

@@ -227,6 +227,21 @@ def test_a_visitor_desynchronizes_a_clip_and_the_model_notices(
     shoot("desynchronize")
 
 
+def test_parts_of_a_clip_are_hidden_and_rebuilt(page: sync_api.Page, shoot: Shoot) -> None:
+    take_example(page, 0)
+    open_tab(page, "Rebuild")
+    page.click("#rebuild")
+    page.wait_for_selector("#rebuild-answer :text('audio: 75% of the patches hidden')")
+    page.wait_for_function("document.querySelector('#rebuilt img').naturalWidth > 500")
+    shoot("rebuild")
+    page.get_by_label("all of the video").check()
+    page.wait_for_selector("#share", state="hidden")
+    page.click("#rebuild")
+    page.wait_for_selector("#rebuild-answer :text('video: all patches hidden')")
+    take_example(page, 1)
+    page.wait_for_selector("#rebuilt", state="hidden")
+
+
 def test_a_file_that_is_no_clip_gets_one_sentence_and_the_page_goes_on(
     page: sync_api.Page, shoot: Shoot, tmp_path: Path
 ) -> None:

@@ -6,8 +6,14 @@ from functools import cache
 
 import numpy as np
 import pytest
-from golden import DIFFERENCES, REFERENCE, largest
+import torch
+from golden import DIFFERENCES, REFERENCE, SALT, largest, recipe
 from torch import Tensor
+
+from plugins.cavmae.config import CavMaeConfig
+from zoo.contracts import Frames, Modality
+from zoo.data.frontend import crop_square, cut_frames, log_fbank
+from zoo.media.resize import resize_frame
 
 FOLDER = REFERENCE / "golden_ssl"
 
@@ -21,6 +27,25 @@ def arrays(name: str) -> dict[str, np.ndarray]:
     """Load ``golden_ssl/NAME.npz``."""
     with np.load(FOLDER / f"{name}.npz") as file:
         return dict(file)
+
+
+def frontend_items() -> dict[Modality, Tensor]:
+    """Return the clips (w0, img0) and (w1, img1) after CAV-MAE's front ends."""
+    fbank, frames = CavMaeConfig().audio_frontend, CavMaeConfig().vision_frontend
+    audio, vision = [], []
+    for suffix, num, height, width in (("", 160_000, 256, 343), ("/b", 150_000, 180, 320)):
+        wave = torch.from_numpy(recipe().fake_audio(SALT + suffix, num))
+        audio.append(log_fbank(wave, fbank, 10.24))
+        video = recipe().fake_video(SALT + suffix, frames=1, height=height, width=width)
+        vision.append(read_frames(video, frames))
+    return {"audio": torch.stack(audio), "vision": torch.stack(vision)}
+
+
+def read_frames(video: np.ndarray, frontend: Frames) -> Tensor:
+    """Return frames ``(T, H, W, 3)`` after the front end, ``(C, T, H, W)``."""
+    resized = [resize_frame(frame, frontend.short_side, frontend.resize) for frame in video]
+    cropped = crop_square(np.stack(resized), frontend.size, None)
+    return cut_frames(cropped, [0.0], len(cropped) / frontend.fps, frontend)[0]
 
 
 def tokens_of(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from golden import REFERENCE, SALT, features, recipe, unit
-from ssl_golden import arrays, check, needs_ssl, tokens_of
+from ssl_golden import arrays, check, frontend_items, needs_ssl, tokens_of
 from torch import Tensor
 
 from plugins.cavmae.config import CavMaeConfig
@@ -70,6 +70,12 @@ def given() -> Both:
     """Spectrograms ``(2, F, Ta)`` and single frames ``(2, C, 1, H, W)``."""
     audio = features("cav_a", 2, 1024, 128).transpose(1, 2)
     return {"audio": audio, "vision": features("cav_v", 2, 3, 224, 224).unsqueeze(2)}
+
+
+@pytest.fixture(scope="module")
+def items() -> Both:
+    """The same of two clips, made by the front ends."""
+    return frontend_items()
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +193,22 @@ def test_the_whole_objective_equals_the_published_code(
         parameter.grad = None
 
 
+def test_inpainting_equals_the_published_code(
+    encoder: CavMae,
+    objective: ContrastMae,
+    items: Both,
+    kept: tuple[Both, Both],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the prediction where patches were removed, the input elsewhere."""
+    monkeypatch.setattr(objective, "config", ContrastMaeConfig(norm_targets=False))
+    found = objective.inpaint(encoder, items, *kept)
+    audio, vision = (found[m].rebuilt for m in MODALITIES)
+    check(f"{PRETRAIN}/inpaint_paste_a", audio[:, ::9, ::31], 1e-3)
+    check(f"{PRETRAIN}/inpaint_paste_v", vision[:, :, 0, ::25, ::25], 1e-3)
+    check(f"{PRETRAIN}/inpaint_losses", [found[m].error for m in MODALITIES], 1e-3)
+
+
 def test_the_contrast_of_sixteen_clips_equals_the_published_one(encoder: CavMae) -> None:
     vision = features("nce_v", 16, 768)
     audio = 0.08 * vision + features("nce_a", 16, 768)
@@ -239,16 +261,16 @@ def test_norms_have_the_published_epsilon(encoder: CavMae, objective: ContrastMa
         check(f"{PRETRAIN}/eps_{name}", values[..., ::8], 2e-5)
 
 
-@pytest.mark.parametrize(
-    ("name", "mode", "streams"),
-    [
-        ("multimodal", "joint", "both"),
-        ("audioonly", "apart", "audio"),
-        ("videoonly", "apart", "vision"),
-        ("missingaudioonly", "other_missing", "audio"),
-        ("missingvideoonly", "other_missing", "vision"),
-    ],
-)
+MODES: list[tuple[str, Mode, str]] = [
+    ("multimodal", "joint", "both"),
+    ("audioonly", "apart", "audio"),
+    ("videoonly", "apart", "vision"),
+    ("missingaudioonly", "other_missing", "audio"),
+    ("missingvideoonly", "other_missing", "vision"),
+]
+
+
+@pytest.mark.parametrize(("name", "mode", "streams"), MODES)
 def test_logits_equal_the_published_code(
     encoder: CavMae,
     given: Both,
@@ -259,6 +281,38 @@ def test_logits_equal_the_published_code(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With every mode of fine-tuning, and either modality missing."""
+    logits = logits_of(encoder, given, hidden, mode, streams, monkeypatch)
+    check(f"{FINETUNE}/logits_{name}", logits, 2e-5)
+    if name == "multimodal":
+        labels = torch.full((2, 527), 0.1 / 527)
+        labels[0, [5, 77]] = labels[1, 300] = 0.9
+        bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
+        check(f"{FINETUNE}/bce_loss", bce, 1e-5)
+        check(f"{FINETUNE}/ce_loss", torch.nn.functional.cross_entropy(logits, labels), 1e-5)
+
+
+def test_features_and_logits_of_clips_equal_the_published_code(
+    encoder: CavMae, items: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the waveform and the frame on: front ends, encoder, head."""
+    hidden = {m: encoder.encode_modality(m, encoder.patchify(m, items[m])) for m in MODALITIES}
+    for modality, s in (("audio", "a"), ("vision", "v")):
+        mean = encoder.compare(modality, hidden[modality]).mean(1)
+        check(f"{PRETRAIN}/e2e_feat_{s}_mean", mean, 1e-3)
+    for name, mode, streams in MODES[:3]:
+        logits = logits_of(encoder, items, hidden, mode, streams, monkeypatch)
+        check(f"{FINETUNE}/e2e_logits_{name}", logits, 1e-3)
+
+
+def logits_of(
+    encoder: CavMae,
+    given: Both,
+    hidden: Both,
+    mode: Mode,
+    streams: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Tensor:
+    """Return the logits of the published head; what the blocks of a modality give is known."""
     config = CavMaeConfig(mode=mode, pool_positions=False)
     monkeypatch.setattr(encoder, "mode", mode)
     monkeypatch.setattr(encoder, "io", config.io(), raising=False)
@@ -277,11 +331,4 @@ def test_logits_equal_the_published_code(
         state[key] = torch.from_numpy(fake)
     head.load_state_dict(state)
     segments = Segments(given["audio"].unsqueeze(1), given["vision"].unsqueeze(1))
-    logits = head(*encoder.encode(segments))
-    check(f"{FINETUNE}/logits_{name}", logits, 2e-5)
-    if name == "multimodal":
-        labels = torch.full((2, 527), 0.1 / 527)
-        labels[0, [5, 77]] = labels[1, 300] = 0.9
-        bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
-        check(f"{FINETUNE}/bce_loss", bce, 1e-5)
-        check(f"{FINETUNE}/ce_loss", torch.nn.functional.cross_entropy(logits, labels), 1e-5)
+    return head(*encoder.encode(segments))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Real
 
 from zoo.data.clip_reader import ClipReader
 from zoo.data.find import find_clips
@@ -26,7 +26,7 @@ class Crop:
         samples: mono waveform.
     """
 
-    frames: UInt8[np.ndarray, "Tv H W 3"]
+    frames: Real[np.ndarray, "Tv H W 3"]
     samples: Float[np.ndarray, " N"]
 
 
@@ -52,7 +52,7 @@ def read_crop(model: Model, path: Path, start_s: float, audio_track: int | None 
 
 def mean_of(crop: Crop) -> Crop:
     """Return a crop that holds the mean frame all along, and silence."""
-    mean = crop.frames.mean(axis=0, keepdims=True).round().astype(np.uint8)  # (1, H, W, 3)
+    mean = crop.frames.mean(axis=0, keepdims=True).round().astype(crop.frames.dtype)  # (1, H, W, 3)
     return Crop(np.broadcast_to(mean, crop.frames.shape), np.zeros_like(crop.samples))
 
 

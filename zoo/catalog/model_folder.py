@@ -181,7 +181,8 @@ def add_model(folder: Path, name: str, summary: str, synchronizability: str = ""
     place = f"models/{name}"
     target = user_catalog().parent / place
     target.mkdir(parents=True, exist_ok=True)
-    for part in (WEIGHTS, CONFIG):
+    beside = [f"{name}.safetensors" for name in read_description(folder).get("beside", {})]
+    for part in (WEIGHTS, CONFIG, *beside):
         shutil.copy2(folder / part, target / part)
     scores = read_description(folder).get("scores", {})
     add_entry(

@@ -23,6 +23,7 @@ from zoo.cli import (
     fix,
     plugin,
     predict,
+    reconstruct,
     retrieve,
 )
 from zoo.cli.options import current_spelling
@@ -55,6 +56,7 @@ def build_app() -> typer.Typer:
     app.command("predict")(predict.predict)
     app.command("fix")(fix.fix)
     app.command("attribute")(attribute.attribute)
+    app.command("reconstruct")(reconstruct.reconstruct)
     app.command("evaluate")(evaluate.evaluate)
     app.command("desync")(desync.desync)
     app.command("retrieve")(retrieve.retrieve)

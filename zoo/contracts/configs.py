@@ -19,6 +19,8 @@ from zoo.timeline import (
 )
 
 Modality = Literal["audio", "vision"]
+MaskMode = Literal["unstructured", "time", "frequency", "both"]
+Resize = Literal["ffmpeg", "bicubic_uint8", "bicubic_square"]
 
 
 class ComponentConfig(BaseModel):
@@ -141,12 +143,21 @@ class KaldiFbank(ComponentConfig):
 
 
 class Frames(ComponentConfig):
-    """Video front end: RGB frames, short side resized, cropped to a square, normalised."""
+    """Video front end: RGB frames, short side resized, cropped to a square, normalised.
+
+    ``resize`` says how, where weights expect what their authors' code reads (`zoo.media.resize`).
+    """
 
     kind: Literal["frames"] = "frames"
     fps: float = Field(25.0, gt=0, description="video frames per second")
     size: int = Field(224, gt=0, description="H = W of the crop, pixels")
     short_side: int = Field(256, gt=0, description="short side before the crop, pixels")
+    resize: Resize = Field(
+        "ffmpeg",
+        description="FFmpeg's bicubic scaling; bicubic_uint8: Pillow's, as CAV-MAE reads; "
+        "bicubic_square: both sides to short_side, the aspect lost, unclipped, as AVSiam reads",
+        exclude_if=lambda how: how == "ffmpeg",  # so that what earlier versions wrote stays equal
+    )
     mean: float | tuple[float, float, float] = Field(
         0.5, description="subtracted from RGB in 0..1, one number or one per channel"
     )

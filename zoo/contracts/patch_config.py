@@ -17,6 +17,7 @@ from zoo.contracts.configs import (
 from zoo.errors import ConfigError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_FRAMES = Frames(fps=25.0, size=224, short_side=224, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 class PatchEncoderConfig(EncoderConfig):
@@ -30,9 +31,7 @@ class PatchEncoderConfig(EncoderConfig):
     patch: int = Field(16, gt=0, description="height and width of a patch, pixels or mel bins")
     audio_frontend: KaldiFbank = KaldiFbank()
     audio_s: float = Field(10.24, gt=0, description="audio of a segment, seconds")
-    vision_frontend: Frames = Frames(
-        fps=25.0, size=224, short_side=224, mean=IMAGENET_MEAN, std=IMAGENET_STD
-    )
+    vision_frontend: Frames = IMAGENET_FRAMES
     vision_s: float = Field(0.04, gt=0, description="video of a segment, seconds: one frame")
     audio_change_gain: float | None = Field(
         None,

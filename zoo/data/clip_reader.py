@@ -100,7 +100,7 @@ class ClipReader:
         return whole_frames_s(start_s, self.vision.fps) - lead_s if room_s else 0.0
 
     def read_vision(self, path: Path, start_s: float, length_s: float) -> np.ndarray:
-        """Return uint8 frames ``(Tv, H, W, 3)``, short side ``vision.short_side``."""
+        """Return frames ``(Tv, H, W, 3)`` as `decode` does, short side ``vision.short_side``."""
         if self.cache is not None:
             first = to_frames(start_s, self.vision.fps)
             num = to_frames(length_s, self.vision.fps)
@@ -111,6 +111,7 @@ class ClipReader:
             duration_s=length_s,
             fps=self.vision.fps,
             short_side=self.vision.short_side,
+            resize=self.vision.resize,
             audio=False,
         )
         assert window.frames is not None
@@ -171,6 +172,7 @@ class ClipReader:
             duration_s=length_s,
             fps=self.vision.fps,
             short_side=self.vision.short_side,
+            resize=self.vision.resize,
             sample_rate_hz=self.audio.sample_rate_hz,
         )
         assert window.frames is not None
@@ -196,6 +198,8 @@ class ClipReader:
             raise MediaError(f"no such clip: {path}") from None
         identity = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
         front = f"{self.vision.fps}|{self.vision.short_side}|{self.audio.sample_rate_hz}"
+        if self.vision.resize != "ffmpeg":
+            front += f"|{self.vision.resize}"
         return hashlib.sha256(f"{identity}|{front}".encode()).hexdigest()[:24]
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from zoo.data.clip_reader import ClipReader, whole_frames_s
@@ -91,7 +91,7 @@ def read_sample(
     layout: SegmentLayout,
     augment: Augment,
     rng: np.random.Generator,
-) -> tuple[Float[Tensor, "S F Ta"], UInt8[Tensor, "T H W C"]]:
+) -> tuple[Float[Tensor, "S F Ta"], Real[Tensor, "T H W C"]]:
     """Read a crop of both streams: the audio as segments, the frames as `cut_crops` takes them."""
     cut = read_cut(reader, clip, sample, layout, augment, rng)
     return finish_cut(cut, reader, layout, augment, rng)

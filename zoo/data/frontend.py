@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Real
 from torch import Tensor
 from torchaudio.compliance.kaldi import fbank
 from torchaudio.transforms import MelSpectrogram
@@ -180,7 +180,7 @@ def cut_frames(
     Segments that overlap share their memory: nothing may be written into the answer.
 
     Args:
-        frames: uint8 RGB at the front end's rate, already ``size`` pixels square.
+        frames: RGB of 0 to 255 at the front end's rate, already ``size`` pixels square.
         starts_s: start of each segment from the first frame, seconds.
         segment_s: length of a segment, seconds.
         frontend: size, mean, std.
@@ -197,18 +197,19 @@ def cut_frames(
 
 
 def cut_crops(
-    frames: UInt8[Tensor, "B T H W C"],
+    frames: Real[Tensor, "B T H W C"],
     starts_s: list[float],
     segment_s: float,
     frontend: Frames,
 ) -> Float[Tensor, "B S C Tv H W"]:
     """Cut a batch of crops into segments and normalise them, where the crops are.
 
-    Until here frames travel as bytes: from process to process and to a GPU that is an eighth of
-    what segments that overlap by half would take.  Segments share their memory, as in `cut_frames`.
+    Until here most frames travel as bytes: from process to process and to a GPU that is an eighth
+    of what segments that overlap by half would take.  Segments share their memory, as in
+    `cut_frames`.
 
     Args:
-        frames: uint8 RGB of all that the layout covers, ``size`` pixels square.
+        frames: RGB of 0 to 255 of all that the layout covers, ``size`` pixels square.
         starts_s: start of each segment from the first frame, equally far apart, seconds.
         segment_s: length of a segment, seconds.
         frontend: size, mean, std.
@@ -229,7 +230,7 @@ def _overlapping(
     return planes.unfold(2, num, step).permute(0, 2, 1, 5, 3, 4)
 
 
-def _planes(frames: UInt8[np.ndarray, "B T H W C"], frontend: Frames) -> Float[Tensor, "B C T H W"]:
+def _planes(frames: Real[np.ndarray, "B T H W C"], frontend: Frames) -> Float[Tensor, "B C T H W"]:
     """Normalise frames as `normalise` does, frame by frame, which stays in the CPU's cache."""
     num_crops, num, height, width, channels = frames.shape
     mean, std = (np.asarray(values, np.float32) for values in (frontend.mean, frontend.std))
@@ -243,10 +244,10 @@ def _planes(frames: UInt8[np.ndarray, "B T H W C"], frontend: Frames) -> Float[T
 
 
 def normalise(
-    segments: UInt8[Tensor, "S Tv H W C"], frontend: Frames
+    segments: Real[Tensor, "S Tv H W C"], frontend: Frames
 ) -> Float[Tensor, "S C Tv H W"]:
-    """Scale uint8 to 0..1, subtract the mean, divide by the standard deviation."""
-    x = segments.permute(0, 4, 1, 2, 3).float()  # (S, C, Tv, H, W)
+    """Scale 0..255 to 0..1, subtract the mean, divide by the standard deviation."""
+    x = segments.permute(0, 4, 1, 2, 3).to(torch.float32, copy=True)  # (S, C, Tv, H, W)
     mean, std = (per_channel(values).to(x.device) for values in (frontend.mean, frontend.std))
     return x.div_(255.0 * std).sub_(mean / std)
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from zoo.contracts import Resize
 from zoo.errors import MediaError
 from zoo.media.audio import read_audio
 from zoo.media.container import Source, open_source
-from zoo.media.video import read_video
+from zoo.media.video import WindowFrames, read_video
 
 MAX_MISSING = 0.1  # a window may lack this part before the clip counts as damaged
 MIN_MISSING_S = 0.25  # below this, a claimed duration is merely inexact
@@ -20,14 +23,15 @@ MIN_MISSING_S = 0.25  # below this, a claimed duration is merely inexact
 
 @dataclass(frozen=True)
 class Window:
-    """A decoded stretch: ``frames`` uint8 ``(Tv, H, W, 3)`` RGB, ``samples`` float32 mono ``(N,)``.
+    """A decoded stretch: ``frames`` ``(Tv, H, W, 3)`` RGB, ``samples`` float32 mono ``(N,)``.
 
-    Frame k shows time ``start_s + k / fps``, sample n is at ``start_s + n / sample_rate_hz``.
-    ``num_errors`` counts the packets that failed to decode.
+    Frames are uint8; ``bicubic_square`` gives float32 around 0 to 255.  Frame k shows time
+    ``start_s + k / fps``, sample n is at ``start_s + n / sample_rate_hz``.  ``num_errors`` counts
+    the packets that failed to decode.
     """
 
     start_s: float
-    frames: npt.NDArray[np.uint8] | None
+    frames: npt.NDArray[Any] | None
     samples: npt.NDArray[np.float32] | None
     fps: float
     sample_rate_hz: int
@@ -46,6 +50,7 @@ def decode(
     audio: bool = True,
     exact: bool = True,
     audio_track: int | None = None,
+    resize: Resize = "ffmpeg",
 ) -> Window:
     """Decode a window of a clip, every frame and sample placed by its presentation time.
 
@@ -64,6 +69,7 @@ def decode(
         exact: False averages areas instead of bicubic scaling, which takes half the time and
             changes the frames slightly, never their times.
         audio_track: which audio track to read, from 1; by default the first.
+        resize: how frames are resized, if they are.
 
     Raises:
         MediaError: if the file cannot be read, lacks a stream that was asked for, is damaged in
@@ -76,7 +82,8 @@ def decode(
         frames = samples = None
         if video:
             num_frames = round(duration_s * fps)
-            frames = _read_frames(source, start_s, end_s, num_frames, fps, short_side, exact)
+            scale = partial(read_video, short_side=short_side, exact=exact, resize=resize)
+            frames = _read_frames(source, start_s, end_s, num_frames, fps, scale)
         if audio:
             num_samples = round(duration_s * sample_rate_hz)
             samples = _read_samples(source, start_s, end_s, num_samples, sample_rate_hz)
@@ -125,20 +132,12 @@ def _read_frames(
     end_s: float,
     num_frames: int,
     fps: float,
-    short_side: int | None,
-    exact: bool,
-) -> npt.NDArray[np.uint8]:
+    read: Callable[..., WindowFrames | None],
+) -> npt.NDArray[Any]:
     """Read the frames, unless too many are repeats of what was decoded last."""
     stream = source.video
     assert stream is not None
-    window = read_video(
-        source,
-        start_s=start_s,
-        num_frames=num_frames,
-        fps=fps,
-        short_side=short_side,
-        exact=exact,
-    )
+    window = read(source, start_s=start_s, num_frames=num_frames, fps=fps)
     if window is None:
         raise MediaError(f"{source.path.name} is damaged: not one frame can be decoded")
     until_s = min(end_s, source.end_of(stream))

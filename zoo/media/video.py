@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from zoo.contracts import Resize
 from zoo.media.container import Source
+from zoo.media.resize import resize_frame
 
 TIME_TOLERANCE_S = 1e-6
 LEAD_S = 0.25  # from here before a window on, every frame is decoded
@@ -22,23 +24,24 @@ ATTEMPTS = ((0.0, True), (0.0, False), (1.0, False), (4.0, False), (16.0, False)
 class WindowFrames:
     """Frames of a window, and the end of the last frame that was decoded for it, seconds."""
 
-    frames: npt.NDArray[np.uint8]
+    frames: npt.NDArray[np.generic]
     end_s: float
 
 
 class Scaler:
     """Turns decoded frames into RGB arrays of one size, upright."""
 
-    def __init__(self, short_side: int | None, *, exact: bool):
-        self.short_side = short_side
+    def __init__(self, short_side: int | None, *, exact: bool, resize: Resize = "ffmpeg"):
+        self.short_side, self.resize = short_side, resize
         self.interpolation = Interpolation.BICUBIC if exact else Interpolation.AREA
         self.size: tuple[int, int] | None = None  # width and height before rotation
         self._reformatter = VideoReformatter()  # keeps its swscale context between frames
 
-    def __call__(self, frame: Any) -> npt.NDArray[np.uint8]:
+    def __call__(self, frame: Any) -> npt.NDArray[np.generic]:
         """Return an upright ``(H, W, 3)`` image."""
         if self.size is None:
-            self.size = _target_size(frame.width, frame.height, self.short_side)
+            short_side = self.short_side if self.resize == "ffmpeg" else None
+            self.size = _target_size(frame.width, frame.height, short_side)
         width, height = self.size
         rgb = self._reformatter.reformat(
             frame,
@@ -51,7 +54,10 @@ class Scaler:
         plane = rgb.planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
         image = rows[:, : 3 * width].reshape(height, width, 3)
-        return np.rot90(image, round(frame.rotation / 90))
+        image = np.rot90(image, round(frame.rotation / 90))
+        if self.short_side is None or self.resize == "ffmpeg":
+            return image
+        return resize_frame(image, self.short_side, self.resize)
 
 
 def _target_size(width: int, height: int, short_side: int | None) -> tuple[int, int]:
@@ -69,6 +75,7 @@ def read_video(
     fps: float,
     short_side: int | None,
     exact: bool,
+    resize: Resize = "ffmpeg",
 ) -> WindowFrames | None:
     """Read the frames nearest to ``start_s + k / fps``; None if not one can be decoded."""
     stream = source.video
@@ -81,13 +88,13 @@ def read_video(
         if target_s <= source.start_of(stream):
             break
         if source.seek(stream, target_s):
-            window = _Window(times_s, Scaler(short_side, exact=exact))
+            window = _Window(times_s, Scaler(short_side, exact=exact, resize=resize))
             skip_until_s = start_s - LEAD_S if skips else -np.inf
             if _read_from_here(source, window, skip_until_s, is_seek=True):
                 return window.finish()
         source.num_errors = errors
     source.rewind(stream)
-    window = _Window(times_s, Scaler(short_side, exact=exact))
+    window = _Window(times_s, Scaler(short_side, exact=exact, resize=resize))
     _read_from_here(source, window, -np.inf, is_seek=False)
     return window.finish()
 
@@ -120,7 +127,7 @@ class _Window:
     def __init__(self, times_s: npt.NDArray[np.float64], scaler: Scaler):
         self.times_s = times_s
         self._scaler = scaler
-        self._frames: npt.NDArray[np.uint8] | None = None
+        self._frames: npt.NDArray[np.generic] | None = None
         self._filled = 0
         self._last: Any = None
         self._last_s = -np.inf
@@ -154,6 +161,6 @@ class _Window:
             return
         image = self._scaler(self._last)
         if self._frames is None:
-            self._frames = np.empty((len(self.times_s), *image.shape), np.uint8)
+            self._frames = np.empty((len(self.times_s), *image.shape), image.dtype)
         self._frames[self._filled : until] = image
         self._filled = until

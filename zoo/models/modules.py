@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from zoo.contracts import EncoderIO, FeatureMap, Modality, Precision
 from zoo.errors import ConfigError, PluginError
 from zoo.models.device import autocast
+from zoo.models.reconstruction import Hiding, Rebuilt
 from zoo.models.segments import Segments, Tokens
 
 # Numbers that enter an encoder at a time: 3 video segments of 224 pixels, whose activations take
@@ -45,6 +46,24 @@ def emphasise_change(segments: Tensor, gain: float | None) -> Tensor:
     return segments if gain is None else gain * (segments - segments.mean(dim=2, keepdim=True))
 
 
+def restore_change(changed: Tensor, segments: Tensor, gain: float | None) -> Tensor:
+    """Undo `emphasise_change`, with the mean of the segments as they were.
+
+    Args:
+        changed: of the shape of the segments, or smaller at the end of any dimension.
+        segments: before the change.
+        gain: of the change.
+    """
+    if gain is None:
+        return changed
+    return changed / gain + cut_like(segments.mean(dim=2, keepdim=True), changed)
+
+
+def cut_like(x: Tensor, like: Tensor) -> Tensor:
+    """Return the beginning of every dimension, as long as another tensor has it."""
+    return x[tuple(slice(size) for size in like.shape)]
+
+
 class Extractor(nn.Module, ABC):
     """Turns segments of one modality into feature maps; segments never see one another."""
 
@@ -62,6 +81,9 @@ class MaskableExtractor(Extractor):
 
     Patches are in the order of the feature map, time step by time step: L = T * P.
     """
+
+    change_gain: float | None = None
+    """What it multiplies segments less their mean by, before it reads them: `emphasise_change`."""
 
     @abstractmethod
     def patchify(self, segments: Tensor) -> Float[Tensor, "N L D"]:
@@ -84,6 +106,16 @@ class MaskableExtractor(Extractor):
 
         What it takes away itself, such as each segment's mean, is gone: nobody could rebuild it.
         """
+
+    def join(self, patches: Float[Tensor, "N L E"]) -> Tensor:
+        """Put the values of patches where they were cut out; the mean where patches overlap.
+
+        Plots of what was rebuilt need it.
+
+        Raises:
+            ConfigError: if the extractor cannot.
+        """
+        raise ConfigError(f"{type(self).__name__} cannot put its patches together to segments")
 
 
 def take_patches(
@@ -301,6 +333,21 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def scores(self, sums: list[float]) -> dict[str, float]:
         """Turn sums over all clips and workers into the scores of a validation."""
+
+    @property
+    def hiding(self) -> Hiding | None:
+        """What it hides in training, to rebuild it: see `reconstruct`; None if nothing."""
+        return None
+
+    def reconstruct(
+        self, encoder: Encoder, segments: Segments, hiding: Hiding
+    ) -> dict[Modality, Rebuilt]:
+        """Hide patches of all segments and rebuild them; without gradients.
+
+        Raises:
+            ConfigError: if the objective rebuilds nothing, or cannot hide so.
+        """
+        raise ConfigError(f"{type(self).__name__} rebuilds nothing")
 
     @property
     def can_compare(self) -> bool:

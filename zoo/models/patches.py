@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,11 +11,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from zoo.contracts import Modality, PatchEncoderConfig
-from zoo.models.modules import Encoder, emphasise_change, take_patches
+from zoo.models.modules import (
+    Encoder,
+    cut_like,
+    emphasise_change,
+    restore_change,
+    take_patches,
+)
+from zoo.models.reconstruction import Rebuilt
 from zoo.models.segments import Segments, Tokens
 from zoo.models.stream_block import PatchEmbed
 
 MODALITIES: tuple[Modality, Modality] = ("audio", "vision")
+SMALLEST_VARIANCE = 1e-6  # silence and black frames have none
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,11 @@ class MaskableEncoder(Encoder):
         """Return the values of every patch, channels fastest: what a decoder must rebuild."""
         return self.grids[modality].channels_last(self._cut(modality, segments))
 
+    def join(self, modality: Modality, patches: Float[Tensor, "N L E"]) -> Tensor:
+        """Put patches whose channels vary fastest where they were cut out of segments."""
+        joined = self.grids[modality].join(patches)  # (N, F, C, H, W)
+        return joined[:, 0, 0] if modality == "audio" else joined.transpose(1, 2)
+
     def _cut(self, modality: Modality, segments: Tensor) -> Float[Tensor, "N L E"]:
         grid = self.grids[modality]
         segments = emphasise_change(segments, self.gains[modality])
@@ -191,4 +204,58 @@ class MaskableEncoder(Encoder):
 def normalise_patches(patches: Float[Tensor, "N H E"]) -> Float[Tensor, "N H E"]:
     """Take away every patch's mean and divide by its spread (Source: MAE, ``norm_pix_loss``)."""
     mean, variance = patches.mean(2, keepdim=True), patches.var(2, keepdim=True)
-    return (patches - mean) / (variance + 1e-6).sqrt()
+    return (patches - mean) / (variance + SMALLEST_VARIANCE).sqrt()
+
+
+def restore_patches(
+    normalised: Float[Tensor, "N H E"], patches: Float[Tensor, "N H E"]
+) -> Float[Tensor, "N H E"]:
+    """Undo `normalise_patches`, with mean and spread of other patches."""
+    mean, variance = patches.mean(2, keepdim=True), patches.var(2, keepdim=True)
+    return normalised * (variance + SMALLEST_VARIANCE).sqrt() + mean
+
+
+def put_back(
+    segments: Tensor,
+    targets: Float[Tensor, "N L E"],
+    told: Float[Tensor, "N H E"],
+    hidden: Int[Tensor, "N H"],
+    join: Callable[[Tensor], Tensor],
+    *,
+    gain: float | None = None,
+    is_normalised: bool = False,
+) -> Rebuilt:
+    """Put what a decoder makes of hidden patches back into the segments, and count its error.
+
+    Args:
+        segments: after the front end.
+        targets: the values of all their patches.
+        told: what the decoder says of the hidden ones.
+        hidden: their numbers.
+        join: puts values of patches where they were cut out; the mean where patches overlap.
+        gain: of `emphasise_change`, which the patches were cut after.
+        is_normalised: what is told, and what its error is counted on, are `normalise_patches`.
+    """
+    true = wanted = take_patches(targets, hidden)
+    values = told
+    if is_normalised and hidden.numel():
+        wanted, values = normalise_patches(true), restore_patches(told, true)
+    places = hidden.unsqueeze(2).expand_as(values)
+    is_hidden = join(torch.zeros_like(targets).scatter(1, places, 1.0)) > 1 - 1e-6
+    joined = restore_change(join(targets.scatter(1, places, values)), segments, gain)
+    given = cut_like(segments, joined)
+    error = unexplained = None
+    if hidden.numel():
+        error = float((told - wanted).square().mean())
+        unexplained = error / max(SMALLEST_VARIANCE, float(wanted.var(correction=0)))
+    return Rebuilt(
+        given=given,
+        rebuilt=torch.where(is_hidden, joined, given),
+        hidden=is_hidden,
+        num_patches=targets.shape[1],
+        num_hidden=hidden.shape[1],
+        error=error,
+        unexplained=unexplained,
+        is_normalised=is_normalised,
+        is_change=gain is not None,
+    )

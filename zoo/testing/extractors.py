@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from zoo.contracts import ExtractorConfig, ExtractorSpec
 from zoo.errors import ConfigError
-from zoo.models.modules import Extractor, MaskableExtractor
+from zoo.models.modules import Extractor, MaskableExtractor, cut_like, restore_change
 from zoo.registry.manager import registry
 from zoo.testing.fakes import fake_segments, map_shape
 from zoo.testing.formats import check_weights_format
@@ -112,6 +112,7 @@ def _check_maskable(
             check_times(
                 by_step, segments[:1], config.feature_map().times_s, frame_s(config.frontend)
             )
+    _check_join(extractor, segments, targets)
     everything = torch.arange(length).expand(num, -1)
     with about("encode of all patches"):
         whole = extractor.encode(patches, everything).unflatten(1, (steps, positions))
@@ -131,6 +132,24 @@ def _check_maskable(
         share = _flops(extractor, patches, keep) / max(1, _flops(extractor, patches, everything))
         assert length < 4 or share < MASKED_COST, (
             f"costs {share:.0%} of all patches; compute only those that are kept"
+        )
+
+
+def _check_join(extractor: MaskableExtractor, segments: Tensor, targets: Tensor) -> None:
+    """Check that patches that can be put together are the segments again."""
+    with about("join"):
+        try:
+            joined = extractor.join(targets)
+        except ConfigError:
+            return
+        joined = restore_change(joined, segments, extractor.change_gain)
+        given = cut_like(segments, joined)
+        assert joined.shape == given.shape, (
+            f"gives {tuple(joined.shape)} of {tuple(segments.shape)}"
+        )
+        assert torch.allclose(joined, given, atol=TOLERANCE), (
+            "does not give the segments back from their targets; is change_gain what it multiplies "
+            "them by?"
         )
 
 

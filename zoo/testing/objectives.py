@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -13,7 +14,9 @@ from torch.nn.functional import normalize
 
 from zoo.contracts import Chance, ObjectiveSpec
 from zoo.errors import ConfigError
-from zoo.models.modules import Encoder, Objective
+from zoo.models.modules import Encoder, Objective, cut_like
+from zoo.models.patches import MODALITIES
+from zoo.models.reconstruction import Hiding
 from zoo.models.segments import Segments
 from zoo.registry.manager import registry
 from zoo.testing.fakes import fake_clip_segments, tiny_encoder
@@ -99,6 +102,7 @@ def _check_objective(
     _check_moves(encoder, build, segments)
     _check_validation(spec, objective, encoder, segments, set(scalars))
     _check_embed(objective, encoder)
+    _check_reconstruction(objective, encoder, segments)
     _check_that_it_learns(encoder, build, segments)
 
 
@@ -193,6 +197,45 @@ def _check_embed(objective: Objective, encoder: Encoder) -> None:
             )
             widths.add(vectors.shape[1])
     assert len(widths) == 1, f"embeds both modalities in different widths: {sorted(widths)}"
+
+
+def _check_reconstruction(objective: Objective, encoder: Encoder, segments: Segments) -> None:
+    """Check that what is rebuilt stands where patches are hidden, and depends on a seed."""
+    hiding = objective.hiding
+    if hiding is None:
+        try:
+            objective.reconstruct(encoder, segments, Hiding())
+        except ConfigError:
+            return
+        raise AssertionError("reconstruct answers, although hiding says that nothing is hidden")
+    with about("reconstruct"):
+        first, again, other = (
+            objective.reconstruct(encoder, segments, replace(hiding, seed=seed))
+            for seed in (0, 0, 1)
+        )
+        assert set(first) == set(MODALITIES), f"gives {sorted(first)}, not audio and vision"
+    for name in MODALITIES:
+        rebuilt, asked = first[name], getattr(hiding, name)
+        with about(f"reconstruct {name}"):
+            assert rebuilt.given.shape == rebuilt.rebuilt.shape == rebuilt.hidden.shape, (
+                "what is given, rebuilt and hidden have different shapes"
+            )
+            given = cut_like(getattr(segments, name).flatten(0, 1), rebuilt.given)
+            assert torch.equal(rebuilt.given, given), "'given' is not what it was given"
+            is_seen = ~rebuilt.hidden
+            assert torch.equal(rebuilt.rebuilt[is_seen], given[is_seen]), (
+                "changes what is not hidden"
+            )
+            share = rebuilt.num_hidden / rebuilt.num_patches
+            assert abs(share - asked) <= 1 / rebuilt.num_patches, (
+                f"hides {share:.2f} of the patches, not {asked:.2f}"
+            )
+            assert torch.equal(rebuilt.hidden, again[name].hidden), (
+                "hides other patches with the same seed"
+            )
+            assert not torch.equal(rebuilt.hidden, other[name].hidden), (
+                "hides the same patches whatever the seed"
+            )
 
 
 def _check_that_it_learns(

@@ -24,7 +24,7 @@ from zoo.data.store import (
 from zoo.data.store_build import build_store
 from zoo.errors import TrainingError, option
 from zoo.models.device import keep_memory
-from zoo.models.model import Model
+from zoo.models.model import OBJECTIVE, Model
 from zoo.training.checkpoint import read_meta
 from zoo.training.diagnostics import diagnose, write_findings
 from zoo.training.engine import Engine, wait_for_all
@@ -82,14 +82,7 @@ def run_job(engine: Engine, job: Job) -> None:
     sources = ClipSource(train, reader, on_broken), ClipSource(valid, reader, on_broken)
     has_head = False
     if 1 in job.stages and not (job.run / STAGE1_FOLDER / "model.json").exists():
-        if job.init is not None:
-            take_encoder(model, load_model(job.init))
-        pretraining = Pretraining(engine, recipe, model, *sources)
-        fit(engine, pretraining, runlog, checkpoint if stage == 1 else None)
-        if engine.rank == 0:
-            objective = pretraining.objective.state_dict()
-            save_model(job.run / STAGE1_FOLDER, without_head(model), objective)
-        wait_for_all()
+        _pretrain(engine, job, model, sources, runlog, checkpoint if stage == 1 else None)
     else:
         runlog.rewind(*((1, recipe.stage1.steps) if stage < 2 else (2, meta["step"])))
         start = job.run / STAGE1_FOLDER if 1 in job.stages else job.init
@@ -102,6 +95,8 @@ def run_job(engine: Engine, job: Job) -> None:
         finetuning = Finetuning(engine, recipe, model, *samples, is_fresh=not has_head)
         fit(engine, finetuning, runlog, checkpoint if stage == 2 else None)
         best = finetuning.end()
+        if recipe.stage2.encoder == "trained":  # away from what a decoder reads
+            model.beside.pop(OBJECTIVE, None)
         if engine.rank == 0:
             save_model(job.run, model, scores={"valid": best})
             write_findings(diagnose(finetuning), job.run)
@@ -117,9 +112,30 @@ def run_job(engine: Engine, job: Job) -> None:
     wait_for_all()
 
 
+def _pretrain(
+    engine: Engine,
+    job: Job,
+    model: Model,
+    sources: tuple[ClipSource, ClipSource],
+    runlog: RunLog,
+    checkpoint: Path | None,
+) -> None:
+    """Train the encoder of a model, and write it with what its objective has learnt."""
+    if job.init is not None:
+        take_encoder(model, load_model(job.init))
+    pretraining = Pretraining(engine, job.recipe, model, *sources)
+    fit(engine, pretraining, runlog, checkpoint)
+    model.beside[OBJECTIVE] = pretraining.objective.state_dict
+    if engine.rank == 0:
+        save_model(job.run / STAGE1_FOLDER, without_head(model))
+    wait_for_all()
+
+
 def take_encoder(model: Model, start: Model) -> None:
-    """Take over the encoder's weights of another model."""
+    """Take over the encoder of another model, and what their common objective has learnt on it."""
     model.encoder.load_state_dict(start.encoder.state_dict())
+    if OBJECTIVE in start.beside and start.config.objective == model.config.objective:
+        model.beside[OBJECTIVE] = start.beside[OBJECTIVE]
 
 
 def _start_head(model: Model, start: Model) -> bool:

@@ -148,6 +148,7 @@ def prepare_start(given: Sequence[str], positions: Positions, recipe: Recipe, fo
     for weights in _extractors_in(given, recipe):
         part = getattr(model.encoder, weights.modality)
         part.extractor.load_state_dict(_read(weights, positions, recipe))
+        model.beside.clear()  # a decoder of the extractor that was there
         fills = f"the {weights.modality} extractor {weights.extractor}"
         origin = _origin(weights.path, weights.layout.name)
         taken.append({"fills": fills, **origin, "positions": positions})
