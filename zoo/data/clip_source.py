@@ -48,7 +48,7 @@ class Cut:
 
     Attributes:
         samples: mono waveform ``(N,)``, which may end before the crop does.
-        frames: uint8 ``(T, H, W, C)``, as `cut_crops` takes them.
+        frames: ``(T, H, W, C)`` as `cut_crops` takes them, bytes or floats.
     """
 
     samples: np.ndarray
@@ -126,7 +126,7 @@ def read_cut(
 
 def finish_cut(
     cut: Cut, reader: ClipReader, layout: SegmentLayout, augment: Augment, rng: np.random.Generator
-) -> tuple[Float[Tensor, "S F Ta"], UInt8[Tensor, "T H W C"]]:
+) -> tuple[Float[Tensor, "S F Ta"], Real[Tensor, "T H W C"]]:
     """Turn a crop into what `read_sample` returns."""
     heard = reader.read_part("audio", layout)
     audio = cut_audio(cut.samples, *heard.places, reader.audio)
@@ -159,8 +159,8 @@ def vary_spectrograms(
 def mix(first: Cut, second: Cut, share: float, share_of_frames: float) -> Cut:
     """Mix two crops; both waveforms lose their mean first, the second gets the first's length.
 
-    (Source: CAV-MAE's loader.  Frames are mixed as bytes, half a step beside the published mix of
-    normalised ones.)
+    (Source: CAV-MAE's loader.  Frames that are bytes stay bytes, half a step beside the published
+    mix of normalised ones.)
 
     Args:
         first: whose length counts.
@@ -172,7 +172,9 @@ def mix(first: Cut, second: Cut, share: float, share_of_frames: float) -> Cut:
     other = np.pad(other[: len(one)], (0, max(0, len(one) - len(other))))
     samples = np.float32(share) * one + np.float32(1 - share) * other
     frames = share_of_frames * first.frames + (1 - share_of_frames) * second.frames
-    return Cut(samples.astype(np.float32), np.rint(frames).astype(np.uint8))
+    if first.frames.dtype == np.uint8:
+        frames = np.rint(frames)
+    return Cut(samples.astype(np.float32), frames.astype(first.frames.dtype))
 
 
 def read_segments(
