@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -55,6 +55,10 @@ class Extractor(nn.Module, ABC):
         Args:
             segments: what the front end gives, audio ``(N, F, Ta)`` or video ``(N, C, Tv, H, W)``.
         """
+
+    def transformer_blocks(self) -> Sequence[nn.Module]:
+        """Return its transformer blocks in order: what a siamese pair shares; none by default."""
+        return ()
 
 
 class MaskableExtractor(Extractor):
