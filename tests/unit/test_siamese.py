@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import JsonValue
 from safetensors.torch import load_file
 
+from plugins.synchformer.layout import Sizes, build_config, write
 from zoo.catalog.model_folder import load_model, read_description, save_model
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.data.store import store_config, store_key
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, ModelError
 from zoo.models.model import Model, count_parameters
 from zoo.models.segments import Segments
 from zoo.models.two_tower import TwoTower
@@ -134,6 +136,23 @@ def test_a_folder_holds_what_is_shared_once(tmp_path: Path) -> None:
     assert one is other
     moved = copy.deepcopy(encoder).to(torch.float64)
     assert moved.state_dict().keys() == encoder.state_dict().keys()
+
+
+def test_only_a_pair_that_shares_nothing_is_written_as_published() -> None:
+    """A folder of an earlier version does not say that it shares nothing."""
+    sizes = Sizes(audio_dim=64, audio_depth=1, vision_dim=64, vision_depth=1, pixels=48)
+    model = Model(build_config("avclip", sizes))
+    encoder = model.config.encoder
+
+    def with_settings(settings: dict[str, JsonValue]) -> Model:
+        component = encoder.model_copy(update={"config": settings})
+        model.config = model.config.model_copy(update={"encoder": component})
+        return model
+
+    earlier = {name: value for name, value in encoder.config.items() if name != "siamese"}
+    assert write("avclip", with_settings(earlier))
+    with pytest.raises(ModelError, match="siamese' is True, not False"):
+        write("avclip", with_settings({**earlier, "siamese": True}))
 
 
 def test_weights_of_separate_extractors_are_not_taken_for_shared_ones() -> None:
