@@ -111,3 +111,10 @@ def write_fixed(meta: Path, name: str, ids: dict[str, list[str]]) -> None:
         rows = [f"{n},{-0.2 * i:.1f},{0.04 * i:.2f}" for i, n in enumerate(names, start=1)]
         path = meta / f"fixed_offsets_{name}" / f"{split}_{FIXED}"
         write(path, ["path,offset_sec,vstart_sec", *rows])
+
+
+def write_classes(path: Path, names: dict[int, str], prefix: str = "/m/") -> Path:
+    """Write a class list up to the largest index; the machine id of class 4 is ``/m/4``."""
+    rows = [f'{i},{prefix}{i},"{names.get(i, f"class {i}")}"' for i in range(max(names) + 1)]
+    write(path, ["index,mid,display_name", *rows])
+    return path

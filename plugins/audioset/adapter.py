@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from zoo.data.fixed_offsets import SHORT_FOLDERS
+from zoo.data.labels import read_class_list
 from zoo.data.listed import AUTHORS_FOLDER, ClipList, ListedClip, ListedDataset, Meta, read_rows
 from zoo.data.manifest import Split
 from zoo.data.youtube import YouTubeNames, clip_id
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 FOLDERS: dict[Split, str] = {"train": "unbalanced", "valid": "balanced", "test": "eval"}
 LONG_FOLDERS = {short: long for long, short in SHORT_FOLDERS.items()}
 FILTERS = "filtered_examples_audioset"
-NAMES = "class_labels_indices.csv"  # Google's list of index, id and name of every class
+NAMING = "files are named <id>_<start>_<end>, in milliseconds or seconds"
+CLASSES = "class_labels_indices.csv"  # Google's list of index, id and name of every class
+GOOGLE = "AudioSet's download page"
 MARGIN_S = 5.0  # a clip cut at key frames is a little too long; a whole video is much longer
 
 
@@ -36,11 +39,8 @@ class AudioSet(ListedDataset):
     """AudioSet's segments; a clip's id is ``<unbalanced|balanced|eval>/<id>_<ms>_<ms>``."""
 
     name: ClassVar[str] = "audioset"
-    naming: ClassVar[str] = "files are named <id>_<start>_<end>, in milliseconds or seconds"
-
-    def __init__(self, config: AudioSetConfig):
-        super().__init__(config)
-        self._list_file = config.list_file
+    naming: ClassVar[str] = NAMING
+    config: AudioSetConfig
 
     def matcher(self, ids: Iterable[str]) -> Callable[[Path], str]:
         """Match by the id of the video and the times in the name; no video is in two splits."""
@@ -52,7 +52,8 @@ class AudioSet(ListedDataset):
         reasons = meta.filters([*filters, *filter(None, [self.config.also_filter])])
         dropped = {_short(name): reason for name, reason in reasons.items()}
         draws = meta.fixed_offsets("audioset", self.config.splits)
-        names = _read_names(meta)
+        found = meta.find(CLASSES)
+        names = read_class_list(found).name_of if found else {}
         clips = {}
         for split in self.config.splits:
             for video, start_s, end_s, classes in self._segments(meta, split):
@@ -66,23 +67,27 @@ class AudioSet(ListedDataset):
 
     def _segments(self, meta: Meta, split: Split) -> Iterator[Segment]:
         """Yield the segments of a split."""
-        ours = meta.find(self._list_file)
+        ours = meta.find(self.config.list_file)
         if ours is not None:
             # The published list has rows such as  unbalanced/NFap9qgsI_s,30,40,"137,4",train
-            segments = _rows(ours, f"{FOLDERS[split]}/")
+            segments = read_segments(ours, f"{FOLDERS[split]}/")
         else:
             google = f"{LONG_FOLDERS[FOLDERS[split]]}.csv"
-            where = f"{AUTHORS_FOLDER}, or take Google's {google} from AudioSet's download page"
-            path = meta.find(google) or meta.need(self._list_file, "the segments", where)
-            segments = _rows(path, "")
+            where = f"{AUTHORS_FOLDER}, or take Google's {google} from {GOOGLE}"
+            path = meta.find(google) or meta.need(self.config.list_file, "the segments", where)
+            segments = read_segments(path)
         if not segments:
             source = ours or google
             raise ManifestError(f"{source} lists no segment of {FOLDERS[split]} ({split})")
         return iter(segments)
 
 
-def _rows(path: Path, prefix: str) -> list[Segment]:
-    """Read the rows whose first column starts with a prefix, which is taken off."""
+def read_segments(path: Path, prefix: str = "") -> list[Segment]:
+    """Read the rows whose first column starts with a prefix, which is taken off.
+
+    Raises:
+        ManifestError: if one of them has no times.
+    """
     segments = []
     for row in read_rows(path):
         if row[0].startswith(prefix):
@@ -99,13 +104,6 @@ def _classes(row: list[str]) -> tuple[str, ...]:
     """Return what the fourth column lists; equal words are kept once, for millions of rows."""
     words = (word.strip() for word in (row[3] if len(row) > 3 else "").split(","))
     return tuple(sys.intern(word) for word in words if word)
-
-
-def _read_names(meta: Meta) -> dict[str, str]:
-    """Return the names of the classes by index and by id; none where the list is not there."""
-    path = meta.find(NAMES)
-    rows = [row for row in read_rows(path) if len(row) > 2] if path else []
-    return {key: name for index, mid, name, *_ in rows for key in (index, mid)}
 
 
 def _short(name: str) -> str:

@@ -1,10 +1,12 @@
 """AVSiam (arXiv 2403.19638): one transformer for both modalities, and joint layers on top."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import zoo
 from plugins.avsiam.config import AvsiamConfig
+from zoo.contracts.finetuning import AS2M, AS20K, VGGSOUND, fine_tuning
 from zoo.timeline import SegmentLayout
 
 if TYPE_CHECKING:
@@ -12,6 +14,57 @@ if TYPE_CHECKING:
 
     from zoo.models.config import ModelConfig
     from zoo.models.model import Model
+
+
+@dataclass(frozen=True)
+class _Size:
+    """Rows of the supplement's table: AudioSet-20K, AudioSet-2M, VGGSound."""
+
+    lr: tuple[float, float, float]
+    head: tuple[int, int, int]
+    decay: tuple[float, float, float]
+    decay_from: tuple[int, int, int]
+    batch: tuple[int, int, int]
+
+
+_SIZES = {
+    "avsiam": _Size(
+        (1e-4, 5e-6, 5e-5), (100, 50, 10), (0.75, 0.75, 0.75), (2, 5, 2), (32, 128, 128)
+    ),
+    "avsiam_large": _Size(
+        (5e-5, 5e-6, 5e-6), (100, 50, 50), (0.75, 0.5, 0.5), (2, 2, 2), (32, 128, 128)
+    ),
+    "avsiam_huge": _Size(
+        (1e-5, 5e-6, 5e-6), (100, 50, 50), (0.5, 0.5, 0.5), (5, 2, 2), (32, 32, 32)
+    ),
+}
+
+
+def _recipes(size: _Size) -> dict[str, zoo.NamedRecipe]:
+    """Return the recipes of a size; the joint blocks learn as fast as the head on AudioSet."""
+    recipes = {}
+    for number, (name, data) in enumerate(
+        (("as20k", AS20K), ("as2m", AS2M), ("vggsound", VGGSOUND))
+    ):
+        joint = 1 if data is VGGSOUND else size.head[number]
+        recipes[name] = fine_tuning(
+            data,
+            lr=size.lr[number],
+            rates={"head": size.head[number], "encoder.joint": joint},
+            batch=size.batch[number],
+            epochs=15,
+            decay=size.decay[number],
+            decay_from=size.decay_from[number],
+            balanced=data is not AS20K,
+            head="linear_each",
+            settings={
+                "encoder.mode": "both",
+                "stage2.mixup_frames": "own",
+                "task.averaged": "sigmoid",
+            },
+        )
+    return recipes
+
 
 WHOLE_CLIP = SegmentLayout(num_segments=1, segment_s=10.24, step_s=10.24)
 
@@ -56,6 +109,7 @@ def register_encoders() -> list[zoo.EncoderSpec]:
             presets={"paper": paper, "tiny": tiny},
             objective="avsiam",
             layouts={"paper": WHOLE_CLIP},
+            recipes=_recipes(_SIZES[name]),
             stage2={"tiny": {"batch": 16}},  # every step encodes its samples
             search={"depth": zoo.Range(low=1, high=12)},
             source="arXiv:2403.19638",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import zoo
 from plugins.cavmae.config import CavMaeConfig
+from zoo.contracts.finetuning import AS2M, AS20K, VGGSOUND, fine_tuning
 from zoo.timeline import SegmentLayout
 
 if TYPE_CHECKING:
@@ -15,6 +16,45 @@ if TYPE_CHECKING:
     from zoo.models.config import ModelConfig
     from zoo.models.model import Model
 
+_HEAD = {"head.pool": "tokens", "head.norm": "layer"}
+RECIPES = {
+    "as20k": fine_tuning(
+        AS20K,
+        lr=5e-5,
+        rates={"head": 100},
+        batch=36,
+        epochs=15,
+        decay=0.5,
+        decay_from=5,
+        balanced=False,
+        average_from=3,
+        settings=_HEAD,
+    ),
+    "as2m": fine_tuning(
+        AS2M,
+        lr=1e-5,
+        rates={"head": 50},
+        batch=48,
+        epochs=10,
+        decay=0.5,
+        decay_from=2,
+        balanced=True,
+        average_from=1,
+        settings=_HEAD,
+    ),
+    "vggsound": fine_tuning(
+        VGGSOUND,
+        lr=1e-4,
+        rates={"head": 10},
+        batch=48,
+        epochs=10,
+        decay=0.5,
+        decay_from=2,
+        balanced=True,
+        average_from=3,
+        settings=_HEAD,
+    ),
+}
 WHOLE_CLIP = SegmentLayout(num_segments=1, segment_s=10.24, step_s=10.24)
 
 
@@ -49,6 +89,7 @@ def register_encoders() -> list[zoo.EncoderSpec]:
             stage2={"tiny": {"batch": 16}},  # every step encodes its samples
             objective="cavmae",
             layouts={"paper": WHOLE_CLIP},
+            recipes=RECIPES,
             search={"depth": zoo.Range(low=1, high=12)},
             source="arXiv:2210.07839",
             license="MIT",

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,17 @@ class ClassificationConfig(zoo.TaskConfig):
     )
     multi_label: bool | None = Field(
         None, description="whether a clip may have several classes; None lets the clips decide"
+    )
+
+    loss: Literal["bce", "ce"] | None = Field(
+        None,
+        description="binary cross-entropy of every class by itself, or cross-entropy of all; None "
+        "takes the former where a clip may have several classes",
+    )
+    averaged: Literal["probability", "sigmoid"] = Field(
+        "probability",
+        description="what is averaged over several frames of a clip: probabilities as the loss "
+        "defines them, or sigmoids with either loss, as AVSiam does",
     )
 
     @model_validator(mode="after")
@@ -60,7 +71,8 @@ def _fit(config: ClassificationConfig, clips: "Sequence[Clip]") -> Classificatio
         )
     multi_label = several if config.multi_label is None else config.multi_label
     shares = tuple(round(counts[name] / len(labelled), 6) for name in classes)
-    return ClassificationConfig(classes=classes, shares=shares, multi_label=multi_label)
+    found = {"classes": classes, "shares": shares, "multi_label": multi_label}
+    return config.model_copy(update=found)
 
 
 @zoo.hookimpl
@@ -74,10 +86,13 @@ def register_tasks() -> list[zoo.TaskSpec]:
             build=_build,
             fit=_fit,
             columns=("labels",),
+            class_field="classes",
             presets={"paper": ClassificationConfig(), "tiny": ClassificationConfig()},
             scores=(
                 zoo.Score(name="accuracy", title="accuracy"),
                 zoo.Score(name="mean_average_precision", title="mAP"),
+                zoo.Score(name="mean_auc", title="AUC"),
+                zoo.Score(name="d_prime", title="d'", unit="number"),
                 zoo.Score(
                     name="cross_entropy",
                     title="cross-entropy",

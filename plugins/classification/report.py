@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from zoo.evaluation.ranking import average_precision
+from zoo.evaluation.ranking import average_precision, d_prime, roc_auc
 from zoo.evaluation.tables import ReportTable
 from zoo.plots import CHANCE, VALID, new_figure, tidy
 
@@ -22,16 +22,26 @@ MOST_CLASSES = 30  # of a confusion matrix that can be read
 def precision_by_class(
     probabilities: Float[Tensor, "N K"], is_class: Bool[Tensor, "N K"], classes: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """Return average precision and number of clips of every class that some clip has."""
+    """Return average precision, ROC AUC and number of clips of every class that some clip has."""
     scores, truth = probabilities.double().numpy(), is_class.numpy()
     return {
         name: {
             "average_precision": average_precision(scores[:, k], truth[:, k]),
+            "auc": roc_auc(scores[:, k], truth[:, k]),
             "num": int(truth[:, k].sum()),
         }
         for k, name in enumerate(classes)
         if truth[:, k].any()
     }
+
+
+def exact_means(classes: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Return the means over classes of `precision_by_class`, which know no bins."""
+    precision, auc = (
+        float(np.mean([found[name] for found in classes.values()]))
+        for name in ("average_precision", "auc")
+    )
+    return {"mean_average_precision": precision, "mean_auc": auc, "d_prime": d_prime(auc)}
 
 
 def class_table(report: Mapping[str, Any]) -> ReportTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,17 +10,18 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
 from plugins.classification import ClassificationConfig
 from plugins.classification.report import (
     MOST_CLASSES,
     class_table,
+    exact_means,
     plot_classes,
     plot_confusion,
     precision_by_class,
 )
-from zoo.evaluation.ranking import count_confusion
+from zoo.evaluation.ranking import accuracy_of_first, count_confusion, d_prime
 from zoo.models.task import Answer, Need, Task
 from zoo.timeline import Placement, Sample, SegmentLayout, place_crops
 
@@ -39,6 +41,7 @@ class Classification(Task):
     """Which of K classes a clip shows."""
 
     says = "says which classes a clip shows"
+    has_labels = True
 
     def __init__(self, config: ClassificationConfig) -> None:
         self.config = config
@@ -60,6 +63,11 @@ class Classification(Task):
         """Whether a clip may have several classes."""
         return bool(self.config.multi_label)
 
+    @property
+    def asks_each_class(self) -> bool:
+        """Whether every class is a question of its own: binary cross-entropy and sigmoids."""
+        return self.is_multi_label if self.config.loss is None else self.config.loss == "bce"
+
     def need(self, layout: SegmentLayout, hop_s: float) -> Need:
         """Return the length of a crop; one of a single segment may reach beyond the end."""
         return Need(layout.shortest_s, "nothing else")
@@ -80,11 +88,49 @@ class Classification(Task):
             return self._index[clip.all_labels[0]]
         return tuple(float(name in clip.all_labels) for name in self.config.classes)
 
+    def soften(self, target: Any, other: Any, share: float, smoothing: float) -> Any:
+        """Return the labels as a vector of K (Source: CAV-MAE's loader).
+
+        A share of ``smoothing`` is spread over all classes.  Without a second clip the clip's own
+        classes are set to the rest; with one, classes of either get their share of it.
+        """
+        labels = np.full(self.num_outputs, smoothing / self.num_outputs)
+        if share == 1:
+            labels[self._numbers(target)] = 1 - smoothing
+        else:
+            labels[self._numbers(target)] += share * (1 - smoothing)
+            labels[self._numbers(other)] += (1 - share) * (1 - smoothing)
+        return tuple(labels.tolist())
+
+    def _numbers(self, target: Any) -> list[int]:
+        """Return the numbers of the classes that a target says."""
+        if not self.is_multi_label:
+            return [target]
+        return [k for k, is_class in enumerate(target) if is_class]
+
+    def clip_weights(self, clips: Sequence[Clip]) -> list[float]:
+        """Return the sum over a clip's classes of one over their number of clips (as CAV-MAE)."""
+        numbers = [[self._index[n] for n in set(c.all_labels) & self._index.keys()] for c in clips]
+        counts = Counter(k for classes in numbers for k in classes)
+        return [sum(1000 / (counts[k] + 0.01) for k in classes) for classes in numbers]
+
+    def average(self, outputs: Float[Tensor, "R N K"]) -> Float[Tensor, "N K"]:
+        """Return what leads to the mean of the probabilities of R readings."""
+        scores = outputs.float()
+        if self.asks_each_class:
+            return torch.logit(scores.sigmoid().mean(0), eps=1e-7)
+        is_published = self.config.averaged == "sigmoid"
+        return (scores.sigmoid() if is_published else scores.softmax(2)).mean(0).log()
+
     def loss(self, outputs: Float[Tensor, "B K"], targets: Tensor, sigma: float) -> Tensor:
-        """Return the cross-entropy, of each class by itself if there may be several."""
-        if self.is_multi_label:
-            return binary_cross_entropy_with_logits(outputs, targets)
-        return cross_entropy(outputs, targets)
+        """Return the cross-entropy, or the binary one of each class by itself.
+
+        Targets are classes ``(B,)`` or labels ``(B, K)``, which need not add up to 1.
+        """
+        if not self.asks_each_class:
+            return cross_entropy(outputs, targets)
+        labels = targets if targets.ndim == 2 else one_hot(targets, self.num_outputs)
+        return binary_cross_entropy_with_logits(outputs, labels.to(outputs.dtype))
 
     def sums(self, outputs: Float[Tensor, "B K"], targets: Tensor) -> list[float]:
         """Return hits, summed loss, counts per class and bin, number of clips."""
@@ -108,6 +154,8 @@ class Classification(Task):
         return {
             "accuracy": hits / number,
             "mean_average_precision": _mean_average_precision(*table),
+            "mean_auc": (auc := _mean_auc(*table)),
+            "d_prime": d_prime(auc),
             "cross_entropy": total / number,
             "num": int(num),
         }
@@ -115,30 +163,32 @@ class Classification(Task):
     def _is_class(self, targets: Tensor) -> Tensor:
         if self.is_multi_label:
             return targets > 0.5
-        return torch.nn.functional.one_hot(targets, self.num_outputs).bool()
+        return one_hot(targets if targets.ndim == 1 else targets.argmax(1), self.num_outputs).bool()
 
     def _logits(self, outputs: Tensor) -> Tensor:
         """Return the logit of the probability of each class."""
-        if self.is_multi_label:
+        if self.asks_each_class:
             return outputs.float()
         return torch.logit(outputs.float().softmax(1), eps=1e-6)
 
     def probabilities(self, outputs: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
         """Return the probability of each class."""
-        return outputs.float().sigmoid() if self.is_multi_label else outputs.float().softmax(1)
+        return outputs.float().sigmoid() if self.asks_each_class else outputs.float().softmax(1)
 
     @property
     def chance(self) -> dict[str, float]:
         """What somebody scores who knows how frequent the classes are, and nothing of the clip."""
         shares = np.asarray(self.config.shares or [1 / self.num_outputs] * self.num_outputs)
         p = shares.clip(1e-6, 1 - 1e-6)
-        entropy = -(p * np.log(p)).sum()
-        if self.is_multi_label:
+        entropy = -(p * np.log(p / p.sum())).sum()
+        if self.asks_each_class:
             entropy = -(p * np.log(p) + (1 - p) * np.log(1 - p)).mean()
         mean = float(shares.mean())
         return {
             "accuracy": mean,
             "mean_average_precision": mean,
+            "mean_auc": 0.5,
+            "d_prime": 0.0,
             "cross_entropy": float(entropy),
             "num": 0,
         }
@@ -152,17 +202,17 @@ class Classification(Task):
         """Return the average precision of every class, and which is taken for which."""
         outputs, targets = outcome.output(), self.collate(outcome.answers)
         found = self._examine(outputs, targets)
-        by_class = [c["average_precision"] for c in found["classes"].values()]
         pooled = self.scores(self.sums(outputs, targets))
-        exact = {"mean_average_precision": float(np.mean(by_class))}  # without bins
-        return {"pooled": {**pooled, **exact}, **found}
+        return {"pooled": {**pooled, **exact_means(found["classes"])}, **found}
 
     def _examine(self, outputs: Float[Tensor, "N K"], targets: Tensor) -> dict[str, Any]:
         is_class = self._is_class(targets)
         classes = self.config.classes
         found = precision_by_class(self.probabilities(outputs), is_class, classes)
         answer = {"classes": found, "classes_without_clips": len(classes) - len(found)}
-        if not self.is_multi_label and len(classes) <= MOST_CLASSES:
+        if self.is_multi_label:
+            answer["accuracy_of_first"] = accuracy_of_first(outputs, is_class)
+        elif len(classes) <= MOST_CLASSES:
             answer["confusion"] = count_confusion(outputs, targets)
         return answer
 
@@ -205,6 +255,15 @@ class Classification(Task):
                 f"no class is likely; the first: {first['label']} ({first['probability']:.2f})"
             ]
         return Answer({"classes": ranked}, lines)
+
+
+def _mean_auc(positives: np.ndarray, everything: np.ndarray) -> float:
+    """Return the mean over classes, from counts as above; equal scores count half."""
+    negatives = everything - positives
+    above = positives.cumsum(1) - positives / 2
+    pairs = positives.sum(1) * negatives.sum(1)
+    auc = (negatives * above).sum(1) / np.maximum(pairs, 1)
+    return float(auc[pairs > 0].mean()) if (pairs > 0).any() else 0.5
 
 
 def _mean_average_precision(positives: np.ndarray, everything: np.ndarray) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 import zoo
 from plugins.folder import FolderConfig
 from zoo.data.find import find_videos
+from zoo.data.sampling import place_of
 
 
 class Folder(zoo.DatasetAdapter):
@@ -30,8 +30,7 @@ class Folder(zoo.DatasetAdapter):
 
     def _split(self, name: str) -> Literal["train", "valid", "test"]:
         """Adding or removing other files moves no clip from one split to another."""
-        digest = hashlib.sha256(f"{self._config.seed}:{name}".encode()).digest()
-        at = int.from_bytes(digest[:8], "big") / 2**64
+        at = place_of(name, self._config.seed)
         if at < self._config.test:
             return "test"
         return "valid" if at < self._config.test + self._config.valid else "train"

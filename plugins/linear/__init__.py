@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 import zoo
 
@@ -29,9 +29,31 @@ def _build(config: LinearConfig, head_input: zoo.HeadInput) -> "zoo.Head":
     return LinearHead(config, head_input)
 
 
+class LinearEachConfig(zoo.ComponentConfig):
+    """Which of three layers answers, and how often each of them learns."""
+
+    streams: Literal["both", "audio", "vision"] = Field(
+        "both", description="which layer answers when the training is over"
+    )
+    audio_share: float = Field(0.25, ge=0, le=1, description="of the steps, for audio alone")
+    vision_share: float = Field(0.25, ge=0, le=1, description="of the steps, for video alone")
+
+    @model_validator(mode="after")
+    def _shares(self) -> "LinearEachConfig":
+        if self.audio_share + self.vision_share > 1:
+            raise ValueError("audio_share and vision_share are more than 1 together")
+        return self
+
+
+def _build_each(config: LinearEachConfig, head_input: zoo.HeadInput) -> "zoo.Head":
+    from plugins.linear.model import LinearEachHead
+
+    return LinearEachHead(config, head_input)
+
+
 @zoo.hookimpl
 def register_heads() -> list[zoo.HeadSpec]:
-    """Register ``linear``."""
+    """Register ``linear`` and ``linear_each``."""
     return [
         zoo.HeadSpec(
             name="linear",
@@ -45,5 +67,17 @@ def register_heads() -> list[zoo.HeadSpec]:
             is_default=True,
             source="arXiv:2210.07839 section 3.4",
             license="MIT",
-        )
+        ),
+        zoo.HeadSpec(
+            name="linear_each",
+            summary="layers for audio, for video and for both, of which one learns at a time",
+            config_class=LinearEachConfig,
+            build=_build_each,
+            presets={"paper": LinearEachConfig(), "tiny": LinearEachConfig()},
+            search={"streams": zoo.Choice(values=("both", "audio", "vision"))},
+            tasks=("classification",),
+            passes=2,
+            source="arXiv:2403.19638 section 3",
+            license="MIT",
+        ),
     ]

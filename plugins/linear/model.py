@@ -1,12 +1,12 @@
-"""The linear head."""
+"""The linear heads."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from plugins.linear import LinearConfig
+from plugins.linear import LinearConfig, LinearEachConfig
 from zoo.contracts import HeadInput
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, option
 from zoo.models.modules import Head
 from zoo.models.segments import Tokens
 
@@ -59,3 +59,50 @@ class LinearHead(Head):
         if self.pool == "tokens":
             return torch.cat([tokens.flat for tokens in chosen], dim=1).mean(dim=1)
         return torch.cat([tokens.values.mean(dim=(1, 2, 3)) for tokens in chosen], dim=1)
+
+
+class LinearEachHead(Head):
+    """Linear layers on audio, on video and on both, of which one learns at every step (AVSiam).
+
+    The encoder gives the tokens of both modalities together, and of each by itself, side by side.
+    """
+
+    may_skip_parameters = True
+
+    def __init__(self, config: LinearEachConfig, head_input: HeadInput) -> None:
+        super().__init__()
+        if head_input.audio.passes != 2 or head_input.vision.passes != 2:
+            raise ConfigError(
+                "head 'linear_each' takes an encoder that gives tokens of both modalities together "
+                f"and of each by itself, such as avsiam with {option('set')} encoder.mode=both"
+            )
+        self.config = config
+        audio, vision = head_input.audio.dim, head_input.vision.dim
+        widths = {"both": audio + vision, "audio": audio, "vision": vision}
+        self.classifiers = nn.ModuleDict(
+            {
+                name: nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, head_input.num_outputs))
+                for name, dim in widths.items()
+            }
+        )
+
+    def forward(self, audio: Tokens, vision: Tokens) -> Float[Tensor, "B K"]:
+        """Return a logit per class: of the layer that learns, or of the one that answers."""
+        name = self._sampled() if self.training else self.config.streams
+        together, apart = zip(*(self._means(tokens) for tokens in (audio, vision)), strict=True)
+        given = {"both": torch.cat(together, dim=1), "audio": apart[0], "vision": apart[1]}
+        logits: Tensor = self.classifiers[name](given[name])
+        return logits
+
+    def _sampled(self) -> str:
+        """Choose which layer learns, by torch's random numbers, which follow the step."""
+        chosen, config = float(torch.rand(())), self.config
+        if chosen < config.audio_share:
+            return "audio"
+        return "vision" if chosen < config.audio_share + config.vision_share else "both"
+
+    @staticmethod
+    def _means(tokens: Tokens) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
+        """Return the means of the tokens of both modalities together, and of this one apart."""
+        together, apart = tokens.values.chunk(2, dim=3)
+        return together.mean(dim=(1, 2, 3)), apart.mean(dim=(1, 2, 3))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import zoo
-from zoo.data.listed import ListedConfig
+from zoo.data.listed import FilteredConfig
 
 
-class Lrs3Config(ListedConfig):
+class Lrs3Config(FilteredConfig):
     """Which of the official clips to take."""
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from zoo.data.listed import ClipList, ListedClip, ListedDataset, Meta, NotListedError
+
+if TYPE_CHECKING:
+    from plugins.lrs3 import Lrs3Config
 
 PART = "pretrain"
 OTHER_PARTS = ("trainval", "test")  # their clips have the same numbers, but are others
@@ -17,6 +20,7 @@ class Lrs3(ListedDataset):
 
     name: ClassVar[str] = "lrs3"
     naming: ClassVar[str] = "files are named pretrain/<video id>/<5 digits>"
+    config: Lrs3Config
 
     def read_lists(self, meta: Meta) -> ClipList:
         """Take the clips of the split files."""

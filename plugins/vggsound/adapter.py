@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from zoo.data.fixed_offsets import FixedOffset, read_fixed_offsets
 from zoo.data.listed import (
@@ -20,12 +20,16 @@ from zoo.data.manifest import Split
 from zoo.data.youtube import YouTubeNames, clip_id
 from zoo.errors import ManifestError
 
+if TYPE_CHECKING:
+    from plugins.vggsound import VggSoundConfig
+
 CLIP_S = 10
 LONGEST_S = 15.0  # cut at key frames, a clip is a little too long; a whole video is much longer
 CSV, CSV_WHERE = "vggsound.csv", "the VGGSound page of its authors (VGG, University of Oxford)"
 SPARSE_CLASSES = "picked_sparse_classes.csv"
 CLEAN_OFFSETS = "vggsound_sparse_clean_fixed_offsets.csv"
 FILTERS = "filtered_examples_vggsound"
+NAMING = "files are named <id>_<start>_<end>, in milliseconds or seconds"
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,8 @@ class Annotation:
     """``vggsound.csv``: the label of every clip, and of the last clip of every video."""
 
     label_of_clip: Mapping[str, str]
-    rows: tuple[tuple[str, str, str], ...]
-    """Clip, video and label, in the order of the file."""
+    rows: tuple[tuple[str, str, str, str], ...]
+    """Clip, video, label, and train or test, in the order of the file."""
 
     @classmethod
     def read(cls, path: Path) -> Annotation:
@@ -47,19 +51,21 @@ class Annotation:
         for row in read_rows(path):
             if len(row) >= 3 and row[1].isdigit():  # a header, if there is one, is no row
                 start_s = int(row[1])
-                rows.append((clip_id(row[0], start_s, start_s + CLIP_S), row[0], row[2]))
+                clip = clip_id(row[0], start_s, start_s + CLIP_S)
+                rows.append((clip, row[0], row[2].strip(), row[3].strip() if len(row) > 3 else ""))
         if not rows:
             raise ManifestError(
                 f"{path} is not VGGSound's list: it has no row of id, start second, label, split"
             )
-        return cls({clip: label for clip, _, label in rows}, tuple(rows))
+        return cls({clip: label for clip, _, label, _ in rows}, tuple(rows))
 
 
 class VggSound(ListedDataset):
     """All of VGGSound: 154,077 train, 18,371 valid and 14,022 test clips after the filter."""
 
     name: ClassVar[str] = "vggsound"
-    naming: ClassVar[str] = "files are named <id>_<start>_<end>, in milliseconds or seconds"
+    naming: ClassVar[str] = NAMING
+    config: VggSoundConfig
 
     def matcher(self, ids: Iterable[str]) -> Callable[[Path], str]:
         """Match by the id of the video and the times in the name."""
@@ -130,7 +136,7 @@ class VggSoundSparse(VggSound):
         sparse = _sparse_classes(meta.need(SPARSE_CLASSES, "the classes with sparse events"))
         # As published, the class is that of the video, which its last row decides.
         class_of_video = {
-            video: label for name, video, label in annotation.rows if name not in dropped
+            video: label for name, video, label, _ in annotation.rows if name not in dropped
         }
         kept = {name: clip for name, clip in clips.items() if class_of_video[name[:11]] in sparse}
         dropped |= dict.fromkeys(clips.keys() - kept.keys(), "not of a class with sparse events")

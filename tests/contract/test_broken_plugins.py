@@ -86,8 +86,11 @@ class FlatHead(zoo.Head):
 class Adapter(zoo.DatasetAdapter):
     """Finds every file, and says what a test wants of it."""
 
-    def __init__(self, records: Callable[[list[Path]], Any]) -> None:
-        self.records = records
+    def __init__(self, records: Callable[[list[Path]], Any], classes: Any = ()) -> None:
+        self.records, self.names = records, classes
+
+    def classes(self) -> Any:
+        return self.names
 
     def scan(self, videos: Path) -> Any:
         found = sorted(videos.rglob("*.m*"))
@@ -96,8 +99,14 @@ class Adapter(zoo.DatasetAdapter):
         return self.records(found)
 
 
-def adapter(records: Callable[[list[Path]], Any]) -> Callable[[Nothing], Adapter]:
-    return lambda config: Adapter(records)
+def adapter(
+    records: Callable[[list[Path]], Any], classes: Any = ()
+) -> Callable[[Nothing], Adapter]:
+    return lambda config: Adapter(records, classes)
+
+
+def dogs(files: list[Path]) -> list[zoo.ClipRecord]:
+    return [record(file, label="dog") for file in files]
 
 
 def record(path: Path, **values: Any) -> zoo.ClipRecord:
@@ -202,6 +211,9 @@ CASES: list[tuple[str, Callable[..., object], str]] = [
         adapter(lambda files: [record(f, labels=("",)) for f in files]),
         "a.mp4 has an empty label",
     ),
+    ("datasets", adapter(dogs, ["dog"]), "classes gives ['dog']; it must be a tuple of names"),
+    ("datasets", adapter(dogs, ("dog", "dog")), "classes gives a name twice"),
+    ("datasets", adapter(dogs, ("cat",)), "a.mp4 'dog', which is not in its classes"),
     (
         "datasets",
         adapter(lambda files: [record(f.with_name("gone.mp4")) for f in files]),

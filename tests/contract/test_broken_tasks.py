@@ -120,6 +120,7 @@ def test_a_broken_task_is_one_sentence(register: Register, defect: str) -> None:
     ("changes", "words"),
     [
         ({"rank": ("accuracy",)}, "ranks by 'accuracy', which is none of its scores: ['error']"),
+        ({"class_field": "names"}, "wants classes in 'names', which its config lacks"),
         ({"columns": ("loudness",)}, "asks for the column 'loudness'; a manifest has channels, d"),
         ({"scores": ()}, "has no scores; say in its spec what a validation gives"),
     ],

@@ -101,6 +101,25 @@ def test_prepare_accounts_for_every_official_clip(
     assert (first.label, first.fixed_offset_s, first.fixed_start_s) == ("dog barking", -0.2, 0.04)
 
 
+def test_labels_are_counted_and_the_order_of_classes_is_kept(
+    tree: Path, prepare: Prepare, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {0: "playing tennis", 1: "people marching", 2: "dog barking", 3: "hail"}
+    lists.write_classes(tmp_path / "meta" / "class_labels_indices_vgg.csv", names, "vgg_")
+    assert prepare("vggsound_full", "--valid", "0", "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["labels"] == {"labelled": 5, "classes": 4, "without_training_clip": 3}
+    manifest = Manifest.read(tmp_path / "m.parquet")
+    assert manifest.classes == tuple(names.values())
+    assert [clip.label for clip in manifest.select("test").clips] == [
+        *["dog barking"] * 2,
+        "playing tennis",
+    ]
+    assert prepare("vggsound_full", "--set", "splits=test") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "3 clips are labelled: 4 classes, 4 of them without a training clip" in shown
+
+
 def test_prepare_prints_counts_per_split_and_grouped_reasons(
     tree: Path, prepare: Prepare, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -254,25 +254,3 @@ def test_norms_have_the_published_epsilon(encoder: Avsiam, own_audio: ContrastMa
     }
     for name, values in found.items():
         check(f"{PRETRAIN}/eps_{name}", values[..., ::8], 2e-5)
-
-
-def test_fine_tuned_logits_equal_the_published_code(encoder: Avsiam, given: Both) -> None:
-    """Each modality by itself, and both with a mean of each."""
-    hidden = {m: encoder.encode_modality(m, encoder.patchify(m, given[m])) for m in MODALITIES}
-    fused = encoder.fuse(hidden["audio"], hidden["vision"])
-    pooled = {
-        "train_av": torch.cat([x.mean(1) for x in fused], dim=1),
-        "train_a": hidden["audio"].mean(1),
-        "train_v": hidden["vision"].mean(1),
-    }
-    heads = {"train_av": "mlp_head_mm", "train_a": "mlp_head_a", "train_v": "mlp_head"}
-    for name, x in pooled.items():
-        dim, key = x.shape[1], heads[name]
-        norm = [head_tensor(f"{key}.0.{kind}", dim) for kind in ("weight", "bias")]
-        matrix, bias = head_tensor(f"{key}.1.weight", 527, dim), head_tensor(f"{key}.1.bias", 527)
-        logits = torch.nn.functional.layer_norm(x, (dim,), *norm) @ matrix.T + bias
-        check(f"avsiam_finetune/{name}", logits, 2e-5)
-
-
-def head_tensor(name: str, *shape: int) -> Tensor:
-    return torch.from_numpy(recipe().fake_tensor(SALT, name, shape))

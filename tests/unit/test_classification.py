@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from plugins.classification.task import Classification
 from plugins.linear.model import LinearHead
 from zoo.contracts import FeatureMap, HeadInput
-from zoo.data.manifest import Clip
+from zoo.data.manifest import Clip, Manifest
 from zoo.errors import TrainingError
 from zoo.evaluation.ranking import average_precision
 from zoo.models.config import Component
@@ -21,6 +22,7 @@ from zoo.models.segments import Tokens
 from zoo.registry.manager import registry
 from zoo.timeline import Placement, SegmentLayout
 from zoo.training.recipe_builder import build_recipe
+from zoo.training.request import TrainRequest, draft_recipe
 
 
 def clip(*labels: str) -> Clip:
@@ -43,6 +45,26 @@ def test_classes_and_chance_come_from_the_training_clips() -> None:
     assert not task.is_multi_label
     assert task.chance["accuracy"] == 0.5
     assert task.chance["cross_entropy"] == pytest.approx(0.5623, abs=1e-4)
+
+
+def test_the_classes_of_a_manifest_keep_their_order_unless_others_are_named(
+    tmp_path: Path,
+) -> None:
+    clips = [replace(clip(name), path=tmp_path / f"{name}.mp4") for name in "cab"]
+    clips[0].path.touch()
+    Manifest(tuple(clips), tmp_path, ("c", "unseen", "b", "a")).write(tmp_path / "m.parquet")
+    asked = TrainRequest(
+        extractor="ast_motionformer", task="classification", data=str(tmp_path / "m.parquet")
+    )
+
+    def classes(**settings: Any) -> Any:
+        return draft_recipe(asked.model_copy(update={"set": settings}), 0).model.task_config()
+
+    assert classes().classes == ("c", "unseen", "b", "a")
+    assert classes().shares == (0.333333, 0, 0.333333, 0.333333)
+    assert classes(**{"task.classes": "[a, c]"}).classes == ("a", "c")
+    Manifest(tuple(clips), tmp_path).write(tmp_path / "m.parquet")
+    assert classes().classes == ("a", "b", "c")
 
 
 def test_a_clip_with_two_labels_makes_the_task_multi_label() -> None:

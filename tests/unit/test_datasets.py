@@ -293,12 +293,12 @@ def test_audioset_gives_every_label_of_a_clip_by_name_where_names_are_listed(
     videos = files(tmp_path / "v", *SEGMENTS)
     found = scan("audioset", meta, videos)
     assert found[SEGMENTS[0]].labels == ("137", "4")
-    header = "index,mid,display_name"
-    rows = ['4,/m/0ytgt,"Child speech, kid speaking"', "137,/m/04rlf,Music"]
-    lists.write(meta / "class_labels_indices.csv", [header, *rows])
+    lists.write_classes(
+        meta / "class_labels_indices.csv", {4: "Child speech, kid speaking", 137: "Music"}
+    )
     named = scan("audioset", meta, videos)
     assert named[SEGMENTS[0]].labels == ("Music", "Child speech, kid speaking")
-    assert named[SEGMENTS[3]].labels == ("0", "5")
+    assert named[SEGMENTS[3]].labels == ("class 0", "class 5")
 
 
 # --- what is missing or wrong ---

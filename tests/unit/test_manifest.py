@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from zoo.contracts import ClipRecord, DatasetAdapter
-from zoo.data.manifest import Clip, Event, Manifest, build_manifest
+from zoo.data.manifest import Clip, Event, Manifest, build_manifest, common_classes
 from zoo.data.prepare import prepare
 from zoo.errors import ManifestError
 from zoo.media import encode
@@ -292,3 +292,30 @@ def test_prepare_refuses_a_file_listed_twice_before_it_reencodes(folder: Path) -
             reencode_to=folder / "out",
         )
     assert not (folder / "out").exists()
+
+
+def test_classes_and_their_order_are_kept_beside_the_rows(folder: Path) -> None:
+    path = folder / "m.parquet"
+    plain, _ = build_manifest(records(folder), path)
+    ordered, _ = build_manifest(records(folder), path, classes=("Rain, x", "drum"))
+    again = Manifest.read(path)
+    assert again == ordered
+    assert again.select("train").classes == ("Rain, x", "drum")
+    assert again.sha256 == plain.sha256
+    schema = pq.read_schema(path)
+    pq.write_table(pq.read_table(path).replace_schema_metadata({"classes": "[1"}), path)
+    with pytest.raises(ManifestError, match="its list of classes cannot be read"):
+        Manifest.read(path)
+    assert b"classes" in schema.metadata
+
+
+def test_merged_manifests_keep_classes_that_are_the_same(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest, _ = build_manifest(records(folder), folder / "m.parquet", classes=("drum", "dog"))
+    bare = replace(manifest, clips=(manifest.clips[1],), classes=())  # without a label
+    assert common_classes([manifest, bare, manifest]) == ("drum", "dog")
+    assert common_classes([bare]) == ()
+    with caplog.at_level("WARNING"):
+        assert common_classes([manifest, replace(manifest, classes=("dog", "drum"))]) == ()
+    assert "do not list the same classes (2, 2)" in caplog.text

@@ -65,13 +65,14 @@ def merge(
 
     Example: zoo data merge sparse/manifest.parquet dense/manifest.parquet -o both.parquet
     """
-    from zoo.data.manifest import Manifest
+    from zoo.data.manifest import Manifest, common_classes
 
-    clips = [clip for path in manifests for clip in Manifest.read(path).clips]
+    read = [Manifest.read(path) for path in manifests]
+    clips = [clip for manifest in read for clip in manifest.clips]
     doubled = len(clips) - len({clip.path for clip in clips})
     if doubled:
         raise ManifestError(f"{doubled} clips are in more than one of the manifests")
-    Manifest(tuple(clips), out.absolute().parent).write(out)
+    Manifest(tuple(clips), out.absolute().parent, common_classes(read)).write(out)
     typer.echo(f"{len(clips)} clips: {out}")
 
 

@@ -49,6 +49,10 @@ Features = Annotated[
     Literal["auto", "store", "online"],
     typer.Option(help="Encode every clip once, or every sample."),
 ]
+Frames = Annotated[
+    int,
+    typer.Option(min=1, help="Average over so many frames of a sample (models that read one)."),
+]
 Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Folder for the report, or a .json file."),
@@ -67,6 +71,7 @@ def evaluate(
     audio_shift: AudioShift = 0.0,
     synchronizability: Synchronizability = None,
     features: Features = "auto",
+    frames: Frames = 1,
     controls: Annotated[bool, typer.Option(help="Also score with a wrong or blank stream.")] = True,
     out: Out = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
@@ -94,6 +99,7 @@ def evaluate(
         audio_shift_s=audio_shift,
         synchronizability=synchronizability,
         features=features,
+        frames=frames,
         with_controls=controls,
         device=device,
     )
@@ -143,7 +149,8 @@ def _how(report: dict[str, Any]) -> str:
     if report["is_fixed"]:
         facts.append(f"offsets of {report['offsets']}")
     how = "from the feature store" if report["features"] == "store" else "computed for every sample"
-    return ", ".join([*facts, f"features {how}", f"seed {report['seed']}"])
+    frames = [f"mean of {report['frames']} frames"] if report["frames"] > 1 else []
+    return ", ".join([*facts, f"features {how}", *frames, f"seed {report['seed']}"])
 
 
 def _left_out(left_out: dict[str, str]) -> list[str]:

@@ -23,7 +23,7 @@ def prepare(
     videos: Annotated[Path, typer.Option(help="Folder of the videos.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Manifest to write (Parquet).")],
     meta: Annotated[
-        Path | None, typer.Option(help="Folder of the official lists: splits, filters, offsets.")
+        Path | None, typer.Option(help="Folder of the official lists: splits, labels, filters.")
     ] = None,
     reencode: Annotated[
         Path | None,
@@ -106,6 +106,7 @@ def _as_json(prepared: Prepared, out: Path) -> dict[str, Any]:
         "official": {split: row["official"] for split, row in counts.items()}
         if prepared.is_listed
         else None,
+        "labels": prepared.classes(),
         "left_out_list": str(found) if found.exists() else None,
         **{what: [_row(clip) for clip in clips] for what, clips in prepared.left_out.items()},
     }
@@ -137,6 +138,12 @@ def _print(prepared: Prepared, out: Path) -> None:
         _print_reasons(what, clips)
     if any(prepared.left_out.values()):
         typer.echo(f"all of these: {list_path(out)}")
+    labels = prepared.classes()
+    if labels["labelled"]:
+        typer.echo(
+            f"{labels['labelled']} clips are labelled: {labels['classes']} classes, "
+            f"{labels['without_training_clip']} of them without a training clip"
+        )
     shown = ", ".join(f"{row['clips']} {split}" for split, row in counts.items())
     num = len(prepared.manifest.clips)
     rejected = len(prepared.rejected)

@@ -16,6 +16,10 @@ Aggregator = Annotated[
 Preset = Annotated[
     Literal["tiny", "paper"] | None, typer.Option(help="Sizes.", show_default="tiny")
 ]
+Named = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="A published training of the encoder: as20k, vggsound."),
+]
 Init = Annotated[
     list[str] | None,
     typer.Option(

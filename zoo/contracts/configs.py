@@ -43,6 +43,11 @@ class LogMel(ComponentConfig):
     std: float = Field(4.5689974, gt=0, description="standard deviation over AudioSet")
 
     @property
+    def filling(self) -> float:
+        """What stands where nothing is, or where something was hidden: a 0 before normalising."""
+        return -self.mean / (2 * self.std)
+
+    @property
     def hop_s(self) -> float:
         """Time between two mel frames, seconds."""
         return self.hop_length / self.sample_rate_hz
@@ -71,6 +76,11 @@ class Spectrogram(ComponentConfig):
     sample_rate_hz: int = Field(16_000, gt=0, description="audio samples per second")
     n_fft: int = Field(512, gt=0, description="FFT and window length, samples")
     hop_length: int = Field(128, gt=0, description="hop, samples")
+
+    @property
+    def filling(self) -> float:
+        """What stands where something was hidden: the mean of a row."""
+        return 0.0
 
     @property
     def hop_s(self) -> float:
@@ -105,6 +115,11 @@ class KaldiFbank(ComponentConfig):
     hop_s: float = Field(0.010, gt=0, description="time between two mel frames, seconds")
     mean: float = Field(-5.081, description="mean over AudioSet")
     std: float = Field(4.4849, gt=0, description="standard deviation over AudioSet")
+
+    @property
+    def filling(self) -> float:
+        """What stands where nothing is, or where something was hidden: a 0 before normalising."""
+        return -self.mean / self.std
 
     @property
     def hop_length(self) -> int:
@@ -162,6 +177,9 @@ class FeatureMap(ComponentConfig):
     )
     positions: int = Field(gt=0, description="P, mel bands or image patches per time step")
     dim: int = Field(gt=0, description="D, channels")
+    passes: int = Field(
+        1, gt=0, description="answers of different passes among the positions, side by side"
+    )
 
     @property
     def steps(self) -> int:

@@ -61,3 +61,10 @@ class DatasetAdapter(ABC):
     def left_out(self) -> list[LeftOut] | None:
         """Return what the last scan left out; None if the data set has no official list."""
         return None
+
+    def classes(self) -> tuple[str, ...]:
+        """Return all classes in the order of the data set's own list, after a scan.
+
+        Empty if it has no such list.
+        """
+        return ()

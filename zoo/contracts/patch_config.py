@@ -42,10 +42,11 @@ class PatchEncoderConfig(EncoderConfig):
     vision_change_gain: float | None = Field(
         None, gt=0, description="the same with a segment's mean frame, where it has several"
     )
-    mode: Literal["joint", "apart", "other_missing"] = Field(
+    mode: Literal["joint", "apart", "other_missing", "both"] = Field(
         "joint",
         description="whether the joint blocks see both modalities together, each modality goes by "
-        "itself, or, where the other is missing, each by itself in both ways",
+        "itself, or, where the other is missing, each by itself in both ways; both gives the "
+        "tokens of joint and apart side by side, as the head linear_each takes them",
     )
     pool_positions: bool = Field(
         True,
@@ -80,13 +81,15 @@ class PatchEncoderConfig(EncoderConfig):
         """Return what is read, and a token for every patch or time step."""
         rows, columns = self.audio_grid
         frames, height, width = self.vision_grid
-        passes = 2 if self.mode == "other_missing" else 1
+        passes = 2 if self.mode in {"other_missing", "both"} else 1
+        means = 2 if self.mode == "both" else 1
         column_s, frame_s = self.audio_s / columns, self.vision_s / frames
 
         def tokens(steps: int, step_s: float, positions: int) -> FeatureMap:
             return FeatureMap(
                 times_s=tuple(round((i + 0.5) * step_s, 9) for i in range(steps)),
-                positions=1 if self.pool_positions else positions * passes,
+                positions=means if self.pool_positions else positions * passes,
+                passes=means,
                 dim=self.width,
             )
 

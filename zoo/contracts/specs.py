@@ -91,6 +91,22 @@ class ExtractorSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NamedRecipe:
+    """The numbers of a published training, for ``zoo train --recipe``."""
+
+    summary: str
+    clips: int
+    """How many the authors had, where nobody says which there are."""
+    settings: Callable[[int], Mapping[str, Any]]
+    """``settings(clips)`` as ``--set`` takes them: ``{"stage2.lr": 1e-4}``; epochs become steps."""
+    stage: Literal["1", "2"] = "2"
+    task: str | None = None
+    """Of stage II; None is that of the head."""
+    head: str | None = None
+    """None is that of the task."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EncoderDefaults:
     """What an encoder is trained with unless something else is asked for."""
 
@@ -105,6 +121,8 @@ class EncoderDefaults:
     """Whether there is no stage I: the encoder is trained along with the head."""
     stage2: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Per preset, what is different in stage II."""
+    recipes: Mapping[str, NamedRecipe] = field(default_factory=dict)
+    """Published trainings of this encoder, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +178,8 @@ class HeadSpec(Spec):
     stage2: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     starts_from: tuple[str, ...] = ()
     """Heads whose trained weights it can start from; see `Head.start_from`."""
+    passes: int = 1
+    """Passes of an encoder whose tokens it wants side by side; see `FeatureMap.passes`."""
     is_default: bool = False
     """Whether it is taken for its first task where nobody names one."""
     former: ClassVar[Mapping[str, str]] = {
@@ -250,6 +270,9 @@ class TaskSpec(Spec):
     """Whether it starts from a trained head: stage I is then left out where a model is given."""
     fit: Callable[[Any, Sequence[Clip]], Any] | None = None
     """``fit(config, clips) -> config``: fills in what a recipe leaves to the training clips."""
+    class_field: str | None = None
+    """Field of the config that takes the classes of a manifest, in their order, unless it is set;
+    before ``fit``."""
     is_default: bool = False
     """Whether it is taken where nobody names one."""
 

@@ -84,6 +84,21 @@ class ClipReader:
         own = self.io.modality(modality)
         return own.lead_s(segment_s), own.segment_s
 
+    def frame_start_s(self, layout: SegmentLayout, place: float, left_s: float) -> float:
+        """Return how far from its usual time video shorter than the audio is read, seconds.
+
+        (Source: CAV-MAE's preparation, which keeps ten frames of the first 10 s of a clip.)
+
+        Args:
+            layout: of the segments.
+            place: 0 is the start of a segment, 1 its end, or that of the clip if that is earlier.
+            left_s: of the clip, from the start of the crop, seconds.
+        """
+        lead_s, own_s = self.reads("vision", layout.segment_s)
+        room_s = max(0.0, layout.segment_s - own_s)
+        start_s = min(room_s, place * min(left_s, layout.segment_s))
+        return whole_frames_s(start_s, self.vision.fps) - lead_s if room_s else 0.0
+
     def read_vision(self, path: Path, start_s: float, length_s: float) -> np.ndarray:
         """Return uint8 frames ``(Tv, H, W, 3)``, short side ``vision.short_side``."""
         if self.cache is not None:

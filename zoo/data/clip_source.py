@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,14 +24,64 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Augment:
-    """What varies between two readings of a clip; all zero when validating."""
+    """What varies between two readings of a clip; nothing does when validating.
+
+    The fields are those of `zoo.training.recipe.VariationConfig` and of both stages.
+    """
 
     jitter_s: float = 0.0
     flip: float = 0.0
     gain_db: float = 0.0
     random_crop: bool = False
+    noise: float = 0.0
+    roll: float = 0.0
+    frame_choices: int = 1
+    mask_bins: int = 0
+    mask_frames: int = 0
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A crop of both streams as decoded.
+
+    Attributes:
+        samples: mono waveform ``(N,)``, which may end before the crop does.
+        frames: uint8 ``(T, H, W, C)``, as `cut_crops` takes them.
+    """
+
+    samples: np.ndarray
+    frames: np.ndarray
+
+
+def choose_frame(
+    sample: Sample,
+    reader: ClipReader,
+    layout: SegmentLayout,
+    duration_s: float,
+    augment: Augment,
+    rng: np.random.Generator,
+    choice: int | None = None,
+) -> Sample:
+    """Move the time at which video that is shorter than the audio is read.
+
+    Args:
+        sample: which reads it in the middle.
+        reader: of the clip.
+        layout: of the segments.
+        duration_s: of the clip, seconds.
+        augment: how many evenly spaced times there are to choose from.
+        rng: source of randomness.
+        choice: number of the time to take, from 0; by default a random one.
+    """
+    if augment.frame_choices == 1:
+        return sample
+    if choice is None:
+        choice = int(rng.integers(augment.frame_choices))
+    left_s = duration_s - sample.audio_start_s
+    start_s = reader.frame_start_s(layout, choice / augment.frame_choices, left_s)
+    return replace(sample, vision_start_s=round(sample.vision_start_s + start_s, 6))
 
 
 def read_sample(
@@ -43,6 +93,19 @@ def read_sample(
     rng: np.random.Generator,
 ) -> tuple[Float[Tensor, "S F Ta"], UInt8[Tensor, "T H W C"]]:
     """Read a crop of both streams: the audio as segments, the frames as `cut_crops` takes them."""
+    cut = read_cut(reader, clip, sample, layout, augment, rng)
+    return finish_cut(cut, reader, layout, augment, rng)
+
+
+def read_cut(
+    reader: ClipReader,
+    clip: Clip,
+    sample: Sample,
+    layout: SegmentLayout,
+    augment: Augment,
+    rng: np.random.Generator,
+) -> Cut:
+    """Read a crop of both streams, varied as far as waveform and frames can be."""
     seen, heard = (reader.read_part(modality, layout) for modality in ("vision", "audio"))
     frames = reader.read_vision(
         clip.path, round(sample.vision_start_s + seen.start_s, 6), seen.length_s
@@ -58,8 +121,58 @@ def read_sample(
     if layout.num_segments == 1:
         left_s = clip.duration_s - sample.audio_start_s - heard.start_s
         samples = without_filling(samples, reader.audio, left_s)
-    audio = cut_audio(samples, *heard.places, reader.audio)
-    return audio, torch.from_numpy(np.array(frames, order="C"))  # the cache is read-only
+    return Cut(samples, frames)
+
+
+def finish_cut(
+    cut: Cut, reader: ClipReader, layout: SegmentLayout, augment: Augment, rng: np.random.Generator
+) -> tuple[Float[Tensor, "S F Ta"], UInt8[Tensor, "T H W C"]]:
+    """Turn a crop into what `read_sample` returns."""
+    heard = reader.read_part("audio", layout)
+    audio = cut_audio(cut.samples, *heard.places, reader.audio)
+    audio = vary_spectrograms(audio, reader.audio.filling, augment, rng)
+    return audio, torch.from_numpy(np.array(cut.frames, order="C"))  # the cache is read-only
+
+
+def vary_spectrograms(
+    audio: Float[Tensor, "S F Ta"], filling: float, augment: Augment, rng: np.random.Generator
+) -> Float[Tensor, "S F Ta"]:
+    """Hide a band and a stretch (SpecAugment), add noise, shift in a circle; all segments alike.
+
+    (Source: CAV-MAE's loader, whose masks are 0 before the normalisation: ``filling`` after it.)
+    """
+    bins, frames = audio.shape[1:]
+    for dim, size, width in ((1, bins, augment.mask_bins), (2, frames, augment.mask_frames)):
+        if width:
+            hidden = int(rng.random() * min(width, size))
+            start = int(rng.random() * (size - hidden))
+            audio.narrow(dim, start, hidden).fill_(filling)
+    if augment.noise:
+        drawn = torch.from_numpy(rng.random(audio.shape[1:], dtype=np.float32))
+        audio = audio + drawn * (augment.noise * rng.random())
+    if augment.roll:
+        reach = max(1, round(augment.roll * frames))
+        audio = audio.roll(int(rng.integers(-reach, reach)), dims=2)
+    return audio
+
+
+def mix(first: Cut, second: Cut, share: float, share_of_frames: float) -> Cut:
+    """Mix two crops; both waveforms lose their mean first, the second gets the first's length.
+
+    (Source: CAV-MAE's loader.  Frames are mixed as bytes, half a step beside the published mix of
+    normalised ones.)
+
+    Args:
+        first: whose length counts.
+        second: cut, or filled up with silence.
+        share: of the first waveform, 0 to 1.
+        share_of_frames: of the first one's frames.
+    """
+    one, other = (cut.samples - cut.samples.mean(dtype=np.float32) for cut in (first, second))
+    other = np.pad(other[: len(one)], (0, max(0, len(one) - len(other))))
+    samples = np.float32(share) * one + np.float32(1 - share) * other
+    frames = share_of_frames * first.frames + (1 - share_of_frames) * second.frames
+    return Cut(samples.astype(np.float32), np.rint(frames).astype(np.uint8))
 
 
 def read_segments(

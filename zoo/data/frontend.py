@@ -50,7 +50,7 @@ def cut_audio(
     if isinstance(frontend, KaldiFbank):
         segments = (samples[start : start + length] for start in starts)
         return torch.stack(
-            [log_fbank(torch.from_numpy(part), frontend, segment_s) for part in segments]
+            [log_fbank(torch.from_numpy(np.array(part)), frontend, segment_s) for part in segments]
         )
     hop = frontend.hop_length
     if length % hop == 0 and not np.any((starts - starts[0]) % hop):

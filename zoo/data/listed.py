@@ -32,16 +32,21 @@ class ListedConfig(ComponentConfig):
     splits: tuple[Split, ...] = Field(
         SPLITS, description="splits to take, such as 'test' or 'valid,test'"
     )
-    filtered: bool = Field(True, description="leave out the clips that the authors filtered")
-    also_filter: str | None = Field(
-        None, description="another folder of filter lists in meta to apply"
-    )
     min_seconds: float = Field(9.0, ge=0, description="shorter clips are rejected, seconds")
 
     @field_validator("splits", mode="before")
     @classmethod
     def _split_words(cls, value: Any) -> Any:
         return tuple(value.split(",")) if isinstance(value, str) else value
+
+
+class FilteredConfig(ListedConfig):
+    """What data sets whose authors filtered the clips for synchronization can be told."""
+
+    filtered: bool = Field(True, description="leave out the clips that the authors filtered")
+    also_filter: str | None = Field(
+        None, description="another folder of filter lists in meta to apply"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +63,11 @@ class ListedClip:
 
 @dataclass(frozen=True)
 class ClipList:
-    """The clips of a data set by id, and those that are left out, each with the reason."""
+    """The clips of a data set by id, those that are left out with the reason, all classes."""
 
     clips: Mapping[str, ListedClip]
     dropped: Mapping[str, str]
+    classes: tuple[str, ...] = ()
 
 
 class NotListedError(Exception):
@@ -171,10 +177,13 @@ class ListedDataset(DatasetAdapter):
     name: ClassVar[str]
     naming: ClassVar[str]
     """How files are named, for who has none."""
+    where: ClassVar[str] = AUTHORS_FOLDER
+    """Where the lists are, for who has none."""
 
     def __init__(self, config: ListedConfig):
         self.config = config
         self._left_out: list[LeftOut] | None = None
+        self._classes: tuple[str, ...] = ()
 
     @abstractmethod
     def read_lists(self, meta: Meta) -> ClipList:
@@ -195,6 +204,10 @@ class ListedDataset(DatasetAdapter):
         """Return the listed clips without a file, and the files without a use."""
         return self._left_out
 
+    def classes(self) -> tuple[str, ...]:
+        """Return the classes in the order of the lists, after a scan."""
+        return self._classes
+
     def scan(self, videos: Path) -> Iterator[ClipRecord]:
         """Yield a record for every listed clip that is there, in the order of the lists.
 
@@ -205,9 +218,10 @@ class ListedDataset(DatasetAdapter):
         if self.config.meta is None:
             raise ManifestError(
                 f"'{self.name}' needs its official lists: give their folder with {option('meta')} "
-                f"(they are in {AUTHORS_FOLDER})"
+                f"(they are in {self.where})"
             )
         listed = self.read_lists(Meta(self.config.meta))
+        self._classes = listed.classes
         files, unused = self._match(paths, listed)
         if not files:
             raise ManifestError(

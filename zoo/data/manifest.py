@@ -5,24 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from zoo.contracts import ClipRecord
+from zoo.data.row_rules import describe_classes, describe_length, describe_onsets
 from zoo.errors import ManifestError, MediaError
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-LENGTH_TOLERANCE_S = 0.04  # a frame at 25 fps
 FIXED_SAMPLE = ("fixed_offset_s", "fixed_start_s")
 CLASSES = ("labels", "events")
+CLASSES_KEY = b"classes"  # of the Parquet file's metadata
 LATER_COLUMNS = (*FIXED_SAMPLE, *CLASSES)
 """Columns that older manifests lack; the hash covers them only where they say something."""
 Progress = Callable[[int, int], None]
@@ -94,6 +94,8 @@ class Manifest:
     clips: tuple[Clip, ...]
     folder: Path
     """Paths below this folder are stored relative to it, so that it can be moved."""
+    classes: tuple[str, ...] = ()
+    """All classes of the data set in the order of its own list, where it has one."""
 
     def select(self, split: Split) -> Manifest:
         """Return the clips of one split.
@@ -108,7 +110,7 @@ class Manifest:
                 f"the manifest in {self.folder} has no clip in split '{split}' "
                 f"(it has {', '.join(held) or 'none at all'})"
             )
-        return Manifest(clips, self.folder)
+        return replace(self, clips=clips)
 
     @cached_property
     def sha256(self) -> str:
@@ -139,10 +141,13 @@ class Manifest:
         import pyarrow.parquet as pq
 
         rows = [self._row(clip) for clip in self.clips]
+        schema = _schema()
+        if self.classes:
+            schema = schema.with_metadata({CLASSES_KEY: json.dumps(self.classes)})
         part = path.with_name(path.name + ".part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(pa.Table.from_pylist(rows, schema=_schema()), part)
+            pq.write_table(pa.Table.from_pylist(rows, schema=schema), part)
             part.replace(path)
         except OSError as error:
             with suppress(OSError):
@@ -166,6 +171,7 @@ class Manifest:
             table = pq.read_table(path)
         except (pa.ArrowException, OSError) as error:
             raise ManifestError(f"{path} is not a Parquet file that can be read") from error
+        classes = _to_classes((table.schema.metadata or {}).get(CLASSES_KEY), path)
         for name in LATER_COLUMNS:
             if name not in table.column_names:
                 nothing = pa.nulls(table.num_rows, _schema().field(name).type)
@@ -179,7 +185,7 @@ class Manifest:
             rows = table.select(_schema().names).cast(_schema()).to_pylist()
         except (pa.ArrowException, ValueError) as error:
             raise ManifestError(f"{path} is not a manifest: {_reason(error)}") from error
-        manifest = cls(tuple(_to_clip(row, path) for row in rows), path.parent)
+        manifest = cls(tuple(_to_clip(row, path) for row in rows), path.parent, classes)
         manifest._check_files(path)
         return manifest
 
@@ -201,6 +207,7 @@ def build_manifest(
     out: Path,
     progress: Progress | None = None,
     workers: int | None = None,
+    classes: tuple[str, ...] = (),
 ) -> tuple[Manifest, list[tuple[Path, str]]]:
     """Probe every clip and write a manifest of those that have both streams.
 
@@ -209,6 +216,7 @@ def build_manifest(
         out: the manifest to write.
         progress: is told how far it is.
         workers: threads that probe; by default one per processor.
+        classes: all classes of the data set, in the order of its own list.
 
     Returns:
         The manifest, and the clips that were left out with the reason for each.
@@ -240,9 +248,22 @@ def build_manifest(
         raise ManifestError(
             f"none of the {len(rejected)} clips can be used; the first, {path}: {reason}"
         )
-    manifest = Manifest(tuple(clips), out.absolute().parent)
+    manifest = Manifest(tuple(clips), out.absolute().parent, classes)
     manifest.write(out)
     return manifest, rejected
+
+
+def common_classes(manifests: Iterable[Manifest]) -> tuple[str, ...]:
+    """Return the classes that several manifests list alike; none, with a warning, where not."""
+    labelled = [m for m in manifests if m.classes or any(clip.all_labels for clip in m.clips)]
+    found = dict.fromkeys(manifest.classes for manifest in labelled)
+    if len(found) > 1:
+        log.warning(
+            "the manifests do not list the same classes (%s): together they list none, and a task "
+            "takes the classes of the training clips",
+            ", ".join(str(len(classes)) for classes in found),
+        )
+    return next(iter(found)) if len(found) == 1 else ()
 
 
 def require_listed_once(records: Iterable[ClipRecord]) -> None:
@@ -274,7 +295,7 @@ def _probe(record: ClipRecord) -> Clip | str:
     if wrong_length:
         return wrong_length
     events = None if record.events is None else tuple(Event(*event) for event in record.events)
-    wrong = describe_classes(record.labels, events, info.common_s) or _describe_onsets(
+    wrong = describe_classes(record.labels, events, info.common_s) or describe_onsets(
         record.events_s, info.common_s
     )
     if wrong:
@@ -297,40 +318,6 @@ def _probe(record: ClipRecord) -> Clip | str:
         labels=record.labels,
         events=events,
     )
-
-
-def describe_length(duration_s: float, length_s: tuple[float, float] | None) -> str | None:
-    """Say why a clip is too short or too long for its data set; None where it is neither."""
-    shortest_s, longest_s = length_s or (0.0, math.inf)
-    if duration_s < shortest_s - LENGTH_TOLERANCE_S:
-        return f"too short: {duration_s:.2f} s, the data set has clips of {shortest_s:g} s and more"
-    if duration_s > longest_s + LENGTH_TOLERANCE_S:
-        return f"too long: {duration_s:.2f} s, expected at most {longest_s:g} s; cut the clip first"
-    return None
-
-
-def describe_classes(
-    labels: Iterable[str] | None, events: Iterable[Event] | None, duration_s: float
-) -> str | None:
-    """Say which label or event of a clip of this length cannot be; None where all can."""
-    if any(not label.strip() for label in labels or ()):
-        return "has an empty label"
-    for event in events or ():
-        what = f"has a wrong event: '{event.label}' from {event.start_s:g} to {event.end_s:g} s"
-        if not event.label.strip():
-            return f"{what} has no label"
-        if not 0 <= event.start_s < event.end_s:  # false for NaN too
-            return f"{what} must start at 0 or later and end after its start"
-        if event.end_s > duration_s + LENGTH_TOLERANCE_S:
-            return f"{what} ends after the clip ({duration_s:.2f} s)"
-    return None
-
-
-def _describe_onsets(events_s: Iterable[float] | None, duration_s: float) -> str | None:
-    for at_s in events_s or ():
-        if not 0 <= at_s <= duration_s + LENGTH_TOLERANCE_S:
-            return f"has a wrong event: {at_s:g} s is outside the clip ({duration_s:.2f} s)"
-    return None
 
 
 def _hashed(clip: Clip) -> list[Any]:
@@ -363,6 +350,17 @@ def _to_clip(row: dict[str, Any], path: Path) -> Clip:
     if wrong:
         raise ManifestError(f"{row['path']} in {path} {wrong}")
     return clip
+
+
+def _to_classes(stored: bytes | None, path: Path) -> tuple[str, ...]:
+    """Return the classes that a manifest lists beside its rows."""
+    try:
+        classes = json.loads(stored or b"[]")
+    except ValueError:
+        classes = None
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise ManifestError(f"{path} is damaged: its list of classes cannot be read")
+    return tuple(classes)
 
 
 def _schema() -> Any:

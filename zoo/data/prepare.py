@@ -63,6 +63,18 @@ class Prepared:
             for split in SPLITS
         }
 
+    def classes(self) -> dict[str, int]:
+        """Count labelled clips, classes, and classes without a training clip."""
+        clips = self.manifest.clips
+        trained = {name for clip in clips if clip.split == "train" for name in clip.all_labels}
+        found = {name for clip in clips for name in clip.all_labels}
+        classes = set(self.manifest.classes) or found
+        return {
+            "labelled": sum(bool(clip.all_labels) for clip in clips),
+            "classes": len(classes),
+            "without_training_clip": len(classes - trained),
+        }
+
 
 def prepare(
     adapter: DatasetAdapter,
@@ -102,7 +114,7 @@ def prepare(
         _require_any(records, made, failed)
         records = made
     with bar("probing") as progress:
-        manifest, refused = build_manifest(records, out, progress, workers)
+        manifest, refused = build_manifest(records, out, progress, workers, adapter.classes())
     rejected += _rejected(refused, splits)
     prepared = Prepared(
         manifest=manifest,

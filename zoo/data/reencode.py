@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.contracts import ClipRecord
-from zoo.data.manifest import Progress, describe_length
+from zoo.data.manifest import Progress
+from zoo.data.row_rules import describe_length
 from zoo.errors import ManifestError, MediaError
 
 if TYPE_CHECKING:

@@ -8,7 +8,15 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from zoo.data.clip_source import Augment, ClipSource, read_sample
+from zoo.data.clip_source import (
+    Augment,
+    ClipSource,
+    Cut,
+    choose_frame,
+    finish_cut,
+    mix,
+    read_cut,
+)
 from zoo.data.sampling import slot_rng
 from zoo.data.store import FeatureStore
 from zoo.errors import TrainingError
@@ -16,6 +24,23 @@ from zoo.models.task import Task
 from zoo.timeline import Placement, Sample, SegmentLayout
 
 Item = tuple[Tensor, Tensor, Sample]
+
+
+@dataclass(frozen=True)
+class Softening:
+    """How labels are spread over classes, and clips mixed, in training.
+
+    Attributes:
+        smoothing: share of a label that is spread over all classes.
+        mixup: share of the samples that a second clip is mixed into.
+        alpha: the first clip's share is sampled from Beta(alpha, alpha).
+        frames: whether frames are mixed with the audio's share, or a uniform one.
+    """
+
+    smoothing: float = 0.0
+    mixup: float = 0.0
+    alpha: float = 10.0
+    frames: Literal["same", "own"] = "same"
 
 
 @dataclass
@@ -62,13 +87,20 @@ class SampleSource:
                 too_short(self.split, self.layout, need.words, need.seconds, self.durations_s)
             )
 
-    def item(self, clip: int, key: tuple[int, int, int], augment: Augment) -> Item:
+    def item(
+        self,
+        clip: int,
+        key: tuple[int, int, int],
+        augment: Augment,
+        softening: Softening | None = None,
+    ) -> Item:
         """Sample a clip and read what was chosen.
 
         Args:
             clip: index of the clip; online, a clip that breaks gives way to another.
             key: (stage, step, slot), which decides all that is random.
             augment: what varies; a store has copies to choose from, or none.
+            softening: how labels, and clips, are mixed; only in training.
 
         Returns:
             Audio and video, and the sample: tokens ``(S, T*P, D)`` from the store, or from files
@@ -76,23 +108,56 @@ class SampleSource:
         """
         rng = slot_rng(self.seed, *key)
         if self.store is None:
-            return self.clips.first_readable(
-                clip, rng, lambda i: self._read_files(i, rng, augment), self.usable
-            )
+            return self._read_files(clip, rng, augment, softening)
         sample = self.sample(clip, rng, augment)
         copy = int(rng.integers(1 + self.store.config.copies)) if augment.random_crop else 0
+        sample = self._softened(sample, softening, sample, 1.0)
         return *self.store.tokens(sample, self.layout, copy), sample
 
-    def _read_files(self, clip: int, rng: np.random.Generator, augment: Augment) -> Item:
-        sample = self.sample(clip, rng, augment)
-        source = self.clips
-        pair = read_sample(source.reader, source.clips[clip], sample, self.layout, augment, rng)
-        return *pair, sample
+    def _read_files(
+        self, clip: int, rng: np.random.Generator, augment: Augment, softening: Softening | None
+    ) -> Item:
+        def read(i: int) -> tuple[Cut, Sample]:
+            sample, source = self.sample(i, rng, augment), self.clips
+            clip = source.clips[i]
+            return read_cut(source.reader, clip, sample, self.layout, augment, rng), sample
 
-    def sample(self, clip: int, rng: np.random.Generator, augment: Augment) -> Sample:
-        """Choose where the crops of a clip start, without reading it."""
+        cut, sample = self.clips.first_readable(clip, rng, read, self.usable)
+        other, share = sample, 1.0
+        if softening is not None and softening.mixup and rng.random() < softening.mixup:
+            partner = self.usable[int(rng.integers(len(self.usable)))]
+            share = float(rng.beta(softening.alpha, softening.alpha))
+            share_of_frames = share if softening.frames == "same" else float(rng.random())
+            second, other = self.clips.first_readable(partner, rng, read, self.usable)
+            cut = mix(cut, second, share, share_of_frames)
+        sample = self._softened(sample, softening, other, share)
+        return *finish_cut(cut, self.clips.reader, self.layout, augment, rng), sample
+
+    def _softened(
+        self, sample: Sample, softening: Softening | None, other: Sample, share: float
+    ) -> Sample:
+        if softening is None:
+            return sample
+        target = self.task.soften(sample.target, other.target, share, softening.smoothing)
+        return replace(sample, target=target)
+
+    def sample(
+        self, clip: int, rng: np.random.Generator, augment: Augment, frame_choice: int | None = None
+    ) -> Sample:
+        """Choose where the crops of a clip start, without reading it.
+
+        Args:
+            clip: index of the clip.
+            rng: source of all randomness.
+            augment: what varies.
+            frame_choice: which of `Augment.frame_choices` to take; by default a random one.
+        """
         place = replace(self.place, jitter_s=augment.jitter_s)
-        return self.task.sample(rng, clip, self.clips.clips[clip], self.durations_s[clip], place)
+        duration_s = self.durations_s[clip]
+        sample = self.task.sample(rng, clip, self.clips.clips[clip], duration_s, place)
+        return choose_frame(
+            sample, self.clips.reader, self.layout, duration_s, augment, rng, frame_choice
+        )
 
 
 def too_short(

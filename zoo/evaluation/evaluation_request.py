@@ -33,6 +33,7 @@ class Request:
         features: ``store`` encodes every clip once on the lattice of offsets, ``online`` decodes
             and encodes every sample, ``auto`` takes the store for random samples whose crops have
             several segments.
+        frames: average over so many frames of a sample, for models that read less video than audio.
         with_controls: also score with the audio of another clip, and with either stream blank.
         device: where to compute.
     """
@@ -48,6 +49,7 @@ class Request:
     audio_shift_s: float = 0.0
     synchronizability: str | None = None
     features: Literal["auto", "store", "online"] = "auto"
+    frames: int = 1
     with_controls: bool = True
     device: str = "cpu"
 
@@ -99,6 +101,9 @@ def choose_features(
             f"leave out {option('rounds')}, or use {option('protocol')} random without "
             f"{option('offsets')}",
         )
+    if request.frames > 1:
+        _check_frames(request, models, is_fixed)
+        return "online"
     reason = "the published reading" if request.as_published else "a list of fixed offsets"
     is_off_lattice = is_fixed or request.as_published
     if request.features == "auto":
@@ -114,6 +119,22 @@ def choose_features(
         for model in models:
             _ = model.separable
     return request.features
+
+
+def _check_frames(request: Request, models: list[Model], is_fixed: bool) -> None:
+    reads = models[0].io
+    if reads.vision.segment_s >= reads.audio.segment_s:
+        raise ConfigError(
+            f"{option('frames')} averages over frames beside the same audio, and "
+            f"'{request.model}' reads as much video as audio",
+            "leave it out",
+        )
+    if is_fixed or request.as_published or len(models) > 1 or request.features == "store":
+        raise ConfigError(
+            f"{option('frames')} goes with random samples of one model, read from files",
+            f"leave out {option('offsets')}, {option('as_published')}, "
+            f"{option('synchronizability')} and {option('features')}",
+        )
 
 
 def choose_task(request: Request, model: Model, second: Model | None, is_fixed: bool) -> Task:

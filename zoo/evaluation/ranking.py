@@ -11,7 +11,7 @@ from statistics import NormalDist
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 TOP = 5
@@ -43,7 +43,7 @@ def published_metrics(
     precision, auc = one_against_rest(scores.numpy(), targets.numpy())
     metrics["mean_average_precision"] = precision
     metrics["roc_auc"] = auc
-    metrics["d_prime"] = _d_prime(auc)
+    metrics["d_prime"] = d_prime(auc) if 0 < auc < 1 else None
     return metrics
 
 
@@ -76,8 +76,14 @@ def describe_published(metrics: Mapping[str, float | None], confusion: list[list
     return text
 
 
-def _d_prime(auc: float) -> float | None:
-    return math.sqrt(2) * NormalDist().inv_cdf(auc) if 0 < auc < 1 else None
+def accuracy_of_first(scores: Float[Tensor, "N K"], is_class: Bool[Tensor, "N K"]) -> float:
+    """Return how often the best class is the first of a sample's, as CAV-MAE counts it."""
+    return float((scores.argmax(1) == is_class.int().argmax(1)).double().mean())
+
+
+def d_prime(auc: float) -> float:
+    """Return how far apart two normal distributions are that an AUC tells apart, at most 6.7."""
+    return math.sqrt(2) * NormalDist().inv_cdf(min(max(auc, 1e-6), 1 - 1e-6))
 
 
 def _cumulated(

@@ -19,7 +19,7 @@ from zoo.errors import ConfigError, option
 from zoo.evaluation.evaluation_request import Request, check_columns, choose_features, choose_task
 from zoo.evaluation.members import Member, member_of, reader_of
 from zoo.evaluation.protocol import Protocol, find_protocol
-from zoo.evaluation.rounds import Outcome, Progress, run_rounds
+from zoo.evaluation.rounds import Outcome, Progress, average_frames, run_rounds
 from zoo.evaluation.sample_sources import FixedSamples, PublishedSamples, RandomSamples, Samples
 from zoo.evaluation.scoring import score_task
 from zoo.models.device import find_device
@@ -77,9 +77,10 @@ def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
         if features == "store":
             _build_stores(Path(temporary), clips, members, progress)
         source = _open_samples(request, protocol, clips, members, task, is_fixed)
-        outcome = run_rounds(
-            source, rounds, *members, with_controls=request.with_controls, progress=progress
-        )
+        passes, controls = rounds * request.frames, request.with_controls
+        outcome = run_rounds(source, passes, *members, with_controls=controls, progress=progress)
+        if request.frames > 1:
+            outcome = average_frames(outcome, task, request.frames)
         scores = _score(task, outcome, source, request.seed, is_joint=second is not None)
     facts = {
         **_settings(request, is_fixed),
@@ -87,6 +88,7 @@ def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
         "features": features,
         "split": split,
         "rounds": rounds,
+        "frames": request.frames,
         "model_sha256": read_description(folder).get("sha256"),
         "manifest_sha256": manifest.sha256,
         **_grid_of(model),
@@ -193,9 +195,8 @@ def _open_samples(
         assert task.grid is not None
         return FixedSamples(clips, reader, layout, task.grid, fixed, left_out)
     split, store = request.split or protocol.split, members[0].store
-    return RandomSamples(
-        SampleSource(ClipSource(clips, reader), layout, task, request.seed, split, store)
-    )
+    samples = SampleSource(ClipSource(clips, reader), layout, task, request.seed, split, store)
+    return RandomSamples(samples, request.frames)
 
 
 def _layout_of_samples(request: Request, members: list[Member], task: Task) -> SegmentLayout:

@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from zoo.evaluation.members import Member, Pair, SeparableMember
 from zoo.evaluation.sample_sources import Samples
 from zoo.models.model import Model
 from zoo.models.segments import Segments
+from zoo.models.task import Task
 from zoo.timeline import Sample
 
 CONTROLS = ("audio of another clip", "audio blanked", "video blanked")
@@ -114,6 +115,23 @@ def run_rounds(
         reason = next(iter(source.left_out.values()), "the manifest has none")
         raise ManifestError(f"not one clip can be evaluated; the first because: {reason}")
     return outcome
+
+
+def average_frames(outcome: Outcome, task: Task, frames: int) -> Outcome:
+    """Take the answers for several frames of a sample together (see `RandomSamples`)."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for place, (sample, number) in enumerate(zip(outcome.samples, outcome.rounds, strict=True)):
+        groups.setdefault((number // frames, sample.clip), []).append(place)
+    outputs = {
+        condition: [task.average(torch.cat(parts)[places][:, None]) for places in groups.values()]
+        for condition, parts in outcome.outputs.items()
+    }
+    return replace(
+        outcome,
+        samples=[outcome.samples[places[0]] for places in groups.values()],
+        rounds=[number for number, _ in groups],
+        outputs=outputs,
+    )
 
 
 def _keep(

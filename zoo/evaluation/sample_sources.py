@@ -61,10 +61,14 @@ class Samples(ABC):
 
 
 class RandomSamples(Samples):
-    """Random samples on the clip's own clock, from the feature store or from files."""
+    """Random samples on the clip's own clock, from the feature store or from files.
 
-    def __init__(self, source: SampleSource) -> None:
+    With several frames, as many numbers in a row are the same sample beside another frame.
+    """
+
+    def __init__(self, source: SampleSource, frames: int = 1) -> None:
         self.source, self.clips, self.layout = source, source.clips.clips, source.layout
+        self.frames = frames
         self.usable = list(source.usable)
         store = source.store
         self.left_out = dict(store.skipped) if store is not None else {}
@@ -75,8 +79,9 @@ class RandomSamples(Samples):
                 )
 
     def sample(self, clip: int, number: int) -> tuple[Sample, Segments | None]:  # noqa: D102
-        rng, source = slot_rng(self.source.seed, EVALUATION, number, clip), self.source
-        sample = source.sample(clip, rng, Augment())
+        source, (number, choice) = self.source, divmod(number, self.frames)
+        rng = slot_rng(source.seed, EVALUATION, number, clip)
+        sample = source.sample(clip, rng, Augment(frame_choices=self.frames), choice)
         if source.store is not None:
             return sample, None
         return sample, read_segments(source.clips.reader, self.clips[clip], sample, self.layout)

@@ -201,6 +201,9 @@ class SeparableEncoder(Encoder):
 class Head(nn.Module, ABC):
     """Turns the tokens of a clip's segments into the outputs of a task."""
 
+    may_skip_parameters: ClassVar[bool] = False
+    """Whether a training step may leave parameters without a gradient: workers must look then."""
+
     @abstractmethod
     def forward(self, audio: Tokens, vision: Tokens) -> Float[Tensor, "B K"]:
         """Return the K outputs that the task asks for; see `HeadInput`."""

@@ -161,6 +161,8 @@ class MaskableEncoder(Encoder):
         apart = self.compare("audio", audio), self.compare("vision", vision)
         if self.mode == "apart":
             return [apart]
+        if self.mode == "both":
+            return [self.fuse(audio, vision), apart]
         return [(self.alone(audio), self.alone(vision)), apart]
 
     def encode(self, segments: Segments) -> tuple[Tokens, Tokens]:
@@ -176,10 +178,10 @@ class MaskableEncoder(Encoder):
         return self._tokens("audio", audio), self._tokens("vision", vision)
 
     def _tokens(self, modality: Modality, values: Float[Tensor, "B S T P D"]) -> Tokens:
-        """Pool positions if one token per time step is what the encoder declares."""
+        """Pool positions to as many tokens per time step as the encoder declares."""
         declared = self.io.modality(modality).tokens
-        is_pooled = declared.positions < values.shape[3]
-        return Tokens(values.mean(3, keepdim=True) if is_pooled else values, declared.times_s)
+        pooled = values.unflatten(3, (declared.positions, -1)).mean(4)
+        return Tokens(pooled, declared.times_s)
 
     def _in_time(
         self, modality: Modality, values: Float[Tensor, "N L D"], num_segments: int

@@ -70,6 +70,8 @@ class Task(ABC):
     tells_synchronizable: ClassVar[bool] = False
     """Whether outputs say (no, yes) whether a crop can be synchronized: such a model may stand
     beside one that predicts offsets."""
+    has_labels: ClassVar[bool] = False
+    """Whether targets are labels that can be mixed, smoothed and balanced: see `soften`."""
     says: ClassVar[str] = "answers another question"
     """What a model of this task does, after its name: ``says which classes a clip shows``."""
 
@@ -128,6 +130,31 @@ class Task(ABC):
     def collate(self, targets: Sequence[Any]) -> Tensor:
         """Return the targets of a batch as a tensor; by default classes ``(B,)``."""
         return torch.tensor(targets)
+
+    def soften(self, target: Any, other: Any, share: float, smoothing: float) -> Any:
+        """Return the target of a sample whose label is spread over classes; where `has_labels`.
+
+        Args:
+            target: of the sample.
+            other: of the sample that is mixed into it; the same if none is.
+            share: of the first one, 0 to 1.
+            smoothing: share of a label that is spread over all classes.
+        """
+        raise NotImplementedError
+
+    def clip_weights(self, clips: Sequence[Clip]) -> Sequence[float]:
+        """Return how often each clip is sampled, relative to the others, to balance the classes.
+
+        Only asked where `has_labels`.
+        """
+        raise NotImplementedError
+
+    def average(self, outputs: Float[Tensor, "R N K"]) -> Float[Tensor, "N K"]:
+        """Return the outputs of R readings of the same samples, taken together; by default means.
+
+        They are outputs again: a task that averages probabilities returns what leads to them.
+        """
+        return outputs.mean(0)
 
     def layout_from(self, layout: SegmentLayout, start: Task | None) -> SegmentLayout:
         """Return the layout for a model that starts from one with this layout and another task."""

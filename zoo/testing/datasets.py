@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from zoo.contracts import ClipRecord, DatasetAdapter, LeftOut
-from zoo.data.manifest import SPLITS, Event, describe_classes, require_listed_once
+from zoo.data.manifest import SPLITS, Event, require_listed_once
+from zoo.data.row_rules import describe_classes
 from zoo.errors import ManifestError, MediaError
 from zoo.registry.manager import registry
 from zoo.testing.promises import about
@@ -84,9 +85,19 @@ def _check_records(adapter: DatasetAdapter, folder: Path) -> None:
     except ManifestError as error:
         raise AssertionError(str(error)) from error
     assert records == _scan(adapter, folder), "finds another order every time"
+    _check_classes(adapter.classes(), records)
     left_out = adapter.left_out()
     for one in left_out or ():
         assert isinstance(one, LeftOut), f"left_out gives a {type(one).__name__}, no zoo.LeftOut"
+
+
+def _check_classes(classes: Any, records: list[Any]) -> None:
+    is_names = isinstance(classes, tuple) and all(isinstance(name, str) for name in classes)
+    assert is_names, f"classes gives {classes!r}; it must be a tuple of names"
+    assert len(set(classes)) == len(classes), "classes gives a name twice"
+    for record in records if classes else ():
+        unknown = set(record.labels or filter(None, [record.label])) - set(classes)
+        assert not unknown, f"labels {record.path} '{min(unknown)}', which is not in its classes"
 
 
 def _scan(adapter: DatasetAdapter, folder: Path) -> list[Any]:

@@ -26,6 +26,7 @@ from zoo.testing.promises import (
 from zoo.testing.specs import PRESETS, check_light_import, check_named, check_spec, check_stage2
 from zoo.training.recipe_builder import build_recipe
 from zoo.training.rehearsal import check_fit
+from zoo.training.request import TrainRequest, draft_recipe
 
 MODALITIES: tuple[Modality, Modality] = ("audio", "vision")
 NUM_CLIPS, NUM_SEGMENTS = 3, 2
@@ -61,6 +62,11 @@ def _check_defaults(spec: EncoderSpec | PairSpec) -> None:
         with about(f"preset '{preset}', on the device 'meta'"):
             recipe = build_recipe(extractor=spec.name, preset=preset)
             check_fit(recipe, (2,) if spec.end_to_end else (1, 2))
+    for name in spec.recipes:
+        with about(f"recipe '{name}', on the device 'meta'"):
+            request = TrainRequest(extractor=spec.name, recipe=name)
+            recipe = draft_recipe(request, 0)
+            check_fit(recipe, request.stages(recipe))
 
 
 def _check_own(spec: EncoderSpec) -> None:

@@ -71,11 +71,13 @@ def head_input(
     vision_dim: int,
     layout: SegmentLayout | None = None,
     positions: int = 1,
+    passes: int = 1,
 ) -> HeadInput:
     """Return what a head is given: tokens of 6 and 8 time steps per segment."""
+    side_by_side = {"passes": passes, "positions": positions * passes}
     return HeadInput(
-        audio=feature_map(6, positions, audio_dim),
-        vision=feature_map(8, positions, vision_dim),
+        audio=feature_map(6, 1, audio_dim).model_copy(update=side_by_side),
+        vision=feature_map(8, 1, vision_dim).model_copy(update=side_by_side),
         layout=layout or SegmentLayout(),
         num_outputs=task.num_outputs,
         grid=task.grid,

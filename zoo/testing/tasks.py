@@ -67,6 +67,9 @@ def _check_columns(spec: TaskSpec) -> None:
     unknown = sorted(set(spec.rank) - set(names))
     assert spec.rank, "has no rank; say which score makes one validation better than another"
     assert not unknown, f"ranks by '{unknown[0]}', which is none of its scores: {names}"
+    assert spec.class_field is None or spec.class_field in spec.config_class.model_fields, (
+        f"wants classes in '{spec.class_field}', which its config lacks"
+    )
     known = {field.name for field in fields(Clip)}
     for column in spec.columns:
         assert column in known, (
@@ -93,6 +96,9 @@ def _check_task(task: Task, rows: list[Clip]) -> None:
     scores = _check_scores(task, outputs, targets)
     _check_chance(task, scores)
     _check_values(task, outputs, targets, scores)
+    _check_average(task, outputs, targets, scores)
+    if task.has_labels:
+        _check_labels(task, rows)
     with about("diagnose"):
         json.dumps(task.diagnose(outputs, targets, []))
     with about("answer"):
@@ -100,6 +106,40 @@ def _check_task(task: Task, rows: list[Clip]) -> None:
         json.dumps(answer.facts)
         assert answer.words, "says nothing"
         assert all(isinstance(line, str) for line in answer.words), "words is a list of lines"
+
+
+def _check_average(task: Task, outputs: Tensor, targets: Tensor, scores: dict[str, float]) -> None:
+    """Check that several equal readings say what one says."""
+    with about("average"):
+        mean = task.average(torch.stack([outputs, outputs]))
+        assert mean.shape == outputs.shape, f"gives {tuple(mean.shape)} for two equal readings"
+        again = task.scores(task.sums(mean, targets))
+        for name in task.spec.rank:
+            assert math.isclose(again[name], scores[name], abs_tol=0.02), (
+                f"changes {name} from {scores[name]:.4g} to {again[name]:.4g} though both readings "
+                "are equal"
+            )
+
+
+def _check_labels(task: Task, rows: list[Clip]) -> None:
+    """Check that labels can be mixed and smoothed, and clips weighted."""
+    rng = np.random.default_rng(0)
+    duration_s = task.need(LAYOUT, PLACE.vision_hop_s).seconds
+    first, other = (task.sample(rng, i, rows[i], duration_s, PLACE).target for i in (0, -1))
+    outputs = torch.randn(1, task.num_outputs, generator=torch.Generator().manual_seed(0))
+    with about("soften"):
+        plain = task.loss(outputs, task.collate([first]), 0.0)
+        same = task.loss(outputs, task.collate([task.soften(first, first, 1.0, 0.0)]), 0.0)
+        assert torch.isclose(plain, same, atol=1e-5), (
+            f"changes the loss from {float(plain):.4g} to {float(same):.4g} without smoothing and "
+            "without a second clip"
+        )
+        mixed = task.loss(outputs, task.collate([task.soften(first, other, 0.7, 0.1)]), 0.0)
+        assert bool(mixed.isfinite()), f"mixed, the loss is {float(mixed)}"
+    with about("clip_weights"):
+        weights = task.clip_weights(rows)
+        assert len(weights) == len(rows), f"gives {len(weights)} numbers for {len(rows)} clips"
+        assert min(weights) > 0, "gives a clip no weight"
 
 
 def _check_samples(task: Task, rows: list[Clip]) -> Tensor:

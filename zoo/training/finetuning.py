@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from zoo.contracts import TaskSpec
 from zoo.data.clip_source import Augment
 from zoo.data.frontend import cut_crops
-from zoo.data.samples import Item, SampleSource
-from zoo.data.sampling import clips_of_step, share_of_rank
+from zoo.data.samples import Item, SampleSource, Softening
+from zoo.data.sampling import ClipOrder, share_of_rank, spread_share
 from zoo.models.device import autocast
 from zoo.models.model import Model
 from zoo.models.segments import Segments, Tokens
@@ -22,6 +21,7 @@ from zoo.models.task import Task
 from zoo.training.compiling import compile_extractors
 from zoo.training.engine import Engine, sum_over_workers
 from zoo.training.fit import Stage
+from zoo.training.kept_weights import Average, Best
 from zoo.training.recipe import Recipe, Stage2Config
 
 Read = tuple[Tensor, Tensor, Tensor]
@@ -44,17 +44,31 @@ class Stage2Batches(Dataset[Read]):
     ) -> None:
         self.source, self.recipe, self.augment = source, recipe, augment
         self.rank, self.world_size = rank, world_size
+        config, self.usable = recipe.stage2, source.usable
+        clips, weights = [source.clips.clips[i] for i in self.usable], None
+        if config.share < 1:
+            labels = [" ".join(clip.all_labels) for clip in clips]
+            places = spread_share(labels, config.share, recipe.seed)
+            self.usable, clips = [self.usable[i] for i in places], [clips[i] for i in places]
+        if config.balanced:
+            weights = source.task.clip_weights(clips)
+        self.order = ClipOrder(len(self.usable), recipe.seed, weights)
+        self.softening: Softening | None = None
+        if config.softens:
+            self.softening = Softening(
+                config.label_smoothing, config.mixup, config.mixup_alpha, config.mixup_frames
+            )
 
     def __getitem__(self, step: int) -> Read:
         """Return audio and video as `SampleSource.item` does, and targets."""
-        recipe, usable = self.recipe, self.source.usable
-        chosen = clips_of_step(step, recipe.stage2.batch, len(usable), recipe.seed)
+        recipe, usable = self.recipe, self.usable
+        chosen = self.order.of_step(step, recipe.stage2.batch)
         items = []
         for slot, place in share_of_rank(chosen, self.rank, self.world_size):
             clip = usable[place]
             # Over-fitting checks that a run can learn at all: every clip keeps its one sample.
             key = (2, 0, clip) if recipe.overfit else (2, step, slot)
-            items.append(self.source.item(clip, key, self.augment))
+            items.append(self.source.item(clip, key, self.augment, self.softening))
         return collate(items, self.source.task)
 
 
@@ -132,7 +146,9 @@ class Finetuning(Stage[Read, Fed]):
             compile_extractors(model)
         self.feeder = Feeder(engine.device, recipe, model, train)
         self.module = self._what_is_trained()
+        self.rate_prefix = "head." if self.config.is_frozen else ""
         self.best = Best(self.task.spec)
+        self.average = Average()
 
     def _what_is_trained(self) -> nn.Module:
         """Freeze what is not trained; return the head, or the whole model."""
@@ -148,7 +164,7 @@ class Finetuning(Stage[Read, Fed]):
     def dataset(self, rank: int, world_size: int) -> Dataset[Read]:
         """Return random samples of the training clips."""
         config, recipe = self.config, self.recipe
-        augment = Augment() if recipe.overfit else Augment(config.jitter_s, config.flip, 0.0, True)
+        augment = Augment() if recipe.overfit else Augment(**config.varied())
         return Stage2Batches(self.train, recipe, augment, rank, world_size)
 
     def feed(self, read: Read) -> Fed:
@@ -196,46 +212,42 @@ class Finetuning(Stage[Read, Fed]):
             sums = [total + value for total, value in zip(sums, partial, strict=True)]
         scores = task.scores(sum_over_workers(sums, self.engine.device))
         has_left = task.has_left_chance(scores)
-        self.best.update(scores, module, has_left)
+        self.best.update(scores, module, has_left, keeps=not self.config.averaged_steps)
         return {**scores, "on_plateau": float(not has_left)}
 
+    def step_done(self, done: int) -> None:
+        """Take weights into the average where the recipe says so."""
+        if done in self.config.averaged_steps:
+            self.average.add(self.module)
+
     def resume(self, meta: dict[str, Any], best: dict[str, Tensor]) -> None:
-        """Take up the best validation so far."""
-        self.best.weights, self.best.scores = best, meta["best"]
-        self.best.waited = meta["waited"]
+        """Take up the best validation so far, or the average."""
+        self.best.scores, self.best.waited = meta["best"], meta["waited"]
+        if self.config.averaged_steps:
+            self.average = Average(best, meta["averaged"])
+        else:
+            self.best.weights = best
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
-        """Return the best validation so far, and its weights."""
-        return {"best": self.best.scores, "waited": self.best.waited}, self.best.weights
+        """Return the best validation so far, and its weights or the average."""
+        meta = {"best": self.best.scores, "waited": self.best.waited}
+        if not self.config.averaged_steps:
+            return meta, self.best.weights
+        return {**meta, "averaged": self.average.num}, self.average.weights
 
     @property
     def is_over(self) -> bool:
-        """Whether validations have not become better for long."""
-        return self.best.waited >= self.config.patience
+        """Whether validations have not become better for long; an average takes all steps."""
+        return not self.config.averaged_steps and self.best.waited >= self.config.patience
 
     def end(self) -> dict[str, float]:
-        """Leave the model with its best weights; return the best validation scores."""
-        self.module.load_state_dict(self.best.weights)
-        return self.best.scores
-
-
-class Best:
-    """The best validation so far."""
-
-    def __init__(self, task: TaskSpec) -> None:
-        self.task = task
-        self.scores: dict[str, float] = {}
-        self.weights: dict[str, Tensor] = {}
-        self.waited = 0
-
-    def update(self, scores: Mapping[str, float], module: nn.Module, has_left: bool) -> None:
-        """Keep the weights if they are better; no patience is lost before chance is left."""
-        if not self.scores or self.task.rank_of(scores) > self.task.rank_of(self.scores):
-            self.scores = dict(scores)
-            self.weights = {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
-            self.waited = 0
-        elif has_left:
-            self.waited += 1
+        """Leave the model with its best or average weights; return their validation scores."""
+        if not self.config.averaged_steps:
+            self.module.load_state_dict(self.best.weights)
+            return self.best.scores
+        self.average.give(self.module)
+        scores = self.validate()
+        return {name: value for name, value in scores.items() if name != "on_plateau"}
 
 
 def fixed_samples(

@@ -33,6 +33,7 @@ class Stage(ABC, Generic[Read, Batch]):
         seed: of the run.
         loader_workers: processes that read ahead; None if reading is no work.
         num_losses: per step, each with an optimiser of its own.
+        rate_prefix: what stands before the names of the module's parameters in ``rates``.
     """
 
     number: int
@@ -41,6 +42,7 @@ class Stage(ABC, Generic[Read, Batch]):
     seed: int
     loader_workers: int | None = 0
     num_losses: int = 1
+    rate_prefix: str = ""
 
     @abstractmethod
     def dataset(self, rank: int, world_size: int) -> Dataset[Read]:
@@ -69,6 +71,9 @@ class Stage(ABC, Generic[Read, Batch]):
     def prepare(self, read: Read) -> None:
         """See the first batch before a fresh start."""
 
+    def step_done(self, done: int) -> None:
+        """Look at the module after so many steps."""
+
     def resume(self, meta: dict[str, Any], best: dict[str, Tensor]) -> None:
         """Take up what a checkpoint holds beside the module."""
 
@@ -95,7 +100,9 @@ def fit(engine: Engine, stage: Stage[Read, Batch], log: RunLog, checkpoint: Path
     if checkpoint is None:
         stage.prepare(stage.dataset(0, 1)[0])
     module = engine.prepare(stage.module)
-    optimizers = [build_optimizer(module, config) for _ in range(stage.num_losses)]
+    optimizers = [
+        build_optimizer(module, config, stage.rate_prefix) for _ in range(stage.num_losses)
+    ]
     first = 0
     if checkpoint is not None:
         meta, best = load_checkpoint(checkpoint, module, optimizers)
@@ -118,6 +125,7 @@ def fit(engine: Engine, stage: Stage[Read, Batch], log: RunLog, checkpoint: Path
         ):
             taken.append((numbers, take_step(module, optimizer, loss, step, config)))
         done, is_last = step + 1, step + 1 == config.steps
+        stage.step_done(done)
         if done % config.log_every == 0 or is_last:
             values = mean_over_workers(_add_up([numbers() for numbers, _ in taken]), engine.device)
             norm = max(float(norm) for _, norm in taken)

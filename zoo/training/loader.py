@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from zoo.data.clip_reader import whole_frames_s
-from zoo.data.clip_source import Augment, ClipSource, read_sample
-from zoo.data.sampling import clips_of_step, share_of_rank, slot_rng
+from zoo.data.clip_source import Augment, ClipSource, choose_frame, read_sample
+from zoo.data.sampling import ClipOrder, share_of_rank, slot_rng
 from zoo.errors import MediaError
 from zoo.timeline import Placement, SegmentLayout, place_crops
 
@@ -34,13 +34,13 @@ class Stage1Batches(Dataset[tuple[Tensor, Tensor]]):
         world_size: int = 1,
     ) -> None:
         self.source, self.layout, self.clips, self.augment = source, layout, clips, augment
-        self.seed = seed
+        self.seed, self.order = seed, ClipOrder(len(source.clips), seed)
         self.rank, self.world_size = rank, world_size
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         """Return audio ``(B, S, F, Ta)`` and frames ``(B, T, H, W, C)`` for `cut_crops`."""
         source = self.source
-        chosen = clips_of_step(step, self.clips, len(source.clips), self.seed)
+        chosen = self.order.of_step(step, self.clips)
         pairs = []
         for slot, clip in share_of_rank(chosen, self.rank, self.world_size):
             rng = slot_rng(self.seed, 1, step, slot)
@@ -59,6 +59,7 @@ class Stage1Batches(Dataset[tuple[Tensor, Tensor]]):
             )
         place = Placement(self.layout, hop_s, hop_s, self.augment.jitter_s)
         sample = place_crops(rng, index, duration_s, place, offset_s=0.0, target=0)
+        sample = choose_frame(sample, reader, self.layout, duration_s, self.augment, rng)
         return read_sample(reader, clip, sample, self.layout, self.augment, rng)
 
 

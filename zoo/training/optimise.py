@@ -3,21 +3,63 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn, optim
 
+from zoo.errors import ConfigError
+from zoo.training.engine import unwrap
 from zoo.training.recipe import OptimiserConfig
 
 
-def build_optimizer(module: nn.Module, config: OptimiserConfig) -> optim.Optimizer:
-    """Build AdamW; vectors (biases, norms, temperatures) do not decay."""
-    trainable = [p for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+def build_optimizer(
+    module: nn.Module, config: OptimiserConfig, prefix: str = ""
+) -> optim.Optimizer:
+    """Build the optimiser; with AdamW vectors (biases, norms, temperatures) do not decay.
+
+    Args:
+        module: what is trained.
+        config: its numbers.
+        prefix: what stands before the names of its parameters in `OptimiserConfig.rates`.
+
+    Raises:
+        ConfigError: if no parameter that is trained has a name that ``rates`` asks for.
+    """
+    named = [(prefix + n, p) for n, p in unwrap(module).named_parameters() if p.requires_grad]
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for factor in (1.0, *config.rates.values()):  # the order decides nothing, and stays
+        groups |= {(factor, True): [], (factor, False): []}
+    factors = rate_factors([name for name, _ in named], config.rates)
+    for (_, parameter), factor in zip(named, factors, strict=True):
+        decays = parameter.ndim > 1 or config.optimizer == "adam"
+        groups[factor, decays].append(parameter)
+    listed = [
+        {"params": found, "weight_decay": config.weight_decay * decays, "factor": factor}
+        for (factor, decays), found in groups.items()
+        if found
     ]
-    return optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+    kind = optim.Adam if config.optimizer == "adam" else optim.AdamW
+    return kind(listed, lr=config.lr, betas=config.betas, fused=True)
+
+
+def rate_factors(names: Sequence[str], rates: Mapping[str, float]) -> list[float]:
+    """Return the factor of each parameter's learning rate: that of the longest fitting beginning.
+
+    Raises:
+        ConfigError: if a beginning fits no name.
+    """
+    for start in rates:
+        if not any(name.startswith(start) for name in names):
+            raise ConfigError(
+                f"rates: no parameter that is trained begins with '{start}'",
+                f"they begin with {', '.join(sorted({n.split('.')[0] for n in names}))}",
+            )
+    longest = sorted(rates, key=len)
+    return [
+        next((rates[start] for start in reversed(longest) if name.startswith(start)), 1.0)
+        for name in names
+    ]
 
 
 def learning_rate(step: int, config: OptimiserConfig) -> float:
@@ -41,7 +83,7 @@ def take_step(
 ) -> Tensor:
     """Backpropagate, clip, update; return the gradient norm before clipping."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(step, config)
+        group["lr"] = learning_rate(step, config) * group["factor"]
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     trainable = [p for p in module.parameters() if p.requires_grad]

@@ -77,7 +77,7 @@ class Pretraining(Stage[Read, Segments]):
     def dataset(self, rank: int, world_size: int) -> Dataset[Read]:
         """Return random stretches of the training clips, in sync."""
         config = self.config
-        augment = Augment(config.jitter_s, config.flip, config.gain_db, random_crop=True)
+        augment = Augment(**config.varied())
         layout, seed = self.recipe.stage1_layout, self.seed
         return Stage1Batches(self.train, layout, config.clips, augment, seed, rank, world_size)
 

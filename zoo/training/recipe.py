@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, ValidationError, model_validator
 
 from zoo.contracts import ComponentConfig, Precision, TaskSpec
 from zoo.errors import ConfigError, option
@@ -18,8 +18,43 @@ from zoo.timeline import LATTICE_TOLERANCE, SegmentLayout
 Preset = Literal["tiny", "paper"]
 
 
+class VariationConfig(ComponentConfig):
+    """What varies between two readings of a clip; both stages share these fields."""
+
+    jitter_s: float = Field(0.05, ge=0, description="largest audio jitter, sampled per clip")
+    flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip, per clip")
+    gain_db: float = Field(0.0, ge=0, description="largest random audio gain, either way")
+    random_crop: bool = Field(
+        True, description="crop frames at random rather than in the middle, per clip"
+    )
+    mask_bins: int = Field(
+        0, ge=0, description="SpecAugment: rows of a spectrogram to hide, fewer than so many"
+    )
+    mask_frames: int = Field(
+        0, ge=0, description="SpecAugment: columns of a spectrogram to hide, fewer than so many"
+    )
+    noise: float = Field(
+        0.0,
+        ge=0,
+        description="largest size of uniform noise on normalised spectrograms, sampled per clip",
+    )
+    roll: float = Field(
+        0.0, ge=0, le=1, description="largest shift of spectrograms in a circle, share of a segment"
+    )
+    frame_choices: int = Field(
+        1,
+        gt=0,
+        description="evenly spaced times of a segment at which video shorter than audio is read, "
+        "one of them at random; 1 is the middle",
+    )
+
+    def varied(self) -> dict[str, Any]:
+        """Return the fields that `zoo.data.clip_source.Augment` has too."""
+        return {name: getattr(self, name) for name in VariationConfig.model_fields}
+
+
 class OptimiserConfig(ComponentConfig):
-    """AdamW with warm-up, a schedule and clipped gradients; both stages share these fields."""
+    """Adam with warm-up, a schedule and clipped gradients; both stages share these fields."""
 
     steps: int = Field(gt=0, description="optimiser steps")
     lr: float = Field(gt=0, description="learning rate after warm-up")
@@ -28,40 +63,68 @@ class OptimiserConfig(ComponentConfig):
     decay: float = Field(0.5, gt=0, le=1, description="factor of each decay, with schedule=step")
     decay_from: int = Field(0, ge=0, description="first decay, steps")
     decay_every: int = Field(0, ge=0, description="from one decay to the next, steps; 0: one only")
+    optimizer: Literal["adamw", "adam"] = Field(
+        "adamw", description="'adam' adds the weight decay to the gradient, as older code does"
+    )
     betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's averages")
-    weight_decay: float = Field(0.0, ge=0, description="on matrices only")
+    weight_decay: float = Field(0.0, ge=0, description="on matrices only; with adam, on everything")
+    rates: dict[str, PositiveFloat] = Field(
+        {}, description="factors of the learning rate, by how names of parameters begin: {head: 10}"
+    )
     clip_norm: float = Field(1.0, gt=0, description="largest gradient norm")
     log_every: int = Field(20, gt=0, description="steps between logged losses")
     valid_every: int = Field(200, gt=0, description="steps between validations")
     checkpoint_every: int = Field(200, gt=0, description="steps between checkpoints")
 
 
-class Stage1Config(OptimiserConfig):
+class Stage1Config(OptimiserConfig, VariationConfig):
     """Pre-training with an objective (paper section 3.2); published: 28 segments a GPU, lr 1e-4."""
 
     clips: int = Field(2, gt=0, description="B, clips per step over all workers")
     num_segments: int = Field(14, gt=0, description="S, contiguous segments per clip")
-    jitter_s: float = Field(0.05, ge=0, description="largest audio jitter, sampled per clip")
-    flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip, per clip")
-    gain_db: float = Field(0.0, ge=0, description="largest random audio gain, either way")
     valid_clips: int = Field(64, gt=0, description="clips of a validation")
 
 
-class Stage2Config(OptimiserConfig):
+class Stage2Config(OptimiserConfig, VariationConfig):
     """A head on a frozen encoder (paper section 3.3); published: batch 16 a GPU, lr 2e-6."""
 
     encoder: Literal["frozen", "trained"] = Field(
         "frozen", description="'trained' trains the encoder along with the head, on features online"
     )
     batch: int = Field(16, gt=0, description="B, samples per step over all workers")
-    jitter_s: float = Field(0.05, ge=0, description="largest audio jitter, seconds")
     soft_sigma: float = Field(
         0.0, ge=0, description="spread of ordinal soft targets at the start, classes; 0 is off"
     )
     soft_until: float = Field(
         0.6, gt=0, le=1, description="share of the run over which soft targets become hard"
     )
-    flip: float = Field(0.5, ge=0, le=1, description="probability of a flip (online only)")
+    mixup: float = Field(
+        0.0, ge=0, le=1, description="share of the samples that a second clip is mixed into"
+    )
+    mixup_alpha: float = Field(
+        10.0, gt=0, description="the first clip's share is sampled from Beta(alpha, alpha)"
+    )
+    mixup_frames: Literal["same", "own"] = Field(
+        "same", description="whether frames are mixed with the audio's share, or a uniform one"
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of a label that is spread over all classes"
+    )
+    share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="of the training clips that are used, as evenly from all labels as there are",
+    )
+    balanced: bool = Field(
+        False, description="sample clips of rare classes more often, with replacement"
+    )
+    average_from: int = Field(
+        0, ge=0, description="first step whose weights enter the average that is kept"
+    )
+    average_every: int = Field(
+        0, ge=0, description="from one of them to the next, steps; 0 keeps the best validation"
+    )
     valid_rounds: int = Field(4, gt=0, description="fixed samples per validation clip")
     patience: int = Field(10, gt=0, description="validations without improvement before stopping")
 
@@ -69,6 +132,33 @@ class Stage2Config(OptimiserConfig):
     def is_frozen(self) -> bool:
         """Whether the encoder stays as stage I made it."""
         return self.encoder == "frozen"
+
+    @property
+    def softens(self) -> bool:
+        """Whether labels are spread over classes."""
+        return bool(self.mixup or self.label_smoothing)
+
+    @property
+    def varies_online(self) -> list[str]:
+        """Settings in use that change what is read from files."""
+        names = ("gain_db", "noise", "roll", "mask_bins", "mask_frames", "mixup")
+        used = [name for name in names if getattr(self, name)]
+        return used + ["frame_choices"] * (self.frame_choices > 1)
+
+    @property
+    def averaged_steps(self) -> range:
+        """Steps after which weights enter the average that is kept; none keeps the best."""
+        if not self.average_every:
+            return range(0)
+        return range(self.average_from or self.average_every, self.steps + 1, self.average_every)
+
+    @model_validator(mode="after")
+    def _something_to_average(self) -> Self:
+        if self.average_every and not self.averaged_steps:
+            raise ValueError(
+                f"average_from={self.average_from} lies behind the last step, {self.steps}"
+            )
+        return self
 
 
 class DataConfig(ComponentConfig):
@@ -114,6 +204,16 @@ class Recipe(ComponentConfig):
             raise ValueError(
                 "stage2.encoder=trained changes the features at every step, so they cannot come "
                 f"from a store: add {option('features')} online"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _varied_features(self) -> Self:
+        used = self.stage2.varies_online
+        if used and self.data.features == "store":
+            raise ValueError(
+                f"stage2.{used[0]} changes what is read, and features of a store are read once: "
+                f"add {option('features')} online"
             )
         return self
 

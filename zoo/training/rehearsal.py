@@ -25,6 +25,7 @@ from zoo.models.without_values import without_values
 from zoo.registry.manager import Registry, registry
 from zoo.registry.plugin_files import reason_of
 from zoo.timeline import LATTICE_TOLERANCE, to_frames, to_samples
+from zoo.training.optimise import rate_factors
 from zoo.training.recipe import Recipe
 
 REMEMBERED = 256  # models that are known to fit
@@ -45,6 +46,45 @@ def check_fit(recipe: Recipe, stages: tuple[int, ...]) -> None:
     """
     model, is_stored = recipe.model.model_dump_json(), recipe.data.features == "store"
     _check_parts(model, recipe.vision_hop_s, is_stored, stages, registry())
+    if 2 in stages:
+        _check_labels(recipe)
+    for stage, config in ((1, recipe.stage1), (2, recipe.stage2)):
+        if stage in stages and config.rates:
+            _check_rates(recipe, stage)
+
+
+def _check_labels(recipe: Recipe) -> None:
+    """Check that a task has labels where a recipe mixes, smooths or balances them."""
+    config, task = recipe.stage2, recipe.task
+    used = [n for n in ("mixup", "label_smoothing", "balanced") if getattr(config, n)]
+    assert recipe.model.task is not None
+    if used and not build_task(recipe.model.task).has_labels:
+        raise ConfigError(
+            f"stage2.{used[0]} needs labels, and the task '{task.name}' has none",
+            f"leave out {option('set')} stage2.{used[0]}",
+        )
+
+
+def _check_rates(recipe: Recipe, stage: int) -> None:
+    """Check that ``rates`` names parameters that the stage trains."""
+    with without_values():
+        model = Model(recipe.model)
+        assert model.config.objective is not None
+        if stage == 1:
+            objective = build_objective(model.config.objective, model.encoder)
+            parts = {"encoder": model.encoder, "objective": objective}
+        else:
+            assert model.head is not None
+            trained = {} if recipe.stage2.is_frozen else {"encoder": model.encoder}
+            parts = {"head": model.head, **trained}
+        names = [
+            f"{part}.{n}" for part, module in parts.items() for n, _ in module.named_parameters()
+        ]
+    config = recipe.stage1 if stage == 1 else recipe.stage2
+    try:
+        rate_factors(names, config.rates)
+    except ConfigError as error:
+        raise error.within(f"stage{stage}") from None
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -9,9 +9,16 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue, ValidationError, field_validator
 
-from zoo.contracts import ComponentConfig, HeadSpec, Positions
+from zoo.contracts import (
+    ComponentConfig,
+    HeadSpec,
+    NamedRecipe,
+    Positions,
+    TaskConfig,
+    TaskSpec,
+)
 from zoo.data.manifest import Manifest
-from zoo.errors import ConfigError, TrainingError, option
+from zoo.errors import ConfigError, TrainingError, option, suggest
 from zoo.models.config import Component, ModelConfig
 from zoo.models.model import build_task
 from zoo.registry.manager import registry
@@ -37,6 +44,7 @@ class TrainRequest(ComponentConfig):
     init: tuple[str, ...] | None = Field(None, description="models or weights to start from")
     init_positions: Positions | None = None
     preset: Preset | None = None
+    recipe: str | None = Field(None, description="published training of the encoder")
     features: Literal["store", "online"] | None = None
     overfit: int | None = Field(None, gt=0, description="clips")
     seed: int | None = Field(None, ge=0)
@@ -69,10 +77,51 @@ class TrainRequest(ComponentConfig):
 
     def stages(self, recipe: Recipe) -> tuple[int, ...]:
         """Return the stages to train: by default both, or stage 2 if the encoder needs no other."""
-        is_tuning = recipe.task.fine_tunes and self.init is not None
-        if self.stage is None and (is_tuning or not recipe.stage2.is_frozen):
+        named, is_tuning = self.named_recipe(), recipe.task.fine_tunes and self.init is not None
+        stage = self.stage or (None if named is None else named.stage)
+        if stage is None and (is_tuning or not recipe.stage2.is_frozen):
             return (2,)
-        return (1, 2) if self.stage in {None, "all"} else (int(self.stage or 0),)
+        return (1, 2) if stage in {None, "all"} else (int(stage or 0),)
+
+    def named_recipe(self) -> NamedRecipe | None:
+        """Return the published training that is asked for.
+
+        Raises:
+            ConfigError: if the encoder has no such recipe.
+        """
+        start = _start_of(self)
+        name = self.extractor or (None if start is None else start.encoder.name)
+        if self.recipe is None or name is None:
+            return None
+        known = registry().encoder(name).recipes
+        if self.recipe not in known:
+            raise ConfigError(
+                f"{option('recipe')} '{self.recipe}': the encoder '{name}' has "
+                f"{'only ' + ', '.join(known) if known else 'none'}{suggest(self.recipe, known)}"
+            )
+        return known[self.recipe]
+
+    def with_recipe(self) -> TrainRequest:
+        """Return it with what its recipe says, where nothing else is asked for.
+
+        Raises:
+            ConfigError: if the encoder has no such recipe.
+        """
+        named = self.named_recipe()
+        if named is None:
+            return self
+        manifest = _training_clips(self)
+        settings = named.settings(named.clips if manifest is None else len(manifest.clips))
+        return self.model_copy(
+            update={
+                "recipe": None,
+                "stage": self.stage or named.stage,
+                "task": self.task or named.task,
+                "head": self.head or named.head,
+                "preset": self.preset or "paper",
+                "set": {**settings, **self.set},
+            }
+        )
 
     def over(self, saved: TrainRequest) -> TrainRequest:
         """Put what is asked for now over what was asked for when the run began."""
@@ -157,6 +206,7 @@ def draft_recipe(request: TrainRequest, gpus_per_worker: float) -> Recipe:
     Raises:
         ZooError: as `recipe_of`.
     """
+    request = request.with_recipe()
     start = _start_of(request)
     extractor = request.extractor
     if extractor is None:
@@ -191,12 +241,27 @@ def draft_recipe(request: TrainRequest, gpus_per_worker: float) -> Recipe:
 
 def _fitted(recipe: Recipe, request: TrainRequest) -> Recipe:
     """Fill in what the task leaves to the training clips, where they are at hand."""
-    spec = recipe.task
-    if spec.fit is None or request.data is None or not Path(request.data).exists():
+    spec, manifest = recipe.task, _training_clips(request)
+    if spec.fit is None or manifest is None:
         return recipe
-    clips = Manifest.read(Path(request.data)).select("train").clips
-    task = Component.of(spec, spec.fit(recipe.model.task_config(), clips))
+    config = _with_classes(spec, recipe.model.task_config(), manifest)
+    task = Component.of(spec, spec.fit(config, manifest.clips))
     return recipe.model_copy(update={"model": recipe.model.model_copy(update={"task": task})})
+
+
+def _training_clips(request: TrainRequest) -> Manifest | None:
+    """Return the clips to train on, where the manifest is at hand."""
+    if request.data is None or not Path(request.data).exists():
+        return None
+    return Manifest.read(Path(request.data)).select("train")
+
+
+def _with_classes(spec: TaskSpec, config: TaskConfig, manifest: Manifest) -> TaskConfig:
+    """Fill in the classes that the data set lists, so that outputs keep their published order."""
+    field = spec.class_field
+    if field is None or not manifest.classes or getattr(config, field):
+        return config
+    return config.model_copy(update={field: manifest.classes})
 
 
 def _start_of(request: TrainRequest) -> ModelConfig | None:

@@ -1,0 +1,133 @@
+"""A run with everything that CAV-MAE and AVSiam fine-tune with, and averages over frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from plugins.classification import ClassificationConfig
+from plugins.synthetic.clip_folder import render_folder
+from plugins.synthetic.config import SyntheticConfig
+from zoo.catalog.model_folder import save_model
+from zoo.data.clip_reader import ClipReader
+from zoo.data.clip_source import Augment, choose_frame
+from zoo.data.manifest import Manifest
+from zoo.errors import ConfigError
+from zoo.evaluation.evaluation_request import Request
+from zoo.evaluation.report import evaluate_manifest
+from zoo.models.config import Component
+from zoo.models.model import Model
+from zoo.registry.manager import registry
+from zoo.timeline import Sample, SegmentLayout
+from zoo.training.engine import LocalEngine
+from zoo.training.job import Job, run_job
+from zoo.training.recipe_builder import build_recipe
+
+WHOLE = (
+    "layout.segment_s=4.8 layout.step_s=4.8 layout.num_segments=1 encoder.audio_s=4.8 "
+    "encoder.vision_s=0.08 encoder.vision_change_gain=null encoder.depth=1 "
+    "data.features=online stage2.encoder=trained stage2.optimizer=adam stage2.schedule=step "
+    "stage2.noise=0.1 stage2.roll=1 stage2.mask_bins=48 stage2.mask_frames=90 "
+    "stage2.frame_choices=10 stage2.mixup=0.5 stage2.label_smoothing=0.1 stage2.balanced=true "
+    "stage2.steps=8 stage2.batch=4 stage2.checkpoint_every=2 stage2.log_every=1 "
+    "stage2.valid_every=3 stage2.valid_rounds=1 stage2.average_from=3 stage2.average_every=2"
+)
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Sixteen labelled clips of 5 s."""
+    folder = tmp_path_factory.mktemp("labelled") / "clips"
+    shares = {"train": 0.5, "valid": 0.25, "test": 0.25}
+    config = SyntheticConfig(kind="labelled", seed=5, seconds=5.0)
+    return render_folder(folder, config, 16, shares, workers=1)
+
+
+def test_a_run_with_all_of_it_may_stop_at_any_checkpoint(
+    labelled: Manifest, tmp_path: Path
+) -> None:
+    settings = [*WHOLE.split(), "stage2.rates={head: 10}"]
+    full = build_recipe(
+        extractor="cavmae", task="classification", preset="tiny", overrides=settings
+    )
+    data = labelled.folder / "manifest.parquet"
+    names = full.task.fit(full.model.task_config(), labelled.select("train").clips)  # type: ignore[misc]
+    task = Component.of(full.task, names)
+    full = full.model_copy(update={"model": full.model.model_copy(update={"task": task})})
+    outcomes = []
+    for name, stops in (("whole", 0), ("broken", 2)):
+        job = Job(full, data, tmp_path / name, (2,))
+        job.run.mkdir()
+        for _ in range(stops):
+            with pytest.raises(KeyboardInterrupt):
+                run_job(StopsEarly(tmp_path / f"{name}-checkpoints"), job)
+        run_job(LocalEngine(tmp_path / f"{name}-checkpoints"), job)
+        outcomes.append(load_file(job.run / "model.safetensors"))
+    assert all(torch.equal(value, outcomes[1][name]) for name, value in outcomes[0].items())
+
+
+class StopsEarly(LocalEngine):
+    """Breaks off after its first checkpoint."""
+
+    def report(self, metrics: dict[str, Any], checkpoint: Path | None) -> None:
+        super().report(metrics, checkpoint)
+        raise KeyboardInterrupt
+
+
+def test_frames_of_a_clip_are_taken_at_ten_times(labelled: Manifest) -> None:
+    layout = SegmentLayout(num_segments=1, segment_s=10.24, step_s=10.24)
+    io = build_recipe(extractor="cavmae", preset="paper").model.encoder_config().io()
+    reader = ClipReader(io.vision.frontend, io.audio.frontend, io=io)  # type: ignore[arg-type]
+    clip = Sample(0, 0.0, 0.0, 0)
+    rng, augment = np.random.default_rng(0), Augment(frame_choices=10)
+    starts = [
+        choose_frame(clip, reader, layout, 8.0, augment, rng, choice).vision_start_s + 5.08
+        for choice in range(10)
+    ]
+    assert starts == pytest.approx([0.8 * k for k in range(10)], abs=0.021)
+    drawn = {
+        choose_frame(clip, reader, layout, 8.0, augment, rng).vision_start_s for _ in range(99)
+    }
+    assert len(drawn) == 10
+    assert choose_frame(clip, reader, layout, 8.0, Augment(), rng) == clip
+
+
+def test_an_evaluation_averages_over_frames(labelled: Manifest, tmp_path: Path) -> None:
+    settings = [*WHOLE.split(), "task.classes=[a,b,c,d,e,f,g,h]"]
+    found = build_recipe(
+        extractor="cavmae", task="classification", preset="tiny", overrides=settings
+    )
+    classes = sorted({name for clip in labelled.clips for name in clip.all_labels})
+    config = ClassificationConfig(classes=tuple(classes), multi_label=False)
+    task = Component.of(registry().task("classification"), config)
+    torch.manual_seed(0)
+    save_model(tmp_path / "model", Model(found.model.model_copy(update={"task": task})))
+    reports = [
+        evaluate_manifest(
+            Request(
+                model=str(tmp_path / "model"),
+                data=labelled.folder / "manifest.parquet",
+                rounds=1,
+                split="valid",
+                frames=frames,
+            )
+        )
+        for frames in (1, 5)
+    ]
+    assert [report["frames"] for report in reports] == [1, 5]
+    assert [report["pooled"]["num"] for report in reports] == [8, 8]
+    assert reports[0]["pooled"]["cross_entropy"] != reports[1]["pooled"]["cross_entropy"]
+    assert set(reports[1]["controls"]) == set(reports[0]["controls"])
+
+
+def test_frames_are_refused_where_video_is_as_long_as_audio(
+    model_folder: Path, clips: Manifest
+) -> None:
+    data = clips.folder / "manifest.parquet"
+    with pytest.raises(ConfigError, match="reads as much video as audio"):
+        evaluate_manifest(Request(model=str(model_folder), data=data, frames=10))
