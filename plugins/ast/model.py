@@ -57,6 +57,10 @@ class Ast(MaskableExtractor):
         """Trade compute for memory in the backward pass."""
         self.vit.set_grad_checkpointing(True)
 
+    def transformer_blocks(self) -> list[nn.Module]:
+        """Return the blocks of DeiT."""
+        return list(self.vit.blocks)
+
     def forward(self, segments: Float[Tensor, "N F Ta"]) -> Float[Tensor, "N T P D"]:
         """Extract features of log-mel segments."""
         segments = emphasise_change(segments, self.change_gain)

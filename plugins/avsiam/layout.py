@@ -31,6 +31,7 @@ RULES: Rules = (
     (r"encoder\.joint\.1\.(.+)", (r"mm_layer_2.\1",)),
     (r"encoder\.(.+)", (rf"{VIT}.\1",)),
     (r"objective\.decoder\.(.+)", (r"\1",)),
+    (r"objective\.audio_encoder\.(.+)", (rf"{SECOND}.\1",)),
 )
 # What is done with a model, not what it is.
 FREE = (
@@ -38,7 +39,15 @@ FREE = (
     *("mae_weight", "contrast_weight", "audio_ratio", "vision_ratio", "audio_mask"),
     *("norm_targets", "stop_gradient", "temperature", "symmetric", "contrast_ratios"),
     *("contrast_audio_mask", "valid_clips", "decoder_positions"),
+    *("alternating", "audio_encoder"),  # the second transformer is among what is kept, if unused
 )
+# How the published code trains it.
+TRAINED: dict[str, Any] = {
+    "norm_targets": False,
+    "stop_gradient": False,
+    "alternating": True,
+    "audio_encoder": "own",
+}
 NAMES: Names = partial(rename, rules=RULES)
 PAIR = ("weight", "bias")
 
@@ -46,8 +55,9 @@ PAIR = ("weight", "bias")
 def read(tensors: Mapping[str, Tensor]) -> tuple[ModelConfig, dict[str, Tensor]]:
     """Return the config and our state dict of a pre-trained AVSiam.
 
-    Their file holds the shared blocks twice, a second transformer, the classifier of ImageNet and
-    norms that no pass uses: all but the second copy is kept beside the weights.
+    Their file holds the shared blocks twice, the classifier of ImageNet, and norms and embeddings
+    that no pass uses: all but the second copy is kept beside the weights.  The blocks of the second
+    transformer belong to the objective, as the decoder does.
 
     Raises:
         ModelError: if a tensor is missing, unknown, broken or of another shape.
@@ -137,7 +147,7 @@ def build_config(
     objective = registry().objective("avsiam").presets["paper"].model_dump(mode="json")
     return ModelConfig(
         encoder=Component(name="avsiam", config=config.model_dump(mode="json")),
-        objective=Component(name="avsiam", config={**objective, **(decoder or {})}),
+        objective=Component(name="avsiam", config={**objective, **TRAINED, **(decoder or {})}),
         layout=SegmentLayout(num_segments=1, segment_s=config.audio_s, step_s=config.audio_s),
     )
 
@@ -165,12 +175,10 @@ def _unused(config: ModelConfig) -> Shapes:
     shapes |= {f"{SECOND}.{name}": shape for name, shape in patches.items()}
     shapes[f"{SECOND}.pos_embed"] = (1, 1 + height * side, width)
     shapes[f"{SECOND}.pos_embed_a"] = (1, rows * columns, width)
-    for norm in ("norm", "norm_a"):
-        shapes |= {f"{SECOND}.{norm}.{kind}": (width,) for kind in PAIR}
+    shapes |= {f"{SECOND}.norm.{kind}": (width,) for kind in PAIR}
     for number in range(encoder.depth):
         shapes |= _norms(f"{VIT}.blocks.{number}", width, ("",))
-        shapes |= _norms(f"{SECOND}.blocks.{number}", width, ("", "_a", "_v"))
-        shapes |= _matrices(f"{SECOND}.blocks.{number}", width)
+        shapes |= _norms(f"{SECOND}.blocks.{number}", width, ("_a", "_v"))
     for number in range(1, JOINT + 1):
         shapes |= _norms(f"mm_layer_{number}", width, ("", "_v"))
     for number in range(decoder.decoder_depth):
@@ -183,19 +191,5 @@ def _norms(block: str, width: int, streams: tuple[str, ...]) -> dict[str, tuple[
         f"{block}.norm{number}{stream}.{kind}": (width,)
         for number in (1, 2)
         for stream in streams
-        for kind in PAIR
-    }
-
-
-def _matrices(block: str, width: int) -> dict[str, tuple[int, ...]]:
-    layers = {
-        "attn.qkv": (3 * width, width),
-        "attn.proj": (width, width),
-        "mlp.fc1": (4 * width, width),
-        "mlp.fc2": (width, 4 * width),
-    }
-    return {
-        f"{block}.{layer}.{kind}": shape if kind == "weight" else shape[:1]
-        for layer, shape in layers.items()
         for kind in PAIR
     }

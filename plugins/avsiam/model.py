@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -20,6 +22,21 @@ from zoo.models.stream_block import (
 STREAMS: dict[Modality, str] = {"audio": "a", "vision": "v"}
 
 
+class AudioBlocks(nn.Module):
+    """Blocks for audio alone, which share nothing with video."""
+
+    def __init__(self, config: AvsiamConfig) -> None:
+        super().__init__()
+        self.scale = 2.0 if config.doubled else 1.0
+        self.blocks = Stack(StreamBlock(config.width, config.heads) for _ in range(config.depth))
+        self.norm_a = nn.LayerNorm(config.width, eps=config.norm_eps)
+
+    def forward(self, patches: Float[Tensor, "N M D"]) -> Float[Tensor, "N M D"]:
+        """Run the blocks, and the norm after them."""
+        encoded: Tensor = self.norm_a(self.blocks(self.scale * patches))
+        return encoded
+
+
 class Avsiam(MaskableEncoder):
     """AVSiam (arXiv 2403.19638 section 3.1).
 
@@ -30,6 +47,7 @@ class Avsiam(MaskableEncoder):
     def __init__(self, config: AvsiamConfig) -> None:
         super().__init__()
         self.set_up(config)
+        self.config = config
         (rows, columns), (frames, height, width) = config.audio_grid, config.vision_grid
         dim, patch = config.width, config.patch
         self.scale = 2.0 if config.doubled else 1.0
@@ -61,6 +79,19 @@ class Avsiam(MaskableEncoder):
         norm = self.norm_a if modality == "audio" else self.norm
         encoded: Tensor = norm(self.blocks(self.scale * patches, STREAMS[modality]))
         return encoded
+
+    def own_audio_blocks(self) -> AudioBlocks:
+        """Return a copy of the shared blocks with the norms of audio.
+
+        Source: AVSiam's published Base, whose reconstruction takes audio through a second ViT
+        (``ast_base``); the paper has one for both.
+        """
+        own = AudioBlocks(self.config)
+        state = self.state_dict()
+        for name in own.state_dict():
+            theirs = re.sub(r"(norm[12])\.", r"\1_a.", name)
+            own.get_parameter(name).data = state[theirs].clone()
+        return own
 
     def compare(
         self, modality: Modality, encoded: Float[Tensor, "N M D"]

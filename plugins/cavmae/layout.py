@@ -36,7 +36,7 @@ FREE = (
     *("mode", "pool_positions", "streams", "frontend", "short_side", "resize"),
     *("mae_weight", "contrast_weight", "audio_ratio", "vision_ratio", "audio_mask"),
     *("norm_targets", "stop_gradient", "temperature", "symmetric", "contrast_ratios"),
-    *("contrast_audio_mask", "valid_clips", "classes", "shares", "multi_label"),
+    *("contrast_audio_mask", "valid_clips", "classes", "shares", "multi_label", "alternating"),
 )
 NAMES: Names = partial(rename, rules=RULES)
 

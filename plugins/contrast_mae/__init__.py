@@ -53,19 +53,19 @@ def _build(config: ContrastMaeConfig, encoder: "zoo.Encoder") -> "zoo.Objective"
 
 def _chance(config: ContrastMaeConfig, clips: int, num_segments: int) -> zoo.Chance:
     """Every rebuilt patch of normalised values misses by its variance, 1."""
-    num = clips * num_segments
-    contrast, parts = config.contrast_weight * math.log(num), []
-    if config.contrast_weight:
-        parts.append(f"{config.contrast_weight:g} ln {num}")
-    if config.mae_weight:
-        parts.append(f"{2 * config.mae_weight:g} x the variance of the hidden patches")
-    is_known = config.norm_targets or not config.mae_weight
-    loss = 2 * config.mae_weight + contrast
+    num, parts = clips * num_segments, []
+    mae_weight, contrast_weight = config.weights
+    if contrast_weight:
+        parts.append(f"{contrast_weight:g} ln {num}")
+    if mae_weight:
+        parts.append(f"{2 * mae_weight:g} x the variance of the hidden patches")
+    is_known = config.norm_targets or not mae_weight
+    loss = 2 * mae_weight + contrast_weight * math.log(num)
     return zoo.Chance(
         loss=loss if is_known else None,
         words=f"{' + '.join(parts)} = {loss:.2f}" if is_known else "",
-        margin=0.05 * config.mae_weight + 0.1 * config.contrast_weight,
-        scores={"contrast_accuracy": 1 / num} if config.contrast_weight else {},
+        margin=0.05 * mae_weight + 0.1 * contrast_weight,
+        scores={"contrast_accuracy": 1 / num} if contrast_weight else {},
     )
 
 

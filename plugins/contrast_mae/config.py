@@ -23,8 +23,18 @@ class ContrastMaeConfig(zoo.ComponentConfig):
     norm_targets: bool = Field(
         True, description="rebuild every patch less its mean and divided by its spread"
     )
+    audio_encoder: Literal["shared", "own"] = Field(
+        "shared",
+        description="what encodes audio for the reconstruction; own: a second stack of blocks, as "
+        "in AVSiam's published Base",
+    )
     stop_gradient: bool = Field(
         False, description="rebuild from tokens that pass no gradient back to the encoder's blocks"
+    )
+    alternating: bool = Field(
+        False,
+        description="step contrast and reconstruction in turn, each with weight 1 and an optimiser "
+        "of its own, as AVSiam's published code does",
     )
     temperature: float = Field(0.05, gt=0, description="divides cosines of the contrast")
     symmetric: bool = Field(
@@ -57,4 +67,28 @@ class ContrastMaeConfig(zoo.ComponentConfig):
             raise ValueError("mae_weight and contrast_weight are both 0, so nothing is learnt")
         if any(not 0 <= ratio < 1 for ratio in self.contrast_ratios):
             raise ValueError("contrast_ratios must be shares from 0 to below 1")
+        if self.alternating and not self.mae_weight * self.contrast_weight:
+            raise ValueError(
+                "alternating=true steps contrast and reconstruction in turn, so neither mae_weight "
+                "nor contrast_weight may be 0"
+            )
         return self
+
+    @model_validator(mode="after")
+    def _own_audio_encoder_is_trained(self) -> "ContrastMaeConfig":
+        if self.audio_encoder == "shared":
+            return self
+        if not self.mae_weight or self.stop_gradient:
+            name = "stop_gradient=true" if self.mae_weight else "mae_weight=0"
+            raise ValueError(f"audio_encoder=own would never be trained with {name}")
+        if self.contrast_weight and not self.contrast_ratios:
+            raise ValueError(
+                "audio_encoder=own needs a contrast with a pass of its own: set contrast_ratios, "
+                "such as [0] to hide nothing"
+            )
+        return self
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """Of reconstruction and contrast in the loss; in turns both are 1."""
+        return (1.0, 1.0) if self.alternating else (self.mae_weight, self.contrast_weight)

@@ -42,7 +42,10 @@ def masking_noise(
 def choose(
     noise: Float[Tensor, "N L"], ratio: float
 ) -> tuple[Int[Tensor, "N M"], Int[Tensor, "N H"]]:
-    """Return the numbers of the patches to keep and of those to hide, by rising noise."""
-    kept = int(noise.shape[1] * (1 - ratio))
+    """Return the numbers of the patches to keep and of those to hide, by rising noise.
+
+    At least one is kept.
+    """
+    kept = max(1, int(noise.shape[1] * (1 - ratio)))
     order = noise.argsort(dim=1)
     return order[:, :kept], order[:, kept:]

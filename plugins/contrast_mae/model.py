@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from plugins.contrast_mae.config import ContrastMaeConfig
@@ -21,6 +22,7 @@ from zoo.models.reconstruction import Hiding, Rebuilt
 from zoo.models.segments import Segments
 
 VALID_SEED = 0  # every validation hides the same patches
+TURNS = ("contrast", "reconstruction")  # in the published order
 SCORES = ("audio_loss", "vision_loss", "contrast_loss", "contrast_accuracy")
 Both = dict[Modality, Tensor]
 Kept = dict[Modality, Int[Tensor, "N M"]]
@@ -31,7 +33,8 @@ class ContrastMae(Objective):
 
     The loss is ``mae_weight * (L_a + L_v) + contrast_weight * L_c``; a part of weight 0 is not
     computed.  With ``contrast_ratios`` the contrast has a pass of its own, in which every share of
-    the batch hides another share of its patches (arXiv 2403.19638 section 3.2).
+    the batch hides another share of its patches (arXiv 2403.19638 section 3.2).  With
+    ``alternating`` both are losses of their own, stepped in turn.
     """
 
     num_sums = len(SCORES) + 1
@@ -43,39 +46,49 @@ class ContrastMae(Objective):
         self.decoder: JointDecoder | None = None
         if config.mae_weight:
             self.decoder = JointDecoder(config, maskable.grids, maskable.width)
+        self.audio_encoder: nn.Module | None = None
+        if config.audio_encoder == "own":
+            self.audio_encoder = maskable.own_audio_blocks()
+        counts = dict(zip(TURNS, (config.contrast_weight, config.mae_weight), strict=True))
+        self.losses = tuple(name for name in TURNS if counts[name])
+        self.turns = TURNS if config.alternating else ()
 
     def forward(self, encoder: Encoder, segments: Segments, gather: Gather) -> dict[str, Tensor]:
         """Return the loss, and what it is made of."""
-        scalars = self._parts(require_maskable(encoder), segments, gather)
-        config = self.config
-        loss = torch.zeros((), device=segments.audio.device)
-        if config.mae_weight:
-            loss = loss + config.mae_weight * (scalars["audio_loss"] + scalars["vision_loss"])
-        if config.contrast_weight:
-            loss = loss + config.contrast_weight * scalars["contrast_loss"]
-        return {"loss": loss, **scalars}
+        return self._weigh(self._parts(encoder, segments, gather, self.losses))
+
+    def take_turn(
+        self, turn: str, encoder: Encoder, segments: Segments, gather: Gather
+    ) -> dict[str, Tensor]:
+        """Return the loss of the contrast, or of the reconstruction."""
+        return self._weigh(self._parts(encoder, segments, gather, (turn,)))
+
+    def _weigh(self, scalars: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Add up the losses that were computed, by their weights."""
+        mae_weight, contrast_weight = self.config.weights
+        weights = {"audio": mae_weight, "vision": mae_weight, "contrast": contrast_weight}
+        parts = [w * scalars[f"{m}_loss"] for m, w in weights.items() if f"{m}_loss" in scalars]
+        return {"loss": torch.stack(parts).sum(), **scalars}
 
     def _parts(
         self,
-        encoder: MaskableEncoder,
+        encoder: Encoder,
         segments: Segments,
         gather: Gather,
+        losses: Sequence[str],
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """Return both losses, as far as they count; with a generator, of masks that it decides."""
-        config = self.config
+        """Return what some losses are made of; with a generator, of masks that it decides."""
+        encoder, config = require_maskable(encoder), self.config
         scalars: dict[str, Tensor] = {}
         given: Both = {m: getattr(segments, m).flatten(0, 1) for m in MODALITIES}
         encoded: Both = {}
-        if config.mae_weight or not config.contrast_ratios:
+        if "reconstruction" in losses or not config.contrast_ratios:
             keep, hidden = self.hide(encoder, given, generator)
-            encoded = {
-                m: encoder.encode_modality(m, encoder.patchify(m, given[m], keep[m]))
-                for m in MODALITIES
-            }
-            if config.mae_weight:
+            encoded = self.encode_kept(encoder, given, keep)
+            if "reconstruction" in losses:
                 scalars |= self._rebuild(encoder, given, encoded, keep, hidden)
-        if config.contrast_weight:
+        if "contrast" in losses:
             if config.contrast_ratios:
                 audio, vision = (
                     self.multi_ratio(encoder, m, given[m], generator) for m in MODALITIES
@@ -90,9 +103,7 @@ class ContrastMae(Objective):
         """Sum both losses over clips, with masks that are the same every time."""
         generator = torch.Generator().manual_seed(VALID_SEED)
         with autocast(segments.audio.device, encoder.precision):
-            found = self._parts(
-                require_maskable(encoder), segments, lambda tensor: tensor, generator
-            )
+            found = self._parts(encoder, segments, lambda tensor: tensor, self.losses, generator)
         values = [float(found[name]) if name in found else 0.0 for name in SCORES]
         return [value * len(segments) for value in (*values, 1.0)]
 
@@ -161,10 +172,7 @@ class ContrastMae(Objective):
 
         (Source: CAV-MAE's inpainting, which pastes the prediction where patches were removed.)
         """
-        encoded = {
-            m: encoder.encode_modality(m, encoder.patchify(m, given[m], keep[m]))
-            for m in MODALITIES
-        }
+        encoded = self.encode_kept(encoder, given, keep)
         told = self.rebuild(encoder, encoded, keep, hidden)
         return {
             m: put_back(
@@ -178,6 +186,17 @@ class ContrastMae(Objective):
             )
             for m in MODALITIES
         }
+
+    def encode_kept(self, encoder: MaskableEncoder, given: Both, keep: Kept) -> Both:
+        """Encode the patches that the reconstruction keeps, each modality by itself."""
+        encoded: Both = {}
+        for modality in MODALITIES:
+            patches = encoder.patchify(modality, given[modality], keep[modality])
+            if modality == "audio" and self.audio_encoder is not None:
+                encoded[modality] = self.audio_encoder(patches)
+            else:
+                encoded[modality] = encoder.encode_modality(modality, patches)
+        return encoded
 
     def _rebuild(
         self,

@@ -153,6 +153,10 @@ class Motionformer(MaskableExtractor):
         """Trade compute for memory in the backward pass."""
         self.gradient_checkpointing = True
 
+    def transformer_blocks(self) -> list[nn.Module]:
+        """Return the blocks; their attention over space is what other extractors have too."""
+        return list(self.blocks)
+
     def forward(self, segments: Float[Tensor, "N C Tv H W"]) -> Float[Tensor, "N T P D"]:
         """Extract features of RGB segments: `encode` of all patches, with whole groups."""
         x = self._with_cls(self.patchify(segments))  # (N, 1 + T*P, D)

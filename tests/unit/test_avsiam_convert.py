@@ -51,6 +51,29 @@ def test_a_checkpoint_comes_back_bit_for_bit(small: dict[str, Tensor], tmp_path:
     check_same(torch.load(again, weights_only=True), small)
 
 
+def test_a_folder_that_keeps_the_second_transformer_unused_is_written_too(
+    small: dict[str, Tensor], tmp_path: Path
+) -> None:
+    """As folders of earlier versions do."""
+    torch.save(small, tmp_path / "a.pth")
+    convert_checkpoint(tmp_path / "a.pth", tmp_path / "model")
+    model = load_model(tmp_path / "model")
+    unused, own = (dict(model.beside[name]()) for name in (LEFTOVER, OBJECTIVE))
+    second = [name for name in own if name.startswith("audio_encoder.")]
+    assert second
+    for name in second:
+        unused[name.replace("audio_encoder", "ast_base")] = own.pop(name)
+    objective = model.config.objective
+    assert objective is not None
+    settings = {
+        k: v for k, v in objective.config.items() if k not in {"audio_encoder", "alternating"}
+    }
+    older = objective.model_copy(update={"config": settings})
+    model.config = model.config.model_copy(update={"objective": older})
+    model.beside = {OBJECTIVE: lambda: own, LEFTOVER: lambda: unused}
+    check_same(layout.write(model), small)
+
+
 def test_a_copy_that_differs_is_one_sentence(
     small: dict[str, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

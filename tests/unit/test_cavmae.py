@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from plugins.contrast_mae.config import ContrastMaeConfig
+from plugins.contrast_mae.config import RATIOS, ContrastMaeConfig
 from plugins.contrast_mae.masks import STRIP, choose, masking_noise
 from plugins.contrast_mae.model import ContrastMae
-from zoo.contracts import Frames, KaldiFbank, LogMel
+from zoo.contracts import Frames, KaldiFbank, LogMel, Modality
 from zoo.data.clip_reader import ClipReader
 from zoo.data.frontend import without_filling
 from zoo.errors import ConfigError
-from zoo.models.model import Model
+from zoo.models.model import Model, build_objective
 from zoo.models.patches import MODALITIES, MaskableEncoder, PatchGrid
 from zoo.models.segments import Segments
 from zoo.timeline import Placement, SegmentLayout, place_crops
@@ -91,6 +91,60 @@ def test_as_many_patches_are_hidden_whatever_the_mask(mode: str) -> None:
     assert (keep.shape, hidden.shape) == ((3, 128), (3, 384))
     assert torch.equal(torch.cat([keep, hidden], 1).sort(1).values[0], torch.arange(512))
     assert (mode == "unstructured") == (not bool((noise == STRIP).any()))
+
+
+def test_one_patch_is_kept_whatever_the_ratio() -> None:
+    keep, hidden = choose(torch.rand(3, 9), 0.99)
+    assert (keep.shape, hidden.shape) == ((3, 1), (3, 8))
+
+
+@pytest.mark.parametrize(
+    ("objective", "ratios", "losses"),
+    [
+        ("cav", "[]", {"contrast"}),
+        ("cav", "[0,0.2,0.4,0.6,0.8]", {"contrast"}),
+        ("cavmae", "[]", {"contrast", "audio", "vision"}),
+        ("cavmae", "[0,0.2,0.4,0.6,0.8]", {"contrast", "audio", "vision"}),
+    ],
+)
+def test_cavmae_takes_several_mask_ratios(
+    objective: str, ratios: str, losses: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of table 3 of AVSiam's supplement."""
+    overrides = [f"objective.contrast_ratios={ratios}", "objective.decoder_depth=1"]
+    recipe = build_recipe(
+        extractor="cavmae", objective=objective, preset="tiny", overrides=overrides
+    )
+    check_fit(recipe, (1,))
+    encoder = encoder_of("cavmae").train()
+    kept: dict[str, list[int]] = {m: [] for m in MODALITIES}
+    encode = encoder.encode_modality
+
+    def count(modality: Modality, patches: torch.Tensor) -> torch.Tensor:
+        kept[modality].append(patches.shape[1])
+        return encode(modality, patches)
+
+    monkeypatch.setattr(encoder, "encode_modality", count)
+    found = build_objective(recipe.objective, encoder)(
+        encoder, segments_of(encoder, clips=5, num=1), lambda tensor: tensor
+    )
+    assert {f"{name}_loss" for name in losses} < found.keys()
+    found["loss"].backward()
+    num = encoder.grids["audio"].num_patches
+    quarter = [] if objective == "cav" and ratios != "[]" else [num // 4]
+    several = [] if ratios == "[]" else [int(num * (1 - ratio)) for ratio in RATIOS]
+    assert kept["audio"] == quarter + several
+
+
+@pytest.mark.parametrize("ratios", ["[1.0]", "[-0.2]", "0.5", "many"])
+def test_ratios_that_are_none_are_one_sentence(ratios: str) -> None:
+    with pytest.raises(ConfigError, match="contrast_ratios"):
+        build_recipe(
+            extractor="cavmae",
+            objective="cav",
+            preset="tiny",
+            overrides=[f"objective.contrast_ratios={ratios}"],
+        )
 
 
 def test_a_stop_gradient_leaves_the_blocks_to_the_contrast() -> None:

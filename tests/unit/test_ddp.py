@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -15,14 +16,30 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from zoo.models.model import Model, build_objective
+from zoo.models.patches import PatchGrid
 from zoo.models.segments import Segments, Tokens
-from zoo.training.engine import sum_over_workers, unwrap
+from zoo.training.engine import mean_over_workers, sum_over_workers, unwrap
 from zoo.training.pretraining import EncoderWithObjective
 from zoo.training.recipe import Recipe
 from zoo.training.recipe_builder import build_recipe
 
 WORKERS, TOLERANCE = 2, 1e-5
 HEADS = ("correlation", "sync")
+CLIPS, SEGMENTS = 4, 2
+SMALL = ("encoder.depth=1", "encoder.audio_change_gain=null", "encoder.vision_change_gain=null")
+RATIOS = "objective.contrast_ratios=[0.2,0.6]"
+OBJECTIVES = {
+    "cav": ("cavmae", "cav"),
+    "cav_ratios": ("cavmae", "cav", RATIOS),
+    "cavmae": ("cavmae", "cavmae"),
+    "cavmae_ratios": ("cavmae", "cavmae", RATIOS),
+    "avsiam": ("avsiam", "avsiam", RATIOS),
+    "avsiam_turns": (
+        *("avsiam", "avsiam", RATIOS, "objective.alternating=true", "objective.audio_encoder=own"),
+        "objective.stop_gradient=false",
+    ),
+}
+"""Encoder, objective and settings."""
 
 
 def recipe_of(head: str) -> Recipe:
@@ -39,10 +56,10 @@ def gradients_of(module: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in named if p.grad is not None}
 
 
-def wrap(module: nn.Module) -> nn.Module:
+def wrap(module: nn.Module, skips: bool = False) -> nn.Module:
     if not dist.is_initialized():
         return module
-    return DistributedDataParallel(module, find_unused_parameters=False)
+    return DistributedDataParallel(module, find_unused_parameters=skips)
 
 
 def share(tensor: Tensor) -> Tensor:
@@ -76,8 +93,56 @@ def stage2_gradients(head: str) -> dict[str, Tensor]:
     return gradients_of(module)
 
 
+def same_patches(num: int, grid: PatchGrid, *_: object) -> Tensor:
+    """Return noise by which every clip keeps the same patches, on whichever worker it is."""
+    return torch.linspace(1, 0, grid.num_patches).expand(num, -1)
+
+
+def order_of(num: int, generator: object = None) -> Tensor:
+    """Return the order in which a batch is divided among mask ratios: on each worker by halves."""
+    del generator
+    if dist.is_initialized():
+        return torch.arange(num)
+    return torch.arange(num).view(WORKERS, 2, -1).transpose(0, 1).flatten()
+
+
+def objective_gradients(extractor: str, objective: str, *overrides: str) -> dict[str, Tensor]:
+    """Return loss and gradients of stage I for the objectives that hide patches, of every turn."""
+    recipe = build_recipe(
+        extractor=extractor,
+        objective=objective,
+        preset="tiny",
+        overrides=[*SMALL, "objective.decoder_depth=1", *overrides],
+    )
+    torch.manual_seed(6)
+    model = Model(recipe.model).eval()
+    stage = wrap(
+        EncoderWithObjective(model.encoder, build_objective(recipe.objective, model.encoder)),
+        skips=True,
+    )
+    shapes = (model.io.audio.segment_shape, model.io.vision.segment_shape)
+    segments = Segments(*(share(torch.randn(CLIPS, SEGMENTS, *shape)) for shape in shapes))
+    found: dict[str, Tensor] = {}
+    for turn in unwrap(stage).objective.turns or ("",):
+        stage.zero_grad()
+        scalars = stage(segments, turn)
+        scalars["loss"].backward()
+        found |= {f"{turn}.{name}": value for name, value in gradients_of(stage).items()}
+        for name, value in scalars.items():
+            mean = mean_over_workers({name: float(value.detach())}, value.device)[name]
+            found[f"{turn}.scalar.{name}"] = torch.tensor(mean)
+    return found
+
+
 def all_gradients() -> dict[str, Tensor]:
     found = {f"stage1.{name}": value for name, value in stage1_gradients().items()}
+    with (
+        mock.patch("plugins.contrast_mae.model.masking_noise", same_patches),
+        mock.patch("torch.randperm", order_of),
+    ):
+        for part, given in OBJECTIVES.items():
+            gradients = objective_gradients(*given)
+            found |= {f"{part}.{name}": value for name, value in gradients.items()}
     for head in HEADS:
         found |= {f"{head}.{name}": value for name, value in stage2_gradients(head).items()}
     return found
@@ -107,7 +172,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Tensor], d
     return all_gradients(), load_file(out)
 
 
-@pytest.mark.parametrize("part", ["stage1", *HEADS])
+@pytest.mark.parametrize("part", ["stage1", *HEADS, *OBJECTIVES])
 def test_two_workers_get_the_gradients_of_one(
     both: tuple[dict[str, Tensor], dict[str, Tensor]], part: str
 ) -> None:

@@ -50,6 +50,19 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join((captured.out + captured.err).split())
 
 
+# --- siamese pairs ---
+
+
+def test_a_siamese_pair_takes_its_blocks_from_one_file(tmp_path: Path) -> None:
+    audio, vision = tmp_path / "ast.safetensors", tmp_path / "motionformer.pyth"
+    save_file(published_ast(AST), audio)
+    torch.save({"model_state": published_motionformer(MOTIONFORMER)}, vision)
+    siamese = TINY.model_copy(update={"set": {"encoder.siamese": True}})
+    recipe_of(siamese.model_copy(update={"init": (str(audio),)}), 0)
+    with pytest.raises(ConfigError, match="has one set of blocks, which is taken from"):
+        recipe_of(siamese.model_copy(update={"init": (str(audio), str(vision))}), 0)
+
+
 # --- tables of positions ---
 
 

@@ -86,7 +86,8 @@ def check_as_published(config: ModelConfig, published: ModelConfig, free: Collec
         found = [None if component is None else component.name for component in (ours, theirs)]
         if found[0] != found[1]:
             raise ModelError(f"its {part} is {found[0]!r}, not {found[1]!r}")
-    if difference := _difference(_settings(config), _settings(published), free):
+    told, wanted = (_settings(each.completed()) for each in (config, published))
+    if difference := _difference(told, wanted, free):
         raise ModelError(difference)
 
 

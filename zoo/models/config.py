@@ -83,6 +83,11 @@ class TwoTowerConfig(EncoderConfig):
 
     audio: ModalityConfig
     vision: ModalityConfig
+    siamese: bool = Field(
+        False,
+        description="share attention and MLPs of the transformer blocks between both extractors; "
+        "norms stay apart",
+    )
 
     def io(self) -> EncoderIO:
         """Return what both modalities read and give."""
@@ -114,6 +119,21 @@ class ModelConfig(ComponentConfig):
         """Return the two extractors of a pair; None for an encoder of another kind."""
         config = self.encoder_config()
         return config if isinstance(config, TwoTowerConfig) else None
+
+    def completed(self) -> ModelConfig:
+        """Return it with every field of its parts, those included that an earlier version lacked.
+
+        Raises:
+            ZooError: if a part is not installed, or does not take its settings.
+        """
+        full = self.encoder_config().model_dump(mode="json")
+        parts = {"encoder": self.encoder.model_copy(update={"config": full})}
+        for kind in ("objective", "task", "head"):
+            part: Component | None = getattr(self, kind)
+            if part is not None:
+                spec = getattr(registry(), kind)(part.name)
+                parts[kind] = Component.of(spec, part.parse(spec))
+        return self.model_copy(update=parts)
 
     def task_config(self) -> Any:
         """Validate the task's own configuration; None without a task."""

@@ -72,7 +72,9 @@ class Model(nn.Module):
 
     def has_same_encoder(self, other: Model) -> bool:
         """Say whether another model gives the same tokens for the same segments."""
-        if self.config.encoder != other.config.encoder:
+        if self.config.encoder.name != other.config.encoder.name:
+            return False
+        if self.config.encoder_config() != other.config.encoder_config():
             return False
         mine, theirs = self.encoder.state_dict(), other.encoder.state_dict()
         return all(torch.equal(mine[name], theirs[name]) for name in mine)

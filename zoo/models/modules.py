@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -74,6 +74,10 @@ class Extractor(nn.Module, ABC):
         Args:
             segments: what the front end gives, audio ``(N, F, Ta)`` or video ``(N, C, Tv, H, W)``.
         """
+
+    def transformer_blocks(self) -> Sequence[nn.Module]:
+        """Return its transformer blocks in order: what a siamese pair shares; none by default."""
+        return ()
 
 
 class MaskableExtractor(Extractor):
@@ -314,9 +318,22 @@ class Objective(nn.Module, ABC):
                 "tokens of both modalities"
             ) from None
 
+    turns: tuple[str, ...] = ()
+    """Losses that are stepped in turn, each with an optimiser of its own: see `take_turn`."""
+
     @abstractmethod
     def forward(self, encoder: Encoder, segments: Segments, gather: Gather) -> dict[str, Tensor]:
         """Return scalars, among them ``loss``; the others are logged."""
+
+    def take_turn(
+        self, turn: str, encoder: Encoder, segments: Segments, gather: Gather
+    ) -> dict[str, Tensor]:
+        """Return the scalars of one of `turns`, for an objective that has some.
+
+        Every step takes all turns on the same batch, one after the other: the second sees the
+        weights that the first one left.  `forward` still gives all of it, as one loss.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has turns, but no take_turn")
 
     def prepare(self, encoder: Encoder, segments: Segments) -> None:
         """See the first batch of training before the first step; most objectives need not."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.contracts import Modality, PatchEncoderConfig
+from zoo.errors import ConfigError
 from zoo.models.modules import (
     Encoder,
     cut_like,
@@ -139,6 +140,17 @@ class MaskableEncoder(Encoder):
         self, modality: Modality, patches: Float[Tensor, "N M D"]
     ) -> Float[Tensor, "N M D"]:
         """Run what only one modality passes through."""
+
+    def own_audio_blocks(self) -> nn.Module:
+        """Return a copy of what `encode_modality` runs for audio, with weights of its own.
+
+        Raises:
+            ConfigError: if audio shares nothing with video, so that there is no use for a copy.
+        """
+        raise ConfigError(
+            f"a {type(self).__name__} encodes audio by blocks of its own already: leave out "
+            "audio_encoder=own, which is for encoders whose modalities share their blocks"
+        )
 
     @abstractmethod
     def compare(

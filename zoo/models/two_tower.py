@@ -9,6 +9,7 @@ from zoo.contracts import Modality
 from zoo.errors import ConfigError, PluginError
 from zoo.models.config import ModalityConfig, TwoTowerConfig, build_component
 from zoo.models.modules import Aggregator, Extractor, ModalityEncoder, SeparableEncoder
+from zoo.models.siamese import keep_once, share_blocks
 from zoo.registry.manager import registry
 
 
@@ -74,3 +75,8 @@ class TwoTower(SeparableEncoder):
         self.vision = ExtractorEncoder(config.vision, "vision")
         io = config.io()
         self.audio.tokens, self.vision.tokens = io.audio.tokens, io.vision.tokens
+        if config.siamese:
+            names = config.audio.extractor.name, config.vision.extractor.name
+            shared = share_blocks(self.audio.extractor, self.vision.extractor, names)
+            twins = {f"vision.extractor.{v}": f"audio.extractor.{a}" for v, a in shared.items()}
+            keep_once(self, twins)

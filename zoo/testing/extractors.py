@@ -60,6 +60,11 @@ def _check_tiny(spec: ExtractorSpec, config: ExtractorConfig) -> None:
     segments, shape = fake_segments(config, 3), map_shape(config.feature_map())
     check_module(Trial(build, (segments,), (3, *shape)))
     extractor = fresh(build).eval()
+    assert isinstance(extractor, Extractor)
+    parts = {id(module) for module in extractor.modules()}
+    assert all(id(block) in parts for block in extractor.transformer_blocks()), (
+        "transformer_blocks gives a module that is no part of it"
+    )
     what = "silence" if spec.modality == "audio" else "black frames"
     with torch.no_grad(), about(f"on {what}"):
         blank = blank_segments(config.frontend, config.segment_s, 2)

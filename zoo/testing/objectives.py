@@ -95,6 +95,7 @@ def _check_objective(
     with about("backward"):
         scalars["loss"].backward()
     check_gradients(objective)
+    _check_turns(objective, encoder, segments)
     assert any(p.grad is not None and bool(p.grad.any()) for p in encoder.parameters()), (
         "no gradient reaches the encoder"
     )
@@ -104,6 +105,13 @@ def _check_objective(
     _check_embed(objective, encoder)
     _check_reconstruction(objective, encoder, segments)
     _check_that_it_learns(encoder, build, segments)
+
+
+def _check_turns(objective: Objective, encoder: Encoder, segments: Segments) -> None:
+    for turn in objective.turns:
+        with about(f"take_turn '{turn}'"), torch.no_grad():
+            scalars = objective.take_turn(turn, encoder, segments, lambda tensor: tensor)
+            assert "loss" in scalars, f"gives no 'loss', but {sorted(scalars)}"
 
 
 def _scalars(objective: Objective, encoder: Encoder, segments: Segments) -> dict[str, Tensor]:

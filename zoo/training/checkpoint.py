@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,16 @@ WEIGHTS, META = "state.safetensors", "state.json"
 def save_checkpoint(
     folder: Path,
     module: nn.Module,
-    optimizer: optim.Optimizer,
+    optimizers: Sequence[optim.Optimizer],
     meta: dict[str, Any],
     best: dict[str, Tensor] | None = None,
 ) -> None:
-    """Write module, best weights so far, optimiser, and whatever JSON the stage needs."""
+    """Write module, best weights so far, optimisers, and whatever JSON the stage needs."""
     module = unwrap(module)
     tensors = {f"module.{name}": value for name, value in module.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in (best or {}).items()}
-    tensors |= _optimizer_tensors(module, optimizer)
+    for number, optimizer in enumerate(optimizers):
+        tensors |= _optimizer_tensors(module, optimizer, _prefix(number))
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     save_file(tensors, folder / WEIGHTS)
     meta = {**meta, "sha256": sha256_of(folder / WEIGHTS)}
@@ -42,9 +44,9 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(
-    folder: Path, module: nn.Module, optimizer: optim.Optimizer
+    folder: Path, module: nn.Module, optimizers: Sequence[optim.Optimizer]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Restore module and optimiser; return the JSON part and the best weights so far.
+    """Restore module and optimisers; return the JSON part and the best weights so far.
 
     Raises:
         TrainingError: if the checkpoint is damaged or belongs to another recipe.
@@ -58,27 +60,36 @@ def load_checkpoint(
         module.load_state_dict(_part(tensors, "module."))
     except (SafetensorError, RuntimeError) as error:
         raise TrainingError(f"checkpoint {folder} does not fit this recipe: {error}") from None
-    _restore_optimizer(module, optimizer, tensors)
+    for number, optimizer in enumerate(optimizers):
+        _restore_optimizer(module, optimizer, _part(tensors, _prefix(number)))
     return meta, _part(tensors, "best.")
 
 
 def _upgrade(tensors: dict[str, Tensor], names: list[str]) -> dict[str, Tensor]:
     """Bring the names of a checkpoint of an earlier version to those of this one."""
     upgraded: dict[str, Tensor] = {}
-    for part in ("module.", "best.", "optimizer."):
-        mine = {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}
-        keys = [f"{n}|{key.split('|')[1]}" for n in names for key in mine if "|" in key] or names
+    for part in sorted({f"{name.partition('.')[0]}." for name in tensors}):
+        mine = _part(tensors, part)
+        kinds = {key.split("|")[1] for key in mine if "|" in key}
+        keys = [f"{n}|{kind}" for n in names for kind in kinds] or names
         upgraded |= {f"{part}{k}": v for k, v in upgrade_names(mine, keys).items()}
     return upgraded
+
+
+def _prefix(number: int) -> str:
+    """Return what the tensors of an optimiser are called; the first one is as it always was."""
+    return f"optimizer{number + 1 if number else ''}."
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _optimizer_tensors(module: nn.Module, optimizer: optim.Optimizer) -> dict[str, Tensor]:
+def _optimizer_tensors(
+    module: nn.Module, optimizer: optim.Optimizer, prefix: str
+) -> dict[str, Tensor]:
     return {
-        f"optimizer.{name}|{key}": value
+        f"{prefix}{name}|{key}": value
         for name, parameter in module.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
@@ -89,9 +100,8 @@ def _restore_optimizer(
 ) -> None:
     parameters = dict(module.named_parameters())
     for entry, value in tensors.items():
-        if entry.startswith("optimizer."):
-            name, key = entry.removeprefix("optimizer.").split("|")
-            parameter = parameters[name]
-            # Adam keeps its step count on the CPU, its moments beside the parameter.
-            place = "cpu" if key == "step" else parameter.device
-            optimizer.state[parameter][key] = value.to(place)
+        name, key = entry.split("|")
+        parameter = parameters[name]
+        # Adam keeps its step count on the CPU, its moments beside the parameter.
+        place = "cpu" if key == "step" else parameter.device
+        optimizer.state[parameter][key] = value.to(place)

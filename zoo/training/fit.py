@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -32,6 +32,7 @@ class Stage(ABC, Generic[Read, Batch]):
         module: what is trained.
         seed: of the run.
         loader_workers: processes that read ahead; None if reading is no work.
+        num_losses: per step, each with an optimiser of its own.
         rate_prefix: what stands before the names of the module's parameters in ``rates``.
     """
 
@@ -40,6 +41,7 @@ class Stage(ABC, Generic[Read, Batch]):
     module: nn.Module
     seed: int
     loader_workers: int | None = 0
+    num_losses: int = 1
     rate_prefix: str = ""
 
     @abstractmethod
@@ -55,6 +57,12 @@ class Stage(ABC, Generic[Read, Batch]):
         self, module: nn.Module, batch: Batch, step: int
     ) -> tuple[Tensor, Callable[[], dict[str, float]]]:
         """Return the loss of a step, and a function that gives the numbers to log."""
+
+    def losses(
+        self, module: nn.Module, batch: Batch, step: int
+    ) -> Iterator[tuple[Tensor, Callable[[], dict[str, float]]]]:
+        """Yield the losses of a step, each computed after the step that the one before led to."""
+        yield self.loss(module, batch, step)
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
@@ -92,10 +100,12 @@ def fit(engine: Engine, stage: Stage[Read, Batch], log: RunLog, checkpoint: Path
     if checkpoint is None:
         stage.prepare(stage.dataset(0, 1)[0])
     module = engine.prepare(stage.module)
-    optimizer = build_optimizer(module, config, stage.rate_prefix)
+    optimizers = [
+        build_optimizer(module, config, stage.rate_prefix) for _ in range(stage.num_losses)
+    ]
     first = 0
     if checkpoint is not None:
-        meta, best = load_checkpoint(checkpoint, module, optimizer)
+        meta, best = load_checkpoint(checkpoint, module, optimizers)
         first = meta["step"]
         stage.resume(meta, best)
     log.rewind(number, first)
@@ -109,24 +119,34 @@ def fit(engine: Engine, stage: Stage[Read, Batch], log: RunLog, checkpoint: Path
         loaded = time.perf_counter()
         seed_step(stage.seed, number, step, engine.rank)
         module.train()
-        loss, numbers = stage.loss(module, batch, step)
-        norm = take_step(module, optimizer, loss, step, config)
+        taken = []
+        for optimizer, (loss, numbers) in zip(
+            optimizers, stage.losses(module, batch, step), strict=True
+        ):
+            taken.append((numbers, take_step(module, optimizer, loss, step, config)))
         done, is_last = step + 1, step + 1 == config.steps
         stage.step_done(done)
         if done % config.log_every == 0 or is_last:
-            values = mean_over_workers(numbers(), engine.device)
+            values = mean_over_workers(_add_up([numbers() for numbers, _ in taken]), engine.device)
+            norm = max(float(norm) for _, norm in taken)
             seconds = {"load_s": loaded - started, "step_s": time.perf_counter() - started}
-            log.write(number, done, "train", **values, gradient_norm=float(norm), **seconds)
+            log.write(number, done, "train", **values, gradient_norm=norm, **seconds)
         if done % config.valid_every == 0 or is_last:
             log.write(number, done, "valid", **stage.validate())
         if done % config.checkpoint_every == 0 and not is_last:
-            report(engine, module, optimizer, stage, done)
+            report(engine, module, optimizers, stage, done)
+
+
+def _add_up(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Join the numbers of the losses of a step; the loss is their sum."""
+    joined = {name: value for part in parts for name, value in part.items()}
+    return {**joined, "loss": sum(part["loss"] for part in parts)}
 
 
 def report(
     engine: Engine,
     module: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     stage: Stage[Any, Any],
     step: int,
 ) -> None:
@@ -136,5 +156,5 @@ def report(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         if engine.rank == 0:
-            save_checkpoint(path, module, optimizer, meta, best)
+            save_checkpoint(path, module, optimizers, meta, best)
         engine.report({"stage": stage.number, "step": step}, path if engine.rank == 0 else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -33,8 +33,15 @@ class EncoderWithObjective(nn.Module):
         super().__init__()
         self.encoder, self.objective = encoder, objective
 
-    def forward(self, segments: Segments) -> dict[str, Tensor]:
-        """Return the objective's scalars."""
+    @property
+    def may_skip_parameters(self) -> bool:
+        """Whether a loss may leave parameters without a gradient: those that other turns train."""
+        return bool(self.objective.turns)
+
+    def forward(self, segments: Segments, turn: str = "") -> dict[str, Tensor]:
+        """Return the objective's scalars, or those of one of its turns."""
+        if turn:
+            return self.objective.take_turn(turn, self.encoder, segments, gather)
         return self.objective(self.encoder, segments, gather)
 
 
@@ -61,6 +68,7 @@ class Pretraining(Stage[Read, Segments]):
         self.loader_workers = recipe.data.loader_workers
         self.objective = build_objective(recipe.objective, model.encoder)
         self.module = EncoderWithObjective(model.encoder, self.objective)
+        self.num_losses = max(1, len(self.objective.turns))
         if recipe.gradient_checkpointing:
             model.encoder.enable_gradient_checkpointing()
         if recipe.compile:
@@ -88,8 +96,20 @@ class Pretraining(Stage[Read, Segments]):
         self, module: nn.Module, batch: Segments, step: int
     ) -> tuple[Tensor, Callable[[], dict[str, float]]]:
         """Return the objective's loss, and its scalars."""
+        return self._loss(module, batch)
+
+    def losses(
+        self, module: nn.Module, batch: Segments, step: int
+    ) -> Iterator[tuple[Tensor, Callable[[], dict[str, float]]]]:
+        """Yield the objective's turns, if it has some."""
+        for turn in self.objective.turns or ("",):
+            yield self._loss(module, batch, turn)
+
+    def _loss(
+        self, module: nn.Module, batch: Segments, turn: str = ""
+    ) -> tuple[Tensor, Callable[[], dict[str, float]]]:
         with autocast(self.engine.device, self.recipe.precision):
-            scalars = module(batch)
+            scalars = module(batch, turn) if turn else module(batch)
         return scalars["loss"], lambda: {k: float(v.detach()) for k, v in scalars.items()}
 
     @torch.no_grad()

@@ -263,13 +263,9 @@ def parse_recipe(data: dict[str, Any]) -> Recipe:
         recipe = Recipe.model_validate(upgrade_recipe(data))
     except ValidationError as error:
         raise ConfigError(explain(error, "", Recipe)) from None
-    model = recipe.model
+    model = recipe.model.completed()
     model.encoder_config().io()
-    model.task_config()
-    assert model.head is not None
-    model.head.parse(registry().head(model.head.name))
-    recipe.objective.parse(registry().objective(recipe.objective.name))
-    return recipe
+    return recipe.model_copy(update={"model": model})
 
 
 def read_recipe(path: Path) -> Recipe:

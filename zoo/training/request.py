@@ -225,7 +225,7 @@ def draft_recipe(request: TrainRequest, gpus_per_worker: float) -> Recipe:
         seed=1337 if request.seed is None else request.seed,
     )
     if start is not None:
-        recipe = _from_start(recipe, start, request)
+        recipe = _from_start(recipe, start.completed(), request)
     settings = request.assignments
     if request.features is not None:
         settings.append(f"data.features={request.features}")
@@ -233,7 +233,10 @@ def draft_recipe(request: TrainRequest, gpus_per_worker: float) -> Recipe:
         settings.append(f"overfit={request.overfit}")
     if gpus_per_worker > 0 and "precision" not in request.set:
         settings.insert(0, "precision=bf16")
-    return _fitted(override(recipe, settings), request)
+    recipe = override(recipe, settings)
+    if start is not None:
+        _check_siamese(recipe, start, request)
+    return _fitted(recipe, request)
 
 
 def _fitted(recipe: Recipe, request: TrainRequest) -> Recipe:
@@ -329,6 +332,18 @@ def _check_parts(recipe: Recipe, start: ModelConfig, request: TrainRequest) -> N
                     f"{option(part)} {asked} does not fit {option('init')} {given}, whose "
                     f"{modality} {part} is '{theirs}'"
                 )
+
+
+def _check_siamese(recipe: Recipe, start: ModelConfig, request: TrainRequest) -> None:
+    """Check that extractors that share blocks start from such that do, and others from others."""
+    wanted, found = recipe.model.two_tower(), start.two_tower()
+    if wanted is None or found is None or wanted.siamese == found.siamese:
+        return
+    have = "one set of blocks" if found.siamese else "blocks of their own"
+    raise ConfigError(
+        f"encoder.siamese={str(wanted.siamese).lower()} does not fit {option('init')} "
+        f"{(request.init or ('',))[0]}, whose extractors have {have}; leave one of them out"
+    )
 
 
 def first_difference(old: Any, new: Any, key: str = "") -> str | None:

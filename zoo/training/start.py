@@ -203,6 +203,12 @@ def _extractors_in(given: Sequence[str], recipe: Recipe) -> list[_Weights]:
                 f"{option('init')} {name}: the weights of '{weights.extractor}' are taken from "
                 f"{found[weights.modality].path} already"
             )
+        pair = recipe.model.two_tower()
+        if found and pair is not None and pair.siamese:
+            raise ConfigError(
+                f"{option('init')} {name}: a siamese encoder has one set of blocks, which is taken "
+                f"from {next(iter(found.values())).path} already; name one file"
+            )
         found[weights.modality] = weights
     return list(found.values())
 
