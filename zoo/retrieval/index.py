@@ -171,6 +171,10 @@ class Index:
             self.save()
         return Update(len(todo), num_gone)
 
+    def entry_of(self, file: Path) -> Entry:
+        """Return what is known of a file below the folder of the clips."""
+        return self.entries[file.relative_to(self.folder).as_posix()]
+
     def save(self) -> None:
         """Write the file.
 

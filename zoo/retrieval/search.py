@@ -16,7 +16,7 @@ from zoo.data.find import find_audios, find_videos
 from zoo.errors import ConfigError, ManifestError, MediaError, option
 from zoo.models.device import find_device
 from zoo.retrieval.embedding import KIND, ClipEmbedder, MissingStreamError
-from zoo.retrieval.index import Index, default_home
+from zoo.retrieval.index import Entry, Index, default_home
 
 Find = Literal["video", "audio"]
 WANTED: dict[Find, Modality] = {"video": "vision", "audio": "audio"}
@@ -103,8 +103,6 @@ def retrieve(
 ) -> Retrieval:
     """Find the clips of a folder that go with a query.
 
-    ``retrieve("runs/mine", "barking.wav", "clips").hits``
-
     Args:
         model: catalog name or model folder; a head is not needed.
         query: the sound to find videos for, an audio file or a clip; or the video to find sounds
@@ -113,7 +111,7 @@ def retrieve(
         find: ``video`` compares the query's audio with the videos, ``audio`` its video with the
             audios.
         top: how many hits.
-        index: folder of the index; by default below ``$ZOO_HOME``.
+        index: its folder; by default below ``$ZOO_HOME``.
         device: where to compute.
         workers: clips at a time.
         progress: is told how many files are read, and of how many.
@@ -125,30 +123,16 @@ def retrieve(
     """
     if top < 1:
         raise ConfigError(f"{option('top')} {top}: ask for one hit at least")
-    query, folder, name = Path(query), Path(folder), str(model)
+    query, folder, name, source = Path(query), Path(folder), str(model), resolve(model)
     files = find_videos(folder) if find == "video" else find_audios(folder)
-    source = resolve(model)
-    loaded = load_model(source).to(find_device(device))
-    embedder = ClipEmbedder(loaded, name)
+    embedder = ClipEmbedder(load_model(source).to(find_device(device)), name)
     vector = _embed_query(embedder, query, find)
     fingerprint = embedder.fingerprint(read_description(source)["sha256"])
-    home = default_home(folder, fingerprint) if index is None else Path(index)
-    kept = Index(home, WANTED[find], folder, name, fingerprint)
-    resolved = {kept.folder / file.relative_to(folder): file for file in files}
-    update = kept.update(list(resolved), embedder, workers, progress)
-    found = {
-        file: kept.entries[path.relative_to(kept.folder).as_posix()]
-        for path, file in resolved.items()
-    }
-    failed = {file: e.problem or "" for file, e in found.items() if e.vector is None}
-    without = [file for file, entry in found.items() if not entry.has_stream]
-    usable = {file: e.vector for file, e in found.items() if e.vector is not None}
-    if not usable:
-        first = next(iter(failed))
-        raise ManifestError(
-            f"not one of {len(found)} files in {folder} can be used; the first, {first.name}: "
-            f"{failed[first]}"
-        )
+    kept = _open_index(fingerprint, folder, find, name, index)
+    places = {file: kept.folder / file.relative_to(folder) for file in files}
+    update = kept.update(list(places.values()), embedder, workers, progress)
+    found = {file: kept.entry_of(place) for file, place in places.items()}
+    usable = _usable(found, folder)
     hits, own_rank = _rank(vector, usable, query)
     return Retrieval(
         model=name,
@@ -158,9 +142,9 @@ def retrieve(
         hits=hits[:top],
         own_rank=own_rank,
         num_searched=len(usable),
-        without_stream=without,
-        failed={file: why for file, why in failed.items() if file not in set(without)},
-        index=home,
+        without_stream=[file for file, entry in found.items() if not entry.has_stream],
+        failed={f: e.problem for f, e in found.items() if e.problem and e.has_stream},
+        index=kept.file.parent,
         num_new=update.num_new,
         num_gone=update.num_gone,
         note=embedder.note,
@@ -178,6 +162,29 @@ def _embed_query(embedder: ClipEmbedder, query: Path, find: Find) -> np.ndarray:
             f"{error}, and {KIND[modality]} is what {find}s are looked for with",
             f"choose another query, or {option('find')} {other}",
         ) from None
+
+
+def _open_index(
+    fingerprint: str, folder: Path, find: Find, name: str, index: str | Path | None
+) -> Index:
+    home = default_home(folder, fingerprint) if index is None else Path(index)
+    return Index(home, WANTED[find], folder, name, fingerprint)
+
+
+def _usable(found: dict[Path, Entry], folder: Path) -> dict[Path, np.ndarray]:
+    """Return the embeddings that there are.
+
+    Raises:
+        ManifestError: if there is none.
+    """
+    usable = {file: entry.vector for file, entry in found.items() if entry.vector is not None}
+    if not usable:
+        first, entry = next(iter(found.items()))
+        raise ManifestError(
+            f"not one of {len(found)} files in {folder} can be used; the first, {first.name}: "
+            f"{entry.problem}"
+        )
+    return usable
 
 
 def _rank(
