@@ -44,8 +44,8 @@ def choose(
 ) -> tuple[Int[Tensor, "N M"], Int[Tensor, "N H"]]:
     """Return the numbers of the patches to keep and of those to hide, by rising noise.
 
-    At least one is kept.
+    At least one is kept, unless all are to be hidden.
     """
-    kept = max(1, int(noise.shape[1] * (1 - ratio)))
+    kept = max(ratio < 1, int(noise.shape[1] * (1 - ratio)))
     order = noise.argsort(dim=1)
     return order[:, :kept], order[:, kept:]
