@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -61,6 +63,15 @@ class Avsiam(MaskableEncoder):
         norm = self.norm_a if modality == "audio" else self.norm
         encoded: Tensor = norm(self.blocks(self.scale * patches, STREAMS[modality]))
         return encoded
+
+    def compare_parts(
+        self, modality: Modality, parts: Sequence[Float[Tensor, "N M D"]]
+    ) -> list[Float[Tensor, "N M D"]]:
+        """Run the shared blocks on all parts at once."""
+        norm = self.norm_a if modality == "audio" else self.norm
+        scaled = [self.scale * part for part in parts]
+        encoded = self.blocks.together(scaled, [STREAMS[modality]] * len(parts))
+        return [norm(part) for part in encoded]
 
     def compare(
         self, modality: Modality, encoded: Float[Tensor, "N M D"]
