@@ -66,9 +66,7 @@ class StreamBlock(nn.Module):
         ]
         return torch.cat(normed) if len(normed) > 1 else normed[0]
 
-    def _attend(
-        self, rows: Float[Tensor, "R D"], shapes: Sequence[Shape]
-    ) -> Float[Tensor, "R D"]:
+    def _attend(self, rows: Float[Tensor, "R D"], shapes: Sequence[Shape]) -> Float[Tensor, "R D"]:
         """Let every sequence attend to itself; the products with weights take all rows at once."""
         qkv = self.attn.qkv(rows)  # (R, 3*D)
         outs = []
@@ -98,6 +96,7 @@ class Stack(nn.ModuleList):
         """
         rows, shapes = pack(parts, streams)
         for block in self:
+            assert isinstance(block, StreamBlock)
             if self.saves_memory and self.training:
                 rows = checkpoint(block.packed, rows, shapes, use_reentrant=False)
             else:
