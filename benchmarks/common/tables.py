@@ -252,6 +252,59 @@ def ingest(result: Result) -> str:
     return "\n\n".join([table(head, rows), where(result)])
 
 
+def pretraining(result: Result) -> str:
+    """Write what a step of pre-training costs."""
+    labels = {
+        "cavmae_published": ("cavmae", "published"),
+        "cavmae_fp32": ("cavmae", "fp32"),
+        "cavmae_bf16": ("cavmae", "bf16"),
+        "avsiam_published": ("avsiam", "published, stop-gradient of the paper"),
+        "avsiam_source": ("avsiam", "published source of the base model"),
+        "avsiam_fp32": ("avsiam", "fp32"),
+        "avsiam_bf16": ("avsiam", "bf16"),
+        "beside_full": ("full", "fp32, encoder of all patches"),
+    }
+    ceiling, flops, clips = result["ceiling_flops"], result["flops"], result["clips"]
+    rows = []
+    for name, (model, how) in labels.items():
+        found, rate = result["shares"][name], flops[model] / result["seconds"][name]
+        peak = ceiling["bf16" if name.endswith("bf16") else "fp32"]
+        cells = [model, how, f"{result['seconds'][name] / clips:.3g}"]
+        cells += [f"{found[part]:.0%}" for part in ("products", "fused_attention")]
+        rows.append([*cells, f"{rate / peak:.0%}"])
+    head = ["step", "how", "s a clip", "in products", "in fused attention", "share of the ceiling"]
+    ratios = [[name, times(value)] for name, value in result["ratios"].items()]
+    apart = result["optimiser_seconds"]
+    operations = ", ".join(f"{name} {flops[name] / clips / GIGA:.0f}" for name in flops)
+    return "\n\n".join(
+        [
+            f"Batches of {clips} clips. GFLOP a clip: {operations}. Whatever the batch, the "
+            f"optimiser of `cavmae` takes {apart['published']:.2g} s as published and "
+            f"{apart['fp32']:.2g} s here.",
+            table(head, rows),
+            table(["slow : fast", "ratio"], ratios),
+            where(result),
+        ]
+    )
+
+
+def whole_clips(result: Result) -> str:
+    """Write how many clips a core reads whole."""
+    rows = []
+    for row in result["rows"]:
+        rate, each = row["clips_per_s_and_core"], row["seconds_of_a_clip"]
+        size = row["kilobytes_of_a_clip"]
+        label = f"{row['size']}, {row['key_frame_s']} s, {row['kilobits_per_s']} kbit/s"
+        cells = [label, *(f"{rate[name]:.3g}" for name in ("extracted", "direct"))]
+        cells += [times(row["direct_against_extracted"]), f"{rate['cache']:.3g}"]
+        cells += [times(row["cache_against_extracted"])]
+        cells += [f"{1000 * each['frame']:.0f} + {1000 * each['sound']:.0f}"]
+        rows.append([*cells, " / ".join(f"{size[n]}" for n in ("mp4", "extracted", "cache"))])
+    head = ["size, key frames, video and audio", "extracted, clips/s", "mp4, clips/s", "ratio"]
+    head += ["cache, clips/s", "ratio", "mp4: frame + audio, ms", "kB: mp4 / extracted / cache"]
+    return "\n\n".join([table(head, rows), where(result)])
+
+
 SECTIONS: dict[str, Callable[[Result], str]] = {
     "extractor": extractor,
     "loader": loader,
@@ -259,6 +312,8 @@ SECTIONS: dict[str, Callable[[Result], str]] = {
     "growth": growth,
     "ingest": ingest,
     "projection": projection,
+    "pretraining": pretraining,
+    "whole_clips": whole_clips,
 }
 
 

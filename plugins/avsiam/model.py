@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -92,6 +93,15 @@ class Avsiam(MaskableEncoder):
             theirs = re.sub(r"(norm[12])\.", r"\1_a.", name)
             own.get_parameter(name).data = state[theirs].clone()
         return own
+
+    def compare_parts(
+        self, modality: Modality, parts: Sequence[Float[Tensor, "N M D"]]
+    ) -> list[Float[Tensor, "N M D"]]:
+        """Run the shared blocks on all parts at once."""
+        norm = self.norm_a if modality == "audio" else self.norm
+        scaled = [self.scale * part for part in parts]
+        encoded = self.blocks.together(scaled, [STREAMS[modality]] * len(parts))
+        return [norm(part) for part in encoded]
 
     def compare(
         self, modality: Modality, encoded: Float[Tensor, "N M D"]

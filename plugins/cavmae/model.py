@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -67,6 +69,16 @@ class CavMae(MaskableEncoder):
         """Run the blocks of one modality."""
         stack: Stack = getattr(self, f"blocks_{STREAMS[modality]}")
         return stack(patches)
+
+    def compare_parts(
+        self, modality: Modality, parts: Sequence[Float[Tensor, "N M D"]]
+    ) -> list[Float[Tensor, "N M D"]]:
+        """Run both stacks on all parts at once."""
+        stream = STREAMS[modality]
+        own: Stack = getattr(self, f"blocks_{stream}")
+        norm: nn.LayerNorm = getattr(self, f"norm_{stream}")
+        encoded = own.together(parts, [""] * len(parts))
+        return [norm(part) for part in self.blocks_u.together(encoded, [stream] * len(parts))]
 
     def compare(
         self, modality: Modality, encoded: Float[Tensor, "N M D"]

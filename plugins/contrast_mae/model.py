@@ -85,7 +85,8 @@ class ContrastMae(Objective):
         encoded: Both = {}
         if "reconstruction" in losses or not config.contrast_ratios:
             keep, hidden = self.hide(encoder, given, generator)
-            encoded = self.encode_kept(encoder, given, keep)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self._is_fixed):
+                encoded = self.encode_kept(encoder, given, keep)
             if "reconstruction" in losses:
                 scalars |= self._rebuild(encoder, given, encoded, keep, hidden)
         if "contrast" in losses:
@@ -97,6 +98,12 @@ class ContrastMae(Objective):
                 audio, vision = (encoder.compare(m, encoded[m]).mean(1) for m in MODALITIES)
             scalars |= self.contrast(gather(audio), gather(vision))
         return scalars
+
+    @property
+    def _is_fixed(self) -> bool:
+        """Whether nothing asks for gradients of what the reconstruction keeps."""
+        contrasts = bool(self.config.contrast_weight) and not self.config.contrast_ratios
+        return self.config.stop_gradient and not contrasts
 
     @torch.no_grad()
     def validate(self, encoder: Encoder, segments: Segments) -> list[float]:
@@ -253,21 +260,14 @@ class ContrastMae(Objective):
         config, grid = self.config, encoder.grids[modality]
         mode = config.contrast_audio_mask if modality == "audio" else "unstructured"
         order = torch.randperm(len(segments), generator=generator).to(segments.device)
-        pooled = []
+        patches = []
         parts = order.chunk(len(config.contrast_ratios))  # fewer of a small batch
         for part, ratio in zip(parts, config.contrast_ratios, strict=False):
             noise = masking_noise(len(part), grid, ratio, mode, generator).to(segments.device)
             keep, _ = choose(noise, ratio)
-            pooled.append(self.pool(encoder, modality, segments[part], keep))
+            patches.append(encoder.patchify(modality, segments[part], keep))
+        pooled = [part.mean(1) for part in encoder.compare_parts(modality, patches)]
         return torch.cat(pooled)[order.argsort()]
-
-    @staticmethod
-    def pool(
-        encoder: MaskableEncoder, modality: Modality, segments: Tensor, keep: Int[Tensor, "N M"]
-    ) -> Float[Tensor, "N D"]:
-        """Return the mean of the tokens that the kept patches become."""
-        patches = encoder.patchify(modality, segments, keep)
-        return encoder.compare(modality, encoder.encode_modality(modality, patches)).mean(1)
 
     def contrast(
         self, audio: Float[Tensor, "N D"], vision: Float[Tensor, "N D"]

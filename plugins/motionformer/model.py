@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
 from plugins.motionformer.config import MotionformerConfig
+from zoo.models.attention import attend
 from zoo.models.modules import (
     MaskableExtractor,
     emphasise_change,
@@ -76,21 +77,6 @@ def with_cls(x: Float[Tensor, "N L h d"], steps: int, over: str) -> Float[Tensor
     groups = to_groups(patches, steps, over)
     shared = cls[:, None].expand(-1, groups.shape[1], -1, -1, -1)
     return torch.cat([shared, groups], dim=2)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, sees: Tensor | None = None) -> Float[Tensor, "B L h d"]:
-    """Attend; all are ``(B, L, h, d)``, and by default every query sees every key.
-
-    Plain products are two to four times as fast as the fused kernel of CPUs in bf16
-    (docs/performance.md).
-    """
-    q, k, v = (part.transpose(1, 2) for part in (q, k, v))  # (B, h, L, d)
-    if sees is None and q.dtype == torch.bfloat16 and q.device.type == "cpu":
-        weights = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)  # (B, h, L, L')
-        out = weights.softmax(3).to(v.dtype) @ v
-    else:
-        out = scaled_dot_product_attention(q, k, v, sees)
-    return out.transpose(1, 2)
 
 
 class DividedBlock(nn.Module):

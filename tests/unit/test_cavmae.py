@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from plugins.cavmae.config import CavMaeConfig
 from plugins.contrast_mae.config import RATIOS, ContrastMaeConfig
 from plugins.contrast_mae.masks import STRIP, choose, masking_noise
 from plugins.contrast_mae.model import ContrastMae
 from zoo.contracts import Frames, KaldiFbank, LogMel, Modality
 from zoo.data.clip_reader import ClipReader
 from zoo.data.frontend import without_filling
+from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError
 from zoo.models.model import Model, build_objective
 from zoo.models.patches import MODALITIES, MaskableEncoder, PatchGrid
@@ -184,6 +189,21 @@ def test_of_a_whole_clip_one_frame_is_read() -> None:
     part = reader.read_part("vision", config.layout)
     assert (part.start_s, part.length_s, part.starts_s) == (5.08, 0.04, [0.0])
     assert reader.read_part("audio", config.layout).length_s == 10.24
+
+
+def test_the_cache_keeps_only_the_frames_that_are_read(clips: Manifest, tmp_path: Path) -> None:
+    path, io = clips.clips[0].path, CavMaeConfig().io()
+    reader = ClipReader(io.vision.frontend, io.audio.frontend, io=io)
+    cached = replace(reader, cache=tmp_path)
+    for start_s in (0.0, 1.2, 0.0):
+        frame = cached.read_vision(path, start_s, 0.04)
+        assert np.array_equal(frame, reader.read_vision(path, start_s, 0.04))
+    samples = cached.read_audio(path, 0.0, 1.6)
+    assert np.array_equal(samples, reader.read_audio(path, 0.0, 1.6))
+    kinds = sorted(file.name.split(".", 1)[1] for file in tmp_path.iterdir())
+    assert kinds == ["frame0.npy", "frame30.npy", "samples.npy"]
+    several = cached.read_vision(path, 0.4, 0.8)
+    assert np.array_equal(several, reader.read_vision(path, 0.4, 0.8))
 
 
 def test_the_rate_falls_step_by_step() -> None:

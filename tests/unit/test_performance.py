@@ -1,5 +1,6 @@
 """What is measured against each other computes the same."""
 
+import argparse
 import importlib
 import json
 import sys
@@ -7,20 +8,34 @@ import sys
 import pytest
 import torch
 
-from benchmarks import extractor
+from benchmarks import extractor, pretraining, whole_clips
 from benchmarks.common import tables
 from benchmarks.extractor import gpu_hours
+from benchmarks.reference.extracted import NUM_FRAMES, extract, read_frame, read_spectrogram
 from benchmarks.reference.model import reference_encoders
 from benchmarks.reference.reader import read_sample
+from plugins.cavmae.config import CavMaeConfig
 from zoo.contracts import Frames, LogMel
 from zoo.data.clip_reader import ClipReader
 from zoo.data.clip_source import read_segments
 from zoo.data.manifest import Manifest
+from zoo.media import probe
 from zoo.models.model import Model
 from zoo.timeline import Sample
 from zoo.training.recipe_builder import build_recipe
 
 TINY = build_recipe(extractor="ast_motionformer", preset="tiny").model
+NARROW = " ".join(
+    f"{part}={value}"
+    for part, value in {
+        "encoder.width": 16,
+        "encoder.heads": 2,
+        "encoder.depth": 1,
+        "objective.decoder_width": 16,
+        "objective.decoder_heads": 2,
+        "objective.decoder_depth": 1,
+    }.items()
+)
 TINY_FRAMES = Frames(size=48, short_side=64)
 
 
@@ -47,6 +62,38 @@ def test_the_reference_gives_the_same_tokens_and_gradients(model: Model, modalit
     for name, gradient in gradients[0].items():
         scale = gradient.abs().max()
         assert torch.allclose(gradient, gradients[1][name], atol=1e-4 * float(scale) + 1e-6), name
+
+
+@pytest.mark.parametrize("name", ["cavmae", "avsiam"])
+def test_the_published_pretraining_gives_the_same_gradients(name: str) -> None:
+    options = argparse.Namespace(clips=5, set=NARROW.split())
+    setting = pretraining.prepare(name, options)  # refuses losses that differ
+    losses = pretraining.LOSSES[name](setting)
+    gradients = []
+    for computed in ([setting.loss], losses):
+        setting.trained.zero_grad()
+        torch.manual_seed(1)
+        sum(loss() for loss in computed).backward()
+        named = setting.trained.named_parameters()
+        gradients.append({n: p.grad.clone() for n, p in named if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for key, gradient in gradients[0].items():
+        scale = float(gradient.abs().max())
+        assert torch.allclose(gradient, gradients[1][key], atol=1e-4 * scale + 1e-7), key
+
+
+def test_the_extracted_files_hold_what_the_clip_does(clips: Manifest, tmp_path) -> None:
+    path, io = clips.clips[0].path, CavMaeConfig().io()
+    reader = ClipReader(io.vision.frontend, io.audio.frontend, io=io)
+    audio, vision = whole_clips.read(reader, io, path, 2)
+    length_s = probe(path).common_s
+    folder = extract(path, tmp_path, reader.vision.size, reader.audio.sample_rate_hz)
+    number = round(2 / min(length_s, 10.0) * NUM_FRAMES)
+    theirs = read_frame(folder, number, reader.vision)
+    assert (vision[0, :, 0] - theirs).abs().mean() < 0.3
+    spectrogram = read_spectrogram(folder, reader.audio, io.audio.segment_s)
+    heard = int(length_s / reader.audio.hop_s) - 3
+    assert (audio[0].T - spectrogram)[:heard].abs().median() < 0.1
 
 
 def test_plain_bf16_attention_on_a_cpu_stays_near_fp32(model: Model) -> None:
@@ -80,6 +127,8 @@ def test_the_reference_reads_the_same_sample(clips: Manifest) -> None:
         pytest.param("ingest", marks=pytest.mark.slow),
         "projection",
         "evidence",
+        "pretraining",
+        pytest.param("whole_clips", marks=pytest.mark.slow),
     ],
 )
 def test_a_benchmark_runs_and_leaves_its_result(script, tmp_path, monkeypatch) -> None:
@@ -91,6 +140,8 @@ def test_a_benchmark_runs_and_leaves_its_result(script, tmp_path, monkeypatch) -
         "ingest": "--clips 1 --items 5",
         "projection": "",
         "evidence": "--models tiny-synthetic --clips 2 --masks 50",
+        "pretraining": f"--clips 2 --set {NARROW}",
+        "whole_clips": "--clips 1 --real nowhere --sizes 320x240",
     }[script]
     out = tmp_path / f"{script}.json"
     module = importlib.import_module(f"benchmarks.{script}")

@@ -10,7 +10,7 @@ import torch
 
 from zoo.contracts import Frames
 from zoo.data.frontend import cut_crops, cut_frames, normalise
-from zoo.media import decode, encode, video
+from zoo.media import audio, decode, encode, video
 from zoo.timeline import SegmentLayout
 
 RNG = np.random.default_rng(0)
@@ -51,6 +51,39 @@ def test_pictures_that_nothing_refers_to_are_skipped_on_the_way(clip, monkeypatc
     decode(clip, start_s=3.0, duration_s=0.4, audio=False)
     early = [time_s for time_s in seen if time_s < 3.0 - video.LEAD_S]
     assert 0 < len(early) < 60  # of 68
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("codec", ["aac", "pcm_s16le", "pcm_u8"])
+def test_audio_mixed_together_is_the_same_as_frame_by_frame(
+    tmp_path: Path, channels: int, codec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "clip.mkv"
+    samples = 0.1 * RNG.standard_normal((132_300, channels)).astype(np.float32)
+    encode(path, None, samples, sample_rate_hz=44_100, audio_codec=codec)
+    windows = [(0.0, 2.9), (1.2, 1.0)]
+    together = [decode(path, start_s=s, duration_s=d, video=False).samples for s, d in windows]
+    monkeypatch.setattr(audio, "MOST_FRAMES", 1)
+    for (start_s, length_s), samples in zip(windows, together, strict=True):
+        window = decode(path, start_s=start_s, duration_s=length_s, video=False)
+        assert samples.any()
+        assert np.array_equal(samples, window.samples)
+
+
+def test_a_read_without_skipping_follows_one_with(clip, monkeypatch) -> None:
+    expected = decode(clip, start_s=3.0, duration_s=0.4, audio=False).frames
+    skips_too_much = ((0.0, True), (0.0, False))
+    monkeypatch.setattr(video, "ATTEMPTS", skips_too_much)
+    sure = video._read_from_here
+    monkeypatch.setattr(
+        video,
+        "_read_from_here",
+        lambda source, window, until_s, **k: (
+            sure(source, window, until_s, **k) and until_s == -np.inf
+        ),
+    )
+    frames = decode(clip, start_s=3.0, duration_s=0.4, audio=False).frames
+    assert np.array_equal(frames, expected)
 
 
 def test_pictures_far_apart_are_read_without_skipping(tmp_path) -> None:

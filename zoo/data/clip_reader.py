@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -46,7 +47,8 @@ class ClipReader:
     """Reads stretches of clips at the extractors' rates and size.
 
     With a cache folder every clip is decoded whole once, and stretches are slices of memory-mapped
-    arrays; worth it for small frames that are read over and over.
+    arrays; worth it for small frames that are read over and over.  An encoder that looks at single
+    frames has those kept one by one, as it asks for them.
 
     Attributes:
         vision: rate and size of the frames.
@@ -104,6 +106,10 @@ class ClipReader:
         if self.cache is not None:
             first = to_frames(start_s, self.vision.fps)
             num = to_frames(length_s, self.vision.fps)
+            if num == 1 and self._looks_at_one_frame:
+                return self._stored(
+                    path, f"frame{first}", lambda plain: plain.read_vision(path, start_s, length_s)
+                )
             return _cut(self._cached(path)[0], first, num, path, fill="edge")
         window = decode(
             path,
@@ -122,7 +128,7 @@ class ClipReader:
         if self.cache is not None:
             first = to_samples(start_s, self.audio.sample_rate_hz)
             num = to_samples(length_s, self.audio.sample_rate_hz)
-            return _cut(self._cached(path)[1], first, num, path, fill="constant")
+            return _cut(self._cached_samples(path), first, num, path, fill="constant")
         window = decode(
             path,
             start_s=start_s,
@@ -179,17 +185,35 @@ class ClipReader:
         assert window.samples is not None
         return window.frames, window.samples
 
+    @property
+    def _looks_at_one_frame(self) -> bool:
+        return self.io is not None and self.vision.num_frames(self.io.vision.segment_s) == 1
+
     def _cached(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        def read(plain: ClipReader) -> np.ndarray:
+            length_s = whole_frames_s(probe(path).common_s, self.vision.fps)
+            return plain.read_vision(path, 0.0, length_s)
+
+        return self._stored(path, "frames", read), self._cached_samples(path)
+
+    def _cached_samples(self, path: Path) -> np.ndarray:
+        def read(plain: ClipReader) -> np.ndarray:
+            length_s = whole_frames_s(probe(path).common_s, self.vision.fps)
+            return plain.read_audio(path, 0.0, length_s)
+
+        return self._stored(path, "samples", read)
+
+    def _stored(
+        self, path: Path, name: str, read: Callable[[ClipReader], np.ndarray]
+    ) -> np.ndarray:
+        """Return an array of the cache, which is read without the cache the first time."""
         assert self.cache is not None
-        stem = self.cache / self._key(path)
-        files = [stem.with_suffix(".frames.npy"), stem.with_suffix(".samples.npy")]
-        if not all(file.exists() for file in files):
-            arrays = ClipReader(self.vision, self.audio).read_whole(path, probe(path).common_s)
+        file = self.cache / f"{self._key(path)}.{name}.npy"
+        if not file.exists():
             self.cache.mkdir(parents=True, exist_ok=True)
-            for file, array in zip(files, arrays, strict=True):
-                _save_atomically(file, array)
-        frames, samples = (np.load(file, mmap_mode="r") for file in files)
-        return frames, samples
+            _save_atomically(file, read(ClipReader(self.vision, self.audio)))
+        array: np.ndarray = np.load(file, mmap_mode="r")
+        return array
 
     def _key(self, path: Path) -> str:
         try:

@@ -124,6 +124,7 @@ class Source:
         """
         is_counted = self.low_confidence is not None and has_b_frames(stream)
         next_s: float | None = None
+        video_frame_s = _frame_length_s(stream)
         if is_counted:
             skip_until_s = -math.inf
         for frame in self._decoded(stream, skip_until_s):
@@ -131,14 +132,17 @@ class Source:
                 time_s = frame.time - self.origin_s
             else:
                 time_s = self.start_of(stream) if next_s is None else next_s
-            next_s = time_s + _frame_length_s(frame, stream)
+            next_s = time_s + (video_frame_s or frame.samples / frame.sample_rate)
             yield time_s, frame
 
     def _decoded(self, stream: Any, skip_until_s: float) -> Iterator[Any]:
-        codec, can_skip = stream.codec_context, stream.codec_context.name in CAN_SKIP
+        codec = stream.codec_context
+        can_skip = codec.name in CAN_SKIP
+        skip_until_s += self.origin_s
+        tick_s = float(stream.time_base)
         for packet in self.packets(stream):
             if can_skip:
-                is_early = packet.pts is not None and self._time_of(packet) < skip_until_s
+                is_early = packet.pts is not None and packet.pts * tick_s < skip_until_s
                 codec.skip_frame = "NONREF" if is_early else "DEFAULT"
             try:
                 frames = packet.decode()
@@ -153,18 +157,16 @@ class Source:
         except av.FFmpegError:
             return
 
-    def _time_of(self, packet: Any) -> float:
-        return float(packet.pts * packet.time_base) - self.origin_s
-
 
 def has_b_frames(stream: Any) -> bool:
     """Say whether frames are stored in another order than they are shown."""
     return stream.type == "video" and bool(stream.codec_context.has_b_frames)
 
 
-def _frame_length_s(frame: Any, stream: Any) -> float:
+def _frame_length_s(stream: Any) -> float | None:
+    """Return how long a frame of video lasts, seconds; None for audio, where it varies."""
     if stream.type == "audio":
-        return frame.samples / frame.sample_rate
+        return None
     rate = stream.average_rate or stream.guessed_rate or 25
     return float(1 / rate)
 

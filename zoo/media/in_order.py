@@ -92,7 +92,7 @@ def samples_in_order(path: Path, seconds: float) -> tuple[npt.NDArray[np.float32
                     f"{frame.sample_rate} Hz; re-encode it first"
                 )
             rate_hz = frame.sample_rate
-            parts.append(to_mono(frame))
+            parts.append(to_mono([frame]))
             num_samples += len(parts[-1])
             if num_samples >= seconds * rate_hz:
                 break

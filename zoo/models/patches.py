@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -157,6 +157,15 @@ class MaskableEncoder(Encoder):
         self, modality: Modality, encoded: Float[Tensor, "N M D"]
     ) -> Float[Tensor, "N M D"]:
         """Finish one modality by itself: tokens whose mean is compared between modalities."""
+
+    def compare_parts(
+        self, modality: Modality, parts: Sequence[Float[Tensor, "N M D"]]
+    ) -> list[Float[Tensor, "N M D"]]:
+        """Run `encode_modality` and `compare` on parts of a batch that keep different numbers.
+
+        Encoders do better than one part after the other: see `zoo.models.stream_block.Stack`.
+        """
+        return [self.compare(modality, self.encode_modality(modality, part)) for part in parts]
 
     @abstractmethod
     def fuse(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from jaxtyping import Float
@@ -10,6 +12,8 @@ from timm.layers import Attention, Mlp
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
+
+from zoo.models.attention import attend
 
 
 class StreamBlock(nn.Module):
@@ -42,27 +46,94 @@ class StreamBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "N M D"], stream: str = "") -> Float[Tensor, "N M D"]:
         """Apply the block with the norms of a stream."""
-        x = x + self.attn(getattr(self, norm_name("norm1", stream))(x))
-        return x + self.mlp(getattr(self, norm_name("norm2", stream))(x))
+        shape = Shape(len(x), x.shape[1], stream)
+        return self.packed(x.flatten(0, 1), [shape]).view_as(x)
+
+    def packed(self, rows: Float[Tensor, "R D"], shapes: Sequence[Shape]) -> Float[Tensor, "R D"]:
+        """Apply the block to sequences of several lengths and streams at once: see `pack`."""
+        rows = rows + self._attend(self._norm("norm1", rows, shapes), shapes)
+        return rows + self.mlp(self._norm("norm2", rows, shapes))
+
+    def _norm(
+        self, name: str, rows: Float[Tensor, "R D"], shapes: Sequence[Shape]
+    ) -> Float[Tensor, "R D"]:
+        """Apply to every run of rows of one stream the norm of that stream."""
+        runs = [(s, sum(x.rows for x in group)) for s, group in groupby(shapes, _stream_of)]
+        parts = rows.split([num for _, num in runs])
+        normed = [
+            getattr(self, norm_name(name, stream))(part)
+            for (stream, _), part in zip(runs, parts, strict=True)
+        ]
+        return torch.cat(normed) if len(normed) > 1 else normed[0]
+
+    def _attend(self, rows: Float[Tensor, "R D"], shapes: Sequence[Shape]) -> Float[Tensor, "R D"]:
+        """Let every sequence attend to itself; the products with weights take all rows at once."""
+        qkv = self.attn.qkv(rows)  # (R, 3*D)
+        outs = []
+        for part, shape in zip(qkv.split([s.rows for s in shapes]), shapes, strict=True):
+            split = part.view(shape.num, shape.length, 3, self.attn.num_heads, -1)
+            outs.append(attend(*split.unbind(2)).flatten(2).flatten(0, 1))  # (n*l, D)
+        return self.attn.proj(torch.cat(outs) if len(outs) > 1 else outs[0])
 
 
 class Stack(nn.ModuleList):
-    """Blocks one after the other, all with the norms of one stream."""
+    """Blocks one after the other."""
 
     saves_memory = False
 
     def forward(self, x: Float[Tensor, "N M D"], stream: str = "") -> Float[Tensor, "N M D"]:
-        """Apply all blocks."""
+        """Apply all blocks with the norms of one stream."""
+        return self.together([x], [stream])[0]
+
+    def together(self, parts: Sequence[Tensor], streams: Sequence[str]) -> list[Tensor]:
+        """Apply all blocks to sequences of several lengths and streams at once.
+
+        The weights are read, and their gradients added up, once instead of once per part.
+
+        Args:
+            parts: ``(N, M, D)`` each; N and M may differ.
+            streams: whose norms each part takes.
+        """
+        rows, shapes = pack(parts, streams)
         for block in self:
+            assert isinstance(block, StreamBlock)
             if self.saves_memory and self.training:
-                x = checkpoint(block, x, stream, use_reentrant=False)
+                rows = checkpoint(block.packed, rows, shapes, use_reentrant=False)
             else:
-                x = block(x, stream)
-        return x
+                rows = block.packed(rows, shapes)
+        given = zip(rows.split([shape.rows for shape in shapes]), parts, strict=True)
+        return [part.view_as(x) for part, x in given]
 
     def enable_gradient_checkpointing(self) -> None:
         """Trade compute for memory in the backward pass."""
         self.saves_memory = True
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sequences of one length that take the norms of one stream."""
+
+    num: int
+    length: int
+    stream: str
+
+    @property
+    def rows(self) -> int:
+        """Tokens of all of them."""
+        return self.num * self.length
+
+
+def pack(
+    parts: Sequence[Float[Tensor, "N M D"]], streams: Sequence[str]
+) -> tuple[Float[Tensor, "R D"], list[Shape]]:
+    """Put the tokens of several parts below one another, and say where each lies."""
+    shapes = [Shape(len(x), x.shape[1], s) for x, s in zip(parts, streams, strict=True)]
+    rows = [x.flatten(0, 1) for x in parts]
+    return torch.cat(rows) if len(rows) > 1 else rows[0], shapes
+
+
+def _stream_of(shape: Shape) -> str:
+    return shape.stream
 
 
 class PatchEmbed(nn.Module):
