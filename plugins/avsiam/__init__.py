@@ -5,15 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import zoo
 from plugins.avsiam.config import AvsiamConfig
-from zoo.timeline import SegmentLayout
+from zoo.contracts.patch_config import WHOLE_CLIP
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from zoo.models.config import ModelConfig
     from zoo.models.model import Model
-
-WHOLE_CLIP = SegmentLayout(num_segments=1, segment_s=10.24, step_s=10.24)
 
 
 def _build(config: AvsiamConfig) -> "zoo.Encoder":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import zoo
 from plugins.cavmae.config import CavMaeConfig
-from zoo.timeline import SegmentLayout
+from zoo.contracts.patch_config import WHOLE_CLIP
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from plugins.cavmae.layout import Kind
     from zoo.models.config import ModelConfig
     from zoo.models.model import Model
-
-WHOLE_CLIP = SegmentLayout(num_segments=1, segment_s=10.24, step_s=10.24)
 
 
 def _build(config: CavMaeConfig) -> "zoo.Encoder":
