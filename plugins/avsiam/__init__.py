@@ -4,7 +4,9 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import zoo
+from plugins.avsiam import weights
 from plugins.avsiam.config import AvsiamConfig
+from zoo.checkpoints.names import IMAGE_VIT, is_image_vit
 from zoo.contracts.patch_config import WHOLE_CLIP
 
 if TYPE_CHECKING:
@@ -54,6 +56,9 @@ def register_encoders() -> list[zoo.EncoderSpec]:
             presets={"paper": paper, "tiny": tiny},
             objective="avsiam",
             layouts={"paper": WHOLE_CLIP},
+            formats=(
+                zoo.InitialWeights(name=IMAGE_VIT, recognises=is_image_vit, read=weights.read),
+            ),
             stage2={"tiny": {"batch": 16}},  # every step encodes its samples
             search={"depth": zoo.Range(low=1, high=12)},
             source="arXiv:2403.19638",

@@ -5,7 +5,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import zoo
+from plugins.cavmae import weights
 from plugins.cavmae.config import CavMaeConfig
+from zoo.checkpoints.names import IMAGE_VIT, is_image_vit
 from zoo.contracts.patch_config import WHOLE_CLIP
 
 if TYPE_CHECKING:
@@ -47,6 +49,9 @@ def register_encoders() -> list[zoo.EncoderSpec]:
             stage2={"tiny": {"batch": 16}},  # every step encodes its samples
             objective="cavmae",
             layouts={"paper": WHOLE_CLIP},
+            formats=(
+                zoo.InitialWeights(name=IMAGE_VIT, recognises=is_image_vit, read=weights.read),
+            ),
             search={"depth": zoo.Range(low=1, high=12)},
             source="arXiv:2210.07839",
             license="MIT",

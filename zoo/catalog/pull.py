@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from zoo.catalog.download import PATIENCE, Patience, Progress, Tell, digest, fetch, mismatch
-from zoo.catalog.entries import CatalogEntry, Download, find, zoo_home
+from zoo.catalog.entries import CatalogEntry, Download, file_name, find, zoo_home
 from zoo.errors import ModelError
 
 MIRROR_VARIABLE, OFFLINE_VARIABLE = "ZOO_MIRROR", "ZOO_OFFLINE"
@@ -64,10 +64,10 @@ def pull_model(
     mirror = mirror or os.environ.get(MIRROR_VARIABLE, "")
     is_offline = is_offline or os.environ.get(OFFLINE_VARIABLE, "") not in ("", "0")
     store = zoo_home() / "downloads"
-    file = store / (name + PurePosixPath(urlsplit(entry.download.url).path).suffix)
+    file = store / (file_name(name) + PurePosixPath(urlsplit(entry.download.url).path).suffix)
     try:
         store.mkdir(parents=True, exist_ok=True)
-        with _locked(store / f".{name}.lock", tell):
+        with _locked(store / f".{file_name(name)}.lock", tell):
             if _is_whole(entry, path, lambda _message: None):
                 return Pulled(name, path, was_here=True)
             if file.exists():
@@ -98,7 +98,7 @@ def _is_whole(entry: CatalogEntry, path: Path, tell: Tell) -> bool:
     """Tell whether a model is here and undamaged."""
     if not path.exists():
         return False
-    if entry.kind == "extractor":
+    if entry.is_file:
         return True
     from zoo.catalog.model_folder import verify_folder
 
@@ -129,7 +129,7 @@ def _install(file: Path, path: Path, entry: CatalogEntry) -> None:
     """Put a checked file where its model belongs, in one step."""
     assert entry.download is not None
     path.parent.mkdir(parents=True, exist_ok=True)
-    if entry.kind == "extractor":
+    if entry.is_file:
         half = path.with_name(f".{path.name}.part")
         shutil.copy2(file, half)
         half.replace(path)

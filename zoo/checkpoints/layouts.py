@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from zoo.checkpoints.reader import read_checkpoint
-from zoo.contracts import ExtractorSpec, FormatSpec, WeightsFormat
+from zoo.contracts import EncoderSpec, ExtractorSpec, FormatSpec, InitialWeights, WeightsFormat
 from zoo.errors import ModelError, option
 from zoo.models.config import ModelConfig
 from zoo.models.model import LEFTOVER, OBJECTIVE, Model
@@ -138,9 +138,11 @@ def find_model(
                 return spec, tensors
     if format_name is not None:
         raise ModelError(f"{path} is not of the layout '{format_name}'{_first_of(parts)}")
-    for extractor, _, _ in find_extractors(parts):
+    found = [f"the extractor '{spec.name}'" for spec, _, _ in find_extractors(parts)]
+    found += [f"an image model, for the encoder '{spec.name}'" for spec, _, _ in find_starts(parts)]
+    if found:
         raise ModelError(
-            f"{path} holds the weights of the extractor '{extractor.name}' only",
+            f"{path} holds the weights of {found[0]} only",
             f"start a training from it: {option('init')} {path}",
         )
     raise ModelError(f"{path} is of no known layout{_first_of(parts)}; see: zoo list formats")
@@ -153,6 +155,17 @@ def find_extractors(
     for tensors in parts:
         for spec in registry().extractors.values():
             for layout in spec.formats:
+                if layout.recognises(tensors):
+                    yield spec, layout, tensors
+
+
+def find_starts(
+    parts: list[Tensors],
+) -> Iterator[tuple[EncoderSpec, InitialWeights, Tensors]]:
+    """Yield the encoders of both modalities that may start from these weights."""
+    for tensors in parts:
+        for spec in registry().encoders.values():
+            for layout in spec.formats if isinstance(spec, EncoderSpec) else ():
                 if layout.recognises(tensors):
                     yield spec, layout, tensors
 

@@ -96,10 +96,9 @@ def info(
 
     Example: zoo info tiny-synthetic
     """
-    from zoo.catalog.entries import read_catalog, read_description, resolve
+    from zoo.catalog.entries import lookup, read_description, resolve
 
-    catalog = read_catalog()
-    entry, path = catalog[model] if model in catalog else (None, resolve(model))
+    entry, path = lookup(model) or (None, resolve(model))
     description = read_description(path) if path.is_dir() else {}
     card = entry.model_dump() if entry is not None else {}
     if as_json:

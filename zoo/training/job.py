@@ -24,7 +24,8 @@ from zoo.data.store import (
 from zoo.data.store_build import build_store
 from zoo.errors import TrainingError, option
 from zoo.models.device import keep_memory
-from zoo.models.model import Model
+from zoo.models.model import OBJECTIVE, Model
+from zoo.models.modules import Objective
 from zoo.training.checkpoint import read_meta
 from zoo.training.diagnostics import diagnose, write_findings
 from zoo.training.engine import Engine, wait_for_all
@@ -82,19 +83,12 @@ def run_job(engine: Engine, job: Job) -> None:
     sources = ClipSource(train, reader, on_broken), ClipSource(valid, reader, on_broken)
     has_head = False
     if 1 in job.stages and not (job.run / STAGE1_FOLDER / "model.json").exists():
-        if job.init is not None:
-            take_encoder(model, load_model(job.init))
-        pretraining = Pretraining(engine, recipe, model, *sources)
-        fit(engine, pretraining, runlog, checkpoint if stage == 1 else None)
-        if engine.rank == 0:
-            objective = pretraining.objective.state_dict()
-            save_model(job.run / STAGE1_FOLDER, without_head(model), objective)
-        wait_for_all()
+        _pretrain(engine, job, model, sources, runlog, checkpoint if stage == 1 else None)
     else:
         runlog.rewind(*((1, recipe.stage1.steps) if stage < 2 else (2, meta["step"])))
-        start = job.run / STAGE1_FOLDER if 1 in job.stages else job.init
-        if start is not None:
-            begun = load_model(start)
+        folder = job.run / STAGE1_FOLDER if 1 in job.stages else job.init
+        if folder is not None:
+            begun = load_model(folder)
             take_encoder(model, begun)
             has_head = _start_head(model, begun)
     if 2 in job.stages:
@@ -110,16 +104,57 @@ def run_job(engine: Engine, job: Job) -> None:
             for split, source in zip(_SPLITS, sources, strict=True):
                 _open_store(engine, job, model, source, runlog, split, is_new=True)
         if engine.rank == 0:
-            save_model(job.run, without_head(model))
+            save_model(job.run, load_model(job.run / STAGE1_FOLDER))  # its objective too
     if engine.rank == 0:
         runlog.write(max(job.stages), 0, "done", quarantined=len(read_quarantine(job.run)))
     runlog.close()
     wait_for_all()
 
 
+def _pretrain(
+    engine: Engine,
+    job: Job,
+    model: Model,
+    sources: tuple[ClipSource, ClipSource],
+    runlog: RunLog,
+    checkpoint: Path | None,
+) -> None:
+    """Run stage I, from what the run starts from, and keep its outcome."""
+    start = None if job.init is None else load_model(job.init)
+    if start is not None:
+        take_encoder(model, start)
+    pretraining = Pretraining(engine, job.recipe, model, *sources)
+    if start is not None:
+        take_objective(pretraining.objective, job.recipe.objective.name, start)
+    fit(engine, pretraining, runlog, checkpoint)
+    if engine.rank == 0:
+        objective = pretraining.objective.state_dict()
+        save_model(job.run / STAGE1_FOLDER, without_head(model), objective)
+    wait_for_all()
+
+
 def take_encoder(model: Model, start: Model) -> None:
     """Take over the encoder's weights of another model."""
     model.encoder.load_state_dict(start.encoder.state_dict())
+
+
+def take_objective(objective: Objective, name: str, start: Model) -> bool:
+    """Take over what the same objective has learnt, such as a decoder; say if so.
+
+    Args:
+        objective: to be trained on.
+        name: that it is registered by.
+        start: the model that a run starts from.
+    """
+    known = start.config.objective
+    if OBJECTIVE not in start.beside or known is None or known.name != name:
+        return False
+    theirs, own = start.beside[OBJECTIVE](), objective.state_dict()
+    if {n: x.shape for n, x in theirs.items()} != {n: x.shape for n, x in own.items()}:
+        log.warning("the objective '%s' has other sizes than before, and starts afresh", name)
+        return False
+    objective.load_state_dict(theirs)
+    return True
 
 
 def _start_head(model: Model, start: Model) -> bool:

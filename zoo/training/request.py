@@ -143,8 +143,8 @@ def recipe_of(request: TrainRequest, gpus_per_worker: float) -> Recipe:
     needs_encoder = stages == (2,) and recipe.stage2.is_frozen
     if needs_encoder and request.init and _start_of(request) is None:
         raise ConfigError(
-            f"{option('stage')} 2 needs the encoder of stage 1, and {option('init')} names single "
-            "extractors only",
+            f"{option('stage')} 2 needs the encoder of stage 1, and {option('init')} names weights "
+            "that stage 1 starts from only",
             "train both stages",
         )
     check_start(request.init or (), request.positions, recipe)
