@@ -44,7 +44,7 @@ class ImageVit:
             number: of the block.
             norms: suffixes of the streams, such as ``"_a"``, or ``""``.
         """
-        made = {}
+        made: dict[str, Tensor] = {}
         for layer in LAYERS:
             suffixes = norms if layer.startswith("norm") else ("",)
             for kind in PAIR:

@@ -13,7 +13,14 @@ from typing import Any
 from torch import Tensor
 
 from zoo.checkpoints.reader import read_checkpoint
-from zoo.contracts import EncoderSpec, ExtractorSpec, FormatSpec, InitialWeights, WeightsFormat
+from zoo.contracts import (
+    EncoderSpec,
+    ExtractorSpec,
+    FormatSpec,
+    InitialWeights,
+    PairSpec,
+    WeightsFormat,
+)
 from zoo.errors import ModelError, option
 from zoo.models.config import ModelConfig
 from zoo.models.model import LEFTOVER, OBJECTIVE, Model
@@ -139,11 +146,13 @@ def find_model(
     if format_name is not None:
         raise ModelError(f"{path} is not of the layout '{format_name}'{_first_of(parts)}")
     found = [f"the extractor '{spec.name}'" for spec, _, _ in find_extractors(parts)]
-    found += [f"an image model, for the encoder '{spec.name}'" for spec, _, _ in find_starts(parts)]
-    if found:
+    encoders = [spec.name for spec, _, _ in find_starts(parts)]
+    if found or encoders:
+        of_what = found[0] if found else "an image model"
+        which = f" with {option('extractor')} {' or '.join(encoders)}" if encoders else ""
         raise ModelError(
-            f"{path} holds the weights of {found[0]} only",
-            f"start a training from it: {option('init')} {path}",
+            f"{path} holds the weights of {of_what} only",
+            f"start a training from it{which}: {option('init')} {path}",
         )
     raise ModelError(f"{path} is of no known layout{_first_of(parts)}; see: zoo list formats")
 
@@ -165,7 +174,9 @@ def find_starts(
     """Yield the encoders of both modalities that may start from these weights."""
     for tensors in parts:
         for spec in registry().encoders.values():
-            for layout in spec.formats if isinstance(spec, EncoderSpec) else ():
+            if isinstance(spec, PairSpec):
+                continue
+            for layout in spec.formats:
                 if layout.recognises(tensors):
                     yield spec, layout, tensors
 

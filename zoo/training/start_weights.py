@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor
 
 from zoo.checkpoints.layouts import Tensors, find_extractors, find_starts, read_tensors
-from zoo.contracts import ExtractorSpec, InitialWeights, Modality, Positions, WeightsFormat
+from zoo.contracts import InitialWeights, Modality, Positions, WeightsFormat
 from zoo.errors import ConfigError, ModelError, option
 from zoo.models.config import Component
 from zoo.models.model import OBJECTIVE
@@ -113,9 +113,10 @@ def are_weights(parts: list[Tensors]) -> bool:
 
 def _all_in(path: Path) -> Iterator[StartWeights]:
     parts = read_tensors(path)
-    for spec, layout, tensors in (*find_extractors(parts), *find_starts(parts)):
-        place: Place = spec.modality if isinstance(spec, ExtractorSpec) else "encoder"
-        yield StartWeights(path, place, spec.name, layout, tensors)
+    for extractor, layout, tensors in find_extractors(parts):
+        yield StartWeights(path, extractor.modality, extractor.name, layout, tensors)
+    for encoder, start, tensors in find_starts(parts):
+        yield StartWeights(path, "encoder", encoder.name, start, tensors)
 
 
 def _fitting(may_be: Sequence[StartWeights], given: str, recipe: Recipe) -> StartWeights:
@@ -152,5 +153,5 @@ def fill(own: dict[str, Tensor], given: Tensors) -> bool:
     """Replace tensors of a state dict, all of them or none; say if they fit."""
     fits = all(name in own and own[name].shape == tensor.shape for name, tensor in given.items())
     if fits:
-        own.update(given)
+        own.update((name, tensor.clone()) for name, tensor in given.items())
     return fits
