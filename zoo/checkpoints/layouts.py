@@ -5,7 +5,7 @@ A model is read from a checkpoint, and written as one, by the plugin that knows 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from zoo.contracts import (
     PairSpec,
     WeightsFormat,
 )
-from zoo.errors import ModelError, option
+from zoo.errors import ConfigError, ModelError, option
 from zoo.models.config import ModelConfig
 from zoo.models.model import LEFTOVER, OBJECTIVE, Model
 from zoo.models.without_values import without_values
@@ -32,14 +32,24 @@ PUBLISHED = "published"
 _WRAPPERS = ("module.", "_orig_mod.")  # of distributed training and of torch.compile
 
 
-def read_model(path: Path, format_name: str | None = None) -> tuple[str, Model]:
+def read_model(
+    path: Path,
+    format_name: str | None = None,
+    change: Callable[[ModelConfig], ModelConfig] = lambda config: config,
+) -> tuple[str, Model]:
     """Read a model from a published checkpoint; return the name of its layout as well.
 
     Its weights are views into the file; buffers that are no weights stay on the meta device, so
     it can be saved, not run.
 
+    Args:
+        path: the checkpoint.
+        format_name: name of the layout, where it must be a certain one.
+        change: adds to the config what the checkpoint does not tell.
+
     Raises:
         ModelError: if the file cannot be read, or is not of a known layout, or is broken.
+        ConfigError: if a setting changes what the weights are of.
         PluginError: if there is no layout of that name.
     """
     spec, tensors = find_model(path, read_tensors(path), format_name)
@@ -47,7 +57,11 @@ def read_model(path: Path, format_name: str | None = None) -> tuple[str, Model]:
         config, state = spec.read(tensors)
     except ModelError as error:
         raise ModelError(f"{path} does not fit the layout '{spec.name}': {error}") from None
-    return spec.name, build_around(config, state)
+    try:
+        return spec.name, build_around(change(config), state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ConfigError(f"{path} does not fit the settings that were changed: {reason}") from None
 
 
 def build_around(config: ModelConfig, state: dict[str, Tensor]) -> Model:

@@ -70,7 +70,8 @@ def run_job(engine: Engine, job: Job) -> None:
     keep_memory()
     torch.manual_seed(recipe.seed)
     train, valid = clips_of(job)
-    model = Model(recipe.model)
+    given = {} if 2 in job.stages else {"head": None}  # which need not fit
+    model = Model(recipe.model.model_copy(update=given))
     model.precision = recipe.precision
     is_read_often = 1 in job.stages or recipe.data.features == "online"
     cache = job.run / CACHE_FOLDER if recipe.data.cache and is_read_often else None
