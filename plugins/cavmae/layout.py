@@ -126,6 +126,8 @@ def write(kind: Kind, model: Model) -> dict[str, Any]:
     Raises:
         ModelError: if the model is not one of this kind.
     """
+    if kind == "finetuned" and model.head is None:
+        raise ModelError("it has no head")
     state = dict(model.state_dict())
     if kind == "pretrained":
         if OBJECTIVE not in model.beside or model.head is not None:

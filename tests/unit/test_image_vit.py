@@ -284,7 +284,7 @@ def test_a_decoder_goes_to_the_objective_if_it_fits(tmp_path: Path, clips: Manif
 @pytest.mark.parametrize(
     ("extractor", "sentence"),
     [
-        ("cavmae", "published sizes need --preset paper"),
+        ("cavmae", "choose its sizes (--set encoder.width=128, encoder.depth and encoder.heads)"),
         ("ast_motionformer", "but the extractors of this run are 'ast' and 'motionformer'"),
     ],
 )

@@ -96,7 +96,11 @@ def read_image_vit(
             f"{number} blocks of width {size[0]} and patches of {size[-1]} pixels"
             for number, size in ((found, shape), (depth, wanted))
         ]
-        raise ModelError(f"it has {told[0]}, and the encoder takes {told[1]}")
+        raise ModelError(
+            f"it has {told[0]}, and the encoder takes {told[1]}",
+            f"choose its sizes ({option('set')} encoder.width={shape[0]}, encoder.depth and "
+            f"encoder.heads), or {option('preset')} paper",
+        )
     check_tensors(kept, _expected(config.width, config.patch, depth, kept[POSITIONS]))
     decoder = {name: x for name, x in tensors.items() if name.startswith(DECODER)}
     return ImageVit(kept, decoder, depth)
