@@ -110,6 +110,6 @@ def train(
 
 def _named(start: str) -> str:
     """Return the name of a model as it is, and a path as an absolute one."""
-    from zoo.catalog.entries import read_catalog
+    from zoo.catalog.entries import lookup
 
-    return start if start in read_catalog() else str(Path(start).absolute())
+    return start if lookup(start) is not None else str(Path(start).absolute())

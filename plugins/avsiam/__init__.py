@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import zoo
+from plugins.avsiam import weights
 from plugins.avsiam.config import AvsiamConfig
+from zoo.checkpoints.names import IMAGE_VIT, is_image_vit
 from zoo.contracts.finetuning import AS2M, AS20K, VGGSOUND, fine_tuning
-from zoo.timeline import SegmentLayout
+from zoo.contracts.patch_config import WHOLE_CLIP
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,9 +68,6 @@ def _recipes(size: _Size) -> dict[str, zoo.NamedRecipe]:
     return recipes
 
 
-WHOLE_CLIP = SegmentLayout(num_segments=1, segment_s=10.24, step_s=10.24)
-
-
 def _build(config: AvsiamConfig) -> "zoo.Encoder":
     from plugins.avsiam.model import Avsiam
 
@@ -110,6 +109,9 @@ def register_encoders() -> list[zoo.EncoderSpec]:
             objective="avsiam",
             layouts={"paper": WHOLE_CLIP},
             recipes=_recipes(_SIZES[name]),
+            formats=(
+                zoo.InitialWeights(name=IMAGE_VIT, recognises=is_image_vit, read=weights.read),
+            ),
             stage2={"tiny": {"batch": 16}},  # every step encodes its samples
             search={"depth": zoo.Range(low=1, high=12)},
             source="arXiv:2403.19638",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from math import isqrt
 from typing import Any
 
 import torch
@@ -12,19 +11,24 @@ from torch import Tensor
 
 from plugins.avsiam.config import AvsiamConfig
 from zoo.checkpoints.names import Names, Rules, rename
+from zoo.checkpoints.patch_encoders import (
+    WRAPPER,
+    check_patch_encoder,
+    paper_objective,
+    told_decoder,
+    told_encoder,
+    whole_clip,
+)
 from zoo.checkpoints.tensors import Shapes, to_published
-from zoo.checkpoints.whole import check_as_published, count_blocks, count_heads, read_best_fit
+from zoo.checkpoints.whole import count_blocks, read_best_fit
 from zoo.errors import ModelError
 from zoo.models.config import Component, ModelConfig
 from zoo.models.model import LEFTOVER, OBJECTIVE, Model
 from zoo.registry.manager import registry
-from zoo.timeline import SegmentLayout
 
-WRAPPER = "module."  # their code loads into a model that several GPUs share
 VIT, ALIAS, SECOND = "vit_base", "my_blocks", "ast_base"
 POSITIONS, CLASS_ROW = f"{VIT}.pos_embed", f"{VIT}.pos_embed (class token)"
-MEL_BINS, MEL_FRAME_S, IMAGENET_CLASSES = 128, 0.01, 21_843
-HEAD_CHANNELS, DECODER_HEAD_CHANNELS = 64, 32  # per attention head
+IMAGENET_CLASSES = 21_843
 JOINT = 2
 RULES: Rules = (
     (r"encoder\.joint\.0\.(.+)", (r"mm_layer_1.\1",)),
@@ -32,14 +36,6 @@ RULES: Rules = (
     (r"encoder\.(.+)", (rf"{VIT}.\1",)),
     (r"objective\.decoder\.(.+)", (r"\1",)),
     (r"objective\.audio_encoder\.(.+)", (rf"{SECOND}.\1",)),
-)
-# What is done with a model, not what it is.
-FREE = (
-    *("mode", "pool_positions", "frontend", "short_side", "resize"),
-    *("mae_weight", "contrast_weight", "audio_ratio", "vision_ratio", "audio_mask"),
-    *("norm_targets", "stop_gradient", "temperature", "symmetric", "contrast_ratios"),
-    *("contrast_audio_mask", "valid_clips", "decoder_positions"),
-    *("alternating", "audio_encoder"),  # the second transformer is among what is kept, if unused
 )
 # How the published code trains it.
 TRAINED: dict[str, Any] = {
@@ -84,7 +80,7 @@ def write(model: Model) -> dict[str, Any]:
     own = {f"{OBJECTIVE}.{name}": tensor for name, tensor in read_objective().items()}
     made = to_published({**model.state_dict(), **own}, NAMES)
     told = _told({name: tuple(tensor.shape) for name, tensor in made.items()})
-    check_as_published(model.config, told, FREE)
+    check_patch_encoder(model.config, told)
     made |= read_leftover()
     made[POSITIONS] = torch.cat([made.pop(CLASS_ROW), made[POSITIONS]], dim=1)
     blocks = f"{VIT}.blocks."
@@ -115,27 +111,18 @@ def _without_aliases(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _told(shapes: Shapes) -> ModelConfig:
     """Return the config that the shapes of tensors tell."""
     try:
-        width, patch = shapes[POSITIONS][2], shapes[f"{VIT}.patch_embed_a.proj.weight"][2]
-        columns = shapes[f"{VIT}.pos_embed_a"][1] // (MEL_BINS // patch)
-        size = isqrt(shapes[POSITIONS][1]) * patch
-        dim = shapes["decoder_pos_embed_a"][2]
-    except (KeyError, IndexError) as error:
-        raise ModelError(f"it lacks a tensor that tells the sizes: {error}") from None
-    frames = AvsiamConfig().vision_frontend.model_copy(update={"size": size, "short_side": size})
-    encoder = AvsiamConfig(
-        width=width,
-        heads=count_heads(width, HEAD_CHANNELS),
-        depth=count_blocks(shapes, f"{VIT}.blocks."),
-        patch=patch,
-        audio_s=round(columns * patch * MEL_FRAME_S, 6),
-        vision_frontend=frames,
-    )
-    decoder = {
-        "decoder_width": dim,
-        "decoder_depth": count_blocks(shapes, "decoder_blocks."),
-        "decoder_heads": count_heads(dim, DECODER_HEAD_CHANNELS),
-    }
-    return build_config(encoder, decoder)
+        encoder = told_encoder(
+            AvsiamConfig(),
+            shapes[f"{VIT}.patch_embed_a.proj.weight"],
+            shapes[f"{VIT}.pos_embed_a"][1],
+            shapes[POSITIONS][1],
+            depth=count_blocks(shapes, f"{VIT}.blocks."),
+        )
+        return build_config(encoder, told_decoder(shapes))
+    except (KeyError, IndexError, ValueError, ArithmeticError) as error:
+        raise ModelError(
+            f"a tensor that tells the sizes is missing or misshapen: {error}"
+        ) from None
 
 
 def build_config(
@@ -144,11 +131,10 @@ def build_config(
     """Return the config of a pre-trained AVSiam, by default of the published sizes."""
     wanted = {"doubled": True, "pool_positions": False, "joint_depth": JOINT}
     config = (encoder or AvsiamConfig()).model_copy(update=wanted)
-    objective = registry().objective("avsiam").presets["paper"].model_dump(mode="json")
     return ModelConfig(
         encoder=Component(name="avsiam", config=config.model_dump(mode="json")),
-        objective=Component(name="avsiam", config={**objective, **TRAINED, **(decoder or {})}),
-        layout=SegmentLayout(num_segments=1, segment_s=config.audio_s, step_s=config.audio_s),
+        objective=paper_objective("avsiam", {**TRAINED, **(decoder or {})}),
+        layout=whole_clip(config),
     )
 
 

@@ -16,6 +16,7 @@ from zoo.models.stream_block import (
     PatchEmbed,
     Stack,
     StreamBlock,
+    add_times,
     initialise_vit,
     sine_cosine_grid,
 )
@@ -67,11 +68,7 @@ class Avsiam(MaskableEncoder):
         """Return the positions of a modality."""
         if modality == "audio":
             return self.patch_embed_a, self.pos_embed_a
-        positions: Tensor = self.pos_embed
-        if self.time_embed is not None:
-            positions = positions.unflatten(1, (len(self.time_embed), -1)) + self.time_embed
-            positions = positions.flatten(1, 2)
-        return self.patch_embed, positions
+        return self.patch_embed, add_times(self.pos_embed, self.time_embed)
 
     def encode_modality(
         self, modality: Modality, patches: Float[Tensor, "N M D"]

@@ -5,9 +5,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import zoo
+from plugins.cavmae import weights
 from plugins.cavmae.config import CavMaeConfig
+from zoo.checkpoints.names import IMAGE_VIT, is_image_vit
 from zoo.contracts.finetuning import AS2M, AS20K, VGGSOUND, fine_tuning
-from zoo.timeline import SegmentLayout
+from zoo.contracts.patch_config import WHOLE_CLIP
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +57,6 @@ RECIPES = {
         settings=_HEAD,
     ),
 }
-WHOLE_CLIP = SegmentLayout(num_segments=1, segment_s=10.24, step_s=10.24)
 
 
 def _build(config: CavMaeConfig) -> "zoo.Encoder":
@@ -90,6 +91,9 @@ def register_encoders() -> list[zoo.EncoderSpec]:
             objective="cavmae",
             layouts={"paper": WHOLE_CLIP},
             recipes=RECIPES,
+            formats=(
+                zoo.InitialWeights(name=IMAGE_VIT, recognises=is_image_vit, read=weights.read),
+            ),
             search={"depth": zoo.Range(low=1, high=12)},
             source="arXiv:2210.07839",
             license="MIT",

@@ -4,39 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from math import isqrt
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from plugins.cavmae import WHOLE_CLIP
 from plugins.cavmae.config import CavMaeConfig
 from zoo.checkpoints.names import Names, Rules, rename
+from zoo.checkpoints.patch_encoders import (
+    WRAPPER,
+    check_patch_encoder,
+    paper_objective,
+    told_decoder,
+    told_encoder,
+    whole_clip,
+)
 from zoo.checkpoints.tensors import Shapes, to_published
-from zoo.checkpoints.whole import check_as_published, count_blocks, count_heads, read_best_fit
+from zoo.checkpoints.whole import count_blocks, read_best_fit
 from zoo.errors import ModelError
 from zoo.models.config import Component, ModelConfig
 from zoo.models.model import LEFTOVER, OBJECTIVE, Model
 from zoo.registry.manager import registry
-from zoo.timeline import SegmentLayout
 
 Kind = Literal["pretrained", "finetuned"]
-WRAPPER = "module."  # their code loads into a model that several GPUs share
-MEL_BINS, MEL_FRAME_S = 128, 0.01
-HEAD_CHANNELS, DECODER_HEAD_CHANNELS = 64, 32  # per attention head
 RULES: Rules = (
     (r"encoder\.(.+)", (r"\1",)),
     (r"objective\.decoder\.(.+)", (r"\1",)),
     (r"head\.norm\.(.+)", (r"mlp_head.0.\1",)),
     (r"head\.classifier\.(.+)", (r"mlp_head.1.\1",)),
-)
-# What is done with a model, not what it is.
-FREE = (
-    *("mode", "pool_positions", "streams", "frontend", "short_side", "resize"),
-    *("mae_weight", "contrast_weight", "audio_ratio", "vision_ratio", "audio_mask"),
-    *("norm_targets", "stop_gradient", "temperature", "symmetric", "contrast_ratios"),
-    *("contrast_audio_mask", "valid_clips", "classes", "shares", "multi_label", "alternating"),
 )
 NAMES: Names = partial(rename, rules=RULES)
 
@@ -83,34 +78,21 @@ def _idle_norms(kind: Kind, config: ModelConfig) -> Shapes:
 def _told(kind: Kind, shapes: Shapes) -> ModelConfig:
     """Return the config that the shapes of tensors tell."""
     try:
-        patch, width = shapes["patch_embed_a.proj.weight"][2], shapes["pos_embed_a"][2]
-        columns = shapes["pos_embed_a"][1] * patch // MEL_BINS
-        encoder = CavMaeConfig(
-            width=width,
-            heads=count_heads(width, HEAD_CHANNELS),
+        encoder = told_encoder(
+            CavMaeConfig(),
+            shapes["patch_embed_a.proj.weight"],
+            shapes["pos_embed_a"][1],
+            shapes["pos_embed_v"][1],
             depth=count_blocks(shapes, "blocks_a."),
             shared_depth=count_blocks(shapes, "blocks_u."),
-            patch=patch,
-            audio_s=round(columns * patch * MEL_FRAME_S, 6),
-            vision_frontend=_frames(isqrt(shapes["pos_embed_v"][1]) * patch),
         )
         if kind == "finetuned":
             return build_config(kind, encoder, num_classes=shapes["mlp_head.1.weight"][0])
-        dim = shapes["decoder_pos_embed_a"][2]
-        decoder = {
-            "decoder_width": dim,
-            "decoder_depth": count_blocks(shapes, "decoder_blocks."),
-            "decoder_heads": count_heads(dim, DECODER_HEAD_CHANNELS),
-        }
-        return build_config(kind, encoder, decoder=decoder)
-    except (KeyError, IndexError) as error:
+        return build_config(kind, encoder, decoder=told_decoder(shapes))
+    except (KeyError, IndexError, ValueError, ArithmeticError) as error:
         raise ModelError(
             f"a tensor that tells the sizes is missing or misshapen: {error}"
         ) from None
-
-
-def _frames(size: int) -> Any:
-    return CavMaeConfig().vision_frontend.model_copy(update={"size": size, "short_side": size})
 
 
 def build_config(
@@ -122,8 +104,6 @@ def build_config(
 ) -> ModelConfig:
     """Return the config of one of CAV-MAE's models, by default of the published sizes."""
     config = (encoder or CavMaeConfig()).model_copy(update={"pool_positions": False})
-    layout = SegmentLayout(num_segments=1, segment_s=config.audio_s, step_s=config.audio_s)
-    objective = registry().objective("cavmae").presets["paper"].model_dump(mode="json")
     task = head = None
     if kind == "finetuned":
         classes = [f"class {number}" for number in range(num_classes)]
@@ -133,12 +113,10 @@ def build_config(
         head = Component(name="linear", config={"pool": "tokens", "norm": "layer"})
     return ModelConfig(
         encoder=Component(name="cavmae", config=config.model_dump(mode="json")),
-        objective=Component(name="cavmae", config={**objective, **(decoder or {})})
-        if kind == "pretrained"
-        else None,
+        objective=paper_objective("cavmae", decoder) if kind == "pretrained" else None,
         task=task,
         head=head,
-        layout=WHOLE_CLIP if config.audio_s == WHOLE_CLIP.segment_s else layout,
+        layout=whole_clip(config),
     )
 
 
@@ -148,6 +126,8 @@ def write(kind: Kind, model: Model) -> dict[str, Any]:
     Raises:
         ModelError: if the model is not one of this kind.
     """
+    if kind == "finetuned" and model.head is None:
+        raise ModelError("it has no head")
     state = dict(model.state_dict())
     if kind == "pretrained":
         if OBJECTIVE not in model.beside or model.head is not None:
@@ -156,7 +136,7 @@ def write(kind: Kind, model: Model) -> dict[str, Any]:
         state |= {f"{OBJECTIVE}.{name}": tensor for name, tensor in own.items()}
     made = to_published(state, NAMES)
     told = _told(kind, {name: tuple(tensor.shape) for name, tensor in made.items()})
-    check_as_published(model.config, told, FREE)
+    check_patch_encoder(model.config, told)
     read_leftover = model.beside.get(LEFTOVER)
     if read_leftover is not None:
         made |= read_leftover()

@@ -15,6 +15,7 @@ from zoo.models.stream_block import (
     PatchEmbed,
     Stack,
     StreamBlock,
+    add_times,
     initialise_vit,
     sine_cosine_grid,
 )
@@ -57,10 +58,7 @@ class CavMae(MaskableEncoder):
         """Return positions and the vector of the modality, added up."""
         if modality == "audio":
             return self.patch_embed_a, self.pos_embed_a + self.modality_a
-        positions: Tensor = self.pos_embed_v
-        if self.time_embed_v is not None:
-            positions = positions.unflatten(1, (len(self.time_embed_v), -1)) + self.time_embed_v
-            positions = positions.flatten(1, 2)
+        positions = add_times(self.pos_embed_v, self.time_embed_v)
         return self.patch_embed_v, positions + self.modality_v
 
     def encode_modality(

@@ -111,8 +111,8 @@ def test_catalog_entries_are_whole(name: str | None) -> None:
         assert getattr(entry, word), f"catalog entry '{name}' has no {word}"
     if entry.download is not None:
         known = set(registry().formats)
-        for spec in registry().extractors.values():
-            known |= {layout.name for layout in spec.formats}
+        for spec in (*registry().extractors.values(), *registry().encoders.values()):
+            known |= {layout.name for layout in getattr(spec, "formats", ())}  # pairs have none
         assert entry.download.format in known
         return
     assert entry.scores, f"catalog entry '{name}' has no scores"

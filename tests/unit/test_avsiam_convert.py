@@ -7,35 +7,23 @@ from pathlib import Path
 import pytest
 import torch
 from golden import fake_checkpoint
+from published_weights import published_avsiam
 from ssl_golden import needs_ssl
 from torch import Tensor
 
 from plugins.avsiam import layout
-from plugins.avsiam.config import AvsiamConfig
 from zoo.catalog.convert import convert_checkpoint, export_checkpoint
 from zoo.catalog.model_folder import load_model
 from zoo.checkpoints.layouts import unwrapped
 from zoo.cli.app import run
-from zoo.models.model import LEFTOVER, OBJECTIVE, Model
 from zoo.testing import check_format
-
-DECODER = {"decoder_width": 64, "decoder_depth": 1, "decoder_heads": 2}
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
     """A small checkpoint in the published structure, of random weights."""
     monkeypatch.setattr(layout, "IMAGENET_CLASSES", 7)
-    torch.manual_seed(0)
-    frames = AvsiamConfig().vision_frontend.model_copy(update={"size": 48, "short_side": 48})
-    encoder = AvsiamConfig(width=128, heads=2, depth=1, audio_s=0.64, vision_frontend=frames)
-    model = Model(layout.build_config(encoder, DECODER))
-    objective = model.objective
-    assert objective is not None
-    shapes = layout._unused(model.config)
-    leftover = {name: torch.randn(shape) for name, shape in shapes.items()}
-    model.beside = {OBJECTIVE: objective.state_dict, LEFTOVER: lambda: leftover}
-    return layout.write(model)
+    return published_avsiam()
 
 
 def test_the_layout_keeps_its_promises(small: dict[str, Tensor]) -> None:

@@ -3,52 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from golden import fake_checkpoint
+from published_weights import published_cavmae
 from ssl_golden import needs_ssl
 from torch import Tensor
 
-from plugins.cavmae.config import CavMaeConfig
-from plugins.cavmae.layout import Kind, build_config, write
+from plugins.cavmae.layout import Kind, write
 from zoo.catalog.convert import convert_checkpoint, export_checkpoint
 from zoo.catalog.model_folder import load_model
 from zoo.checkpoints.layouts import unwrapped
 from zoo.cli.app import run
 from zoo.inference.reconstruction import Rebuilder
-from zoo.models.model import OBJECTIVE, Model
 from zoo.models.reconstruction import Hiding
 from zoo.testing import check_format
 
 KINDS: dict[str, Kind] = {"cavmae": "pretrained", "cavmae-finetuned": "finetuned"}
 INVENTORIES = {"cavmae": "cavmae_pretrain_keys.csv", "cavmae-finetuned": "cavmae_finetune_keys.csv"}
-SMALL = CavMaeConfig(width=128, heads=2, depth=1, audio_s=0.64)
-DECODER = {"decoder_width": 64, "decoder_depth": 1, "decoder_heads": 2}
-
-
-def stand_in(kind: Kind) -> dict[str, Any]:
-    """Return a small checkpoint in the published structure, of random weights."""
-    torch.manual_seed(0)
-    frames = SMALL.vision_frontend.model_copy(update={"size": 48, "short_side": 48})
-    small = SMALL.model_copy(update={"vision_frontend": frames})
-    model = Model(build_config(kind, small, decoder=DECODER, num_classes=5))
-    if kind == "pretrained":
-        objective = model.objective
-        assert objective is not None
-        model.beside[OBJECTIVE] = objective.state_dict
-    return write(kind, model)
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_the_layout_keeps_its_promises(name: str) -> None:
-    check_format(name, unwrapped(stand_in(KINDS[name])))
+    check_format(name, unwrapped(published_cavmae(KINDS[name])))
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_checkpoint_comes_back_bit_for_bit(name: str, tmp_path: Path) -> None:
-    theirs = stand_in(KINDS[name])
+    theirs = published_cavmae(KINDS[name])
     torch.save(theirs, tmp_path / "audio_model.21.pth")
     folder, again = tmp_path / "model", tmp_path / "again.pth"
     assert convert_checkpoint(tmp_path / "audio_model.21.pth", folder) == name
@@ -75,7 +58,7 @@ def test_the_published_inventory_fits(name: str, tmp_path: Path) -> None:
 def test_what_does_not_fit_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    theirs = stand_in("pretrained")
+    theirs = published_cavmae("pretrained")
     del theirs["module.blocks_v.0.attn.qkv.weight"]
     torch.save(theirs, tmp_path / "a.pth")
     assert run(["convert", str(tmp_path / "a.pth"), "-o", str(tmp_path / "model")]) == 2

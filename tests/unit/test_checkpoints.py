@@ -90,6 +90,16 @@ def test_safetensors_are_read(tmp_path: Path, trained: dict[str, Any]) -> None:
     assert equal(read_checkpoint(tmp_path / "a.bin"), tensors)
 
 
+def test_safetensors_whose_first_byte_is_that_of_a_pickle_are_read(tmp_path: Path) -> None:
+    tensors, path = {"weight": torch.randn(3)}, tmp_path / "model.safetensors"
+    for length in range(256):  # the file begins with the length of its header
+        save_file(tensors, path, metadata={"note": "x" * length})
+        if path.read_bytes().startswith(b"\x80"):
+            break
+    assert path.read_bytes().startswith(b"\x80")
+    assert torch.equal(read_checkpoint(path)["weight"], tensors["weight"])
+
+
 def test_a_checkpoint_is_not_changed_through_its_tensors(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(4)}, tmp_path / "a.pt")
     before = (tmp_path / "a.pt").read_bytes()

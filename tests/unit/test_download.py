@@ -33,8 +33,8 @@ def target(tmp_path: Path) -> Path:
 
 
 def published(**facts: object) -> Download:
-    facts = {"md5": hashlib.md5(FILE).hexdigest()[:7], **facts}
-    return Download(url=f"https://a.host{PATH}", format="synchformer", **facts)  # type: ignore[arg-type]
+    usual = {"url": f"https://a.host{PATH}", "md5": hashlib.md5(FILE).hexdigest()[:7]}
+    return Download(format="synchformer", **{**usual, **facts})  # type: ignore[arg-type]
 
 
 def get(server: Server, target: Path, download: Download | None = None) -> list[str]:
@@ -263,6 +263,29 @@ def test_a_redirected_download_is_resumed_too(server: Server, target: Path) -> N
     get(server, target)
     assert target.read_bytes() == FILE
     assert server.ranges == ["", "", "bytes=1000000-", "bytes=1000000-"]
+
+
+def test_a_share_link_leads_to_a_file_on_another_path(server: Server, target: Path) -> None:
+    """As Dropbox does it: the query asks for the file itself, and the answer is elsewhere."""
+    link = published(url=f"https://a.host{PATH}?dl=1")
+    server.files["/elsewhere?token=1"] = FILE
+    moved = Answer(status=302, headers={"Location": "/elsewhere?token=1"}, body=b"")
+    server.answers = [moved]
+    get(server, target, link)
+    assert target.read_bytes() == FILE
+    assert [r["path"] for r in server.requests] == [f"{PATH}?dl=1", "/elsewhere?token=1"]
+
+
+def test_a_share_link_that_leads_to_a_page_is_one_sentence(server: Server, target: Path) -> None:
+    moved = Answer(status=302, headers={"Location": "/page"}, body=b"")
+    server.files["/page"] = HTML
+    server.answers = [moved]
+    refuses(server, target, r"found a web page \('Down for maintenance'\)")
+
+
+def test_redirects_in_circles_are_one_sentence(server: Server, target: Path) -> None:
+    server.answers = [Answer(status=302, headers={"Location": PATH}, body=b"")] * 99
+    refuses(server, target, "redirects in circles, or to nowhere")
 
 
 def test_a_stalled_connection_is_resumed(server: Server, target: Path) -> None:

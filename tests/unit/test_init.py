@@ -281,7 +281,11 @@ def test_a_request_saved_by_an_older_version_is_read(tmp_path: Path) -> None:
         (["audio", "audio"], ["--extractor", "ast_motionformer"], "are taken from"),
         (["audio", "avclip"], ["--extractor", "ast_motionformer"], "name it first, and only one"),
         (["avclip", "avclip"], [], "name it first, and only one"),
-        (["audio"], ["--extractor", "ast_motionformer", "--stage", "2"], "single extractors only"),
+        (
+            ["audio"],
+            ["--extractor", "ast_motionformer", "--stage", "2"],
+            "weights that stage 1 starts from only",
+        ),
         (["avclip"], ["--aggregator", "mean"], "does not fit --init"),
         ([], ["--extractor", "ast_motionformer", "--init-positions", "prefix"], "needs --init"),
     ],

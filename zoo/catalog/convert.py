@@ -4,33 +4,52 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import JsonValue
 
 from zoo.catalog.model_folder import CONFIG, load_model, save_model
 from zoo.checkpoints.layouts import PUBLISHED, as_published, read_model
 from zoo.errors import ModelError
 from zoo.files import sha256_of
+from zoo.models.config import ModelConfig
+from zoo.models.settings import with_classes, with_settings
 
 
-def convert_checkpoint(path: Path, folder: Path, *, format: str | None = None, **facts: Any) -> str:
+def convert_checkpoint(
+    path: Path,
+    folder: Path,
+    *,
+    format: str | None = None,
+    settings: Mapping[str, JsonValue] | None = None,
+    classes: Sequence[str] = (),
+    **facts: Any,
+) -> str:
     """Convert a published checkpoint to a model folder, all or nothing; return its layout.
 
     Args:
         path: the checkpoint; nothing in it is run.
         folder: of the model, made or filled.
         format: name of the layout, where it must be a certain one.
+        settings: of the model, which the checkpoint does not tell: ``{"encoder.mode": "apart"}``.
+        classes: names of its classes, in the order of its outputs; empty leaves them numbered.
         facts: kept in ``model.json``, beside the name and hash of the file.
 
     Raises:
         ModelError: if the file cannot be read, or is not of a known layout, or is broken.
+        ConfigError: if a setting is unknown or does not fit, or the classes do not.
         PluginError: if there is no such layout.
     """
-    name, model = read_model(path, format)
+
+    def change(config: ModelConfig) -> ModelConfig:
+        changed = with_settings(config, settings or {})
+        return with_classes(changed, classes) if classes else changed
+
+    name, model = read_model(path, format, change)
     origin = {"file": path.name, "sha256": sha256_of(path), "format": name}
     with _half_done(folder) as half:
         save_model(half, model, converted_from=origin, **facts)

@@ -29,6 +29,7 @@ Tell = Callable[[str], None]
 
 BLOCK_BYTES, HEAD_BYTES = 1 << 18, 2048
 LONGEST_WAIT_S = 60.0
+REDIRECTS = (301, 302, 303, 307, 308)
 TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -257,6 +258,8 @@ def _open(url: str, part: _Part, headers: dict[str, str], timeout_s: float) -> A
     except urllib.error.HTTPError as error:
         error.close()
         answer = f"{host} answers {error.code} {error.reason}".rstrip()
+        if error.code in REDIRECTS:  # all that lead somewhere were followed
+            answer = f"{host} redirects in circles, or to nowhere,"
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             part.drop()
             raise _LostError("the file at the server got shorter; starting over") from None

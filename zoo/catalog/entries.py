@@ -17,6 +17,7 @@ from zoo.errors import ModelError, suggest
 HOME_VARIABLE = "ZOO_HOME"
 PACKAGE = Path(__file__).parents[1]  # the folder of `zoo`
 WEIGHTS, CONFIG = "model.safetensors", "model.json"
+TIMM = "timm:"  # before the name of a model of timm
 BY_CATALOG, NO_MODEL = "catalog", "none"  # in place of the name of a synchronizability model
 
 
@@ -35,12 +36,17 @@ class Download(ComponentConfig):
 
 
 class CatalogEntry(ComponentConfig):
-    """One named model, or the weights of one extractor to start from."""
+    """One named model, or weights to start one from."""
 
     summary: str = Field(description="what it is, in one sentence")
-    kind: Literal["model", "extractor"] = Field("model", description="what the weights are of")
+    kind: Literal["model", "extractor", "image_model"] = Field(
+        "model", description="what the weights are of: a whole model, or what one may start from"
+    )
     folder: str = Field("", description="model folder, relative to the catalog's own folder")
     download: Download | None = Field(None, description="weights to pull; None: they are here")
+    settings: dict[str, JsonValue] = Field(
+        default_factory=dict, description="of the model, which its checkpoint does not tell"
+    )
     synchronizability: str = Field(
         "",
         description="model that says whether a clip can be synchronized",
@@ -58,6 +64,11 @@ class CatalogEntry(ComponentConfig):
         if bool(self.folder) == (self.download is not None):
             raise ValueError("give either a folder or a download")
         return self
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file as its authors publish it, and no model folder."""
+        return self.kind != "model"
 
 
 def shipped_catalog() -> Path:
@@ -80,7 +91,7 @@ def user_catalog() -> Path:
 def read_catalog() -> dict[str, tuple[CatalogEntry, Path]]:
     """Return all entries by name, with where they are; the user's own come last and win.
 
-    A model is a folder.  The weights of an extractor are a file, as their authors publish it.
+    A model is a folder.  Weights to start from are a file, as their authors publish it.
     What must be pulled first is not there before.
     """
     found = {}
@@ -90,11 +101,16 @@ def read_catalog() -> dict[str, tuple[CatalogEntry, Path]]:
     return found
 
 
+def file_name(name: str) -> str:
+    """Return what files of a model are called."""
+    return name.replace(":", "-")
+
+
 def _pulled_path(name: str, entry: CatalogEntry) -> Path | None:
     if entry.download is None:
         return None
-    path = zoo_home() / "models" / name
-    if entry.kind == "extractor":
+    path = zoo_home() / "models" / file_name(name)
+    if entry.is_file:
         path /= PurePosixPath(urlsplit(entry.download.url).path).name
     return path
 
@@ -119,31 +135,50 @@ def _parse(file: Path, name: str, entry: object) -> CatalogEntry:
         raise ModelError(f"the catalog {file}: '{place}': {first['msg']}") from None
 
 
+def lookup(name: str) -> tuple[CatalogEntry, Path] | None:
+    """Return an entry and where it is, or will be once it is pulled; None if there is none.
+
+    ``timm:NAME`` is an entry for every model that timm publishes.
+
+    Raises:
+        ModelError: if timm publishes no such model.
+    """
+    if name.startswith(TIMM):
+        from zoo.catalog.timm_weights import timm_entry
+
+        full_name, entry = timm_entry(name)
+        path = _pulled_path(full_name, entry)
+        assert path is not None
+        return entry, path
+    return read_catalog().get(name)
+
+
 def find(name: str) -> tuple[CatalogEntry, Path]:
     """Return an entry and where it is, or will be once it is pulled.
 
     Raises:
         ModelError: if the catalog has no such name.
     """
-    catalog = read_catalog()
-    if name not in catalog:
+    found = lookup(name)
+    if found is None:
         raise ModelError(
-            f"no model '{name}' in the catalog{suggest(name, catalog) or '.'} See: zoo list models"
+            f"no model '{name}' in the catalog{suggest(name, read_catalog()) or '.'} "
+            "See: zoo list models"
         )
-    return catalog[name]
+    return found
 
 
 def resolve(name: str | Path) -> Path:
     """Return where a model is, given its catalog name or its folder.
 
-    The weights of an extractor are a file.
+    Weights that are no whole model are a file.
 
     Raises:
         ModelError: if it is neither, or must be pulled first.
     """
-    catalog = read_catalog()
-    if str(name) in catalog:
-        entry, path = catalog[str(name)]
+    found = lookup(str(name))
+    if found is not None:
+        entry, path = found
         if entry.download is not None and not path.exists():
             raise ModelError(f"'{name}' is not here yet; get it with: zoo pull {name}")
         return path
@@ -151,7 +186,7 @@ def resolve(name: str | Path) -> Path:
         return Path(name)
     raise ModelError(
         f"no model '{name}' in the catalog, and no such folder"
-        f"{suggest(str(name), catalog) or '.'} See: zoo list models"
+        f"{suggest(str(name), read_catalog()) or '.'} See: zoo list models"
     )
 
 

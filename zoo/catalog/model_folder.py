@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from zoo.errors import ModelError, PluginError, option
 from zoo.files import sha256_of
 from zoo.models.config import ModelConfig
 from zoo.models.model import OBJECTIVE, Model, count_parameters
+from zoo.models.settings import with_classes
 from zoo.models.upgrade import FORMAT_VERSION, read_model_config, upgrade_names
 from zoo.models.without_values import WithoutInitialisation
 from zoo.registry.manager import registry
@@ -38,6 +39,7 @@ __all__ = [
     "WEIGHTS",
     "add_model",
     "load_model",
+    "name_classes",
     "read_config",
     "read_description",
     "save_model",
@@ -160,6 +162,25 @@ def load_model(folder: Path) -> Model:
     for name, sha256 in description.get("beside", {}).items():
         model.beside[name] = partial(_read, folder / f"{name}.safetensors", sha256)
     return model.eval()
+
+
+def name_classes(folder: Path, names: Sequence[str]) -> None:
+    """Name the classes of a model, in the order of its outputs.
+
+    Raises:
+        ModelError: if the folder does not describe a model.
+        ConfigError: if the model has no classes, or another number of them.
+    """
+    description = read_description(folder)
+    config = with_classes(read_config(folder), names)
+    changed = {
+        **description,
+        "format_version": FORMAT_VERSION,
+        "config": config.model_dump(mode="json"),
+    }
+    part = folder / f".{CONFIG}.part"
+    part.write_text(json.dumps(changed, indent=2) + "\n")
+    part.replace(folder / CONFIG)
 
 
 def add_model(folder: Path, name: str, summary: str, synchronizability: str = "") -> Path:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from zoo.catalog.download import PATIENCE, Patience, Progress, Tell, digest, fetch, mismatch
-from zoo.catalog.entries import CatalogEntry, Download, find, zoo_home
-from zoo.errors import ModelError
+from zoo.catalog.entries import CatalogEntry, Download, file_name, find, zoo_home
+from zoo.errors import ConfigError, ModelError
 
 MIRROR_VARIABLE, OFFLINE_VARIABLE = "ZOO_MIRROR", "ZOO_OFFLINE"
 
@@ -38,6 +38,7 @@ def pull_model(
     mirror: str = "",
     is_offline: bool = False,
     keeps_file: bool = False,
+    classes: Sequence[str] = (),
     patience: Patience = PATIENCE,
     progress: Progress = lambda _done, _total: None,
     tell: Tell = lambda _message: None,
@@ -51,25 +52,27 @@ def pull_model(
         mirror: see `zoo.catalog.download.mirrored`; by default ``$ZOO_MIRROR``.
         is_offline: use only what is here; also where ``$ZOO_OFFLINE`` is 1.
         keeps_file: leave the downloaded file where it is.
+        classes: names of the model's classes, which its checkpoint only numbers.
         patience: with the server.
         progress: told the bytes that are here, and the size where known.
         tell: told in words what goes wrong on the way.
 
     Raises:
         ModelError: if there is no such model, or it cannot be had, or read, or written.
+        ConfigError: if the model has no classes, or another number of them.
     """
     entry, path = find(name)
     if entry.download is None or _is_whole(entry, path, tell):
-        return Pulled(name, path, was_here=True)
+        return _as_it_is(name, entry, path, classes)
     mirror = mirror or os.environ.get(MIRROR_VARIABLE, "")
     is_offline = is_offline or os.environ.get(OFFLINE_VARIABLE, "") not in ("", "0")
     store = zoo_home() / "downloads"
-    file = store / (name + PurePosixPath(urlsplit(entry.download.url).path).suffix)
+    file = store / (file_name(name) + PurePosixPath(urlsplit(entry.download.url).path).suffix)
     try:
         store.mkdir(parents=True, exist_ok=True)
-        with _locked(store / f".{name}.lock", tell):
+        with _locked(store / f".{file_name(name)}.lock", tell):
             if _is_whole(entry, path, lambda _message: None):
-                return Pulled(name, path, was_here=True)
+                return _as_it_is(name, entry, path, classes)
             if file.exists():
                 _check(file, entry.download)
             elif is_offline:
@@ -83,7 +86,7 @@ def pull_model(
                     progress=progress,
                     tell=tell,
                 )
-            _install(file, path, entry)
+            _install(file, path, entry, classes)
             if not keeps_file:
                 file.unlink(missing_ok=True)
     except OSError as error:
@@ -98,7 +101,7 @@ def _is_whole(entry: CatalogEntry, path: Path, tell: Tell) -> bool:
     """Tell whether a model is here and undamaged."""
     if not path.exists():
         return False
-    if entry.kind == "extractor":
+    if entry.is_file:
         return True
     from zoo.catalog.model_folder import verify_folder
 
@@ -125,11 +128,24 @@ def _how_without_net(name: str, download: Download, file: Path) -> str:
     )
 
 
-def _install(file: Path, path: Path, entry: CatalogEntry) -> None:
+def _as_it_is(name: str, entry: CatalogEntry, path: Path, classes: Sequence[str]) -> Pulled:
+    """Leave a model that is here, but for the names of its classes."""
+    if classes:
+        if entry.download is None or entry.is_file:
+            raise ConfigError(f"'{name}' has no classes to name")
+        from zoo.catalog.model_folder import name_classes
+
+        name_classes(path, classes)
+    return Pulled(name, path, was_here=True)
+
+
+def _install(file: Path, path: Path, entry: CatalogEntry, classes: Sequence[str]) -> None:
     """Put a checked file where its model belongs, in one step."""
     assert entry.download is not None
     path.parent.mkdir(parents=True, exist_ok=True)
-    if entry.kind == "extractor":
+    if entry.is_file:
+        if classes:
+            raise ConfigError(f"{path.name} has no classes to name")
         half = path.with_name(f".{path.name}.part")
         shutil.copy2(file, half)
         half.replace(path)
@@ -141,7 +157,13 @@ def _install(file: Path, path: Path, entry: CatalogEntry) -> None:
     origin = {"url": entry.download.url, "md5": digest(file, "md5")}
     try:
         convert_checkpoint(
-            file, path, format=entry.download.format, scores=entry.scores, pulled_from=origin
+            file,
+            path,
+            format=entry.download.format,
+            settings=entry.settings,
+            classes=classes,
+            scores=entry.scores,
+            pulled_from=origin,
         )
     except ModelError:
         if not (entry.download.md5 or entry.download.sha256):

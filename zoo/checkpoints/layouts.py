@@ -5,7 +5,7 @@ A model is read from a checkpoint, and written as one, by the plugin that knows 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,15 @@ from typing import Any
 from torch import Tensor
 
 from zoo.checkpoints.reader import read_checkpoint
-from zoo.contracts import ExtractorSpec, FormatSpec, WeightsFormat
-from zoo.errors import ModelError, option
+from zoo.contracts import (
+    EncoderSpec,
+    ExtractorSpec,
+    FormatSpec,
+    InitialWeights,
+    PairSpec,
+    WeightsFormat,
+)
+from zoo.errors import ConfigError, ModelError, option
 from zoo.models.config import ModelConfig
 from zoo.models.model import LEFTOVER, OBJECTIVE, Model
 from zoo.models.without_values import without_values
@@ -25,14 +32,24 @@ PUBLISHED = "published"
 _WRAPPERS = ("module.", "_orig_mod.")  # of distributed training and of torch.compile
 
 
-def read_model(path: Path, format_name: str | None = None) -> tuple[str, Model]:
+def read_model(
+    path: Path,
+    format_name: str | None = None,
+    change: Callable[[ModelConfig], ModelConfig] = lambda config: config,
+) -> tuple[str, Model]:
     """Read a model from a published checkpoint; return the name of its layout as well.
 
     Its weights are views into the file; buffers that are no weights stay on the meta device, so
     it can be saved, not run.
 
+    Args:
+        path: the checkpoint.
+        format_name: name of the layout, where it must be a certain one.
+        change: adds to the config what the checkpoint does not tell.
+
     Raises:
         ModelError: if the file cannot be read, or is not of a known layout, or is broken.
+        ConfigError: if a setting changes what the weights are of.
         PluginError: if there is no layout of that name.
     """
     spec, tensors = find_model(path, read_tensors(path), format_name)
@@ -40,7 +57,11 @@ def read_model(path: Path, format_name: str | None = None) -> tuple[str, Model]:
         config, state = spec.read(tensors)
     except ModelError as error:
         raise ModelError(f"{path} does not fit the layout '{spec.name}': {error}") from None
-    return spec.name, build_around(config, state)
+    try:
+        return spec.name, build_around(change(config), state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ConfigError(f"{path} does not fit the settings that were changed: {reason}") from None
 
 
 def build_around(config: ModelConfig, state: dict[str, Tensor]) -> Model:
@@ -138,10 +159,14 @@ def find_model(
                 return spec, tensors
     if format_name is not None:
         raise ModelError(f"{path} is not of the layout '{format_name}'{_first_of(parts)}")
-    for extractor, _, _ in find_extractors(parts):
+    found = [f"the extractor '{spec.name}'" for spec, _, _ in find_extractors(parts)]
+    encoders = [spec.name for spec, _, _ in find_starts(parts)]
+    if found or encoders:
+        of_what = found[0] if found else "an image model"
+        which = f" with {option('extractor')} {' or '.join(encoders)}" if encoders else ""
         raise ModelError(
-            f"{path} holds the weights of the extractor '{extractor.name}' only",
-            f"start a training from it: {option('init')} {path}",
+            f"{path} holds the weights of {of_what} only",
+            f"start a training from it{which}: {option('init')} {path}",
         )
     raise ModelError(f"{path} is of no known layout{_first_of(parts)}; see: zoo list formats")
 
@@ -152,6 +177,19 @@ def find_extractors(
     """Yield the extractors whose weights these may be."""
     for tensors in parts:
         for spec in registry().extractors.values():
+            for layout in spec.formats:
+                if layout.recognises(tensors):
+                    yield spec, layout, tensors
+
+
+def find_starts(
+    parts: list[Tensors],
+) -> Iterator[tuple[EncoderSpec, InitialWeights, Tensors]]:
+    """Yield the encoders of both modalities that may start from these weights."""
+    for tensors in parts:
+        for spec in registry().encoders.values():
+            if isinstance(spec, PairSpec):
+                continue
             for layout in spec.formats:
                 if layout.recognises(tensors):
                     yield spec, layout, tensors

@@ -48,10 +48,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path} is empty: it was not downloaded or copied whole")
     if head.startswith(_ZIP):
         found = _read_zip(path)
+    elif size > 9 and head[8:9] == b"{":  # its first byte may be any, that of a pickle too
+        found = _read_safetensors(path)
     elif head.startswith(_PICKLE):
         found = _read_old(path)
-    elif size > 9 and head[8:9] == b"{":
-        found = _read_safetensors(path)
     else:
         raise ModelError(_say_what(path, head))
     if not isinstance(found, dict):

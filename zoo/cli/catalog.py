@@ -11,11 +11,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from zoo.cli.options import Classes
 from zoo.cli.output import byte_bar, print_json
-from zoo.errors import ModelError, PluginError, ZooError, suggest
+from zoo.errors import ConfigError, ModelError, PluginError, ZooError, suggest
 from zoo.registry.kinds import KINDS
 
 LISTED = tuple(kind for kind in KINDS if kind != "commands")  # those are listed by --help
+MOST_SHOWN = 5  # of the names of classes
 OLD_KINDS = {"pairs": "encoders"}
 
 Mirror = Annotated[
@@ -96,10 +98,9 @@ def info(
 
     Example: zoo info tiny-synthetic
     """
-    from zoo.catalog.entries import read_catalog, read_description, resolve
+    from zoo.catalog.entries import lookup, read_description, resolve
 
-    catalog = read_catalog()
-    entry, path = catalog[model] if model in catalog else (None, resolve(model))
+    entry, path = lookup(model) or (None, resolve(model))
     description = read_description(path) if path.is_dir() else {}
     card = entry.model_dump() if entry is not None else {}
     if as_json:
@@ -111,6 +112,7 @@ def info(
         "folder": str(path) if path.exists() else f"not here yet: zoo pull {model}",
         **_parts(path, description),
         **_origin(card.get("download")),
+        "settings": _one_line(card.get("settings") or ""),
         "synchronizability": card.get("synchronizability", ""),
         "trained on": card.get("trained_on", ""),
         "recipe": card.get("recipe", ""),
@@ -150,7 +152,14 @@ def _parts(folder: Path, description: dict[str, Any]) -> dict[str, str]:
 
 def _settings(config: Mapping[str, Any]) -> dict[str, str]:
     """Write the settings of a task, a line each."""
-    return {name: _one_line(value) for name, value in config.items()}
+    return {name: _one_line(_shortened(value)) for name, value in config.items()}
+
+
+def _shortened(value: Any) -> Any:
+    """Write the beginning of a long list, such as the names of classes, and how long it is."""
+    if not isinstance(value, list | tuple) or len(value) <= MOST_SHOWN:
+        return value
+    return f"{', '.join(map(str, value[:MOST_SHOWN]))}, ... ({len(value)})"
 
 
 def _origin(download: dict[str, Any] | None) -> dict[str, str]:
@@ -204,6 +213,7 @@ def pull(
     keep: Keep = False,
     retries: Annotated[int, typer.Option(min=0, help="Failures in a row before giving up.")] = 5,
     timeout: Timeout = 30.0,
+    classes: Classes = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Get published models: download, check, convert.
@@ -216,7 +226,11 @@ def pull(
     from zoo.catalog.download import Patience
     from zoo.catalog.entries import find
     from zoo.catalog.pull import Pulled, pull_model
+    from zoo.data.class_names import read_class_names
 
+    if classes is not None and len(names) > 1:
+        raise ModelError("--classes names the classes of one model: pull one at a time")
+    class_names = () if classes is None else read_class_names(classes)
     for name in names:
         find(name)  # a misspelt name ends the command before hours of downloads
     patience = Patience(timeout_s=timeout, retries=retries)
@@ -230,11 +244,12 @@ def pull(
                     mirror=mirror,
                     is_offline=offline,
                     keeps_file=keep,
+                    classes=class_names,
                     patience=patience,
                     progress=progress,
                     tell=tell,
                 )
-        except ModelError as error:
+        except (ModelError, ConfigError) as error:
             failures.append(str(error))
             continue
         except KeyboardInterrupt:

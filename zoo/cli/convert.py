@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from zoo.cli.options import Classes
+
 
 def convert(
     source: Annotated[str, typer.Argument(metavar="PATH", help="Checkpoint; with --to, a model.")],
@@ -19,6 +21,13 @@ def convert(
         str | None,
         typer.Option(help="Write a model in this layout; 'published' finds the one that fits."),
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="A setting that the checkpoint does not tell: encoder.mode=apart."
+        ),
+    ] = None,
+    classes: Classes = None,
 ) -> None:
     """Convert a published checkpoint to a model folder, or a model folder back.
 
@@ -32,25 +41,39 @@ def convert(
         raise ModelError(f"{out} exists already; take another -o")
     console = Console()
     if to is None:
-        done = _convert(Path(source), out, format_name)
+        done = _convert(Path(source), out, format_name, settings or [], classes)
     elif format_name is not None:
         raise ModelError("--format says what a checkpoint is; to write one, --to alone is enough")
+    elif settings or classes is not None:
+        raise ModelError(
+            "--set and --classes add to what a checkpoint tells; leave them out with --to"
+        )
     else:
         done = _export(source, out, to)
     console.print(done, soft_wrap=True, highlight=False, markup=False)
 
 
-def _convert(path: Path, folder: Path, format_name: str | None) -> str:
+def _convert(
+    path: Path, folder: Path, format_name: str | None, settings: list[str], classes: Path | None
+) -> str:
     from zoo.catalog.convert import convert_checkpoint
     from zoo.catalog.entries import read_description
+    from zoo.data.class_names import read_class_names
     from zoo.errors import ModelError
+    from zoo.models.settings import read_assignments
 
     if path.is_dir():
         raise ModelError(
             f"{path} is a folder; to write its model in a published layout: "
             f"zoo convert {path} --to published -o FILE.pt"
         )
-    layout = convert_checkpoint(path, folder, format=format_name)
+    layout = convert_checkpoint(
+        path,
+        folder,
+        format=format_name,
+        settings=read_assignments(settings),
+        classes=read_class_names(classes) if classes is not None else (),
+    )
     parameters = read_description(folder)["parameters"] / 1e6
     return (
         f"{path} ({layout}, {parameters:.2f} M parameters) is the model folder {folder} now; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,6 +30,14 @@ Precision = Annotated[
 ]
 AudioTrack = Annotated[
     int | None, typer.Option(min=1, help="Which audio track, from 1; default: the first.")
+]
+Classes = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Names of the model's classes, in the order of its outputs: a CSV with the columns "
+        "index and display_name, or a name per line.",
+    ),
 ]
 
 

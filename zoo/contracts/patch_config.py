@@ -15,7 +15,9 @@ from zoo.contracts.configs import (
     ModalityIO,
 )
 from zoo.errors import ConfigError
+from zoo.timeline import SegmentLayout
 
+WHOLE_CLIP = SegmentLayout(num_segments=1, segment_s=10.24, step_s=10.24)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGENET_FRAMES = Frames(fps=25.0, size=224, short_side=224, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 

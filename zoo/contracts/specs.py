@@ -80,6 +80,22 @@ class WeightsFormat:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InitialWeights:
+    """A layout of weights that an encoder of both modalities may start from: of an image model.
+
+    ``read(tensors, config, positions)`` returns what they give of the state dict of the encoder
+    that ``config`` builds, and raises ModelError if they do not fit it; what is left out starts as
+    in a fresh run.  Names that begin with ``objective.`` are for the objective, if it has such
+    parameters.
+    """
+
+    name: str
+    recognises: Callable[[Collection[str]], bool]
+    """Says from the names of its tensors whether a checkpoint is of this layout."""
+    read: Callable[[Mapping[str, Tensor], Any, Positions], dict[str, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExtractorSpec(Spec):
     """``build(config) -> Extractor``: segments of one modality to a feature map."""
 
@@ -131,6 +147,8 @@ class EncoderSpec(Spec, EncoderDefaults):
 
     config_class: type[EncoderConfig]
     presets: Mapping[str, EncoderConfig] = field(default_factory=dict)
+    formats: tuple[InitialWeights, ...] = ()
+    """Layouts of published weights to start stage I from."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -163,6 +163,15 @@ def norm_name(norm: str, stream: str) -> str:
     return f"{norm}_{stream}" if stream else norm
 
 
+def add_times(
+    positions: Float[Tensor, "1 FxL D"], times: Float[Tensor, "F 1 D"] | None
+) -> Float[Tensor, "1 FxL D"]:
+    """Add a vector of its own to the positions of every frame; None: there is a single frame."""
+    if times is None:
+        return positions
+    return (positions.unflatten(1, (len(times), -1)) + times).flatten(1, 2)
+
+
 def sine_cosine_grid(width: int, rows: int, columns: int) -> Float[Tensor, "L D"]:
     """Return fixed positions of a grid, row by row (Source: MAE, arXiv 2111.06377).
 

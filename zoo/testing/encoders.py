@@ -13,6 +13,7 @@ from zoo.models.patches import MaskableEncoder
 from zoo.models.segments import Segments, Tokens
 from zoo.registry.manager import registry
 from zoo.testing.fakes import fake_clip_segments, map_shape, tiny_encoder
+from zoo.testing.formats import check_initial_weights
 from zoo.testing.frontends import blank_segments, check_clock, check_frontend
 from zoo.testing.promises import (
     Trial,
@@ -81,6 +82,8 @@ def _check_own(spec: EncoderSpec) -> None:
                     check_clock(part.tokens, io.segment_s)
     paper = ModelConfig(encoder=Component.of(spec, spec.presets["paper"]), layout=spec.layout)
     build_on_meta(lambda: build_encoder(paper))
+    for layout in spec.formats:
+        check_initial_weights(layout, spec.presets["tiny"])
     with about("preset 'tiny'"):
         _check_tiny(spec, spec.presets["tiny"].io())
 

@@ -10,7 +10,14 @@ from torch import Tensor
 
 from zoo.checkpoints.layouts import give, unwrapped
 from zoo.checkpoints.tensors import to_published
-from zoo.contracts import ExtractorConfig, ExtractorSpec, FormatSpec, WeightsFormat
+from zoo.contracts import (
+    EncoderConfig,
+    ExtractorConfig,
+    ExtractorSpec,
+    FormatSpec,
+    InitialWeights,
+    WeightsFormat,
+)
 from zoo.errors import ModelError
 from zoo.models.config import ModelConfig
 from zoo.models.model import Model
@@ -38,6 +45,13 @@ def check_weights_format(
         _check_refusals(lambda tensors: layout.read(tensors, config, "interpolate"), theirs)
 
 
+def check_initial_weights(layout: InitialWeights, config: EncoderConfig) -> None:
+    """Check that an encoder refuses to start from weights that are not of a layout."""
+    with about(f"initial weights in the layout '{layout.name}'"):
+        _check_recognition(layout, None)
+        _check_refusals(lambda tensors: layout.read(tensors, config, "interpolate"), None)
+
+
 def check_format(name: str, tensors: Mapping[str, Tensor] | None = None) -> None:
     """Check a layout of whole models: what it takes for its own, refuses, and gives back.
 
@@ -59,7 +73,7 @@ def check_format(name: str, tensors: Mapping[str, Tensor] | None = None) -> None
 
 
 def _check_recognition(
-    layout: WeightsFormat | FormatSpec, tensors: Mapping[str, Tensor] | None
+    layout: WeightsFormat | InitialWeights | FormatSpec, tensors: Mapping[str, Tensor] | None
 ) -> None:
     for foreign in ((), tuple(FOREIGN)):
         assert not layout.recognises(foreign), (

@@ -25,6 +25,7 @@ from zoo.data.store_build import build_store
 from zoo.errors import TrainingError, option
 from zoo.models.device import keep_memory
 from zoo.models.model import OBJECTIVE, Model
+from zoo.models.modules import Objective
 from zoo.training.checkpoint import read_meta
 from zoo.training.diagnostics import diagnose, write_findings
 from zoo.training.engine import Engine, wait_for_all
@@ -69,7 +70,8 @@ def run_job(engine: Engine, job: Job) -> None:
     keep_memory()
     torch.manual_seed(recipe.seed)
     train, valid = clips_of(job)
-    model = Model(recipe.model)
+    given = {} if 2 in job.stages else {"head": None}  # which need not fit
+    model = Model(recipe.model.model_copy(update=given))
     model.precision = recipe.precision
     is_read_often = 1 in job.stages or recipe.data.features == "online"
     cache = job.run / CACHE_FOLDER if recipe.data.cache and is_read_often else None
@@ -85,9 +87,9 @@ def run_job(engine: Engine, job: Job) -> None:
         _pretrain(engine, job, model, sources, runlog, checkpoint if stage == 1 else None)
     else:
         runlog.rewind(*((1, recipe.stage1.steps) if stage < 2 else (2, meta["step"])))
-        start = job.run / STAGE1_FOLDER if 1 in job.stages else job.init
-        if start is not None:
-            begun = load_model(start)
+        folder = job.run / STAGE1_FOLDER if 1 in job.stages else job.init
+        if folder is not None:
+            begun = load_model(folder)
             take_encoder(model, begun)
             has_head = _start_head(model, begun)
     if 2 in job.stages:
@@ -105,7 +107,7 @@ def run_job(engine: Engine, job: Job) -> None:
             for split, source in zip(_SPLITS, sources, strict=True):
                 _open_store(engine, job, model, source, runlog, split, is_new=True)
         if engine.rank == 0:
-            save_model(job.run, without_head(model))
+            save_model(job.run, load_model(job.run / STAGE1_FOLDER))  # its objective too
     if engine.rank == 0:
         runlog.write(max(job.stages), 0, "done", quarantined=len(read_quarantine(job.run)))
     runlog.close()
@@ -120,10 +122,13 @@ def _pretrain(
     runlog: RunLog,
     checkpoint: Path | None,
 ) -> None:
-    """Train the encoder of a model, and write it with what its objective has learnt."""
-    if job.init is not None:
-        take_encoder(model, load_model(job.init))
+    """Run stage I, from what the run starts from, and keep what it and its objective learn."""
+    start = None if job.init is None else load_model(job.init)
+    if start is not None:
+        take_encoder(model, start)
     pretraining = Pretraining(engine, job.recipe, model, *sources)
+    if start is not None:
+        take_objective(pretraining.objective, job.recipe.objective.name, start)
     fit(engine, pretraining, runlog, checkpoint)
     model.beside[OBJECTIVE] = pretraining.objective.state_dict
     if engine.rank == 0:
@@ -136,6 +141,25 @@ def take_encoder(model: Model, start: Model) -> None:
     model.encoder.load_state_dict(start.encoder.state_dict())
     if OBJECTIVE in start.beside and start.config.objective == model.config.objective:
         model.beside[OBJECTIVE] = start.beside[OBJECTIVE]
+
+
+def take_objective(objective: Objective, name: str, start: Model) -> bool:
+    """Take over what the same objective has learnt, such as a decoder; say if so.
+
+    Args:
+        objective: to be trained on.
+        name: that it is registered by.
+        start: the model that a run starts from.
+    """
+    known = start.config.objective
+    if OBJECTIVE not in start.beside or known is None or known.name != name:
+        return False
+    theirs, own = start.beside[OBJECTIVE](), objective.state_dict()
+    if {n: x.shape for n, x in theirs.items()} != {n: x.shape for n, x in own.items()}:
+        log.warning("the objective '%s' has other sizes than before, and starts afresh", name)
+        return False
+    objective.load_state_dict(theirs)
+    return True
 
 
 def _start_head(model: Model, start: Model) -> bool:

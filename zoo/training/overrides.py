@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
-import yaml
 from pydantic import JsonValue
 
-from zoo.errors import ConfigError, option, suggest
+from zoo.models.settings import assign, read_value, split_assignment
 from zoo.timeline import LATTICE_TOLERANCE, count_steps
 from zoo.training.recipe import Recipe, parse_recipe
 
 _SEGMENT_KEYS = ("layout.segment_s", "model.layout.segment_s")
-# Short names for the places people set most, and those that have moved.
-_ALIASES = {
-    "head.": "model.head.config.",
-    "task.": "model.task.config.",
-    "objective.": "model.objective.config.",
-    "encoder.": "model.encoder.config.",
-    "layout.": "model.layout.",
-    "grid.": "model.task.config.grid.",
-    "audio.": "model.encoder.config.audio.extractor.config.",
-    "vision.": "model.encoder.config.vision.extractor.config.",
-    "model.audio.": "model.encoder.config.audio.",
-    "model.vision.": "model.encoder.config.vision.",
-    "model.grid.": "model.task.config.grid.",
-    "model.compare": "model.objective.config.compare",
-    "stage1.objective.": "model.objective.",
-    "stage2.towers": "stage2.encoder",
-}
 
 
 def override(recipe: Recipe, assignments: list[str]) -> Recipe:
@@ -43,18 +24,13 @@ def override(recipe: Recipe, assignments: list[str]) -> Recipe:
         ConfigError: for an unknown key (with a suggestion) or a value of the wrong type.
     """
     data = json.loads(recipe.model_dump_json())
-    pairs = []
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"{option('set')} takes key=value, got '{assignment}'")
-        pairs.append((key.strip(), _read_value(text)))
+    pairs = [(key, read_value(text)) for key, text in map(split_assignment, assignments)]
     segment_s = next((value for key, value in reversed(pairs) if key in _SEGMENT_KEYS), None)
     if segment_s is not None:
         for key, value in _follow(recipe, segment_s).items():
-            _assign(data, key, value)
+            assign(data, key, value)
     for key, value in pairs:
-        _assign(data, key, value)
+        assign(data, key, value)
     return parse_recipe(data)
 
 
@@ -84,28 +60,3 @@ def _follow(recipe: Recipe, segment_s: JsonValue) -> dict[str, JsonValue]:
     stage1_s = recipe.stage1_layout.covered_s
     follows["stage1.num_segments"] = max(1, count_steps(stage1_s, segment_s, segment_s))
     return follows
-
-
-def _read_value(text: str) -> JsonValue:
-    try:
-        return float(text)  # YAML reads 1e-4 as a string
-    except ValueError:
-        return yaml.safe_load(text)
-
-
-def _assign(data: dict[str, Any], key: str, value: JsonValue) -> None:
-    full = key
-    for short, long in sorted(_ALIASES.items(), key=lambda pair: len(pair[0])):
-        if key.startswith(short):
-            full = long + key.removeprefix(short)
-    *parents, last = full.split(".")
-    place: Any = data
-    for part in [*parents, last]:
-        if not isinstance(place, dict) or part not in place:
-            known = place if isinstance(place, dict) else {}
-            raise ConfigError(f"{option('set')}: unknown key '{key}'{suggest(part, known)}")
-        if part is not last:
-            place = place[part]
-    if isinstance(value, float) and isinstance(place[last], int) and value.is_integer():
-        value = int(value)
-    place[last] = value

@@ -97,6 +97,8 @@ def _check_parts(
 ) -> None:
     """Check once what the points of a search and the seeds of a table have in common."""
     config = ModelConfig.model_validate_json(model_json)
+    if 2 not in stages:  # whose head need not fit
+        config = config.model_copy(update={"head": None})
     with without_values():
         model = Model(config)
         _check_lattices(model, vision_hop_s, is_stored)

@@ -21,6 +21,7 @@ from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError, option, suggest
 from zoo.models.config import Component, ModelConfig
 from zoo.models.model import build_task
+from zoo.models.settings import split_assignment
 from zoo.registry.manager import registry
 from zoo.training.overrides import override
 from zoo.training.recipe import Preset, Recipe
@@ -165,13 +166,7 @@ def read_settings(assignments: Iterable[str]) -> dict[str, JsonValue]:
     Raises:
         ConfigError: if one is not of that form.
     """
-    settings: dict[str, JsonValue] = {}
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"{option('set')} takes key=value, got '{assignment}'")
-        settings[key.strip()] = text
-    return settings
+    return dict(map(split_assignment, assignments))
 
 
 def _as_typed(value: object) -> str:
@@ -192,8 +187,8 @@ def recipe_of(request: TrainRequest, gpus_per_worker: float) -> Recipe:
     needs_encoder = stages == (2,) and recipe.stage2.is_frozen
     if needs_encoder and request.init and _start_of(request) is None:
         raise ConfigError(
-            f"{option('stage')} 2 needs the encoder of stage 1, and {option('init')} names single "
-            "extractors only",
+            f"{option('stage')} 2 needs the encoder of stage 1, and {option('init')} names weights "
+            "that stage 1 starts from only",
             "train both stages",
         )
     check_start(request.init or (), request.positions, recipe)
@@ -289,8 +284,11 @@ def _from_start(recipe: Recipe, start: ModelConfig, request: TrainRequest) -> Re
     """Take what must fit its weights from the model to start from: encoder, layout, head."""
     _check_parts(recipe, start, request)
     objective = recipe.model.objective
-    if 1 not in request.stages(recipe) and start.objective is not None:
-        objective = start.objective  # which brought segments into one space, if any did
+    if start.objective is not None and (
+        1 not in request.stages(recipe)  # which brought segments into one space, if any did
+        or recipe.objective.name == start.objective.name  # goes on, with what it has learnt
+    ):
+        objective = start.objective
     model = recipe.model.model_copy(
         update={"encoder": start.encoder, "layout": start.layout, "objective": objective}
     )

@@ -1,47 +1,29 @@
-"""What a run starts from: model folders, published models, weights of single extractors."""
+"""What a run starts from: model folders, published models, weights of a part of a model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from zoo.catalog.entries import CONFIG, read_catalog, read_description, resolve
+from zoo.catalog.entries import CONFIG, lookup, read_catalog, read_description, resolve
 from zoo.catalog.model_folder import load_model, save_model
-from zoo.checkpoints.layouts import (
-    Tensors,
-    find_extractors,
-    find_model,
-    read_model,
-    read_tensors,
-)
-from zoo.contracts import Modality, Positions, WeightsFormat
+from zoo.checkpoints.layouts import find_model, read_model, read_tensors
+from zoo.contracts import Positions
 from zoo.errors import ConfigError, ModelError, option, suggest
 from zoo.files import sha256_of
-from zoo.models.config import Component, ModelConfig
-from zoo.models.model import Model
+from zoo.models.config import ModelConfig
+from zoo.models.model import OBJECTIVE, Model, build_objective
 from zoo.models.upgrade import read_model_config
-from zoo.registry.manager import registry
-from zoo.training.job import STAGE1_FOLDER, take_encoder
+from zoo.training.job import STAGE1_FOLDER, take_encoder, take_objective
 from zoo.training.recipe import Recipe
+from zoo.training.start_weights import ENCODER, StartWeights, are_weights, fill, find_weights
 
 START_FOLDER, TAKEN = "init", "started_from"
 DEFAULT_POSITIONS: Positions = "interpolate"
-
-
-@dataclass(frozen=True)
-class _Weights:
-    """The weights of one extractor, found in a file."""
-
-    path: Path
-    modality: Modality
-    extractor: str
-    layout: WeightsFormat
-    tensors: Tensors
 
 
 def find_start(given: str) -> Path:
@@ -50,13 +32,13 @@ def find_start(given: str) -> Path:
     Raises:
         ModelError: if there is none, or it must be pulled first.
     """
-    catalog = read_catalog()
-    if given not in catalog and not Path(given).exists():
+    is_named = lookup(given) is not None
+    if not is_named and not Path(given).exists():
         raise ModelError(
             f"{option('init')} {given}: no such file or folder, and no such model in the catalog"
-            f"{suggest(given, catalog)}"
+            f"{suggest(given, read_catalog())}"
         )
-    path = resolve(given) if given in catalog else Path(given)
+    path = resolve(given) if is_named else Path(given)
     inner = path / STAGE1_FOLDER  # of a run that has not ended
     return inner if not (path / CONFIG).exists() and inner.exists() else path
 
@@ -85,7 +67,7 @@ def _read_config(path: Path) -> ModelConfig | None:
     if path.is_dir():
         return read_model_config(read_description(path), str(path / CONFIG))
     parts = read_tensors(path)
-    if any(find_extractors(parts)):
+    if are_weights(parts):
         return None
     find_model(path, parts)
     return read_model(path)[1].config
@@ -103,20 +85,26 @@ def start_folder(given: Sequence[str], run: Path) -> Path | None:
 
 
 def check_start(given: Sequence[str], positions: Positions, recipe: Recipe) -> None:
-    """Check that the weights of single extractors fit a recipe.
+    """Check that weights of parts of a model fit a recipe.
 
     Raises:
-        ConfigError: if an extractor is not part of the recipe, or is named twice.
-        ModelError: if its weights do not fit.
+        ConfigError: if they are of no part of the recipe, or of one that was filled before.
+        ModelError: if they do not fit.
     """
-    for weights in _extractors_in(given, recipe):
-        _read(weights, positions, recipe)
+    for weights in _weights_in(given, recipe):
+        if weights.place == ENCODER and len(given) > 1 and config_of_start(given[:1]) is not None:
+            raise ConfigError(
+                f"{option('init')} {weights.path} and {given[0]} both fill the encoder",
+                "leave one out",
+            )
+        weights.read(positions, recipe)
 
 
 def prepare_start(given: Sequence[str], positions: Positions, recipe: Recipe, folder: Path) -> None:
     """Write the model folder that a run starts from: an encoder, mostly without a head.
 
-    The encoder of a whole model comes first, then extractors; everything else is as in a fresh run.
+    The encoder of a whole model comes first, then weights of parts; everything else is as in a
+    fresh run.  What the objective has learnt is taken too, if it is the same one.
 
     Args:
         given: what ``--init`` names.
@@ -128,31 +116,63 @@ def prepare_start(given: Sequence[str], positions: Positions, recipe: Recipe, fo
         ModelError: if a file cannot be read or does not fit.
     """
     torch.manual_seed(recipe.seed)
-    whole: Model | None = None
     taken: list[dict[str, Any]] = []
-    first = find_start(given[0])
-    if first.is_dir():
-        whole = load_model(first)
-        taken.append({"fills": "the encoder", "folder": str(first)})
-    elif config_of_start(given[:1]) is not None:
-        name, whole = read_model(first)
-        taken.append({"fills": "the encoder", **_origin(first, name)})
+    whole, origin = _read_whole(find_start(given[0]), given[:1])
     model = Model(recipe.model.model_copy(update={"head": None}))
     if whole is not None and recipe.task.fine_tunes:  # which starts from a trained head too
         kept = {key: getattr(whole.config, key) for key in ("head", "layout", "task")}
         model = Model(recipe.model.model_copy(update=kept))
         if whole.head is not None and model.head is not None:
             model.head.load_state_dict(whole.head.state_dict())
+    learnt: dict[str, Tensor] | None = None  # by the objective
     if whole is not None:
         take_encoder(model, whole)
-    for weights in _extractors_in(given, recipe):
-        part = getattr(model.encoder, weights.modality)
-        part.extractor.load_state_dict(_read(weights, positions, recipe))
-        model.beside.clear()  # a decoder of the extractor that was there
-        fills = f"the {weights.modality} extractor {weights.extractor}"
+        learnt = _learnt(model, recipe, whole)
+        taken.append({"fills": _filled("the encoder", learnt), **origin})
+    for weights in _weights_in(given, recipe):
+        given_part, of_objective = weights.read(positions, recipe)
+        _take(model, weights, given_part)
+        if weights.place != ENCODER:
+            model.beside.clear()  # a decoder of the extractor that was there
+            learnt = None
+        if of_objective:
+            own = learnt or dict(build_objective(recipe.objective, model.encoder).state_dict())
+            learnt = own if fill(own, of_objective) else learnt
         origin = _origin(weights.path, weights.layout.name)
-        taken.append({"fills": fills, **origin, "positions": positions})
-    save_model(folder, model, None, **{TAKEN: taken})
+        filled = _filled(weights.title, learnt if of_objective else None)
+        taken.append({"fills": filled, **origin, "positions": positions})
+    save_model(folder, model, learnt, **{TAKEN: taken})
+
+
+def _read_whole(path: Path, given: Sequence[str]) -> tuple[Model | None, dict[str, str]]:
+    """Return the whole model to start from, and where it is from; None if there is none."""
+    if path.is_dir():
+        return load_model(path), {"folder": str(path)}
+    if config_of_start(given) is None:
+        return None, {}
+    name, whole = read_model(path)
+    return whole, _origin(path, name)
+
+
+def _learnt(model: Model, recipe: Recipe, whole: Model) -> dict[str, Tensor] | None:
+    """Return what the objective of a recipe has learnt already in the model to start from."""
+    known, wanted = whole.config.objective, recipe.objective
+    if OBJECTIVE not in whole.beside or known is None or known.name != wanted.name:
+        return None
+    objective = build_objective(wanted, model.encoder)
+    return dict(objective.state_dict()) if take_objective(objective, wanted.name, whole) else None
+
+
+def _take(model: Model, weights: StartWeights, given: Mapping[str, Tensor]) -> None:
+    """Give a part of a model its weights; an encoder may keep some of its own."""
+    if weights.place != ENCODER:
+        getattr(model.encoder, weights.place).extractor.load_state_dict(given)
+        return
+    model.encoder.load_state_dict({**model.encoder.state_dict(), **given})
+
+
+def _filled(what: str, objective: Mapping[str, Tensor] | None) -> str:
+    return f"{what} and the objective" if objective else what
 
 
 def describe_start(folder: Path) -> list[str]:
@@ -174,69 +194,6 @@ def _origin(path: Path, layout: str) -> dict[str, str]:
     return {"file": str(path), "format": layout, "sha256": sha256_of(path)}
 
 
-def _extractors_in(given: Sequence[str], recipe: Recipe) -> list[_Weights]:
-    """Return the weights of single extractors among what ``--init`` names."""
-    found: dict[str, _Weights] = {}
-    for name in given:
-        path = find_start(name)
-        if path.is_dir():
-            continue
-        parts = read_tensors(path)
-        may_be = list(find_extractors(parts))
-        if not may_be:
-            continue
-        chosen = _extractors_of(recipe, name)
-        fitting = [
-            _Weights(path, spec.modality, spec.name, layout, tensors)
-            for spec, layout, tensors in may_be
-            if chosen[spec.modality].name == spec.name
-        ]
-        if not fitting:
-            wanted = " and ".join(f"'{part.name}'" for part in chosen.values())
-            raise ConfigError(
-                f"{option('init')} {name} holds weights of '{may_be[0][0].name}', but the "
-                f"extractors of this run are {wanted}"
-            )
-        weights = fitting[0]
-        if weights.modality in found:
-            raise ConfigError(
-                f"{option('init')} {name}: the weights of '{weights.extractor}' are taken from "
-                f"{found[weights.modality].path} already"
-            )
-        pair = recipe.model.two_tower()
-        if found and pair is not None and pair.siamese:
-            raise ConfigError(
-                f"{option('init')} {name}: a siamese encoder has one set of blocks, which is taken "
-                f"from {next(iter(found.values())).path} already; name one file"
-            )
-        found[weights.modality] = weights
-    return list(found.values())
-
-
-def _extractors_of(recipe: Recipe, given: str) -> dict[str, Component]:
-    """Return both extractors of a recipe.
-
-    Raises:
-        ConfigError: if its encoder is no pair of extractors.
-    """
-    pair = recipe.model.two_tower()
-    if pair is None:
-        raise ConfigError(
-            f"{option('init')} {given} holds weights of one extractor, and the encoder "
-            f"'{recipe.model.encoder.name}' has none: start from a model of the same encoder"
-        )
-    return {"audio": pair.audio.extractor, "vision": pair.vision.extractor}
-
-
-def _read(weights: _Weights, positions: Positions, recipe: Recipe) -> dict[str, Tensor]:
-    component = _extractors_of(recipe, str(weights.path))[weights.modality]
-    config = component.parse(registry().extractor(weights.extractor))
-    try:
-        return weights.layout.read(weights.tensors, config, positions)
-    except ModelError as error:
-        hint = f"published sizes need {option('preset')} paper" if recipe.preset == "tiny" else ""
-        raise ModelError(
-            f"{weights.path} ({weights.layout.name}) does not fit the extractor "
-            f"'{weights.extractor}' of this run: {error}",
-            hint,
-        ) from None
+def _weights_in(given: Sequence[str], recipe: Recipe) -> list[StartWeights]:
+    """Return the weights of parts of a model among what ``--init`` names."""
+    return find_weights([(name, find_start(name)) for name in given], recipe)
