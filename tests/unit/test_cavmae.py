@@ -123,13 +123,13 @@ def test_cavmae_takes_several_mask_ratios(
     check_fit(recipe, (1,))
     encoder = encoder_of("cavmae").train()
     kept: dict[str, list[int]] = {m: [] for m in MODALITIES}
-    encode = encoder.encode_modality
+    patchify = encoder.patchify
 
-    def count(modality: Modality, patches: torch.Tensor) -> torch.Tensor:
-        kept[modality].append(patches.shape[1])
-        return encode(modality, patches)
+    def count(modality: Modality, segments: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+        kept[modality].append(keep.shape[1])
+        return patchify(modality, segments, keep)
 
-    monkeypatch.setattr(encoder, "encode_modality", count)
+    monkeypatch.setattr(encoder, "patchify", count)
     found = build_objective(recipe.objective, encoder)(
         encoder, segments_of(encoder, clips=5, num=1), lambda tensor: tensor
     )

@@ -71,7 +71,7 @@ class StreamBlock(nn.Module):
         qkv = self.attn.qkv(rows)  # (R, 3*D)
         outs = []
         for part, shape in zip(qkv.split([s.rows for s in shapes]), shapes, strict=True):
-            split = part.view(shape.num, shape.length, 3, self.attn.num_heads, -1)
+            split = part.view(shape.num, shape.length, 3, self.attn.num_heads, self.attn.head_dim)
             outs.append(attend(*split.unbind(2)).flatten(2).flatten(0, 1))  # (n*l, D)
         return self.attn.proj(torch.cat(outs) if len(outs) > 1 else outs[0])
 

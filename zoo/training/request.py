@@ -90,9 +90,11 @@ class TrainRequest(ComponentConfig):
         Raises:
             ConfigError: if the encoder has no such recipe.
         """
+        if self.recipe is None:
+            return None
         start = _start_of(self)
         name = self.extractor or (None if start is None else start.encoder.name)
-        if self.recipe is None or name is None:
+        if name is None:
             return None
         known = registry().encoder(name).recipes
         if self.recipe not in known:
