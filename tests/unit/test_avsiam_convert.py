@@ -16,6 +16,7 @@ from zoo.catalog.convert import convert_checkpoint, export_checkpoint
 from zoo.catalog.model_folder import load_model
 from zoo.checkpoints.layouts import unwrapped
 from zoo.cli.app import run
+from zoo.models.model import LEFTOVER, OBJECTIVE
 from zoo.testing import check_format
 
 

@@ -102,6 +102,12 @@ def find_weights(files: Sequence[tuple[str, Path]], recipe: Recipe) -> list[Star
                 f"{option('init')} {given}: the weights of '{weights.name}' are taken from "
                 f"{found[weights.place].path} already"
             )
+        pair = recipe.model.two_tower()
+        if found and pair is not None and pair.siamese:
+            raise ConfigError(
+                f"{option('init')} {given}: a siamese encoder has one set of blocks, which is "
+                f"taken from {next(iter(found.values())).path} already; name one file"
+            )
         found[weights.place] = weights
     return list(found.values())
 
