@@ -90,9 +90,11 @@ class TrainRequest(ComponentConfig):
         Raises:
             ConfigError: if the encoder has no such recipe.
         """
-        start = _start_of(self)
+        if self.recipe is None:  # what a run starts from may be gone when it is resumed
+            return None
+        start = None if self.extractor is not None else _start_of(self)
         name = self.extractor or (None if start is None else start.encoder.name)
-        if self.recipe is None or name is None:
+        if name is None:
             return None
         known = registry().encoder(name).recipes
         if self.recipe not in known:
