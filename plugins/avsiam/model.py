@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -22,6 +23,11 @@ from zoo.models.stream_block import (
 )
 
 STREAMS: dict[Modality, str] = {"audio": "a", "vision": "v"}
+TABLES: dict[str, Modality] = {
+    "pos_embed_a": "audio",
+    "pos_embed": "vision",
+    "time_embed": "vision",
+}
 
 
 class AudioBlocks(nn.Module):
@@ -45,6 +51,8 @@ class Avsiam(MaskableEncoder):
     Audio and video share attention and MLPs; patch embeddings, positions and norms are their own.
     The joint blocks take all tokens through the norms of one stream, as published.
     """
+
+    tables: ClassVar[Mapping[str, Modality]] = TABLES
 
     def __init__(self, config: AvsiamConfig) -> None:
         super().__init__()

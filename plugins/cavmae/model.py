@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -21,6 +22,11 @@ from zoo.models.stream_block import (
 )
 
 STREAMS: dict[Modality, str] = {"audio": "a", "vision": "v"}
+TABLES: dict[str, Modality] = {
+    "pos_embed_a": "audio",
+    "pos_embed_v": "vision",
+    "time_embed_v": "vision",
+}
 
 
 class CavMae(MaskableEncoder):
@@ -29,6 +35,8 @@ class CavMae(MaskableEncoder):
     Both modalities pass through blocks of their own.  The shared blocks then see them together
     (``fuse``), or one of them with norms of its own (``compare``).
     """
+
+    tables: ClassVar[Mapping[str, Modality]] = TABLES
 
     def __init__(self, config: CavMaeConfig) -> None:
         super().__init__()

@@ -13,6 +13,7 @@ from plugins.cavmae.config import CavMaeConfig
 from plugins.contrast_mae.config import RATIOS, ContrastMaeConfig
 from plugins.contrast_mae.masks import STRIP, choose, masking_noise
 from plugins.contrast_mae.model import ContrastMae
+from zoo.catalog.model_folder import save_model
 from zoo.contracts import Frames, KaldiFbank, LogMel, Modality
 from zoo.data.clip_reader import ClipReader
 from zoo.data.frontend import without_filling
@@ -25,6 +26,7 @@ from zoo.timeline import Placement, SegmentLayout, place_crops
 from zoo.training.optimise import learning_rate
 from zoo.training.recipe_builder import build_recipe
 from zoo.training.rehearsal import check_fit
+from zoo.training.request import TrainRequest, recipe_of
 
 
 def encoder_of(name: str, *overrides: str) -> MaskableEncoder:
@@ -215,3 +217,40 @@ def test_the_rate_falls_step_by_step() -> None:
     config = recipe.stage1
     rates = [learning_rate(step, config) / config.lr for step in (99, 100, 149, 150, 200)]
     assert rates == [1, 0.5, 0.5, 0.25, 0.125]
+
+
+@pytest.mark.parametrize("name", ["cavmae", "avsiam"])
+def test_positions_are_resampled_for_other_lengths(name: str) -> None:
+    """A table that rises steadily with time goes on doing so."""
+    short = encoder_of(name)
+    longer = encoder_of(name, "layout.segment_s=1.28", "encoder.audio_s=1.28")
+    table = short.get_parameter("pos_embed_a")
+    rows, columns = short.grids["audio"].rows, short.grids["audio"].columns
+    with torch.no_grad():
+        table.copy_(torch.arange(columns).repeat(rows)[None, :, None].expand_as(table).float())
+    longer.take(short)
+    times = longer.get_parameter("pos_embed_a").detach().unflatten(1, (rows, 2 * columns))
+    assert torch.equal(times[0, 0], times[0, -1])
+    inner = times[0, 0, 1:-1, 0]  # beyond the outermost patches nothing is known
+    assert torch.allclose(inner.diff(), torch.full_like(inner[1:], 0.5))
+    assert times.shape[2] == 2 * columns
+    frames = torch.nn.functional.interpolate(torch.zeros(1, 1, 8), 16)
+    assert longer.grids["vision"].frames == frames.shape[2]
+
+
+def test_one_frame_is_a_table_of_positions_too() -> None:
+    several, one = encoder_of("cavmae"), encoder_of("cavmae", "encoder.vision_s=0.08")
+    before = several.get_parameter("time_embed_v").detach().clone()
+    one.take(several)
+    several.take(one)
+    assert torch.equal(several.get_parameter("time_embed_v"), before)
+
+
+def test_an_encoder_of_another_width_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    recipe = build_recipe(extractor="cavmae", preset="tiny")
+    save_model(tmp_path / "start", Model(recipe.model.model_copy(update={"head": None})))
+    asked = TrainRequest(init=(str(tmp_path / "start"),), set={"encoder.width": 128})
+    with pytest.raises(ConfigError, match=r"to start from has '\S+' of the shape .*leave out"):
+        recipe_of(asked, 0)
+    longer = {"encoder.audio_s": 1.28, "layout.segment_s": 1.28}
+    recipe_of(asked.model_copy(update={"set": longer}), 0)

@@ -78,14 +78,23 @@ class SampleSource:
         self.num_refused = sum(not self.task.accepts(clip) for clip in self.clips.clips)
         self.num_short = sum(0 < t < self.needed_s for t in self.durations_s)
         if not self.usable and self.num_refused == len(self.clips.clips):
-            raise TrainingError(
-                f"not one {self.split} clip can be used for the task '{self.task.spec.name}': it "
-                f"needs {' and '.join(self.task.spec.columns) or 'something'} that they lack"
-            )
+            raise TrainingError(self._nothing_accepted())
         if not self.usable:
             raise TrainingError(
                 too_short(self.split, self.layout, need.words, need.seconds, self.durations_s)
             )
+
+    def _nothing_accepted(self) -> str:
+        """Say what all clips lack, or which labels nobody knows."""
+        task, told = self.task, [label for c in self.clips.clips for label in c.all_labels]
+        told_not = f"not one {self.split} clip can be used for the task '{task.spec.name}': "
+        if "labels" in task.spec.columns and told and task.output_names:
+            known = ", ".join(f"'{name}'" for name in task.output_names[:3])
+            return (
+                f"{told_not}their labels, such as '{told[0]}', are none of the model's "
+                f"{len(task.output_names)} classes ({known}, ...)"
+            )
+        return f"{told_not}it needs {' and '.join(task.spec.columns) or 'something'} that they lack"
 
     def item(
         self,

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from zoo.contracts import EncoderIO, FeatureMap, Modality, Precision
-from zoo.errors import ConfigError, PluginError
+from zoo.errors import ConfigError, PluginError, option
 from zoo.models.device import autocast
 from zoo.models.reconstruction import Hiding, Rebuilt
 from zoo.models.segments import Segments, Tokens
@@ -183,6 +183,26 @@ class Encoder(nn.Module, ABC):
             ConfigError: if it always needs both.
         """
         raise ConfigError(f"a {type(self).__name__} always needs audio and video together")
+
+    def take(self, other: Encoder) -> None:
+        """Take over the weights of another encoder of this kind.
+
+        Raises:
+            ConfigError: naming the first tensor that does not fit.
+        """
+        given, own = self.fitted(other), self.state_dict()
+        for name, value in given.items():
+            if name in own and value.shape != own[name].shape:
+                raise ConfigError(
+                    f"the encoder to start from has '{name}' of the shape {tuple(value.shape)}, "
+                    f"and this one of {tuple(own[name].shape)}",
+                    f"leave out the {option('set')} encoder.NAME that makes the difference",
+                )
+        self.load_state_dict(given)
+
+    def fitted(self, other: Encoder) -> dict[str, Tensor]:
+        """Return the weights of another encoder, for this one's lengths where that can be done."""
+        return other.state_dict()
 
     def enable_gradient_checkpointing(self) -> None:
         """Trade compute for memory in the backward pass, in every part that can."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from zoo.contracts import Modality, PatchEncoderConfig
 from zoo.errors import ConfigError
@@ -53,6 +55,11 @@ class PatchGrid:
         return self.frames * self.rows * self.columns
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Frames, rows and columns."""
+        return self.frames, self.rows, self.columns
+
+    @property
     def values(self) -> int:
         """E, values of a patch."""
         return self.height * self.width * self.channels
@@ -86,6 +93,8 @@ class MaskableEncoder(Encoder):
     grids: Mapping[Modality, PatchGrid]
     width: int
     """D, channels of what is encoded."""
+    tables: ClassVar[Mapping[str, Modality]] = {}
+    """Parameters that are tables of positions ``(1, L, D)`` or of frames ``(F, 1, D)``."""
 
     def set_up(self, config: PatchEncoderConfig) -> None:
         """Lay out the patches; the first thing that a constructor does."""
@@ -96,6 +105,26 @@ class MaskableEncoder(Encoder):
             "audio": PatchGrid(rows, columns, patch, patch),
             "vision": PatchGrid(height, width, patch, patch, channels=3, frames=frames),
         }
+
+    def fitted(self, other: Encoder) -> dict[str, Tensor]:
+        """Return the weights of another encoder, its tables of positions resampled to this grid.
+
+        What lies between two patches or frames of the other is interpolated (`resample`).
+        """
+        weights = super().fitted(other)
+        if not isinstance(other, MaskableEncoder):
+            return weights
+        own = self.state_dict()
+        for name, modality in self.tables.items():
+            mine, theirs = self.grids[modality].shape, other.grids[modality].shape
+            if name not in own or name not in weights:  # no table of frames for a single one
+                weights.pop(name, None)
+                weights |= {name: own[name]} if name in own else {}
+            elif mine != theirs:
+                is_of_frames = len(own[name]) > 1
+                sizes = [(grid[0], 1, 1) if is_of_frames else grid for grid in (theirs, mine)]
+                weights[name] = resample(weights[name], *sizes)
+        return weights
 
     @abstractmethod
     def embedding(self, modality: Modality) -> tuple[PatchEmbed, Float[Tensor, "1 L D"]]:
@@ -220,6 +249,22 @@ class MaskableEncoder(Encoder):
         x = values.unflatten(1, (grid.frames, grid.rows, grid.columns))
         x = x.unflatten(0, (-1, num_segments))  # (B, S, F, r, c, D)
         return x.transpose(3, 4).flatten(2, 3) if modality == "audio" else x.flatten(3, 4)
+
+
+def resample(
+    table: Float[Tensor, "A B D"], old: tuple[int, int, int], new: tuple[int, int, int]
+) -> Float[Tensor, "E F D"]:
+    """Interpolate a table of positions linearly over frames, rows and columns.
+
+    Args:
+        table: one vector per place of the old grid, in either of its first two dimensions.
+        old: frames, rows and columns that it is for.
+        new: those that are wanted.
+    """
+    grid = table.reshape(*old, -1).permute(3, 0, 1, 2)[None]  # (1, D, F, r, c)
+    resized = interpolate(grid.float(), new, mode="trilinear", align_corners=False)
+    rows = resized[0].permute(1, 2, 3, 0).flatten(0, 2).to(table.dtype)  # (L, D)
+    return rows[None] if len(table) == 1 else rows[:, None]
 
 
 def normalise_patches(patches: Float[Tensor, "N H E"]) -> Float[Tensor, "N H E"]:

@@ -138,7 +138,7 @@ def _pretrain(
 
 def take_encoder(model: Model, start: Model) -> None:
     """Take over the encoder of another model, and what their common objective has learnt on it."""
-    model.encoder.load_state_dict(start.encoder.state_dict())
+    model.encoder.take(start.encoder)
     if OBJECTIVE in start.beside and start.config.objective == model.config.objective:
         model.beside[OBJECTIVE] = start.beside[OBJECTIVE]
 

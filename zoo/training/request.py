@@ -90,9 +90,9 @@ class TrainRequest(ComponentConfig):
         Raises:
             ConfigError: if the encoder has no such recipe.
         """
-        if self.recipe is None:
+        if self.recipe is None:  # what a run starts from may be gone when it is resumed
             return None
-        start = _start_of(self)
+        start = None if self.extractor is not None else _start_of(self)
         name = self.extractor or (None if start is None else start.encoder.name)
         if name is None:
             return None

@@ -18,6 +18,7 @@ from zoo.files import sha256_of
 from zoo.models.config import ModelConfig
 from zoo.models.model import OBJECTIVE, Model, build_objective
 from zoo.models.upgrade import read_model_config
+from zoo.models.without_values import without_values
 from zoo.training.job import STAGE1_FOLDER, take_encoder, take_objective
 from zoo.training.recipe import Recipe
 from zoo.training.start_weights import ENCODER, StartWeights, are_weights, fill, find_weights
@@ -85,19 +86,28 @@ def start_folder(given: Sequence[str], run: Path) -> Path | None:
 
 
 def check_start(given: Sequence[str], positions: Positions, recipe: Recipe) -> None:
-    """Check that weights of parts of a model fit a recipe.
+    """Check that the weights of a model, or of parts of one, fit a recipe.
 
     Raises:
-        ConfigError: if they are of no part of the recipe, or of one that was filled before.
+        ConfigError: if a tensor has another shape, or weights are of no part of the recipe, or of
+            one that was filled before.
         ModelError: if they do not fit.
     """
+    whole = config_of_start(given)
+    if whole is not None:
+        with without_values():
+            Model(_bare(recipe.model)).encoder.take(Model(_bare(whole)).encoder)
     for weights in _weights_in(given, recipe):
-        if weights.place == ENCODER and len(given) > 1 and config_of_start(given[:1]) is not None:
+        if weights.place == ENCODER and len(given) > 1 and whole is not None:
             raise ConfigError(
                 f"{option('init')} {weights.path} and {given[0]} both fill the encoder",
                 "leave one out",
             )
         weights.read(positions, recipe)
+
+
+def _bare(config: ModelConfig) -> ModelConfig:
+    return config.model_copy(update={"head": None})
 
 
 def prepare_start(given: Sequence[str], positions: Positions, recipe: Recipe, folder: Path) -> None:
@@ -118,7 +128,7 @@ def prepare_start(given: Sequence[str], positions: Positions, recipe: Recipe, fo
     torch.manual_seed(recipe.seed)
     taken: list[dict[str, Any]] = []
     whole, origin = _read_whole(find_start(given[0]), given[:1])
-    model = Model(recipe.model.model_copy(update={"head": None}))
+    model = Model(_bare(recipe.model))
     if whole is not None and recipe.task.fine_tunes:  # which starts from a trained head too
         kept = {key: getattr(whole.config, key) for key in ("head", "layout", "task")}
         model = Model(recipe.model.model_copy(update=kept))
