@@ -22,6 +22,7 @@ PAPER: dict[str, Any] = {
     "schedule": "step",
     "decay_from": 10 * EPOCH,
     "decay_every": 5 * EPOCH,
+    "optimizer": "adam",
     "betas": (0.95, 0.999),
     "weight_decay": 5e-7,
     "clip_norm": 1e9,
@@ -29,6 +30,10 @@ PAPER: dict[str, Any] = {
     "num_segments": 1,
     "jitter_s": 0.0,
     "flip": 0.0,
+    "random_crop": False,
+    "noise": 0.1,
+    "roll": 1.0,
+    "frame_choices": 10,
     "valid_every": EPOCH // 4,
     "checkpoint_every": 2000,
 }
