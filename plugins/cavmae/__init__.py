@@ -18,44 +18,21 @@ if TYPE_CHECKING:
     from zoo.models.config import ModelConfig
     from zoo.models.model import Model
 
-_HEAD = {"head.pool": "tokens", "head.norm": "layer"}
+_tuned = partial(fine_tuning, decay=0.5, settings={"head.pool": "tokens", "head.norm": "layer"})
+_often = partial(_tuned, batch=48, epochs=10, decay_from=2, balanced=True)
 RECIPES = {
-    "as20k": fine_tuning(
+    "as20k": _tuned(
         AS20K,
         lr=5e-5,
         rates={"head": 100},
         batch=36,
         epochs=15,
-        decay=0.5,
         decay_from=5,
         balanced=False,
         average_from=3,
-        settings=_HEAD,
     ),
-    "as2m": fine_tuning(
-        AS2M,
-        lr=1e-5,
-        rates={"head": 50},
-        batch=48,
-        epochs=10,
-        decay=0.5,
-        decay_from=2,
-        balanced=True,
-        average_from=1,
-        settings=_HEAD,
-    ),
-    "vggsound": fine_tuning(
-        VGGSOUND,
-        lr=1e-4,
-        rates={"head": 10},
-        batch=48,
-        epochs=10,
-        decay=0.5,
-        decay_from=2,
-        balanced=True,
-        average_from=3,
-        settings=_HEAD,
-    ),
+    "as2m": _often(AS2M, lr=1e-5, rates={"head": 50}, average_from=1),
+    "vggsound": _often(VGGSOUND, lr=1e-4, rates={"head": 10}, average_from=3),
 }
 
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from zoo.cli.options import AudioTrack
+from zoo.cli.options import AudioTrack, Overwrite
 from zoo.cli.output import print_json, progress_bar
 from zoo.timeline import describe_offset
 
@@ -43,7 +43,6 @@ Offset = Annotated[
     float | None,
     typer.Option(help="Offset that counts as right, seconds; default: what the model says."),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the plot if it exists.")]
 
 
 def attribute(

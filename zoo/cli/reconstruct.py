@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from zoo import contracts
-from zoo.cli.options import AudioTrack
+from zoo.cli.options import AudioTrack, Overwrite
 from zoo.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ Start = Annotated[
     float | None,
     typer.Option(help="Start of the stretch, seconds; default: where both streams have begun."),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the plot if it exists.")]
 
 
 def reconstruct(

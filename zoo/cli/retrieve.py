@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
+from zoo.cli.options import Overwrite
 from zoo.cli.output import print_json, progress_bar
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ IndexFolder = Annotated[
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", help="Plot of the hits: .png, .svg, .pdf.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the plot if it exists.")]
 
 
 def retrieve(
