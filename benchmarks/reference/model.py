@@ -57,7 +57,7 @@ def from_groups(x: Tensor, num: int, over: str) -> Tensor:
 def motionformer(model: Motionformer, segments: Tensor) -> Tensor:
     """Return features ``(N, T, P, D)`` of video segments ``(N, C, Tv, H, W)``."""
     steps, positions = model.map.steps, model.map.positions
-    x = model.patch_embed_3d(emphasise_change(segments, model.motion_gain))
+    x = model.patch_embed_3d(emphasise_change(segments, model.change_gain))
     x = x.flatten(2).transpose(1, 2)  # (N, T*P, D)
     cls = model.cls_token.expand(len(x), -1, -1)
     places = model.pos_embed[:, 1:].repeat(1, steps, 1)

@@ -19,12 +19,16 @@ from zoo.models.config import explain
 from zoo.models.cost import ModelCost, model_cost
 from zoo.registry.manager import registry
 from zoo.timeline import common_hop_s, count_steps, nearby_lengths_s, overlapping_segments
-from zoo.training.recipe import Recipe, read_recipe
+from zoo.training.recipe import Recipe, Stage1Config, read_recipe
 from zoo.training.request import TrainRequest, check_shares, draft_recipe, recipe_of
 from zoo.training.run_folder import RECIPE, REQUEST
 
 ENCODERS, FORMER_ENCODERS, TRIALS = "encoders", "towers", "trials"
 STEPWISE = {"decay", "decay_from", "decay_every"}
+LATER = {  # settings of stage I that searches of earlier versions did not have
+    *("optimizer", "rates", "random_crop", "noise", "roll"),
+    *("frame_choices", "mask_bins", "mask_frames"),
+}
 PARTS = ("extractor", "head", "aggregator", "objective", "preset")
 """Names of a space that are options of ``zoo train``; others are what one types as ``--set``."""
 _FURTHEST = 64  # frames to look for a length that an extractor can take
@@ -91,10 +95,14 @@ class Point:
 
 
 def _encoder_key(recipe: Recipe, request: TrainRequest) -> str:
-    # Without them, the keys of searches begun before there were any stay what they are.
-    unused = set() if recipe.stage1.schedule == "step" else STEPWISE
+    # Without what is not used, the keys of searches begun before stay what they are.
+    unused = {n for n in LATER if getattr(recipe.stage1, n) == Stage1Config.model_fields[n].default}
+    unused |= set() if recipe.stage1.schedule == "step" else STEPWISE
+    encoder = recipe.model.encoder.model_dump(mode="json")
+    if encoder["config"].get("siamese") is False:
+        del encoder["config"]["siamese"]
     decisive = {
-        "encoder": recipe.model.encoder.model_dump(mode="json"),
+        "encoder": encoder,
         "objective": recipe.objective.model_dump(mode="json"),
         "segment_s": recipe.model.layout.segment_s,
         "stage1": recipe.stage1.model_dump(mode="json", exclude=unused),

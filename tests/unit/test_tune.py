@@ -1142,6 +1142,7 @@ def _as_before(recipe: Recipe) -> dict[str, Any]:
     data = recipe.model_dump(mode="json")
     model, objective = data["model"], data["model"].pop("objective")
     task, encoder = model.pop("task"), model.pop("encoder")
+    encoder["config"].pop("siamese")
     model |= {**encoder["config"], "grid": task["config"]["grid"]}
     model["compare"] = objective["config"].pop("compare")
     data["stage1"]["objective"] = objective
