@@ -53,7 +53,7 @@ class SegmentAvclip(Objective):
     def forward(self, encoder: Encoder, segments: Segments, gather: Gather) -> dict[str, Tensor]:
         """Return the loss and the accuracy of picking the right segment out of the batch."""
         self._require_one_width()
-        if not encoder.is_separable:
+        if not encoder.keeps_apart:
             raise ConfigError(
                 "the objective 'segment_avclip' compares audio with video, and this encoder lets "
                 "each see the other, which gives the answer away",
@@ -90,7 +90,7 @@ class SegmentAvclip(Objective):
         An untrained extractor maps all segments to nearly the same vector; without this the first
         hundreds of steps are spent on removing what they share.
         """
-        if not encoder.is_separable:
+        if not encoder.keeps_apart:
             return
         separable = require_separable(encoder, type(encoder).__name__)
         pairs = ((separable.audio, segments.audio), (separable.vision, segments.vision))

@@ -141,3 +141,11 @@ def test_the_rate_falls_step_by_step() -> None:
     config = recipe.stage1
     rates = [learning_rate(step, config) / config.lr for step in (99, 100, 149, 150, 200)]
     assert rates == [1, 0.5, 0.5, 0.25, 0.125]
+
+
+def test_an_objective_that_compares_modalities_takes_an_encoder_that_keeps_them_apart() -> None:
+    apart = ["encoder.mode=apart"]
+    recipe = build_recipe(
+        extractor="cavmae", objective="segment_avclip", preset="tiny", overrides=apart
+    )
+    check_fit(recipe, (1,))

@@ -87,6 +87,11 @@ class MaskableEncoder(Encoder):
             "vision": PatchGrid(height, width, patch, patch, channels=3, frames=frames),
         }
 
+    @property
+    def keeps_apart(self) -> bool:
+        """Whether the mode is one in which the modalities do not meet."""
+        return self.mode == "apart"
+
     @abstractmethod
     def embedding(self, modality: Modality) -> tuple[PatchEmbed, Float[Tensor, "1 L D"]]:
         """Return what embeds the patches of a modality, and all that is added to them."""
