@@ -9,8 +9,7 @@ from torch.nn.functional import cross_entropy, normalize
 from plugins.segment_avclip import SHIFT_WINDOW, SegmentAvclipConfig
 from zoo.contracts import Modality
 from zoo.errors import ConfigError, option
-from zoo.models.model import require_separable
-from zoo.models.modules import Encoder, Gather, Objective
+from zoo.models.modules import Encoder, Gather, Objective, SeparableEncoder
 from zoo.models.segments import Segments
 
 
@@ -53,7 +52,7 @@ class SegmentAvclip(Objective):
     def forward(self, encoder: Encoder, segments: Segments, gather: Gather) -> dict[str, Tensor]:
         """Return the loss and the accuracy of picking the right segment out of the batch."""
         self._require_one_width()
-        if not encoder.is_separable:
+        if not encoder.keeps_apart:
             raise ConfigError(
                 "the objective 'segment_avclip' compares audio with video, and this encoder lets "
                 "each see the other, which gives the answer away",
@@ -90,10 +89,9 @@ class SegmentAvclip(Objective):
         An untrained extractor maps all segments to nearly the same vector; without this the first
         hundreds of steps are spent on removing what they share.
         """
-        if not encoder.is_separable:
+        if not isinstance(encoder, SeparableEncoder):
             return
-        separable = require_separable(encoder, type(encoder).__name__)
-        pairs = ((separable.audio, segments.audio), (separable.vision, segments.vision))
+        pairs = ((encoder.audio, segments.audio), (encoder.vision, segments.vision))
         for part, given in pairs:
             projection = getattr(part, "projection", None)
             if isinstance(projection, nn.Linear):

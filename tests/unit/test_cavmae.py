@@ -234,8 +234,6 @@ def test_positions_are_resampled_for_other_lengths(name: str) -> None:
     inner = times[0, 0, 1:-1, 0]  # beyond the outermost patches nothing is known
     assert torch.allclose(inner.diff(), torch.full_like(inner[1:], 0.5))
     assert times.shape[2] == 2 * columns
-    frames = torch.nn.functional.interpolate(torch.zeros(1, 1, 8), 16)
-    assert longer.grids["vision"].frames == frames.shape[2]
 
 
 def test_one_frame_is_a_table_of_positions_too() -> None:
@@ -254,3 +252,11 @@ def test_an_encoder_of_another_width_is_refused_before_anything_starts(tmp_path:
         recipe_of(asked, 0)
     longer = {"encoder.audio_s": 1.28, "layout.segment_s": 1.28}
     recipe_of(asked.model_copy(update={"set": longer}), 0)
+
+
+def test_an_objective_that_compares_modalities_takes_an_encoder_that_keeps_them_apart() -> None:
+    apart = ["encoder.mode=apart"]
+    recipe = build_recipe(
+        extractor="cavmae", objective="segment_avclip", preset="tiny", overrides=apart
+    )
+    check_fit(recipe, (1,))

@@ -151,6 +151,11 @@ class Encoder(nn.Module, ABC):
     may_skip_parameters: ClassVar[bool] = False
     """Whether a training step may leave parameters without a gradient: workers must look then."""
 
+    @property
+    def keeps_apart(self) -> bool:
+        """Whether the tokens of a modality say nothing of the other one's."""
+        return self.is_separable
+
     @abstractmethod
     def encode(self, segments: Segments) -> tuple[Tokens, Tokens]:
         """Return the tokens of audio and video."""

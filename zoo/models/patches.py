@@ -126,6 +126,11 @@ class MaskableEncoder(Encoder):
                 weights[name] = resample(weights[name], *sizes)
         return weights
 
+    @property
+    def keeps_apart(self) -> bool:
+        """Whether the mode is one in which the modalities do not meet."""
+        return self.mode == "apart"
+
     @abstractmethod
     def embedding(self, modality: Modality) -> tuple[PatchEmbed, Float[Tensor, "1 L D"]]:
         """Return what embeds the patches of a modality, and all that is added to them."""
