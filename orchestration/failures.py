@@ -8,6 +8,8 @@ from ray.train import ControllerError, UserCallback, WorkerGroupError
 
 from zoo.errors import ZooError
 
+LOW_MEMORY = "killed due to the node running low on memory"
+
 
 class StopOnInputError(UserCallback):  # type: ignore[misc]
     """Ends a run at once when a worker finds a mistake in the input.
@@ -30,10 +32,17 @@ def input_error(error: BaseException) -> ZooError | None:
 def explain_failure(error: BaseException) -> tuple[str, str]:
     """Return one sentence, and the worker's traceback, of what was no mistake in the input."""
     causes = _causes(error)
+    text = "\n\n".join(str(cause) for cause in causes)
+    if LOW_MEMORY in text:  # Ray's own words are a page
+        return (
+            "a machine ran out of memory, and Ray stopped the workers on it; resume with a smaller "
+            "batch, fewer workers on a machine, or less running beside it",
+            text,
+        )
     deepest = causes[-1]
     lines = [line for line in str(deepest).strip().splitlines() if line.strip()]
     last = lines[-1].strip() if lines else type(deepest).__name__
-    return last.rstrip("."), "\n\n".join(str(cause) for cause in causes)
+    return last.rstrip("."), text
 
 
 def _first_input_error(errors: list[BaseException] | list[Exception]) -> ZooError | None:

@@ -221,6 +221,16 @@ def test_a_mistake_in_a_worker_is_told_from_a_crash() -> None:
     StopOnInputError().after_exception(None, {0: RuntimeError("lost a peer")})
 
 
+def test_a_worker_that_ran_out_of_memory_is_one_sentence() -> None:
+    from orchestration.failures import explain_failure
+
+    told = "3 worker(s) were killed due to the node running low on memory.\nEviction Stats: ...\n"
+    reason, details = explain_failure(RuntimeError(f"{told}Refer to the documentation on OOM."))
+    assert reason.startswith("a machine ran out of memory")
+    assert "\n" not in reason
+    assert "Eviction Stats" in details
+
+
 def scores(loss: float, accuracy: float) -> dict[str, float]:
     errors = {"within_one": accuracy, "mean_abs_error_s": 0.5, "num": 80}
     return {"accuracy": accuracy, "cross_entropy": loss, **errors}
