@@ -21,9 +21,9 @@ from zoo.inference.reconstruction_plot import draw, frames_of, spectrograms_of
 from zoo.inference.windows import Streams
 from zoo.media import encode
 from zoo.models.model import OBJECTIVE, Model
-from zoo.models.modules import emphasise_change, restore_change
+from zoo.models.modules import emphasise_change
 from zoo.models.patches import MODALITIES, normalise_patches, put_back, restore_patches
-from zoo.models.reconstruction import Hiding, Rebuilt
+from zoo.models.reconstruction import Hiding, Rebuilt, restore_change
 from zoo.models.segments import Segments
 from zoo.registry.manager import registry
 from zoo.timeline import SegmentLayout

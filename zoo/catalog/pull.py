@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -78,14 +79,8 @@ def pull_model(
             elif is_offline:
                 raise ModelError(_how_without_net(name, entry.download, file))
             else:
-                fetch(
-                    entry.download,
-                    file,
-                    mirror=mirror,
-                    patience=patience,
-                    progress=progress,
-                    tell=tell,
-                )
+                how = partial(fetch, patience=patience, progress=progress, tell=tell)
+                how(entry.download, file, mirror=mirror)
             _install(file, path, entry, classes)
             if not keeps_file:
                 file.unlink(missing_ok=True)

@@ -253,16 +253,14 @@ def pull(
             failures.append(str(error))
             continue
         except KeyboardInterrupt:
-            Console(stderr=True).print(
-                f"stopped; what has come is kept. Go on with: zoo pull {' '.join(names)}"
-            )
+            again = f"zoo pull {' '.join(names)}"
+            Console(stderr=True).print(f"stopped; what has come is kept. Go on with: {again}")
             raise typer.Exit(130) from None
         done.append(pulled)
         if not as_json:
             was_here = "is already here" if pulled.was_here else "is here now"
-            Console().print(
-                f"'{name}' {was_here}: {pulled.path}", soft_wrap=True, highlight=False, markup=False
-            )
+            said = f"'{name}' {was_here}: {pulled.path}"
+            Console().print(said, soft_wrap=True, highlight=False, markup=False)
     if as_json:
         print_json([{**vars(pulled), "path": str(pulled.path)} for pulled in done])
     if failures:

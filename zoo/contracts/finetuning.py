@@ -67,9 +67,7 @@ def fine_tuning(
     head: str = "linear",
     average_from: int | None = None,
 ) -> NamedRecipe:
-    """Return the recipe of one row of the published tables.
-
-    Epochs become steps by the number of clips that there are.
+    """Return the recipe of one row of the published tables; epochs become steps.
 
     Args:
         data: set of clips.

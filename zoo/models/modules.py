@@ -46,24 +46,6 @@ def emphasise_change(segments: Tensor, gain: float | None) -> Tensor:
     return segments if gain is None else gain * (segments - segments.mean(dim=2, keepdim=True))
 
 
-def restore_change(changed: Tensor, segments: Tensor, gain: float | None) -> Tensor:
-    """Undo `emphasise_change`, with the mean of the segments as they were.
-
-    Args:
-        changed: of the shape of the segments, or smaller at the end of any dimension.
-        segments: before the change.
-        gain: of the change.
-    """
-    if gain is None:
-        return changed
-    return changed / gain + cut_like(segments.mean(dim=2, keepdim=True), changed)
-
-
-def cut_like(x: Tensor, like: Tensor) -> Tensor:
-    """Return the beginning of every dimension, as long as another tensor has it."""
-    return x[tuple(slice(size) for size in like.shape)]
-
-
 class Extractor(nn.Module, ABC):
     """Turns segments of one modality into feature maps; segments never see one another."""
 

@@ -16,12 +16,10 @@ from zoo.contracts import Modality, PatchEncoderConfig
 from zoo.errors import ConfigError
 from zoo.models.modules import (
     Encoder,
-    cut_like,
     emphasise_change,
-    restore_change,
     take_patches,
 )
-from zoo.models.reconstruction import Rebuilt
+from zoo.models.reconstruction import Rebuilt, cut_like, restore_change
 from zoo.models.segments import Segments, Tokens
 from zoo.models.stream_block import PatchEmbed
 

@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from zoo.contracts import ExtractorConfig, ExtractorSpec
 from zoo.errors import ConfigError
-from zoo.models.modules import Extractor, MaskableExtractor, cut_like, restore_change
+from zoo.models.modules import Extractor, MaskableExtractor
+from zoo.models.reconstruction import cut_like, restore_change
 from zoo.registry.manager import registry
 from zoo.testing.fakes import fake_segments, map_shape
 from zoo.testing.formats import check_weights_format

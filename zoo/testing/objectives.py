@@ -14,9 +14,9 @@ from torch.nn.functional import normalize
 
 from zoo.contracts import Chance, ObjectiveSpec
 from zoo.errors import ConfigError
-from zoo.models.modules import Encoder, Objective, cut_like
+from zoo.models.modules import Encoder, Objective
 from zoo.models.patches import MODALITIES
-from zoo.models.reconstruction import Hiding
+from zoo.models.reconstruction import Hiding, cut_like
 from zoo.models.segments import Segments
 from zoo.registry.manager import registry
 from zoo.testing.fakes import fake_clip_segments, tiny_encoder
