@@ -70,6 +70,18 @@ def test_fine_tuned_logits_equal_the_published_code(finetuned: Model, given: Bot
 
 
 @torch.no_grad()
+def test_norms_of_the_heads_have_the_published_epsilon(finetuned: Model) -> None:
+    head = finetuned.head
+    assert isinstance(head, LinearEachHead)
+    for streams, name, given, dim in (
+        ("audio", "mlp_head_a", "eps_x", 768),
+        ("both", "mlp_head_mm", "eps_x2", 1536),
+    ):
+        outputs = head.classifiers[streams](1e-3 * features(given, 1, 8, dim))
+        check(f"avsiam_pretrain/eps_{name}", outputs[..., ::8], 2e-5)
+
+
+@torch.no_grad()
 def test_losses_equal_the_published_ones() -> None:
     labels = torch.from_numpy(arrays("cavmae_finetune")["labels"])
     outputs = [torch.from_numpy(arrays("avsiam_finetune")[f"train_{x}"]) for x in ("av", "a", "v")]

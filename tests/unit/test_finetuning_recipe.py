@@ -277,6 +277,8 @@ def test_averages_over_frames_equal_the_stored_ones() -> None:
         task = task_of(15, multi_label=False, **settings)
         mean = task.average(outputs)
         check(f"metrics/{name}", float((mean.argmax(1) == targets).double().mean()), 1e-9)
+    accuracy = float((outputs.mean(0).argmax(1) == targets).double().mean())
+    check("metrics/fr_acc_logit_mean", accuracy, 1e-9)
     task = task_of(15, multi_label=False, loss="bce")
     is_class = nn.functional.one_hot(targets, 15).bool()
     found = precision_by_class(task.average(outputs), is_class, task.config.classes)

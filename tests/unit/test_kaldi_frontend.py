@@ -7,6 +7,7 @@ import pytest
 import torch
 from golden import SALT, recipe
 from ssl_golden import arrays, check, needs_ssl
+from torchaudio.compliance.kaldi import get_mel_banks
 
 from zoo.contracts import KaldiFbank
 from zoo.data.frontend import cut_audio, log_fbank
@@ -29,6 +30,26 @@ def test_the_filter_bank_equals_the_published_one(number: int) -> None:
     if number < 2:
         check(f"frontend/fbank_norm{number}", normalised[rows], 5e-4)
         check("frontend/pad_value", normalised[-1, 0], 1e-6)
+
+
+@needs_ssl
+def test_a_constant_does_not_change_the_filter_bank() -> None:
+    """Theirs takes the first of two channels, less the mean of both."""
+    first = recipe().fake_audio(SALT, 160_000)
+    second = 0.5 * first[::-1] + 0.01
+    wave = torch.from_numpy(first - np.stack([first, second]).mean(dtype=np.float32))
+    raw = log_fbank(wave, FBANK, 10.24).T * FBANK.std + FBANK.mean
+    rows = torch.from_numpy(arrays("frontend")["rows"].astype(np.int64))
+    check("frontend/fbank_stereo", raw[rows], 2e-3)
+
+
+@needs_ssl
+def test_filters_and_window_are_the_published_ones() -> None:
+    banks, _ = get_mel_banks(128, 512, 16_000.0, 20.0, 0.0, 100.0, -500.0, 1.0)
+    check("frontend/mel_weights", banks[::9], 1e-5)
+    empty = (banks.sum(1) == 0).nonzero().flatten()
+    check("frontend/mel_empty_bins", empty, 0)
+    check("frontend/window", torch.hann_window(400, periodic=False), 1e-6)
 
 
 def test_segments_are_cut_and_padded_one_by_one() -> None:
