@@ -127,7 +127,7 @@ def test_the_reference_reads_the_same_sample(clips: Manifest) -> None:
         pytest.param("ingest", marks=pytest.mark.slow),
         "projection",
         "evidence",
-        "pretraining",
+        pytest.param("pretraining", marks=pytest.mark.slow),
         pytest.param("whole_clips", marks=pytest.mark.slow),
     ],
 )
