@@ -24,7 +24,8 @@ from benchmarks.common import results
 from benchmarks.common.timing import interleave, seconds, wall_seconds
 from plugins.synthetic.clip_folder import render_folder
 from plugins.synthetic.config import SyntheticConfig
-from zoo.data.clip_source import Augment, ClipSource
+from zoo.data.augment import Augment
+from zoo.data.clip_source import ClipSource
 from zoo.data.manifest import Clip
 from zoo.data.samples import SampleSource
 from zoo.models.model import Model

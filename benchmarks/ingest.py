@@ -24,8 +24,9 @@ from orchestration.ingest import stream
 from plugins.synthetic.clip_folder import render_folder
 from plugins.synthetic.config import SyntheticConfig
 from zoo.contracts import Frames, LogMel
+from zoo.data.augment import Augment
 from zoo.data.clip_reader import ClipReader
-from zoo.data.clip_source import Augment, ClipSource
+from zoo.data.clip_source import ClipSource
 from zoo.data.frontend import cut_crops
 from zoo.timeline import SegmentLayout
 from zoo.training.loader import Stage1Batches, in_order

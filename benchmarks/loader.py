@@ -29,8 +29,9 @@ from benchmarks.reference.reader import read_whole_clip
 from plugins.synthetic.clip_folder import render_folder
 from plugins.synthetic.config import SyntheticConfig
 from zoo.contracts import Frames, LogMel
+from zoo.data.augment import Augment
 from zoo.data.clip_reader import ClipReader
-from zoo.data.clip_source import Augment, read_sample
+from zoo.data.clip_source import read_sample
 from zoo.data.frontend import cut_crops
 from zoo.data.manifest import Clip
 from zoo.media import probe

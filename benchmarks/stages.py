@@ -27,7 +27,8 @@ from benchmarks.reference.model import reference_encoders
 from benchmarks.reference.reader import read_sample
 from plugins.synthetic.clip_folder import render_folder
 from plugins.synthetic.config import SyntheticConfig
-from zoo.data.clip_source import Augment, ClipSource
+from zoo.data.augment import Augment
+from zoo.data.clip_source import ClipSource
 from zoo.data.manifest import Manifest
 from zoo.data.samples import SampleSource
 from zoo.data.sampling import slot_rng

@@ -28,8 +28,9 @@ from zoo.contracts import (
     LogMel,
     ModalityIO,
 )
+from zoo.data.augment import Augment
 from zoo.data.clip_reader import ClipReader
-from zoo.data.clip_source import Augment, ClipSource, read_segments
+from zoo.data.clip_source import ClipSource, read_segments
 from zoo.data.frontend import crop_square, cut_frames
 from zoo.data.manifest import Manifest
 from zoo.data.samples import SampleSource

@@ -16,7 +16,8 @@ from plugins.classification import ClassificationConfig
 from plugins.classification.report import exact_means, precision_by_class
 from plugins.classification.task import Classification
 from zoo.contracts import Frames, KaldiFbank, LogMel
-from zoo.data.clip_source import Augment, Cut, mix, vary_spectrograms
+from zoo.data.augment import Augment
+from zoo.data.clip_source import Cut, mix, vary_spectrograms
 from zoo.data.frontend import log_fbank, normalise
 from zoo.data.manifest import Clip
 from zoo.data.sampling import ClipOrder

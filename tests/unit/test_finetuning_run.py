@@ -14,14 +14,17 @@ from plugins.classification import ClassificationConfig
 from plugins.synthetic.clip_folder import render_folder
 from plugins.synthetic.config import SyntheticConfig
 from zoo.catalog.model_folder import save_model
+from zoo.data import samples
+from zoo.data.augment import Augment, Softening
 from zoo.data.clip_reader import ClipReader
-from zoo.data.clip_source import Augment, choose_frame
-from zoo.data.manifest import Manifest
+from zoo.data.clip_source import ClipSource, Cut, choose_frame
+from zoo.data.manifest import Clip, Manifest
+from zoo.data.samples import SampleSource
 from zoo.errors import ConfigError
 from zoo.evaluation.evaluation_request import Request
 from zoo.evaluation.report import evaluate_manifest
 from zoo.models.config import Component
-from zoo.models.model import Model
+from zoo.models.model import Model, build_task
 from zoo.registry.manager import registry
 from zoo.timeline import Sample, SegmentLayout
 from zoo.training.engine import LocalEngine
@@ -131,3 +134,28 @@ def test_frames_are_refused_where_video_is_as_long_as_audio(
     data = clips.folder / "manifest.parquet"
     with pytest.raises(ConfigError, match="reads as much video as audio"):
         evaluate_manifest(Request(model=str(model_folder), data=data, frames=10))
+
+
+def test_clips_beyond_the_share_are_not_mixed_in(
+    labelled: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = list(labelled.select("train").clips)
+    classes = tuple(sorted({name for clip in clips for name in clip.all_labels}))
+    task = build_task(
+        Component.of(registry().task("classification"), ClassificationConfig(classes=classes))
+    )
+    io = build_recipe(extractor="cavmae", preset="tiny").model.encoder_config().io()
+    reader = ClipReader(io.vision.frontend, io.audio.frontend, io=io)  # type: ignore[arg-type]
+    layout = SegmentLayout(num_segments=1, segment_s=0.64, step_s=0.64)
+    source = SampleSource(ClipSource(clips, reader), layout, task, 1, "train", share=0.25)
+    read = []
+
+    def read_cut(reader: ClipReader, clip: Clip, *_: object) -> Cut:
+        read.append(clips.index(clip))
+        return Cut(np.zeros(10_240, np.float32), np.zeros((8, 48, 48, 3), np.uint8))
+
+    monkeypatch.setattr(samples, "read_cut", read_cut)
+    for step in range(20):
+        source.item(source.usable[0], (2, step, 0), Augment(), Softening(mixup=1.0))
+    assert len(source.usable) == 2
+    assert set(read) == set(source.usable)

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from zoo.data import store as store_module
+from zoo.data.augment import Augment
 from zoo.data.clip_reader import ClipReader
-from zoo.data.clip_source import Augment, ClipSource
+from zoo.data.clip_source import ClipSource
 from zoo.data.frontend import cut_crops
 from zoo.data.manifest import Clip, Manifest
 from zoo.data.samples import SampleSource

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Real
 from torch import Tensor
 
+from zoo.data.augment import Augment
 from zoo.data.clip_reader import ClipReader, whole_frames_s
 from zoo.data.frontend import crop_square, cut_audio, cut_crops, without_filling
 from zoo.data.manifest import Clip
@@ -22,24 +23,6 @@ from zoo.timeline import Sample, SegmentLayout
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augment:
-    """What varies between two readings of a clip; nothing does when validating.
-
-    The fields are those of `zoo.training.recipe.VariationConfig` and of both stages.
-    """
-
-    jitter_s: float = 0.0
-    flip: float = 0.0
-    gain_db: float = 0.0
-    random_crop: bool = False
-    noise: float = 0.0
-    roll: float = 0.0
-    frame_choices: int = 1
-    mask_bins: int = 0
-    mask_frames: int = 0
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
+from zoo.data.augment import Augment, Softening
 from zoo.data.clip_source import (
-    Augment,
     ClipSource,
     Cut,
     choose_frame,
@@ -17,30 +17,13 @@ from zoo.data.clip_source import (
     mix,
     read_cut,
 )
-from zoo.data.sampling import slot_rng
+from zoo.data.sampling import slot_rng, spread_share
 from zoo.data.store import FeatureStore
 from zoo.errors import TrainingError
 from zoo.models.task import Task
 from zoo.timeline import Placement, Sample, SegmentLayout
 
 Item = tuple[Tensor, Tensor, Sample]
-
-
-@dataclass(frozen=True)
-class Softening:
-    """How labels are spread over classes, and clips mixed, in training.
-
-    Attributes:
-        smoothing: share of a label that is spread over all classes.
-        mixup: share of the samples that a second clip is mixed into.
-        alpha: the first clip's share is sampled from Beta(alpha, alpha).
-        frames: whether frames are mixed with the audio's share, or a uniform one.
-    """
-
-    smoothing: float = 0.0
-    mixup: float = 0.0
-    alpha: float = 10.0
-    frames: Literal["same", "own"] = "same"
 
 
 @dataclass
@@ -59,6 +42,8 @@ class SampleSource:
     store: FeatureStore | None = None
     hop_s: float | None = None
     """Lattice of video starts, seconds; by default the step of the segments."""
+    share: float = 1.0
+    """Of the clips that can be used; others are not even mixed in, or take a broken one's place."""
 
     def __post_init__(self) -> None:
         if self.store is not None:
@@ -75,6 +60,10 @@ class SampleSource:
             for i, (t, clip) in enumerate(zip(self.durations_s, self.clips.clips, strict=True))
             if t >= self.needed_s and self.task.accepts(clip)
         ]
+        if self.share < 1:
+            labels = [" ".join(self.clips.clips[i].all_labels) for i in self.usable]
+            places = spread_share(labels, self.share, self.seed)
+            self.usable = [self.usable[place] for place in places]
         self.num_refused = sum(not self.task.accepts(clip) for clip in self.clips.clips)
         self.num_short = sum(0 < t < self.needed_s for t in self.durations_s)
         if not self.usable and self.num_refused == len(self.clips.clips):
@@ -135,8 +124,8 @@ class SampleSource:
         other, share = sample, 1.0
         if softening is not None and softening.mixup and rng.random() < softening.mixup:
             partner = self.usable[int(rng.integers(len(self.usable)))]
-            share = float(rng.beta(softening.alpha, softening.alpha))
-            share_of_frames = share if softening.frames == "same" else float(rng.random())
+            share = float(rng.beta(softening.mixup_alpha, softening.mixup_alpha))
+            share_of_frames = share if softening.mixup_frames == "same" else float(rng.random())
             second, other = self.clips.first_readable(partner, rng, read, self.usable)
             cut = mix(cut, second, share, share_of_frames)
         sample = self._softened(sample, softening, other, share)
@@ -147,7 +136,7 @@ class SampleSource:
     ) -> Sample:
         if softening is None:
             return sample
-        target = self.task.soften(sample.target, other.target, share, softening.smoothing)
+        target = self.task.soften(sample.target, other.target, share, softening.label_smoothing)
         return replace(sample, target=target)
 
     def sample(

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from zoo.contracts import Frames, LogMel
 from zoo.data import published
+from zoo.data.augment import Augment
 from zoo.data.clip_reader import ClipReader, whole_frames_s
-from zoo.data.clip_source import Augment, read_segments
+from zoo.data.clip_source import read_segments
 from zoo.data.fixed_offsets import FixedOffset, fixed_for
 from zoo.data.manifest import Clip
 from zoo.data.samples import SampleSource

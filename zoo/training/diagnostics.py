@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from zoo.data.clip_source import Augment
+from zoo.data.augment import Augment
 from zoo.models.model import Model
 from zoo.models.segments import Tokens
 from zoo.timeline import Sample

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from zoo.data.clip_source import Augment
+from zoo.data.augment import Augment
 from zoo.data.frontend import cut_crops
-from zoo.data.samples import Item, SampleSource, Softening
-from zoo.data.sampling import ClipOrder, share_of_rank, spread_share
+from zoo.data.samples import Item, SampleSource
+from zoo.data.sampling import ClipOrder, share_of_rank
 from zoo.models.device import autocast
 from zoo.models.model import Model
 from zoo.models.segments import Segments, Tokens
@@ -44,24 +44,15 @@ class Stage2Batches(Dataset[Read]):
     ) -> None:
         self.source, self.recipe, self.augment = source, recipe, augment
         self.rank, self.world_size = rank, world_size
-        config, self.usable = recipe.stage2, source.usable
-        clips, weights = [source.clips.clips[i] for i in self.usable], None
-        if config.share < 1:
-            labels = [" ".join(clip.all_labels) for clip in clips]
-            places = spread_share(labels, config.share, recipe.seed)
-            self.usable, clips = [self.usable[i] for i in places], [clips[i] for i in places]
+        config, clips, weights = recipe.stage2, source.clips.clips, None
         if config.balanced:
-            weights = source.task.clip_weights(clips)
-        self.order = ClipOrder(len(self.usable), recipe.seed, weights)
-        self.softening: Softening | None = None
-        if config.softens:
-            self.softening = Softening(
-                config.label_smoothing, config.mixup, config.mixup_alpha, config.mixup_frames
-            )
+            weights = source.task.clip_weights([clips[i] for i in source.usable])
+        self.order = ClipOrder(len(source.usable), recipe.seed, weights)
+        self.softening = config if config.softens else None
 
     def __getitem__(self, step: int) -> Read:
         """Return audio and video as `SampleSource.item` does, and targets."""
-        recipe, usable = self.recipe, self.usable
+        recipe, usable = self.recipe, self.source.usable
         chosen = self.order.of_step(step, recipe.stage2.batch)
         items = []
         for slot, place in share_of_rank(chosen, self.rank, self.world_size):
@@ -164,7 +155,7 @@ class Finetuning(Stage[Read, Fed]):
     def dataset(self, rank: int, world_size: int) -> Dataset[Read]:
         """Return random samples of the training clips."""
         config, recipe = self.config, self.recipe
-        augment = Augment() if recipe.overfit else Augment(**config.varied())
+        augment = Augment() if recipe.overfit else config.augment()
         return Stage2Batches(self.train, recipe, augment, rank, world_size)
 
     def feed(self, read: Read) -> Fed:

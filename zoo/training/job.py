@@ -225,7 +225,8 @@ def _sample_sources(
         if recipe.data.features == "store":
             store = _open_store(engine, job, model, source, runlog, split, is_new=is_new)
         layout, hop_s = recipe.model.layout, recipe.vision_hop_s
-        made = SampleSource(source, layout, task, recipe.seed, split, store, hop_s)
+        share = recipe.stage2.share if split == "train" else 1.0
+        made = SampleSource(source, layout, task, recipe.seed, split, store, hop_s, share)
         if is_new:
             numbers = {"usable": len(made.usable), "short": made.num_short}
             if made.num_refused:

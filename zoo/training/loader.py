@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from zoo.data.augment import Augment
 from zoo.data.clip_reader import whole_frames_s
-from zoo.data.clip_source import Augment, ClipSource, choose_frame, read_sample
+from zoo.data.clip_source import ClipSource, choose_frame, read_sample
 from zoo.data.sampling import ClipOrder, share_of_rank, slot_rng
 from zoo.errors import MediaError
 from zoo.timeline import Placement, SegmentLayout, place_crops

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from zoo.data.clip_source import Augment, ClipSource
+from zoo.data.augment import Augment
+from zoo.data.clip_source import ClipSource
 from zoo.data.frontend import cut_crops
 from zoo.data.sampling import slot_rng
 from zoo.models.device import autocast
@@ -77,7 +78,7 @@ class Pretraining(Stage[Read, Segments]):
     def dataset(self, rank: int, world_size: int) -> Dataset[Read]:
         """Return random stretches of the training clips, in sync."""
         config = self.config
-        augment = Augment(**config.varied())
+        augment = config.augment()
         layout, seed = self.recipe.stage1_layout, self.seed
         return Stage1Batches(self.train, layout, config.clips, augment, seed, rank, world_size)
 

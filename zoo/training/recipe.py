@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, PositiveFloat, ValidationError, model_validator
 
 from zoo.contracts import ComponentConfig, Precision, TaskSpec
+from zoo.data.augment import Augment, Softening
 from zoo.errors import ConfigError, option
 from zoo.models.config import Component, ModelConfig, explain
 from zoo.models.upgrade import upgrade_recipe
@@ -18,39 +19,18 @@ from zoo.timeline import LATTICE_TOLERANCE, SegmentLayout
 Preset = Literal["tiny", "paper"]
 
 
-class VariationConfig(ComponentConfig):
+class VariationConfig(Augment):
     """What varies between two readings of a clip; both stages share these fields."""
 
     jitter_s: float = Field(0.05, ge=0, description="largest audio jitter, sampled per clip")
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip, per clip")
-    gain_db: float = Field(0.0, ge=0, description="largest random audio gain, either way")
     random_crop: bool = Field(
         True, description="crop frames at random rather than in the middle, per clip"
     )
-    mask_bins: int = Field(
-        0, ge=0, description="SpecAugment: rows of a spectrogram to hide, fewer than so many"
-    )
-    mask_frames: int = Field(
-        0, ge=0, description="SpecAugment: columns of a spectrogram to hide, fewer than so many"
-    )
-    noise: float = Field(
-        0.0,
-        ge=0,
-        description="largest size of uniform noise on normalised spectrograms, sampled per clip",
-    )
-    roll: float = Field(
-        0.0, ge=0, le=1, description="largest shift of spectrograms in a circle, share of a segment"
-    )
-    frame_choices: int = Field(
-        1,
-        gt=0,
-        description="evenly spaced times of a segment at which video shorter than audio is read, "
-        "one of them at random; 1 is the middle",
-    )
 
-    def varied(self) -> dict[str, Any]:
-        """Return the fields that `zoo.data.clip_source.Augment` has too."""
-        return {name: getattr(self, name) for name in VariationConfig.model_fields}
+    def augment(self) -> Augment:
+        """Return these fields alone."""
+        return Augment(**{name: getattr(self, name) for name in Augment.model_fields})
 
 
 class OptimiserConfig(ComponentConfig):
@@ -85,7 +65,7 @@ class Stage1Config(OptimiserConfig, VariationConfig):
     valid_clips: int = Field(64, gt=0, description="clips of a validation")
 
 
-class Stage2Config(OptimiserConfig, VariationConfig):
+class Stage2Config(OptimiserConfig, VariationConfig, Softening):
     """A head on a frozen encoder (paper section 3.3); published: batch 16 a GPU, lr 2e-6."""
 
     encoder: Literal["frozen", "trained"] = Field(
@@ -97,18 +77,6 @@ class Stage2Config(OptimiserConfig, VariationConfig):
     )
     soft_until: float = Field(
         0.6, gt=0, le=1, description="share of the run over which soft targets become hard"
-    )
-    mixup: float = Field(
-        0.0, ge=0, le=1, description="share of the samples that a second clip is mixed into"
-    )
-    mixup_alpha: float = Field(
-        10.0, gt=0, description="the first clip's share is sampled from Beta(alpha, alpha)"
-    )
-    mixup_frames: Literal["same", "own"] = Field(
-        "same", description="whether frames are mixed with the audio's share, or a uniform one"
-    )
-    label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="share of a label that is spread over all classes"
     )
     share: float = Field(
         1.0,
@@ -132,11 +100,6 @@ class Stage2Config(OptimiserConfig, VariationConfig):
     def is_frozen(self) -> bool:
         """Whether the encoder stays as stage I made it."""
         return self.encoder == "frozen"
-
-    @property
-    def softens(self) -> bool:
-        """Whether labels are spread over classes."""
-        return bool(self.mixup or self.label_smoothing)
 
     @property
     def varies_online(self) -> list[str]:
