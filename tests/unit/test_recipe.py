@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from zoo.contracts import Frames
 from zoo.errors import ConfigError, PluginError
 from zoo.models.model import Model
 from zoo.training.overrides import override
@@ -122,3 +123,16 @@ def test_heads_that_do_not_divide_the_width_are_one_sentence() -> None:
     )
     with pytest.raises(ConfigError, match=r"heads=5 does not divide the 64 channels .*; 4 would"):
         Model(recipe.model)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "key"),
+    [("cavmae", "encoder.vision_frontend"), ("ast_motionformer", "vision.frontend")],
+)
+def test_what_json_leaves_out_can_be_set(encoder: str, key: str) -> None:
+    changed = build_recipe(
+        extractor=encoder, preset="tiny", overrides=[f"{key}.resize=bicubic_uint8"]
+    )
+    frames = changed.model.encoder_config().io().vision.frontend
+    assert isinstance(frames, Frames)
+    assert frames.resize == "bicubic_uint8"

@@ -8,10 +8,13 @@ from typing import Any
 import yaml
 from pydantic import JsonValue, ValidationError
 
+from zoo.contracts import Frames
 from zoo.errors import ConfigError, option, suggest
-from zoo.models.config import Component, ModelConfig, explain, parse_encoder
-from zoo.registry.manager import registry
+from zoo.models.config import ModelConfig, explain
 
+# JSON leaves these out of a front end of frames while they are as earlier versions had them.
+LEFT_OUT = {name: f.default for name, f in Frames.model_fields.items() if f.exclude_if is not None}
+FRAMES_KIND = Frames().kind
 CLASSES = "classes"  # of a task whose outputs have names
 # Short names for the places people set most, and those that have moved.
 _ALIASES = {
@@ -74,6 +77,8 @@ def assign(data: dict[str, Any], key: str, value: JsonValue) -> None:
     *parents, last = full.split(".")
     place: Any = data
     for part in [*parents, last]:
+        if isinstance(place, dict) and place.get("kind") == FRAMES_KIND:
+            place |= {name: value for name, value in LEFT_OUT.items() if name not in place}
         if not isinstance(place, dict) or part not in place:
             known = place if isinstance(place, dict) else {}
             raise ConfigError(f"{option('set')}: unknown key '{key}'{suggest(part, known)}")
@@ -90,26 +95,14 @@ def with_settings(config: ModelConfig, settings: Mapping[str, JsonValue]) -> Mod
     Raises:
         ConfigError: for an unknown key or a value of the wrong type.
     """
-    data = {"model": _completed(config).model_dump(mode="json")}
+    data = {"model": config.completed().model_dump(mode="json")}
     for key, value in settings.items():
         assign(data, key, value)
     try:
         changed = ModelConfig.model_validate(data["model"])
     except ValidationError as error:
         raise ConfigError(explain(error, "", ModelConfig)) from None
-    return _completed(changed)
-
-
-def _completed(config: ModelConfig) -> ModelConfig:
-    """Return the config of a model with every field of its components, which are checked."""
-    encoder = parse_encoder(config.encoder).model_dump(mode="json")
-    update = {"encoder": config.encoder.model_copy(update={"config": encoder})}
-    for kind in ("objective", "task", "head"):
-        part: Component | None = getattr(config, kind)
-        if part is not None:
-            spec = registry().find(f"{kind}s", part.name)
-            update[kind] = Component.of(spec, part.parse(spec))
-    return config.model_copy(update=update)
+    return changed.completed()
 
 
 def with_classes(config: ModelConfig, names: Sequence[str]) -> ModelConfig:
