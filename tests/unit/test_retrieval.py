@@ -24,6 +24,7 @@ from zoo.models.config import Component, ModelConfig
 from zoo.models.model import Model
 from zoo.models.segments import Segments
 from zoo.registry.manager import add_plugin_file, registry
+from zoo.retrieval import embedding
 from zoo.retrieval.embedding import (
     ClipEmbedder,
     MissingStreamError,
@@ -151,9 +152,9 @@ def test_the_single_frame_is_the_middle_one_of_a_clip_shorter_than_a_segment(
     """Of a clip of 10 s that is the frame at 4.96 s, as published; these have 9 s."""
     embedder = ClipEmbedder(one_frame, "m")
     clip = clips.clips[0].path
-    (start_s,) = embedder._starts(clip, "vision")
+    (start_s,), _ = embedder._starts(clip, "vision")
     assert start_s + one_frame.io.vision.lead_s(10.24) == pytest.approx(4.48)
-    assert embedder._starts(clip, "audio") == [0.0]
+    assert embedder._starts(clip, "audio")[0] == [0.0]
     assert np.linalg.norm(embedder.embed(clip, "vision")) == pytest.approx(1.0, abs=1e-5)
 
 
@@ -183,11 +184,38 @@ def test_tokens_of_different_widths_are_refused(
 def test_a_model_is_known_by_its_weights_and_its_encoder(
     model: Model, embedder: ClipEmbedder, one_frame: Model
 ) -> None:
-    mine = embedder.fingerprint("aa")
-    assert mine == ClipEmbedder(model, "another name").fingerprint("aa")
-    assert (
-        len({mine, embedder.fingerprint("bb"), ClipEmbedder(one_frame, "").fingerprint("aa")}) == 3
-    )
+    first, second = {"sha256": "aa"}, {"sha256": "bb"}
+    learnt = {**first, "beside": {"objective": "cc"}}
+    mine = embedder.fingerprint(first)
+    assert mine == ClipEmbedder(model, "another name").fingerprint(first)
+    others = [embedder.fingerprint(given) for given in (second, learnt)]
+    assert len({mine, *others, ClipEmbedder(one_frame, "").fingerprint(first)}) == 4
+
+
+def test_audio_is_embedded_to_its_own_end(
+    one_frame: Model, clips: Manifest, tmp_path: Path
+) -> None:
+    """Beside a video that ends early, as by itself."""
+    embedder = ClipEmbedder(one_frame, "m")
+    whole = decode(clips.clips[0].path, fps=25, short_side=64)
+    assert whole.frames is not None
+    assert whole.samples is not None
+    encode(tmp_path / "alone.mov", None, whole.samples, audio_codec="pcm_s16le")
+    early = tmp_path / "early.mov"
+    encode(early, whole.frames[:50], whole.samples, audio_codec="pcm_s16le")
+    vectors = [embedder.embed(path, "audio") for path in (tmp_path / "alone.mov", early)]
+    np.testing.assert_allclose(*vectors, atol=1e-5)
+
+
+def test_what_fails_in_the_encoder_is_no_fault_of_the_clip(
+    embedder: ClipEmbedder, clips: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(embedding, "embed_segments", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        embedder.embed(clips.clips[0].path, "audio")
 
 
 # --- the index ---

@@ -20,7 +20,7 @@ from zoo.evaluation.evaluation_request import Request
 from zoo.evaluation.protocol import RETRIEVAL
 from zoo.evaluation.report import evaluate
 from zoo.evaluation.report_files import markdown, report_tables, write_report
-from zoo.evaluation.retrieval import score_similarity
+from zoo.evaluation.retrieval import _by_clip, score_similarity
 from zoo.models.model import Model
 from zoo.retrieval.ranking import (
     chance_of,
@@ -54,6 +54,8 @@ def test_ties_can_be_counted_as_the_published_code_does() -> None:
 def test_a_model_that_tells_nothing_apart_scores_chance() -> None:
     counts = count_before(np.ones((20, 20)))
     assert score_ranks(*counts) == pytest.approx(chance_of(20))
+    clips = [clip(f"{i}.mp4") for i in range(20)]
+    assert _by_clip(clips, np.ones((20, 20)))["queries"][0]["audio_to_video"] == 10.5
 
 
 def test_level_clips_share_their_ranks() -> None:
@@ -153,6 +155,7 @@ def test_clips_that_cannot_be_read_are_left_out(
         ({"rounds": 5}, "rounds is for protocols that cut samples"),
         ({"as_published": True}, "as_published is for"),
         ({"features": "store"}, "features is for"),
+        ({"frames": 10}, "frames is for"),
         ({"protocol": "random", "subset": Path("x.json")}, "subset is for protocol retrieval"),
     ],
 )
@@ -220,6 +223,8 @@ def test_ids_are_names_ends_of_paths_or_videos_of_one_clip() -> None:
     assert match_ids(clips, ids, "list") == ([0, 2, 3], ["-----------"])
     twice = ["abcdefghijk_000030", "abcdefghijk_000050", "a.b"]
     assert match_ids(clips, twice, "list")[1] == twice[:2]  # nobody can say which is meant
+    same = [clip("x/00001.mp4"), clip("y/00001.mp4")]
+    assert match_ids(same, ["00001", "y/00001"], "list") == ([1], ["00001"])
     with pytest.raises(ManifestError, match="list names none of 4 clips"):
         match_ids(clips, ["z"], "list")
 

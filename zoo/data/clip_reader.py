@@ -141,7 +141,12 @@ class ClipReader:
         return window.samples
 
     def read_segments(
-        self, modality: Modality, path: Path, starts_s: list[float], segment_s: float
+        self,
+        modality: Modality,
+        path: Path,
+        starts_s: list[float],
+        segment_s: float,
+        end_s: float | None = None,
     ) -> Tensor:
         """Read segments of one modality as its extractor wants them.
 
@@ -150,6 +155,7 @@ class ClipReader:
             path: the clip.
             starts_s: start of each segment of the layout, the first one first, seconds.
             segment_s: length of a segment of the layout, seconds.
+            end_s: of what counts as the clip, seconds; by default of what both streams cover.
 
         Returns:
             Frames cropped to the middle ``(S, C, Tv, H, W)``, or spectrograms ``(S, F, Ta)``.
@@ -162,8 +168,8 @@ class ClipReader:
         if modality == "audio":
             samples = self.read_audio(path, first_s, length_s)
             if isinstance(self.audio, KaldiFbank) and len(starts_s) == 1:
-                left_s = probe(path).common_s - first_s
-                samples = without_filling(samples, self.audio, left_s)
+                end_s = probe(path, self.audio_track).common_s if end_s is None else end_s
+                samples = without_filling(samples, self.audio, end_s - first_s)
             return cut_audio(samples, relative_s, segment_s, self.audio)
         frames = crop_square(self.read_vision(path, first_s, length_s), self.vision.size, None)
         return cut_frames(frames, relative_s, segment_s, self.vision)

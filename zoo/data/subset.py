@@ -15,7 +15,6 @@ import numpy as np
 
 from zoo.data.find import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from zoo.data.manifest import Clip
-from zoo.data.youtube import ID_LENGTH
 from zoo.errors import ManifestError
 from zoo.files import write_whole
 
@@ -78,8 +77,8 @@ def _of_text(text: str) -> list[str]:
 def match_ids(clips: Sequence[Clip], ids: Sequence[str], where: str) -> tuple[list[int], list[str]]:
     """Find the clips of a list of ids.
 
-    An id is a file's name without its suffix, or the end of its path; or it begins with the same
-    YouTube video as the name of one clip only, and no other id does.
+    An id is a file's name without its suffix, or the end of its path, that only one clip has; or it
+    begins with the same YouTube video as the name of one clip only, and no other id does.
 
     Args:
         clips: to choose from.
@@ -92,7 +91,8 @@ def match_ids(clips: Sequence[Clip], ids: Sequence[str], where: str) -> tuple[li
     Raises:
         ManifestError: if not one clip is found.
     """
-    by_tail = {tail: i for i, clip in enumerate(clips) for tail in _tails(clip.path)}
+    tails = Counter(tail for clip in clips for tail in _tails(clip.path))
+    by_tail = {t: i for i, clip in enumerate(clips) for t in _tails(clip.path) if tails[t] == 1}
     by_video = _unique(enumerate(clip.path.stem for clip in clips))
     videos = _unique(enumerate(Path(one).name for one in ids))
     found, missing = set(), []
@@ -135,7 +135,6 @@ def _unique(names: Iterable[tuple[int, str]]) -> dict[str, int]:
     """Return the number of every YouTube video that only one of the names begins with."""
     videos = [(number, video) for number, name in names if (video := _video(name)) is not None]
     counts = Counter(video for _, video in videos)
-    assert all(len(video) == ID_LENGTH for video in counts)
     return {video: number for number, video in videos if counts[video] == 1}
 
 

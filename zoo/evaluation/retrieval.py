@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from zoo.retrieval.ranking import (
     CUTS,
     chance_of,
     count_before,
+    mean_ranks,
     published_scores,
     recall,
     score_ranks,
@@ -63,8 +63,7 @@ def evaluate_retrieval(
         clips, notes = _choose(clips, request, split)
     if embedder.note is not None:
         notes.append(embedder.note)
-    vectors, left_out = _embed(embedder, clips, progress)
-    used = [i for i in range(len(clips)) if i not in left_out]
+    vectors, used, left_out = _embed(embedder, clips, progress)
     if len(used) < 2:
         reason = next(iter(left_out.values()), "the manifest has only one")
         raise ManifestError(f"retrieval needs two clips or more; the first is left out: {reason}")
@@ -106,6 +105,7 @@ def _refuse_options(request: Request) -> None:
         "audio_shift": request.audio_shift_s,
         "synchronizability": request.synchronizability,
         "features": None if request.features == "auto" else request.features,
+        "frames": request.frames > 1,
     }
     for name, value in given.items():
         if value:
@@ -132,8 +132,8 @@ def _choose(clips: list[Clip], request: Request, split: str) -> tuple[list[Clip]
 
 def _embed(
     embedder: ClipEmbedder, clips: Sequence[Clip], progress: Progress | None
-) -> tuple[dict[str, np.ndarray], dict[int, str]]:
-    """Return the vectors ``(N, E)`` of clips with both modalities, and why others are left out."""
+) -> tuple[dict[str, np.ndarray], list[int], dict[int, str]]:
+    """Return vectors ``(N, E)``, the clips that have both, and why others are left out."""
     numbers = {clip.path: i for i, clip in enumerate(clips)}
     jobs = [(clip.path, modality) for clip in clips for modality in WAYS.values()]
     found: dict[str, dict[int, np.ndarray]] = {"audio": {}, "vision": {}}
@@ -146,9 +146,8 @@ def _embed(
         if progress is not None:
             progress(done, len(jobs))
     both = sorted(found["audio"].keys() & found["vision"].keys())
-    if not both:
-        return {}, left_out
-    return {m: np.stack([rows[i] for i in both]) for m, rows in found.items()}, left_out
+    stacked = {m: np.stack([rows[i] for i in both]) for m, rows in found.items()} if both else {}
+    return stacked, both, left_out
 
 
 def score_similarity(similarity: np.ndarray, seed: int) -> dict[str, Any]:
@@ -185,12 +184,9 @@ def _named(way: str, scores: Mapping[str, Any]) -> dict[str, Any]:
 def _intervals(before: np.ndarray, level: np.ndarray, seed: int) -> dict[str, Any]:
     queries = np.arange(len(before))
     found = mean_intervals({f"r{k}": recall(before, level, k) for k in CUTS}, queries, seed) or {}
-    median = interval(partial(_median, before, level), queries, seed)
+    ranks = mean_ranks(before, level)
+    median = interval(lambda times: float(np.median(np.repeat(ranks, times))), queries, seed)
     return {**found, "median": median}
-
-
-def _median(before: np.ndarray, level: np.ndarray, weights: np.ndarray) -> float:
-    return score_ranks(before, level, weights)["median"]
 
 
 def _describe_ties(way: str, before: np.ndarray, level: np.ndarray) -> str:
@@ -207,12 +203,12 @@ def _by_clip(clips: Sequence[Clip], similarity: np.ndarray) -> dict[str, Any]:
     # Classes side by side, where there are some.
     order = sorted(range(len(clips)), key=lambda i: (clips[i].all_labels, i))
     ranks = {
-        way: count_before(rows)[0] + 1
+        way: mean_ranks(*count_before(rows))
         for way, rows in zip(WAYS, (similarity, similarity.T), strict=True)
     }
     queries = [
         {"clip": str(clips[i].path), "labels": list(clips[i].all_labels)}
-        | {way: int(ranks[way][i]) for way in WAYS}
+        | {way: float(ranks[way][i]) for way in WAYS}
         for i in order
     ]
     kept = None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from zoo.errors import ConfigError, MediaError
 from zoo.features.encoding import readable
 from zoo.media import probe
 from zoo.models.device import autocast
-from zoo.models.model import Model
+from zoo.models.model import OBJECTIVE, Model
 from zoo.models.modules import (
     ENCODED_AT_ONCE,
     MOST_SEGMENTS,
@@ -31,7 +32,7 @@ from zoo.models.modules import (
     Objective,
     SeparableEncoder,
 )
-from zoo.timeline import count_steps
+from zoo.timeline import SegmentLayout, count_steps
 
 METHOD = 1  # raised whenever the same clips would give other vectors
 KIND: dict[Modality, str] = {"audio": "audio", "vision": "video"}
@@ -80,6 +81,7 @@ class ClipEmbedder:
             return None
         return "no objective has compared audio with video in this model, so expect chance"
 
+    @torch.no_grad()
     def embed(self, clip: Path, modality: Modality) -> Float[np.ndarray, E]:
         """Return the unit vector of one modality of a clip.
 
@@ -87,11 +89,7 @@ class ClipEmbedder:
             MissingStreamError: if the clip lacks the stream.
             MediaError: if it cannot be read.
         """
-        return readable(partial(self._embed, clip, modality), clip)
-
-    @torch.no_grad()
-    def _embed(self, clip: Path, modality: Modality) -> Float[np.ndarray, E]:
-        starts_s = self._starts(clip, modality)
+        starts_s, end_s = readable(partial(self._starts, clip, modality), clip)
         io = self.model.io.modality(modality)
         block = min(MOST_SEGMENTS, segments_at_once(io.frontend, io.segment_s))
         total: Tensor | None = None
@@ -99,7 +97,8 @@ class ClipEmbedder:
             if self.stop.is_set():
                 raise KeyboardInterrupt
             starts = starts_s[first : first + block]
-            segments = self.reader.read_segments(modality, clip, starts, self.segment_s)
+            read = partial(self.reader.read_segments, modality, clip, starts, self.segment_s)
+            segments = readable(partial(read, end_s=end_s), clip)
             vectors = embed_segments(
                 self.model.encoder, modality, segments.to(self.model.device), self.objective
             )
@@ -109,8 +108,10 @@ class ClipEmbedder:
             raise MediaError(f"{clip.name} gives an embedding that is not finite")
         return normalize(total, dim=0).cpu().numpy()
 
-    def _starts(self, clip: Path, modality: Modality) -> list[float]:
-        """Return where segments start: all that the stream holds whole, or the only one.
+    def _starts(self, clip: Path, modality: Modality) -> tuple[list[float], float]:
+        """Return where segments start, and where the stream ends, seconds.
+
+        The segments are all that the stream holds whole, or the only one.
 
         What is read for a shorter time than the segment lies in the middle; in the middle of the
         clip, where that is shorter: the single frame beside 10.24 s of audio is that at 4.96 s of a
@@ -125,16 +126,25 @@ class ClipEmbedder:
             length_s = whole_frames_s(length_s, self.reader.vision.fps)
         num = count_steps(length_s, self.segment_s, self.segment_s)
         if num:
-            return [round(i * self.segment_s, 6) for i in range(num)]
+            side_by_side = SegmentLayout(
+                num_segments=num, segment_s=self.segment_s, step_s=self.segment_s
+            )
+            return side_by_side.starts_s, stream.end_s
         # The reader adds the lead of a whole segment.
-        place_s = max(0.0, io.lead_s(max(length_s, io.segment_s)))
-        return [round(place_s - io.lead_s(self.segment_s), 6)]
+        place_s = max(0.0, io.lead_s(length_s))
+        return [round(place_s - io.lead_s(self.segment_s), 6)], stream.end_s
 
-    def fingerprint(self, weights_sha256: str) -> str:
-        """Return a hash of all that the vectors depend on, beside the clip."""
+    def fingerprint(self, description: Mapping[str, Any]) -> str:
+        """Return a hash of all that the vectors depend on, beside the clip.
+
+        Args:
+            description: of the model's folder.
+        """
         config = self.model.config.model_dump(mode="json")
         parts = [config[key] for key in ("encoder", "objective")]
-        text = json.dumps([METHOD, weights_sha256, self.segment_s, *parts], sort_keys=True)
+        if self.objective is not None:
+            parts += [learnt] if (learnt := description.get("beside", {}).get(OBJECTIVE)) else []
+        text = json.dumps([METHOD, description["sha256"], self.segment_s, *parts], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,12 +82,12 @@ class Index:
         self, home: Path, modality: Modality, folder: Path, model: str, fingerprint: str
     ) -> None:
         self.file = home / f"{KIND[modality]}.safetensors"
-        self.modality, self.folder = modality, folder.resolve()
+        self.modality, self.folder = modality, folder
         self._facts = {
             "format": FORMAT,
             "model": model,
             "fingerprint": fingerprint,
-            "folder": str(self.folder),
+            "folder": str(folder.resolve()),
         }
         self.entries: dict[str, Entry] = {}
         if home.exists() and not home.is_dir():
@@ -100,6 +100,7 @@ class Index:
             with safe_open(self.file, "np") as opened:
                 facts = opened.metadata() or {}
                 vectors = opened.get_tensor(EMBEDDINGS)
+            self._refuse_others(facts)
             rows = json.loads(facts["files"])
             entries = {row.pop("path"): _entry(row, vectors) for row in rows}
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, IndexError) as error:
@@ -107,7 +108,6 @@ class Index:
                 f"{self.file} is damaged, or no index of zoo retrieve ({type(error).__name__})",
                 f"delete it, or choose another {option('index')}",
             ) from None
-        self._refuse_others(facts)
         self.entries = entries
 
     def _refuse_others(self, facts: dict[str, str]) -> None:
@@ -119,7 +119,8 @@ class Index:
                     f"choose another {option('index')}",
                 )
         other = Path(facts.get("folder", ""))
-        if other != self.folder and other.is_dir():  # a folder that was moved takes its index along
+        is_other = str(other) != self._facts["folder"]
+        if is_other and other.is_dir():  # a folder that was moved takes its index along
             raise ConfigError(
                 f"{self.file} is the index of another folder ({other})",
                 f"choose another {option('index')}",
@@ -157,12 +158,11 @@ class Index:
             jobs = [(file, self.modality) for file in todo]
             found = embed_clips(embedder, jobs, workers)
             for done, (file, _, given) in enumerate(found, start=1):
-                entry = Entry(stamps[file])
                 if isinstance(given, np.ndarray):
-                    entry = replace(entry, vector=given)
+                    entry = Entry(stamps[file], given)
                 else:
                     has_stream = not isinstance(given, MissingStreamError)
-                    entry = replace(entry, problem=str(given), has_stream=has_stream)
+                    entry = Entry(stamps[file], None, str(given), has_stream)
                 self.entries[names[file]] = entry
                 saver.save_if_due()
                 if progress is not None:

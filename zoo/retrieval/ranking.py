@@ -33,21 +33,15 @@ def mean_ranks(before: Int[np.ndarray, N], level: Int[np.ndarray, N]) -> Float[n
     return 1 + before + level / 2
 
 
-def score_ranks(
-    before: Int[np.ndarray, N],
-    level: Int[np.ndarray, N],
-    weights: np.ndarray | None = None,
-) -> dict[str, float]:
+def score_ranks(before: Int[np.ndarray, N], level: Int[np.ndarray, N]) -> dict[str, float]:
     """Return R@1, R@5, R@10 (``r1``, ``r5``, ``r10``) and the median rank (``median``).
 
     Args:
         before: clips before the right one.
         level: clips on a level with it.
-        weights: how often each query counts, whole numbers; by default once.
     """
-    counts = np.ones(len(before), int) if weights is None else weights
-    scores = {f"r{k}": float(np.average(recall(before, level, k), weights=counts)) for k in CUTS}
-    return {**scores, "median": float(np.median(np.repeat(mean_ranks(before, level), counts)))}
+    scores = {f"r{k}": float(recall(before, level, k).mean()) for k in CUTS}
+    return {**scores, "median": float(np.median(mean_ranks(before, level)))}
 
 
 def chance_of(num: int) -> dict[str, float]:

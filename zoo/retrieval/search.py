@@ -72,21 +72,17 @@ class Retrieval:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the answer as JSON types."""
-        facts = {name: value for name, value in vars(self).items() if name not in _PATHS}
         hits = [
             {"rank": rank, "path": str(hit.path), "similarity": round(hit.similarity, 6)}
             for rank, hit in enumerate(self.hits, start=1)
         ]
         return {
-            **facts,
+            **vars(self),
             **{name: str(getattr(self, name)) for name in ("query", "folder", "index")},
             "hits": hits,
             "without_stream": [str(path) for path in self.without_stream],
             "failed": [{"path": str(path), "error": why} for path, why in self.failed.items()],
         }
-
-
-_PATHS = {"query", "folder", "index", "hits", "without_stream", "failed"}
 
 
 def retrieve(
@@ -127,11 +123,10 @@ def retrieve(
     files = find_videos(folder) if find == "video" else find_audios(folder)
     embedder = ClipEmbedder(load_model(source).to(find_device(device)), name)
     vector = _embed_query(embedder, query, find)
-    fingerprint = embedder.fingerprint(read_description(source)["sha256"])
+    fingerprint = embedder.fingerprint(read_description(source))
     kept = _open_index(fingerprint, folder, find, name, index)
-    places = {file: kept.folder / file.relative_to(folder) for file in files}
-    update = kept.update(list(places.values()), embedder, workers, progress)
-    found = {file: kept.entry_of(place) for file, place in places.items()}
+    update = kept.update(files, embedder, workers, progress)
+    found = {file: kept.entry_of(file) for file in files}
     usable = _usable(found, folder)
     hits, own_rank = _rank(vector, usable, query)
     return Retrieval(
@@ -195,6 +190,6 @@ def _rank(
     similarity = np.stack(list(usable.values())) @ vector
     order = np.argsort(-similarity, kind="stable")
     hits = [Hit(files[i], float(similarity[i])) for i in order]
-    own = query.resolve()
-    ranks = [rank for rank, hit in enumerate(hits, start=1) if hit.path.resolve() == own]
-    return [hit for hit in hits if hit.path.resolve() != own], ranks[0] if ranks else None
+    own = next((file for file in files if file.resolve() == query.resolve()), None)
+    own_rank = next((rank for rank, hit in enumerate(hits, start=1) if hit.path == own), None)
+    return [hit for hit in hits if hit.path != own], own_rank
