@@ -112,9 +112,8 @@ class Desynchronized:
 class Actions:
     """The verbs of the demo, for one server."""
 
-    def __init__(self, settings: Settings, cache: ModelCache[Predictor]) -> None:
+    def __init__(self, settings: Settings, cache: ModelCache) -> None:
         self.settings, self.cache = settings, cache
-        self.rebuilders = ModelCache(settings.device, Rebuilder)
 
     def predict(self, clip: str | None, model: str, steps: Steps) -> Measured | Said:
         """Ask a model about a clip: its offset, or whatever its task is about.
@@ -233,14 +232,14 @@ class Actions:
         with results() as folder:
             steps.phase(f"loading {name}")
             try:
-                rebuilder = self.rebuilders.take(name)
+                rebuilder = self.cache.take_as(name, Rebuilder)
                 hiding = choose_hiding(
                     rebuilder.trained, audio=hide_audio, vision=hide_vision, seed=seed
                 )
                 steps.phase("hiding and rebuilding", "segments")
                 found = rebuilder.reconstruct(path, hiding)
             finally:
-                self.rebuilders.relieve()
+                self.cache.relieve()
             plot = draw(found, folder / f"{path.stem}.rebuilt.png")
             return Drawn(plot, found.lines(), found.notes(), _named(found.as_dict(), path))
 

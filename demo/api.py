@@ -86,7 +86,9 @@ class Endpoints:
         """Hide shares of a clip, 0 to 1, and plot what a model with a decoder puts there."""
 
         def work(steps: Steps) -> Any:
-            return self._actions.reconstruct(clip, model, hide_audio, hide_vision, int(seed), steps)
+            return self._actions.reconstruct(
+                clip, model, hide_audio, hide_vision, int(seed or 0), steps
+            )
 
         done = await self._jobs.run(work, progress, request)
         return str(done.plot), done.facts
