@@ -93,7 +93,7 @@ class ModelCache:
 def _stamp(name: str) -> Stamp:
     """Identify the weights of a model and of the one beside it, with their sizes in bytes."""
     stamps = []
-    for part in filter(None, (name, second_model(name))):
+    for part in (p for p in (name, second_model(name)) if p is not None):
         for file in (WEIGHTS, f"{OBJECTIVE}.safetensors"):
             weights = resolve(part) / file
             if weights.exists():
