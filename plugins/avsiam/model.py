@@ -55,8 +55,7 @@ class Avsiam(MaskableEncoder):
     tables: ClassVar[Mapping[str, Modality]] = TABLES
 
     def __init__(self, config: AvsiamConfig) -> None:
-        super().__init__()
-        self.set_up(config)
+        super().__init__(config)
         self.config = config
         (rows, columns), (frames, height, width) = config.audio_grid, config.vision_grid
         dim, patch = config.width, config.patch
@@ -105,7 +104,7 @@ class Avsiam(MaskableEncoder):
         """Run the shared blocks on all parts at once."""
         norm = self.norm_a if modality == "audio" else self.norm
         scaled = [self.scale * part for part in parts]
-        encoded = self.blocks.together(scaled, [STREAMS[modality]] * len(parts))
+        encoded = self.blocks.together(scaled, STREAMS[modality])
         return [norm(part) for part in encoded]
 
     def compare(

@@ -39,8 +39,7 @@ class CavMae(MaskableEncoder):
     tables: ClassVar[Mapping[str, Modality]] = TABLES
 
     def __init__(self, config: CavMaeConfig) -> None:
-        super().__init__()
-        self.set_up(config)
+        super().__init__(config)
         (rows, columns), (frames, height, width) = config.audio_grid, config.vision_grid
         patch, dim = config.patch, config.width
         self.patch_embed_a = PatchEmbed(1, patch, dim)
@@ -83,8 +82,8 @@ class CavMae(MaskableEncoder):
         stream = STREAMS[modality]
         own: Stack = getattr(self, f"blocks_{stream}")
         norm: nn.LayerNorm = getattr(self, f"norm_{stream}")
-        encoded = own.together(parts, [""] * len(parts))
-        return [norm(part) for part in self.blocks_u.together(encoded, [stream] * len(parts))]
+        encoded = own.together(parts)
+        return [norm(part) for part in self.blocks_u.together(encoded, stream)]
 
     def compare(
         self, modality: Modality, encoded: Float[Tensor, "N M D"]

@@ -23,7 +23,14 @@ from zoo.models.segments import Segments
 
 VALID_SEED = 0  # every validation hides the same patches
 TURNS = ("contrast", "reconstruction")  # in the published order
-SCORES = ("audio_loss", "vision_loss", "contrast_loss", "contrast_accuracy")
+# What a validation gives, and the loss that it is about.
+SCORES = {
+    "audio_loss": "reconstruction",
+    "vision_loss": "reconstruction",
+    "contrast_loss": "contrast",
+    "found": "contrast",
+    "chance": "contrast",
+}
 Both = dict[Modality, Tensor]
 Kept = dict[Modality, Int[Tensor, "N M"]]
 
@@ -85,7 +92,9 @@ class ContrastMae(Objective):
         encoded: Both = {}
         if "reconstruction" in losses or not config.contrast_ratios:
             keep, hidden = self.hide(encoder, given, generator)
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not self._is_fixed):
+            is_compared = "contrast" in losses and not config.contrast_ratios
+            learns = torch.is_grad_enabled() and (is_compared or not config.stop_gradient)
+            with torch.set_grad_enabled(learns):
                 encoded = self.encode_kept(encoder, given, keep)
             if "reconstruction" in losses:
                 scalars |= self._rebuild(encoder, given, encoded, keep, hidden)
@@ -99,28 +108,25 @@ class ContrastMae(Objective):
             scalars |= self.contrast(gather(audio), gather(vision))
         return scalars
 
-    @property
-    def _is_fixed(self) -> bool:
-        """Whether nothing asks for gradients of what the reconstruction keeps."""
-        contrasts = bool(self.config.contrast_weight) and not self.config.contrast_ratios
-        return self.config.stop_gradient and not contrasts
-
     @torch.no_grad()
     def validate(self, encoder: Encoder, segments: Segments) -> list[float]:
         """Sum both losses over clips, with masks that are the same every time."""
         generator = torch.Generator().manual_seed(VALID_SEED)
         with autocast(segments.audio.device, encoder.precision):
             found = self._parts(encoder, segments, lambda tensor: tensor, self.losses, generator)
+        found["chance"] = torch.tensor(1 / segments.audio.shape[:2].numel())
+        found["found"] = found.pop("contrast_accuracy", found["chance"])
         values = [float(found[name]) if name in found else 0.0 for name in SCORES]
         return [value * len(segments) for value in (*values, 1.0)]
 
     def scores(self, sums: list[float]) -> dict[str, float]:
-        """Return the mean losses, as far as they count, and the accuracy of the contrast."""
+        """Return the mean losses that count, how often an audio is found, and by chance."""
         *values, count = sums
-        means = dict(zip(SCORES, (value / max(1.0, count) for value in values), strict=True))
-        counts = {"audio": self.config.mae_weight, "vision": self.config.mae_weight}
-        counts["contrast"] = self.config.contrast_weight
-        return {name: value for name, value in means.items() if counts[name.split("_")[0]]}
+        return {
+            name: value / max(1.0, count)
+            for (name, loss), value in zip(SCORES.items(), values, strict=True)
+            if loss in self.losses
+        }
 
     def hide(
         self,

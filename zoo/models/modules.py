@@ -185,6 +185,12 @@ class Encoder(nn.Module, ABC):
                     f"and this one of {tuple(own[name].shape)}",
                     f"leave out the {option('set')} encoder.NAME that makes the difference",
                 )
+        if apart := sorted(given.keys() ^ own.keys()):
+            verb = "lacks" if apart[0] in own else "has, unlike this one,"
+            raise ConfigError(
+                f"the encoder to start from {verb} '{apart[0]}'",
+                f"leave out the {option('set')} encoder.NAME that makes the difference",
+            )
         self.load_state_dict(given)
 
     def fitted(self, other: Encoder) -> dict[str, Tensor]:

@@ -94,8 +94,8 @@ class MaskableEncoder(Encoder):
     tables: ClassVar[Mapping[str, Modality]] = {}
     """Parameters that are tables of positions ``(1, L, D)`` or of frames ``(F, 1, D)``."""
 
-    def set_up(self, config: PatchEncoderConfig) -> None:
-        """Lay out the patches; the first thing that a constructor does."""
+    def __init__(self, config: PatchEncoderConfig) -> None:
+        super().__init__()
         (rows, columns), (frames, height, width) = config.audio_grid, config.vision_grid
         self.width, self.mode, patch = config.width, config.mode, config.patch
         self.gains = {"audio": config.audio_change_gain, "vision": config.vision_change_gain}
@@ -127,7 +127,7 @@ class MaskableEncoder(Encoder):
     @property
     def keeps_apart(self) -> bool:
         """Whether the mode is one in which the modalities do not meet."""
-        return self.mode == "apart"
+        return self.mode in {"apart", "other_missing"}
 
     @abstractmethod
     def embedding(self, modality: Modality) -> tuple[PatchEmbed, Float[Tensor, "1 L D"]]:

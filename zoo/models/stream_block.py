@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 from jaxtyping import Float
@@ -14,6 +12,8 @@ from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 from zoo.models.attention import attend
+
+Sizes = Sequence[tuple[int, int]]
 
 
 class StreamBlock(nn.Module):
@@ -46,32 +46,27 @@ class StreamBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "N M D"], stream: str = "") -> Float[Tensor, "N M D"]:
         """Apply the block with the norms of a stream."""
-        shape = Shape(len(x), x.shape[1], stream)
-        return self.packed(x.flatten(0, 1), [shape]).view_as(x)
+        return self.packed(x.flatten(0, 1), [(len(x), x.shape[1])], stream).view_as(x)
 
-    def packed(self, rows: Float[Tensor, "R D"], shapes: Sequence[Shape]) -> Float[Tensor, "R D"]:
-        """Apply the block to sequences of several lengths and streams at once: see `pack`."""
-        rows = rows + self._attend(self._norm("norm1", rows, shapes), shapes)
-        return rows + self.mlp(self._norm("norm2", rows, shapes))
+    def packed(self, rows: Float[Tensor, "R D"], sizes: Sizes, stream: str) -> Float[Tensor, "R D"]:
+        """Apply the block to sequences of several lengths at once, their tokens in a row.
 
-    def _norm(
-        self, name: str, rows: Float[Tensor, "R D"], shapes: Sequence[Shape]
-    ) -> Float[Tensor, "R D"]:
-        """Apply to every run of rows of one stream the norm of that stream."""
-        runs = [(s, sum(x.rows for x in group)) for s, group in groupby(shapes, _stream_of)]
-        parts = rows.split([num for _, num in runs])
-        normed = [
-            getattr(self, norm_name(name, stream))(part)
-            for (stream, _), part in zip(runs, parts, strict=True)
-        ]
-        return torch.cat(normed) if len(normed) > 1 else normed[0]
+        Args:
+            rows: of all parts, one part after the other.
+            sizes: N and M of every part.
+            stream: whose norms all of them take.
+        """
+        norm1, norm2 = (getattr(self, norm_name(name, stream)) for name in ("norm1", "norm2"))
+        rows = rows + self._attend(norm1(rows), sizes)
+        return rows + self.mlp(norm2(rows))
 
-    def _attend(self, rows: Float[Tensor, "R D"], shapes: Sequence[Shape]) -> Float[Tensor, "R D"]:
+    def _attend(self, rows: Float[Tensor, "R D"], sizes: Sizes) -> Float[Tensor, "R D"]:
         """Let every sequence attend to itself; the products with weights take all rows at once."""
         qkv = self.attn.qkv(rows)  # (R, 3*D)
+        parts = qkv.split([num * length for num, length in sizes])
         outs = []
-        for part, shape in zip(qkv.split([s.rows for s in shapes]), shapes, strict=True):
-            split = part.view(shape.num, shape.length, 3, self.attn.num_heads, self.attn.head_dim)
+        for part, (num, length) in zip(parts, sizes, strict=True):
+            split = part.view(num, length, 3, self.attn.num_heads, self.attn.head_dim)
             outs.append(attend(*split.unbind(2)).flatten(2).flatten(0, 1))  # (n*l, D)
         return self.attn.proj(torch.cat(outs) if len(outs) > 1 else outs[0])
 
@@ -83,57 +78,32 @@ class Stack(nn.ModuleList):
 
     def forward(self, x: Float[Tensor, "N M D"], stream: str = "") -> Float[Tensor, "N M D"]:
         """Apply all blocks with the norms of one stream."""
-        return self.together([x], [stream])[0]
+        return self.together([x], stream)[0]
 
-    def together(self, parts: Sequence[Tensor], streams: Sequence[str]) -> list[Tensor]:
-        """Apply all blocks to sequences of several lengths and streams at once.
+    def together(self, parts: Sequence[Tensor], stream: str = "") -> list[Tensor]:
+        """Apply all blocks to sequences of several lengths at once.
 
         The weights are read, and their gradients added up, once instead of once per part.
 
         Args:
             parts: ``(N, M, D)`` each; N and M may differ.
-            streams: whose norms each part takes.
+            stream: whose norms they take.
         """
-        rows, shapes = pack(parts, streams)
+        sizes = [(len(x), x.shape[1]) for x in parts]
+        flat = [x.flatten(0, 1) for x in parts]
+        rows = torch.cat(flat) if len(flat) > 1 else flat[0]
         for block in self:
             assert isinstance(block, StreamBlock)
             if self.saves_memory and self.training:
-                rows = checkpoint(block.packed, rows, shapes, use_reentrant=False)
+                rows = checkpoint(block.packed, rows, sizes, stream, use_reentrant=False)
             else:
-                rows = block.packed(rows, shapes)
-        given = zip(rows.split([shape.rows for shape in shapes]), parts, strict=True)
-        return [part.view_as(x) for part, x in given]
+                rows = block.packed(rows, sizes, stream)
+        given = rows.split([num * length for num, length in sizes])
+        return [part.view_as(x) for part, x in zip(given, parts, strict=True)]
 
     def enable_gradient_checkpointing(self) -> None:
         """Trade compute for memory in the backward pass."""
         self.saves_memory = True
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Sequences of one length that take the norms of one stream."""
-
-    num: int
-    length: int
-    stream: str
-
-    @property
-    def rows(self) -> int:
-        """Tokens of all of them."""
-        return self.num * self.length
-
-
-def pack(
-    parts: Sequence[Float[Tensor, "N M D"]], streams: Sequence[str]
-) -> tuple[Float[Tensor, "R D"], list[Shape]]:
-    """Put the tokens of several parts below one another, and say where each lies."""
-    shapes = [Shape(len(x), x.shape[1], s) for x, s in zip(parts, streams, strict=True)]
-    rows = [x.flatten(0, 1) for x in parts]
-    return torch.cat(rows) if len(rows) > 1 else rows[0], shapes
-
-
-def _stream_of(shape: Shape) -> str:
-    return shape.stream
 
 
 class PatchEmbed(nn.Module):

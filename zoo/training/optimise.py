@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -27,9 +28,7 @@ def build_optimizer(
         ConfigError: if no parameter that is trained has a name that ``rates`` asks for.
     """
     named = [(prefix + n, p) for n, p in unwrap(module).named_parameters() if p.requires_grad]
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for factor in (1.0, *config.rates.values()):  # the order decides nothing, and stays
-        groups |= {(factor, True): [], (factor, False): []}
+    groups = defaultdict[tuple[float, bool], list[nn.Parameter]](list)
     factors = rate_factors([name for name, _ in named], config.rates)
     for (_, parameter), factor in zip(named, factors, strict=True):
         decays = parameter.ndim > 1 or config.optimizer == "adam"
@@ -37,7 +36,6 @@ def build_optimizer(
     listed = [
         {"params": found, "weight_decay": config.weight_decay * decays, "factor": factor}
         for (factor, decays), found in groups.items()
-        if found
     ]
     kind = optim.Adam if config.optimizer == "adam" else optim.AdamW
     return kind(listed, lr=config.lr, betas=config.betas, fused=True)

@@ -94,24 +94,19 @@ class Pretraining(Stage[Read, Segments]):
         self.objective.prepare(self.model.encoder, self.feed(read))
 
     def loss(
-        self, module: nn.Module, batch: Segments, step: int
+        self, module: nn.Module, batch: Segments, step: int, turn: str = ""
     ) -> tuple[Tensor, Callable[[], dict[str, float]]]:
-        """Return the objective's loss, and its scalars."""
-        return self._loss(module, batch)
+        """Return the objective's loss, or that of a turn, and its scalars."""
+        with autocast(self.engine.device, self.recipe.precision):
+            scalars = module(batch, turn)
+        return scalars["loss"], lambda: {k: float(v.detach()) for k, v in scalars.items()}
 
     def losses(
         self, module: nn.Module, batch: Segments, step: int
     ) -> Iterator[tuple[Tensor, Callable[[], dict[str, float]]]]:
         """Yield the objective's turns, if it has some."""
         for turn in self.objective.turns or ("",):
-            yield self._loss(module, batch, turn)
-
-    def _loss(
-        self, module: nn.Module, batch: Segments, turn: str = ""
-    ) -> tuple[Tensor, Callable[[], dict[str, float]]]:
-        with autocast(self.engine.device, self.recipe.precision):
-            scalars = module(batch, turn) if turn else module(batch)
-        return scalars["loss"], lambda: {k: float(v.detach()) for k, v in scalars.items()}
+            yield self.loss(module, batch, step, turn)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
