@@ -91,8 +91,20 @@ class Mae(Objective):
         wanted = take_patches(targets, hidden)
         if self.config.norm_targets:
             wanted = normalise_patches(wanted)
+        return self._told(modality, extractor, given, keep, hidden).float(), wanted
+
+    def _told(
+        self,
+        modality: Modality,
+        extractor: MaskableExtractor,
+        given: Tensor,
+        keep: Int[Tensor, "N M"],
+        hidden: Int[Tensor, "N H"],
+    ) -> Float[Tensor, "N H E"]:
+        """Return what the decoder says of hidden patches, from those that are kept."""
         kept = extractor.encode(extractor.patchify(given), keep)
-        return self.decoders[modality](kept, keep, hidden).float(), wanted
+        told: Tensor = self.decoders[modality](kept, keep, hidden)
+        return told
 
     @torch.no_grad()
     def validate(self, encoder: Encoder, segments: Segments) -> list[float]:
@@ -151,7 +163,6 @@ class Mae(Objective):
         _, extractor = maskable(encoder, modality)
         given = getattr(segments, modality).flatten(0, 1)
         targets = extractor.targets(given)
-        order = torch.rand(targets.shape[:2], generator=generator).argsort(dim=1).to(given.device)
         kept = round(targets.shape[1] * (1 - ratio))
         if not kept:
             raise ConfigError(
@@ -159,11 +170,8 @@ class Mae(Objective):
                 f"{modality} can be hidden",
                 "an objective with a decoder of both modalities, such as cavmae, can do that",
             )
-        keep, hidden = order[:, :kept], order[:, kept:]
-        keep, hidden = keep.sort(dim=1).values, hidden.sort(dim=1).values
-        told = self.decoders[modality](
-            extractor.encode(extractor.patchify(given), keep), keep, hidden
-        )
+        keep, hidden = part_patches(len(targets), targets.shape[1], kept, given.device, generator)
+        told = self._told(modality, extractor, given, keep, hidden)
         gain, is_normalised = extractor.change_gain, self.config.norm_targets
         return put_back(
             given, targets, told, hidden, extractor.join, gain=gain, is_normalised=is_normalised
@@ -281,6 +289,17 @@ def choose(
     At least one is kept and one is hidden.
     """
     kept = min(patches - 1, max(1, round(patches * (1 - ratio))))
+    return part_patches(num, patches, kept, device, generator)
+
+
+def part_patches(
+    num: int,
+    patches: int,
+    kept: int,
+    device: torch.device,
+    generator: torch.Generator | None = None,
+) -> tuple[Int[Tensor, "N M"], Int[Tensor, "N H"]]:
+    """Keep so many patches of every segment at random, and hide the others; both rising."""
     order = torch.rand(num, patches, generator=generator).argsort(dim=1).to(device)
     keep, hidden = order.split([kept, patches - kept], dim=1)
     return keep.sort(dim=1).values, hidden.sort(dim=1).values

@@ -19,6 +19,7 @@ from zoo.data.clip_reader import ClipReader
 from zoo.data.frontend import without_filling
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError
+from zoo.media.encode import encode
 from zoo.models.model import Model, build_objective
 from zoo.models.patches import MODALITIES, MaskableEncoder, PatchGrid
 from zoo.models.segments import Segments
@@ -206,6 +207,19 @@ def test_the_cache_keeps_only_the_frames_that_are_read(clips: Manifest, tmp_path
     assert kinds == ["frame0.npy", "frame30.npy", "samples.npy"]
     several = cached.read_vision(path, 0.4, 0.8)
     assert np.array_equal(several, reader.read_vision(path, 0.4, 0.8))
+
+
+def test_the_cache_keeps_audio_to_its_end(tmp_path: Path) -> None:
+    """Which need not be that of a frame: 1.95 s."""
+    rng = np.random.default_rng(0)
+    path, frames = tmp_path / "a.mov", np.zeros((50, 64, 64, 3), np.uint8)
+    encode(path, frames, rng.normal(0, 0.1, 31_200).astype(np.float32), audio_codec="pcm_s16le")
+    io = build_recipe(extractor="cavmae", preset="tiny").model.encoder_config().io()
+    reader = ClipReader(io.vision.frontend, io.audio.frontend, io=io)  # type: ignore[arg-type]
+    cached = replace(reader, cache=tmp_path / "cache")
+    last = [one.read_audio(path, 1.0, 0.95) for one in (reader, cached)]
+    np.testing.assert_array_equal(*last)
+    assert np.abs(last[0][-160:]).max() > 0.01
 
 
 def test_the_rate_falls_step_by_step() -> None:

@@ -74,10 +74,14 @@ class ClipReader:
 
         A single frame beside 10 s of audio is all that is decoded of the video.
         """
-        starts_s, segment_s = self.places(modality, layout)
-        first_s = starts_s[0]
-        relative_s = [round(start_s - first_s, 6) for start_s in starts_s]
-        return Part(first_s, round(relative_s[-1] + segment_s, 6), relative_s, segment_s)
+        return self._part(modality, layout.starts_s, layout.segment_s)
+
+    def _part(self, modality: Modality, starts_s: list[float], segment_s: float) -> Part:
+        """Return the same for segments that start anywhere, the first one first."""
+        lead_s, own_s = self.reads(modality, segment_s)
+        relative_s = [round(start_s - starts_s[0], 6) for start_s in starts_s]
+        length_s = round(relative_s[-1] + own_s, 6)
+        return Part(round(starts_s[0] + lead_s, 6), length_s, relative_s, own_s)
 
     def reads(self, modality: Modality, segment_s: float) -> tuple[float, float]:
         """Return how far within a segment of the layout reading begins, and its length, seconds."""
@@ -160,19 +164,15 @@ class ClipReader:
         Returns:
             Frames cropped to the middle ``(S, C, Tv, H, W)``, or spectrograms ``(S, F, Ta)``.
         """
-        lead_s, segment_s = self.reads(modality, segment_s)
-        starts_s = [start_s + lead_s for start_s in starts_s]
-        first_s = round(starts_s[0], 6)
-        relative_s = [round(start_s - first_s, 6) for start_s in starts_s]
-        length_s = round(relative_s[-1] + segment_s, 6)
+        part = self._part(modality, starts_s, segment_s)
         if modality == "audio":
-            samples = self.read_audio(path, first_s, length_s)
+            samples = self.read_audio(path, part.start_s, part.length_s)
             if isinstance(self.audio, KaldiFbank) and len(starts_s) == 1:
                 end_s = probe(path, self.audio_track).common_s if end_s is None else end_s
-                samples = without_filling(samples, self.audio, end_s - first_s)
-            return cut_audio(samples, relative_s, segment_s, self.audio)
-        frames = crop_square(self.read_vision(path, first_s, length_s), self.vision.size, None)
-        return cut_frames(frames, relative_s, segment_s, self.vision)
+                samples = without_filling(samples, self.audio, end_s - part.start_s)
+            return cut_audio(samples, *part.places, self.audio)
+        frames = self.read_vision(path, part.start_s, part.length_s)
+        return cut_frames(crop_square(frames, self.vision.size, None), *part.places, self.vision)
 
     def read_whole(self, path: Path, duration_s: float) -> tuple[np.ndarray, np.ndarray]:
         """Return all whole frames of the common stretch, and the samples beside them."""
@@ -204,7 +204,7 @@ class ClipReader:
 
     def _cached_samples(self, path: Path) -> np.ndarray:
         def read(plain: ClipReader) -> np.ndarray:
-            length_s = whole_frames_s(probe(path).common_s, self.vision.fps)
+            length_s = whole_frames_s(probe(path).common_s, self.audio.sample_rate_hz)
             return plain.read_audio(path, 0.0, length_s)
 
         return self._stored(path, "samples", read)
@@ -242,9 +242,9 @@ def _cut(
     array: np.ndarray, first: int, num: int, path: Path, fill: Literal["edge", "constant"]
 ) -> np.ndarray:
     """Cut a stretch out; behind the end the last frame is repeated, or there is silence."""
-    part = array[max(0, first) : first + num]
-    if first < 0 or not len(part):
+    if not 0 <= first < len(array):
         raise MediaError(f"{path} ends before the stretch that was asked for")
+    part = array[first : first + num]
     missing = [(0, num - len(part)), *[(0, 0)] * (array.ndim - 1)]
     return np.ascontiguousarray(np.pad(part, missing, fill) if len(part) < num else part)
 

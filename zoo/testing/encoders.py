@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
-from zoo.contracts import EncoderIO, EncoderSpec, Modality, PairSpec
+from zoo.contracts import EncoderIO, EncoderSpec, PairSpec
 from zoo.models.config import Component, ModelConfig
 from zoo.models.model import build_encoder
 from zoo.models.modules import Encoder, SeparableEncoder, take_patches
-from zoo.models.patches import MaskableEncoder
+from zoo.models.patches import MODALITIES, MaskableEncoder
 from zoo.models.segments import Segments, Tokens
 from zoo.registry.manager import registry
+from zoo.testing.extractors import check_join
 from zoo.testing.fakes import fake_clip_segments, map_shape, tiny_encoder
 from zoo.testing.formats import check_initial_weights
 from zoo.testing.frontends import blank_segments, check_clock, check_frontend
@@ -29,7 +32,6 @@ from zoo.training.recipe_builder import build_recipe
 from zoo.training.rehearsal import check_fit
 from zoo.training.request import TrainRequest, draft_recipe
 
-MODALITIES: tuple[Modality, Modality] = ("audio", "vision")
 NUM_CLIPS, NUM_SEGMENTS = 3, 2
 
 
@@ -155,10 +157,7 @@ def _check_patches(encoder: MaskableEncoder, segments: Segments) -> None:
         with about(f"targets of {modality}"):
             targets = encoder.targets(modality, given)
             check_output(targets, (len(given), num, grid.values))
-            joined = grid.join(targets).flatten(1)
-            assert torch.equal(joined.sort(1).values, targets.flatten(1).sort(1).values), (
-                "the values of patches cannot be joined to images"
-            )
+            check_join(partial(encoder.join, modality), targets, given, encoder.gains[modality])
         with about(f"compare {modality}"):
             encoded.append(encoder.encode_modality(modality, patches))
             check_output(encoder.compare(modality, encoded[-1]), tuple(patches.shape))

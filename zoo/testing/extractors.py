@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -118,7 +119,7 @@ def _check_maskable(
             check_times(
                 by_step, segments[:1], config.feature_map().times_s, frame_s(config.frontend)
             )
-    _check_join(extractor, segments, targets)
+    check_join(extractor.join, targets, segments, extractor.change_gain)
     everything = torch.arange(length).expand(num, -1)
     with about("encode of all patches"):
         whole = extractor.encode(patches, everything).unflatten(1, (steps, positions))
@@ -141,14 +142,23 @@ def _check_maskable(
         )
 
 
-def _check_join(extractor: MaskableExtractor, segments: Tensor, targets: Tensor) -> None:
-    """Check that patches that can be put together are the segments again."""
+def check_join(
+    join: Callable[[Tensor], Tensor], targets: Tensor, segments: Tensor, gain: float | None
+) -> None:
+    """Check that patches that can be put together are the segments again.
+
+    Args:
+        join: puts them together, or refuses.
+        targets: values of all patches.
+        segments: that they were cut out of.
+        gain: of `emphasise_change`, if that came first.
+    """
     with about("join"):
         try:
-            joined = extractor.join(targets)
+            joined = join(targets)
         except ConfigError:
             return
-        joined = restore_change(joined, segments, extractor.change_gain)
+        joined = restore_change(joined, segments, gain)
         given = cut_like(segments, joined)
         assert joined.shape == given.shape, (
             f"gives {tuple(joined.shape)} of {tuple(segments.shape)}"

@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 
+import torch
+
 from zoo.errors import TrainingError
 from zoo.models.model import Model
+from zoo.models.stream_block import StreamBlock
 from zoo.models.two_tower import TwoTower
 
 COMPILERS = ("g++", "clang++", "c++")
 
 
 def compile_extractors(model: Model) -> None:
-    """Compile both extractors, or the whole encoder, in place.
+    """Compile both extractors, or the encoder and its blocks, in place.
+
+    Objectives that hide patches run an encoder step by step, and so only what its blocks are.
 
     Names of weights stay, so checkpoints do not change.
 
@@ -32,3 +37,6 @@ def compile_extractors(model: Model) -> None:
         encoder.vision.extractor.compile()
     else:
         encoder.compile()
+        for block in encoder.modules():
+            if isinstance(block, StreamBlock):
+                block.packed = torch.compile(block.packed)  # type: ignore[method-assign]
