@@ -27,7 +27,13 @@ from torch import Tensor
 from benchmarks.common import results
 from benchmarks.common.timing import cpu_seconds, interleave, ratio, seconds
 from benchmarks.loader import LONGEST_S, REAL
-from benchmarks.reference.extracted import NUM_FRAMES, extract, read_frame, read_spectrogram
+from benchmarks.reference.extracted import (
+    CLIP_S,
+    NUM_FRAMES,
+    extract,
+    read_frame,
+    read_spectrogram,
+)
 from plugins.cavmae.config import CavMaeConfig
 from plugins.synthetic.clip_folder import render_folder
 from plugins.synthetic.config import SyntheticConfig
@@ -131,7 +137,7 @@ def measure(clips: list[Path], folder: Path, rounds: int) -> dict[str, Any]:
     times = interleave({n: turns(way) for n, way in ways.items()}, rounds)
     each = {n: [value / len(clips) for value in values] for n, values in times.items()}
     return {
-        "kilobits_per_s": round(size_of(clips) * 8 / len(clips) / NUM_FRAMES / 1000),
+        "kilobits_per_s": round(size_of(clips) * 8 / len(clips) / CLIP_S / 1000),
         "kilobytes_of_a_clip": {
             "mp4": round(size_of(clips) / len(clips) / 1000),
             "extracted": round(size_of(folder.glob("extracted/*/*")) / len(clips) / 1000),
@@ -149,7 +155,7 @@ def read(reader: ClipReader, io: EncoderIO, clip: Path, second: int) -> tuple[Te
     """Read the spectrogram of a clip and the frame at a second, as training does."""
     assert isinstance(reader.audio, KaldiFbank)
     samples = reader.read_audio(clip, 0.0, io.audio.segment_s)
-    samples = without_filling(samples, reader.audio, float(NUM_FRAMES))
+    samples = without_filling(samples, reader.audio, CLIP_S)
     audio = cut_audio(samples, [0.0], io.audio.segment_s, reader.audio)
     frames = crop_square(read_vision(reader, clip, second), reader.vision.size, None)
     return audio, cut_frames(frames, [0.0], FRAME_S, reader.vision)

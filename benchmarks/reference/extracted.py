@@ -15,14 +15,14 @@ from zoo.contracts import Frames, KaldiFbank
 from zoo.media import decode
 
 NUM_FRAMES = 10
-LONGEST_S = 10.0
+CLIP_S = 10.0
 
 
 def extract(clip: Path, folder: Path, size: int, rate_hz: int) -> Path:
     """Write the frames of a clip, short side ``size``, and its audio; return the new folder."""
     target = folder / clip.stem
     target.mkdir(parents=True, exist_ok=True)
-    window = decode(clip, duration_s=LONGEST_S, sample_rate_hz=rate_hz)
+    window = decode(clip, duration_s=CLIP_S, sample_rate_hz=rate_hz)
     assert window.frames is not None
     assert window.samples is not None
     for number in range(NUM_FRAMES):

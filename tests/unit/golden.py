@@ -26,9 +26,9 @@ needs_golden = pytest.mark.skipif(
 
 
 @cache
-def arrays(name: str) -> dict[str, np.ndarray]:
-    """Load ``golden/NAME.npz``."""
-    with np.load(REFERENCE / "golden" / f"{name}.npz") as file:
+def arrays(name: str, folder: str = "golden") -> dict[str, np.ndarray]:
+    """Load ``FOLDER/NAME.npz``."""
+    with np.load(REFERENCE / folder / f"{name}.npz") as file:
         return dict(file)
 
 
@@ -36,16 +36,17 @@ DIFFERENCES: dict[str, tuple[float, float]] = {}
 """Golden array -> (largest absolute difference, tolerance), as far as tests have compared."""
 
 
-def assert_agrees(name: str, ours: object, tolerance: float) -> None:
+def assert_agrees(name: str, ours: object, tolerance: float, folder: str = "golden") -> None:
     """Compare with the golden array ``FILE/ARRAY`` and note the largest absolute difference.
 
     Args:
         name: of the array.
         ours: what this project computes; a tolerance of 0 asks for equality.
         tolerance: see the README beside the arrays.
+        folder: of the file.
     """
     file, _, array = name.partition("/")
-    theirs = arrays(file)[array]
+    theirs = arrays(file, folder)[array]
     mine = np.asarray(ours, np.float64)
     assert mine.shape == theirs.shape, f"{name}: {mine.shape} and not {theirs.shape}"
     difference = largest(mine, theirs)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import partial
 
+import golden
 import numpy as np
 import pytest
 import torch
-from golden import DIFFERENCES, REFERENCE, SALT, largest, recipe
+from golden import REFERENCE, SALT, recipe
 from torch import Tensor
 
 from plugins.cavmae.config import CavMaeConfig
@@ -15,18 +16,14 @@ from zoo.contracts import Frames, Modality
 from zoo.data.frontend import crop_square, cut_frames, log_fbank
 from zoo.media.resize import resize_frame
 
-FOLDER = REFERENCE / "golden_ssl"
+FOLDER = "golden_ssl"
+arrays = partial(golden.arrays, folder=FOLDER)
+check = partial(golden.assert_agrees, folder=FOLDER)
 
 needs_ssl = pytest.mark.skipif(
-    not FOLDER.is_dir(), reason="the golden vectors of CAV-MAE are not beside this checkout"
+    not (REFERENCE / FOLDER).is_dir(),
+    reason="the golden vectors of CAV-MAE are not beside this checkout",
 )
-
-
-@cache
-def arrays(name: str) -> dict[str, np.ndarray]:
-    """Load ``golden_ssl/NAME.npz``."""
-    with np.load(FOLDER / f"{name}.npz") as file:
-        return dict(file)
 
 
 def frontend_items() -> dict[Modality, Tensor]:
@@ -51,13 +48,3 @@ def read_frames(video: np.ndarray, frontend: Frames) -> Tensor:
 def tokens_of(x: Tensor) -> Tensor:
     """Return every 37th token and every 48th channel, as the arrays hold them."""
     return x[:, ::37, ::48]
-
-
-def check(name: str, ours: object, tolerance: float) -> None:
-    """Compare with the golden array ``FILE/ARRAY`` and note the largest absolute difference."""
-    file, _, array = name.partition("/")
-    theirs, mine = arrays(file)[array], np.asarray(ours, np.float64)
-    assert mine.shape == theirs.shape, f"{name}: {mine.shape} and not {theirs.shape}"
-    difference = largest(mine, theirs)
-    DIFFERENCES[name] = (max(difference, DIFFERENCES.get(name, (0.0, 0.0))[0]), tolerance)
-    assert difference <= tolerance, f"{name} differs by {difference:.2g}"

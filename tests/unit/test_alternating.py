@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from early_stop import StopsEarly
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
@@ -153,14 +154,6 @@ def test_the_second_loss_sees_what_the_first_step_left(tmp_path: Path) -> None:
     assert stage.seen == [0.0, 0.1, 0.2, 0.3]  # Adam's steps are as long as the rate
     first = read_metrics(tmp_path)[0]
     assert (first["loss"], first["first"], first["second"]) == (2.0, 2.0, 2.0)
-
-
-class StopsEarly(LocalEngine):
-    """Breaks off after the first checkpoint."""
-
-    def report(self, metrics: dict[str, Any], checkpoint: Path | None) -> None:
-        super().report(metrics, checkpoint)
-        raise KeyboardInterrupt
 
 
 def test_a_run_of_two_optimisers_that_was_interrupted_ends_as_one_that_was_not(

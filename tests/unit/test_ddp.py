@@ -56,9 +56,10 @@ def gradients_of(module: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in named if p.grad is not None}
 
 
-def wrap(module: nn.Module, skips: bool = False) -> nn.Module:
+def wrap(module: nn.Module) -> nn.Module:
     if not dist.is_initialized():
         return module
+    skips = any(getattr(part, "may_skip_parameters", False) for part in module.modules())
     return DistributedDataParallel(module, find_unused_parameters=skips)
 
 
@@ -116,10 +117,8 @@ def objective_gradients(extractor: str, objective: str, *overrides: str) -> dict
     )
     torch.manual_seed(6)
     model = Model(recipe.model).eval()
-    stage = wrap(
-        EncoderWithObjective(model.encoder, build_objective(recipe.objective, model.encoder)),
-        skips=True,
-    )
+    objective = build_objective(recipe.objective, model.encoder)
+    stage = wrap(EncoderWithObjective(model.encoder, objective))
     shapes = (model.io.audio.segment_shape, model.io.vision.segment_shape)
     segments = Segments(*(share(torch.randn(CLIPS, SEGMENTS, *shape)) for shape in shapes))
     found: dict[str, Tensor] = {}

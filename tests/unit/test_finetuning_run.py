@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from early_stop import StopsEarly
 from safetensors.torch import load_file
 
 from plugins.classification import ClassificationConfig
@@ -72,14 +72,6 @@ def test_a_run_with_all_of_it_may_stop_at_any_checkpoint(
         run_job(LocalEngine(tmp_path / f"{name}-checkpoints"), job)
         outcomes.append(load_file(job.run / "model.safetensors"))
     assert all(torch.equal(value, outcomes[1][name]) for name, value in outcomes[0].items())
-
-
-class StopsEarly(LocalEngine):
-    """Breaks off after its first checkpoint."""
-
-    def report(self, metrics: dict[str, Any], checkpoint: Path | None) -> None:
-        super().report(metrics, checkpoint)
-        raise KeyboardInterrupt
 
 
 def test_frames_of_a_clip_are_taken_at_ten_times(labelled: Manifest) -> None:

@@ -2,11 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from early_stop import StopsEarly
 from safetensors.torch import load_file
 
 from zoo.contracts import Frames, LogMel
@@ -83,19 +83,6 @@ def test_when_all_clips_are_broken_the_reason_is_given() -> None:
     for _ in range(2):
         with pytest.raises(TrainingError, match=r"not one clip could be read.*is cut short"):
             clips.first_readable(0, slot_rng(1, 1, 0, 0), read)
-
-
-class StopsEarly(LocalEngine):
-    """Breaks off after a number of checkpoints."""
-
-    def __init__(self, folder: Path, num: int) -> None:
-        super().__init__(folder)
-        self.num = num
-
-    def report(self, metrics: dict[str, Any], checkpoint: Path | None) -> None:
-        super().report(metrics, checkpoint)
-        if len(self.reports) == self.num:
-            raise KeyboardInterrupt
 
 
 SMALL = (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from early_stop import StopsEarly
 from pydantic import JsonValue
 from safetensors.torch import load_file
 
@@ -125,8 +126,6 @@ def test_a_folder_holds_what_is_shared_once(tmp_path: Path) -> None:
     held = load_file(tmp_path / "model.safetensors")
     assert "encoder.audio.extractor.vit.blocks.0.mlp.fc1.weight" in held
     assert "encoder.vision.extractor.blocks.0.mlp.fc1.weight" not in held
-    trained = [name for name in held if name.endswith(("weight", "bias"))]
-    assert len(trained) == len(set(trained))
     assert read_description(tmp_path)["parameters"] == count_parameters(model)
     again = load_model(tmp_path)
     assert again.has_same_encoder(model)
@@ -201,14 +200,6 @@ SMALL = (
     "stage1.valid_clips=1 stage2.steps=4 stage2.batch=4 stage2.checkpoint_every=2 "
     "stage2.valid_every=2 stage2.valid_rounds=1"
 )
-
-
-class StopsEarly(LocalEngine):
-    """Breaks off after the first checkpoint."""
-
-    def report(self, metrics: dict[str, object], checkpoint: Path | None) -> None:
-        super().report(metrics, checkpoint)
-        raise KeyboardInterrupt
 
 
 def test_a_siamese_pair_trains_both_stages_and_resumes_exactly(

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 import torch
 import yaml
+from early_stop import StopsEarly
 from golden import REFERENCE, fake_checkpoint, needs_golden
 from safetensors.torch import load_file
 from served import serve
@@ -331,14 +332,6 @@ def test_counters_of_batch_norms_are_those_of_the_best_validation(trained: Path)
         after["encoder.audio.extractor.resnet.bn1.running_mean"],
         torch.zeros_like(after["encoder.audio.extractor.resnet.bn1.running_mean"]),
     )
-
-
-class StopsEarly(LocalEngine):
-    """Breaks off after its first checkpoint."""
-
-    def report(self, metrics: dict[str, Any], checkpoint: Path | None) -> None:
-        super().report(metrics, checkpoint)
-        raise KeyboardInterrupt
 
 
 def test_an_interrupted_run_ends_where_the_whole_one_does(

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from zoo.checkpoints.names import Names
 from zoo.errors import ModelError
+from zoo.models.patches import resample_grid
 
 Shapes = Mapping[str, tuple[int, ...]]
 COUNTER = "num_batches_tracked"  # of a batch norm
@@ -122,8 +122,4 @@ def resample(
         old: the grid it was learnt on.
         new: the grid that is wanted.
     """
-    if old == new:
-        return table
-    grid = table.float().unflatten(1, old).permute(0, 3, 1, 2)  # (1, D, rows, columns)
-    made = interpolate(grid, new, mode="bilinear", align_corners=False)
-    return made.flatten(2).transpose(1, 2).contiguous().to(table.dtype)
+    return table if old == new else resample_grid(table, (1, *old), (1, *new))

@@ -107,7 +107,7 @@ class MaskableEncoder(Encoder):
     def fitted(self, other: Encoder) -> dict[str, Tensor]:
         """Return the weights of another encoder, its tables of positions resampled to this grid.
 
-        What lies between two patches or frames of the other is interpolated (`resample`).
+        What lies between two patches or frames of the other is interpolated (`resample_grid`).
         """
         weights = super().fitted(other)
         if not isinstance(other, MaskableEncoder):
@@ -121,7 +121,7 @@ class MaskableEncoder(Encoder):
             elif mine != theirs:
                 is_of_frames = len(own[name]) > 1
                 sizes = [(grid[0], 1, 1) if is_of_frames else grid for grid in (theirs, mine)]
-                weights[name] = resample(weights[name], *sizes)
+                weights[name] = resample_grid(weights[name], *sizes)
         return weights
 
     @property
@@ -254,7 +254,7 @@ class MaskableEncoder(Encoder):
         return x.transpose(3, 4).flatten(2, 3) if modality == "audio" else x.flatten(3, 4)
 
 
-def resample(
+def resample_grid(
     table: Float[Tensor, "A B D"], old: tuple[int, int, int], new: tuple[int, int, int]
 ) -> Float[Tensor, "E F D"]:
     """Interpolate a table of positions linearly over frames, rows and columns.

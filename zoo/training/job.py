@@ -107,7 +107,7 @@ def run_job(engine: Engine, job: Job) -> None:
             for split, source in zip(_SPLITS, sources, strict=True):
                 _open_store(engine, job, model, source, runlog, split, is_new=True)
         if engine.rank == 0:
-            save_model(job.run, load_model(job.run / STAGE1_FOLDER))  # its objective too
+            save_model(job.run, model)
     if engine.rank == 0:
         runlog.write(max(job.stages), 0, "done", quarantined=len(read_quarantine(job.run)))
     runlog.close()
