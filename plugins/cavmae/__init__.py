@@ -114,7 +114,7 @@ def register_formats() -> list[zoo.FormatSpec]:
             write=partial(_write, "pretrained"),
             task=None,
             source=source,
-            license="BSD-2-Clause",
+            license="code BSD-2-Clause; not stated for the weights",
         ),
         zoo.FormatSpec(
             name="cavmae-finetuned",
@@ -124,6 +124,6 @@ def register_formats() -> list[zoo.FormatSpec]:
             write=partial(_write, "finetuned"),
             task="classification",
             source=source,
-            license="BSD-2-Clause",
+            license="code BSD-2-Clause; not stated for the weights",
         ),
     ]

@@ -146,6 +146,9 @@ def test_classes_of_a_published_model_are_named(
         ("", "names no class"),
         ("index,display_name\n0,a\n2,b\n", "does not number its 2 classes from 0 without a gap"),
         ("index,display_name\nzero,a\n", "has a row whose 'index' is no number"),
+        ("index,mid,display_name\n0,/m/a,Rain, x\n1,/m/b,c\n", "a name with a comma must stand in"),
+        ("index,mid,display_name\n0,/m/a,a\n1,/m/b\n", "of more or fewer columns"),
+        ("index,display_name\n0,a\n1,\n", "has a row without display_name"),
     ],
 )
 def test_classes_that_do_not_fit_are_one_sentence(

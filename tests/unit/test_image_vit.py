@@ -232,6 +232,10 @@ def test_other_sizes_are_one_sentence(change: dict[str, int], sentence: str) -> 
 
 def test_what_our_blocks_do_not_have_is_refused() -> None:
     config = CavMaeConfig(**SIZES, depth=2, vision_frontend=FRAMES)
+    grey = image_vit()  # as an audio MAE has it
+    grey["patch_embed.proj.weight"] = grey["patch_embed.proj.weight"][:, :1].clone()
+    with pytest.raises(ModelError, match=r"'patch_embed\.proj\.weight'.*1 x 16 x 16"):
+        layout_of("cavmae").read(grey, config, "interpolate")
     theirs = image_vit() | {"blocks.0.ls1.gamma": torch.ones(WIDTH)}
     with pytest.raises(ModelError, match=r"holds an unknown tensor 'blocks\.0\.ls1\.gamma'"):
         layout_of("cavmae").read(theirs, config, "interpolate")

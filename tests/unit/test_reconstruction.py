@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ import pytest
 import torch
 
 from zoo.catalog.entries import HOME_VARIABLE
-from zoo.catalog.model_folder import add_model, load_model, save_model
+from zoo.catalog.model_folder import add_model, load_model, save_model, verify_folder
 from zoo.cli.app import run
 from zoo.contracts import Modality
 from zoo.data.manifest import Manifest
-from zoo.errors import ConfigError, MediaError
+from zoo.errors import ConfigError, MediaError, ModelError
 from zoo.inference.reconstruction import Rebuilder, choose_hiding, place_segments
 from zoo.inference.reconstruction_plot import draw, frames_of, spectrograms_of
 from zoo.inference.windows import Streams
@@ -335,6 +336,14 @@ def test_a_model_that_is_added_to_the_catalog_keeps_its_decoder(
     )
     assert all(torch.equal(kept[name], given[name]) for name in given)
     assert Rebuilder("mine").trained == Hiding(0.75, 0.75)
+    lost = tmp_path / "lost"
+    shutil.copytree(folder, lost)
+    (lost / "objective.safetensors").unlink()
+    verify_folder(lost)  # which can be used as long as nobody asks for the decoder
+    with pytest.raises(ModelError, match=r"objective\.safetensors is missing or damaged"):
+        verify_folder(lost, beside=True)
+    with pytest.raises(ModelError, match=r"objective\.safetensors is missing or damaged"):
+        add_model(lost, "again", "")
 
 
 @pytest.mark.parametrize(("encoder", "is_kept"), [("frozen", True), ("trained", False)])

@@ -25,7 +25,7 @@ from zoo.catalog.entries import (
     user_catalog,
 )
 from zoo.errors import ModelError, PluginError, option
-from zoo.files import sha256_of
+from zoo.files import sha256_of, write_whole
 from zoo.models.config import ModelConfig
 from zoo.models.model import OBJECTIVE, Model, count_parameters
 from zoo.models.settings import with_classes
@@ -101,13 +101,21 @@ def _read(file: Path, sha256: str) -> dict[str, Tensor]:
     Raises:
         ModelError: if it is missing or damaged.
     """
-    if not file.exists() or sha256_of(file) != sha256:
-        raise ModelError(f"{file} is missing or damaged; restore the file")
+    _check_beside(file, sha256)
     return load_file(file)
 
 
-def verify_folder(folder: Path) -> dict[str, Any]:
+def _check_beside(file: Path, sha256: str) -> None:
+    if not file.exists() or sha256_of(file) != sha256:
+        raise ModelError(f"{file} is missing or damaged; restore the file")
+
+
+def verify_folder(folder: Path, *, beside: bool = False) -> dict[str, Any]:
     """Check that a model folder is whole; return its description.
+
+    Args:
+        folder: of the model.
+        beside: check what is kept beside the weights, too, which is read when it is needed.
 
     Raises:
         ModelError: if a file is missing or damaged.
@@ -120,6 +128,8 @@ def verify_folder(folder: Path) -> dict[str, Any]:
         raise ModelError(
             f"{weights} is damaged: its hash differs from the one in {CONFIG}; restore the file"
         )
+    for name, sha256 in description.get("beside", {}).items() if beside else ():
+        _check_beside(folder / f"{name}.safetensors", sha256)
     return description
 
 
@@ -178,9 +188,7 @@ def name_classes(folder: Path, names: Sequence[str]) -> None:
         "format_version": FORMAT_VERSION,
         "config": config.model_dump(mode="json"),
     }
-    part = folder / f".{CONFIG}.part"
-    part.write_text(json.dumps(changed, indent=2) + "\n")
-    part.replace(folder / CONFIG)
+    write_whole(folder / CONFIG, json.dumps(changed, indent=2) + "\n")
 
 
 def add_model(folder: Path, name: str, summary: str, synchronizability: str = "") -> Path:
@@ -199,13 +207,14 @@ def add_model(folder: Path, name: str, summary: str, synchronizability: str = ""
     if synchronizability:
         find(synchronizability)
     load_model(folder)
+    description = verify_folder(folder, beside=True)
     place = f"models/{name}"
     target = user_catalog().parent / place
     target.mkdir(parents=True, exist_ok=True)
-    beside = [f"{name}.safetensors" for name in read_description(folder).get("beside", {})]
+    beside = [f"{part}.safetensors" for part in description.get("beside", {})]
     for part in (WEIGHTS, CONFIG, *beside):
         shutil.copy2(folder / part, target / part)
-    scores = read_description(folder).get("scores", {})
+    scores = description.get("scores", {})
     add_entry(
         name,
         CatalogEntry(

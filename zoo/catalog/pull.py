@@ -101,7 +101,7 @@ def _is_whole(entry: CatalogEntry, path: Path, tell: Tell) -> bool:
     from zoo.catalog.model_folder import verify_folder
 
     try:
-        verify_folder(path)
+        verify_folder(path, beside=True)
     except ModelError as error:
         tell(f"{error}; pulling it again")
         return False

@@ -30,12 +30,10 @@ class ImageVit:
     Attributes:
         tensors: by timm's names, without classifier, class token and decoder.
         decoder: MAE's decoder, by its names; empty where the file has none.
-        depth: blocks.
     """
 
     tensors: Mapping[str, Tensor]
     decoder: Mapping[str, Tensor]
-    depth: int
 
     def block(self, number: int, norms: Collection[str]) -> dict[str, Tensor]:
         """Return the tensors of a block; every stream gets a copy of the norms.
@@ -90,12 +88,9 @@ def read_image_vit(
     if not is_image_vit(kept):
         raise ModelError("it is no image transformer: it lacks its blocks or positions")
     shape, found = kept[f"{PATCHES}.weight"].shape, count_blocks(_shapes(kept), "blocks.")
-    wanted = (config.width, 3, config.patch, config.patch)
-    if tuple(shape) != wanted or found != depth:
-        told = [
-            f"{number} blocks of width {size[0]} and patches of {size[-1]} pixels"
-            for number, size in ((found, shape), (depth, wanted))
-        ]
+    theirs, ours = (found, shape[0], shape[-1]), (depth, config.width, config.patch)
+    if theirs != ours:
+        told = [f"{n} blocks of width {w} and patches of {p} pixels" for n, w, p in (theirs, ours)]
         raise ModelError(
             f"it has {told[0]}, and the encoder takes {told[1]}",
             f"choose its sizes ({option('set')} encoder.width={shape[0]}, encoder.depth and "
@@ -103,7 +98,7 @@ def read_image_vit(
         )
     check_tensors(kept, _expected(config.width, config.patch, depth, kept[POSITIONS]))
     decoder = {name: x for name, x in tensors.items() if name.startswith(DECODER)}
-    return ImageVit(kept, decoder, depth)
+    return ImageVit(kept, decoder)
 
 
 def without_class_token(table: Float[Tensor, "1 K D"]) -> Float[Tensor, "1 L D"]:

@@ -18,7 +18,7 @@ WRAPPER = "module."  # their code loads into a model that several GPUs share
 HEAD_CHANNELS, DECODER_HEAD_CHANNELS = 64, 32  # per attention head
 # What is done with a model, not what it is.
 FREE = (
-    *("mode", "pool_positions", "streams", "frontend", "short_side", "resize"),
+    *("mode", "pool_positions", "streams", "short_side", "resize"),
     *("classes", "shares", "multi_label", "loss", "averaged"),
 )
 C = TypeVar("C", bound=PatchEncoderConfig)

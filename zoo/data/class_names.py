@@ -31,6 +31,8 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     names = _from_csv(path, lines) if {INDEX, NAME} <= set(header) else lines
     if not names:
         raise ManifestError(f"{path} names no class")
+    if not all(names):
+        raise ManifestError(f"{path} has a row without {NAME}")
     name, count = Counter(names).most_common(1)[0]
     if count > 1:
         raise ManifestError(f"{path} names the class '{name}' {count} times")
@@ -39,6 +41,11 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 def _from_csv(path: Path, lines: list[str]) -> list[str]:
     rows = list(csv.DictReader(lines, skipinitialspace=True))
+    if any(None in row or None in row.values() for row in rows):  # too many cells, or too few
+        raise ManifestError(
+            f"{path} has a row of more or fewer columns than its first line",
+            "a name with a comma must stand in quotes",
+        )
     try:
         found = {int(row[INDEX]): str(row[NAME]).strip() for row in rows}
     except (TypeError, ValueError):

@@ -12,7 +12,7 @@ from pydantic import Field
 from zoo.data.listed import ListedClip, ListedConfig, log, read_rows
 from zoo.data.manifest import Split
 from zoo.data.sampling import place_of
-from zoo.data.youtube import LISTED
+from zoo.data.youtube import video_of
 from zoo.errors import ManifestError
 
 COLUMNS = ("index", "mid", "display_name")
@@ -106,8 +106,7 @@ class LabelledConfig(ListedConfig):
             return "valid"
         if listed != "train" or not self.holds_out:
             return listed
-        found = LISTED.fullmatch(name)
-        return "valid" if place_of(found[1] if found else name, self.seed) < self.valid else listed
+        return "valid" if place_of(video_of(name), self.seed) < self.valid else listed
 
 
 class Row(NamedTuple):

@@ -33,6 +33,12 @@ def seconds_of(listed_id: str) -> tuple[float, float]:
     return int(found[2]) / MS_PER_S, int(found[3]) / MS_PER_S
 
 
+def video_of(name: str) -> str:
+    """Return the id of the video that a clip is of; its name where it states none."""
+    stem = name.rpartition("/")[2]
+    return stem[:ID_LENGTH] if _is_named(stem) else name
+
+
 class YouTubeNames:
     """Says which listed clip a file is.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from zoo.catalog.entries import CONFIG, lookup, read_catalog, read_description, resolve
 from zoo.catalog.model_folder import load_model, save_model
-from zoo.checkpoints.layouts import find_model, read_model, read_tensors
+from zoo.checkpoints.layouts import read_model, read_tensors
 from zoo.contracts import Positions
 from zoo.errors import ConfigError, ModelError, option, suggest
 from zoo.files import sha256_of
@@ -23,6 +25,7 @@ from zoo.training.job import STAGE1_FOLDER, take_encoder, take_objective
 from zoo.training.recipe import Recipe
 from zoo.training.start_weights import ENCODER, StartWeights, are_weights, fill, find_weights
 
+log = logging.getLogger(__name__)
 START_FOLDER, TAKEN = "init", "started_from"
 DEFAULT_POSITIONS: Positions = "interpolate"
 
@@ -67,11 +70,13 @@ def config_of_start(given: Sequence[str]) -> ModelConfig | None:
 def _read_config(path: Path) -> ModelConfig | None:
     if path.is_dir():
         return read_model_config(read_description(path), str(path / CONFIG))
-    parts = read_tensors(path)
-    if are_weights(parts):
-        return None
-    find_model(path, parts)
-    return read_model(path)[1].config
+    return _config_in(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _config_in(path: Path, _mtime_ns: int) -> ModelConfig | None:
+    """Return the config of the model in a file, which is read and checked once."""
+    return None if are_weights(read_tensors(path)) else read_model(path)[1].config
 
 
 def start_folder(given: Sequence[str], run: Path) -> Path | None:
@@ -98,7 +103,7 @@ def check_start(given: Sequence[str], positions: Positions, recipe: Recipe) -> N
         with without_values():
             Model(_bare(recipe.model)).encoder.take(Model(_bare(whole)).encoder)
     for weights in _weights_in(given, recipe):
-        if weights.place == ENCODER and len(given) > 1 and whole is not None:
+        if weights.place == ENCODER and whole is not None:
             raise ConfigError(
                 f"{option('init')} {weights.path} and {given[0]} both fill the encoder",
                 "leave one out",
@@ -127,7 +132,7 @@ def prepare_start(given: Sequence[str], positions: Positions, recipe: Recipe, fo
     """
     torch.manual_seed(recipe.seed)
     taken: list[dict[str, Any]] = []
-    whole, origin = _read_whole(find_start(given[0]), given[:1])
+    whole, origin = _read_whole(find_start(given[0]))
     model = Model(_bare(recipe.model))
     if whole is not None and recipe.task.fine_tunes:  # which starts from a trained head too
         kept = {key: getattr(whole.config, key) for key in ("head", "layout", "task")}
@@ -146,19 +151,21 @@ def prepare_start(given: Sequence[str], positions: Positions, recipe: Recipe, fo
             model.beside.clear()  # a decoder of the extractor that was there
             learnt = None
         if of_objective:
-            own = learnt or dict(build_objective(recipe.objective, model.encoder).state_dict())
-            learnt = own if fill(own, of_objective) else learnt
+            own = dict(build_objective(recipe.objective, model.encoder).state_dict())
+            learnt = own if fill(own, of_objective) else None
+            if learnt is None:
+                log.warning("the decoder of %s has other sizes, and is left out", weights.path)
         origin = _origin(weights.path, weights.layout.name)
         filled = _filled(weights.title, learnt if of_objective else None)
         taken.append({"fills": filled, **origin, "positions": positions})
     save_model(folder, model, learnt, **{TAKEN: taken})
 
 
-def _read_whole(path: Path, given: Sequence[str]) -> tuple[Model | None, dict[str, str]]:
+def _read_whole(path: Path) -> tuple[Model | None, dict[str, str]]:
     """Return the whole model to start from, and where it is from; None if there is none."""
     if path.is_dir():
         return load_model(path), {"folder": str(path)}
-    if config_of_start(given) is None:
+    if _read_config(path) is None:
         return None, {}
     name, whole = read_model(path)
     return whole, _origin(path, name)
