@@ -12,13 +12,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
+from plugins.contrast_mae.masks import masking_noise
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from plugins.avsiam.model import Avsiam
 from plugins.cavmae.model import CavMae
 from plugins.contrast_mae.decoder import SUFFIX, JointDecoder
-from plugins.contrast_mae.masks import masking_noise
 from plugins.contrast_mae.model import ContrastMae
 from zoo.contracts import Modality
 from zoo.models.patches import MODALITIES

@@ -12,10 +12,10 @@ from torch.nn.functional import cross_entropy, normalize
 
 from plugins.contrast_mae.config import ContrastMaeConfig
 from plugins.contrast_mae.decoder import JointDecoder
-from plugins.contrast_mae.masks import choose, masking_noise
 from zoo.contracts import Modality
 from zoo.errors import ConfigError
 from zoo.models.device import autocast
+from zoo.models.masks import choose, masking_noise
 from zoo.models.modules import Encoder, Gather, Objective, take_patches
 from zoo.models.patches import MODALITIES, MaskableEncoder, normalise_patches, put_back
 from zoo.models.reconstruction import Hiding, Rebuilt

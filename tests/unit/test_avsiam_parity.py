@@ -15,9 +15,9 @@ from plugins.avsiam import layout
 from plugins.avsiam.config import AvsiamConfig
 from plugins.avsiam.model import AudioBlocks, Avsiam
 from plugins.contrast_mae.config import RATIOS, ContrastMaeConfig
-from plugins.contrast_mae.masks import masking_noise
 from plugins.contrast_mae.model import ContrastMae
 from zoo.contracts import Modality
+from zoo.models.masks import masking_noise
 from zoo.models.modules import take_patches
 from zoo.models.patches import MODALITIES
 from zoo.models.segments import Segments

@@ -15,11 +15,11 @@ from torch import Tensor
 from plugins.cavmae.config import CavMaeConfig
 from plugins.cavmae.model import CavMae
 from plugins.contrast_mae.config import ContrastMaeConfig
-from plugins.contrast_mae.masks import STRIP, choose, masking_noise
 from plugins.contrast_mae.model import ContrastMae
 from plugins.linear import LinearConfig
 from plugins.linear.model import LinearHead
 from zoo.contracts import HeadInput, Modality
+from zoo.models.masks import STRIP, choose, masking_noise
 from zoo.models.modules import take_patches
 from zoo.models.patches import MODALITIES, normalise_patches
 from zoo.models.segments import Segments

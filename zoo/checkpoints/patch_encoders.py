@@ -38,7 +38,7 @@ def told_encoder(
     """
     width, _, patch, _ = patch_weight
     audio, size = usual.audio_frontend, isqrt(num_vision) * patch
-    columns = num_audio // (audio.n_mels // patch)
+    columns = num_audio // (audio.num_bins // patch)
     frames = usual.vision_frontend.model_copy(update={"size": size, "short_side": size})
     told = {
         "width": width,

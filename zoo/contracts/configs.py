@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
 from zoo.errors import ConfigError, option
 from zoo.timeline import (
@@ -142,6 +142,61 @@ class KaldiFbank(ComponentConfig):
         return self.num_bins, self.num_frames(segment_s)
 
 
+class MelAmplitude(ComponentConfig):
+    """Audio front end: log of the mel-weighted amplitude spectrum, a frame per hop.
+
+    Frame i begins at sample ``i * hop_length``; behind the end there are zeros.  The triangles are
+    HTK's, built on the mel scale.  The front end of Audiovisual MAE and MBT is not published: its
+    window (Hamming), hop and number of bins are known, the rest is a proposal of this project.
+    """
+
+    kind: Literal["mel_amplitude"] = "mel_amplitude"
+    sample_rate_hz: int = Field(16_000, gt=0, description="audio samples per second")
+    n_mels: int = Field(128, gt=0, description="F, mel bins")
+    n_fft: int = Field(1024, gt=0, description="FFT length, samples")
+    win_length: int = Field(400, gt=0, description="length of the Hamming window, samples")
+    hop_length: int = Field(160, gt=0, description="hop, samples")
+    low_hz: float = Field(60.0, ge=0, description="lower end of the first bin")
+    high_hz: float = Field(7800.0, gt=0, description="upper end of the last bin")
+    floor: float = Field(1e-3, gt=0, description="added before the log")
+    mean: float = Field(0.0, description="subtracted; nothing by default, as published")
+    std: float = Field(1.0, gt=0, description="divides")
+
+    @model_validator(mode="after")
+    def _fits(self) -> MelAmplitude:
+        if self.win_length > self.n_fft:
+            raise ValueError(f"n_fft={self.n_fft} is shorter than win_length={self.win_length}")
+        if not self.low_hz < self.high_hz <= self.sample_rate_hz / 2:
+            raise ValueError(
+                f"low_hz={self.low_hz:g} and high_hz={self.high_hz:g} are no band below half of "
+                f"sample_rate_hz={self.sample_rate_hz}"
+            )
+        return self
+
+    @property
+    def filling(self) -> float:
+        """What stands where something was hidden: silence."""
+        return (math.log(self.floor) - self.mean) / self.std
+
+    @property
+    def hop_s(self) -> float:
+        """Time between two mel frames, seconds."""
+        return self.hop_length / self.sample_rate_hz
+
+    @property
+    def num_bins(self) -> int:
+        """F, rows of the spectrogram."""
+        return self.n_mels
+
+    def num_frames(self, segment_s: float) -> int:
+        """Return Ta: 800 mel frames for 8 s."""
+        return -(-to_samples(segment_s, self.sample_rate_hz) // self.hop_length)
+
+    def segment_shape(self, segment_s: float) -> tuple[int, ...]:
+        """Return (F, Ta) of a segment."""
+        return self.num_bins, self.num_frames(segment_s)
+
+
 class Frames(ComponentConfig):
     """Video front end: RGB frames, short side resized, cropped to a square, normalised.
 
@@ -174,7 +229,7 @@ class Frames(ComponentConfig):
         return 3, self.num_frames(segment_s), self.size, self.size
 
 
-AudioFrontend = LogMel | Spectrogram | KaldiFbank
+AudioFrontend = LogMel | Spectrogram | KaldiFbank | MelAmplitude
 
 
 class FeatureMap(ComponentConfig):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from zoo.contracts.configs import (
+    AudioFrontend,
     EncoderConfig,
     EncoderIO,
     FeatureMap,
@@ -31,7 +32,9 @@ class PatchEncoderConfig(EncoderConfig):
     width: int = Field(768, gt=0, multiple_of=4, description="D, channels")
     heads: int = Field(12, gt=0, description="attention heads")
     patch: int = Field(16, gt=0, description="height and width of a patch, pixels or mel bins")
-    audio_frontend: KaldiFbank = KaldiFbank()
+    time_first: ClassVar[bool] = False
+    """Whether the patches of audio are counted time by time, else bin by bin."""
+    audio_frontend: AudioFrontend = KaldiFbank()
     audio_s: float = Field(10.24, gt=0, description="audio of a segment, seconds")
     vision_frontend: Frames = IMAGENET_FRAMES
     vision_s: float = Field(0.04, gt=0, description="video of a segment, seconds: one frame")
@@ -71,7 +74,15 @@ class PatchEncoderConfig(EncoderConfig):
     def vision_grid(self) -> tuple[int, int, int]:
         """Frames, rows and columns of video patches: 1 x 14 x 14; a rest is cut off."""
         side = self._count(self.vision_frontend.size, "pixels")
-        return self.vision_frontend.num_frames(self.vision_s), side, side
+        frames, depth = self.vision_frontend.num_frames(self.vision_s), self.patch_frames
+        if frames < depth:
+            raise ConfigError(f"{frames} frames are fewer than a patch of {depth} has")
+        return frames // depth, side, side
+
+    @property
+    def patch_frames(self) -> int:
+        """Frames that a patch of video covers."""
+        return 1
 
     def _count(self, size: int, unit: str) -> int:
         if size < self.patch:
@@ -84,7 +95,8 @@ class PatchEncoderConfig(EncoderConfig):
         frames, height, width = self.vision_grid
         passes = 2 if self.mode in {"other_missing", "both"} else 1
         means = 2 if self.mode == "both" else 1
-        column_s, frame_s = self.audio_s / columns, self.vision_s / frames
+        column_s = self.patch * self.audio_frontend.hop_s
+        frame_s = self.patch_frames / self.vision_frontend.fps
 
         def tokens(steps: int, step_s: float, positions: int) -> FeatureMap:
             return FeatureMap(

@@ -14,7 +14,14 @@ from torchaudio.compliance.kaldi import fbank
 from torchaudio.transforms import MelSpectrogram
 from torchaudio.transforms import Spectrogram as PowerSpectrogram
 
-from zoo.contracts import AudioFrontend, Frames, KaldiFbank, LogMel, Spectrogram
+from zoo.contracts import (
+    AudioFrontend,
+    Frames,
+    KaldiFbank,
+    LogMel,
+    MelAmplitude,
+    Spectrogram,
+)
 from zoo.timeline import to_frames, to_samples
 
 LOG_FLOOR = 1e-6
@@ -47,6 +54,8 @@ def cut_audio(
     starts = np.array([to_samples(t, frontend.sample_rate_hz) for t in starts_s])
     if isinstance(frontend, Spectrogram):
         return log_spectrogram(_cut(samples, starts, length), frontend)
+    if isinstance(frontend, MelAmplitude):
+        return log_mel_amplitude(_cut(samples, starts, length), frontend)
     if isinstance(frontend, KaldiFbank):
         segments = (samples[start : start + length] for start in starts)
         return torch.stack(
@@ -117,6 +126,37 @@ def log_fbank(
     )[:num]  # (T, F)
     mel = torch.nn.functional.pad(mel, (0, 0, 0, num - len(mel)))  # (Ta, F)
     return ((mel - frontend.mean) / frontend.std).T
+
+
+def log_mel_amplitude(
+    segments: Float[Tensor, "S N"], frontend: MelAmplitude
+) -> Float[Tensor, "S F Ta"]:
+    """Compute the normalised log of mel-weighted amplitude spectra, a frame per hop."""
+    window, hop = frontend.win_length, frontend.hop_length
+    num = -(-segments.shape[1] // hop)
+    missing = max(0, (num - 1) * hop + window - segments.shape[1])
+    frames = torch.nn.functional.pad(segments, (0, missing)).unfold(1, window, hop)[:, :num]
+    spectra = torch.fft.rfft(frames * torch.hamming_window(window), frontend.n_fft).abs()
+    mel = spectra @ _mel_triangles(frontend)  # (S, Ta, F)
+    return ((torch.log(mel + frontend.floor) - frontend.mean) / frontend.std).transpose(1, 2)
+
+
+@cache
+def _mel_triangles(frontend: MelAmplitude) -> Float[Tensor, "N F"]:
+    """Return how much of each frequency goes into each bin; nothing of a constant does."""
+    hz = torch.linspace(0, frontend.sample_rate_hz / 2, frontend.n_fft // 2 + 1).double()
+    low, high = (_mel(torch.tensor(f).double()) for f in (frontend.low_hz, frontend.high_hz))
+    edges = torch.linspace(float(low), float(high), frontend.n_mels + 2, dtype=torch.float64)
+    rising = (_mel(hz)[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - _mel(hz)[:, None]) / (edges[2:] - edges[1:-1])
+    triangles = torch.minimum(rising, falling).clamp(min=0)
+    triangles[0] = 0
+    return triangles.float()
+
+
+def _mel(hz: Tensor) -> Tensor:
+    """Return mels of frequencies (HTK)."""
+    return 1127.0 * torch.log1p(hz / 700.0)
 
 
 def _cut(samples: np.ndarray, starts: np.ndarray, length: int) -> Float[Tensor, "S N"]:

@@ -38,6 +38,8 @@ class PatchGrid:
         width: of a patch, pixels or mel frames.
         channels: values per pixel.
         frames: such grids one after the other, of a segment of several frames.
+        depth: frames that a patch covers.
+        is_time_first: of audio whose rows are the time, and columns the frequency.
     """
 
     rows: int
@@ -46,6 +48,8 @@ class PatchGrid:
     width: int
     channels: int = 1
     frames: int = 1
+    depth: int = 1
+    is_time_first: bool = False
 
     @property
     def num_patches(self) -> int:
@@ -60,24 +64,28 @@ class PatchGrid:
     @property
     def values(self) -> int:
         """E, values of a patch."""
-        return self.height * self.width * self.channels
+        return self.depth * self.height * self.width * self.channels
 
-    def cut(self, images: Float[Tensor, "N C H W"]) -> Float[Tensor, "N RxC CxHxW"]:
+    def cut(self, images: Float[Tensor, "N C T H W"]) -> Float[Tensor, "N L E"]:
         """Cut images into patches, row by row; channels vary slowest, as convolutions want them."""
-        x = images.unfold(2, self.height, self.height).unfold(3, self.width, self.width)
-        return x.permute(0, 2, 3, 1, 4, 5).flatten(1, 2).flatten(2)  # (N, R*C, c*h*w)
+        if self.is_time_first:
+            images = images.transpose(3, 4)
+        x = images
+        for dim, size in ((2, self.depth), (3, self.height), (4, self.width)):
+            x = x.unfold(dim, size, size)  # (N, C, F, R, c, d, h, w)
+        return x.permute(0, 2, 3, 4, 1, 5, 6, 7).flatten(4).flatten(1, 3)
 
     def channels_last(self, patches: Float[Tensor, "N L E"]) -> Float[Tensor, "N L E"]:
         """Return the values of patches with channels varying fastest, as decoders give them."""
-        x = patches.unflatten(2, (self.channels, self.height * self.width))
-        return x.transpose(2, 3).flatten(2)
+        return patches.unflatten(2, (self.channels, -1)).transpose(2, 3).flatten(2)
 
-    def join(self, patches: Float[Tensor, "N L E"]) -> Float[Tensor, "N F C H W"]:
+    def join(self, patches: Float[Tensor, "N L E"]) -> Float[Tensor, "N C T H W"]:
         """Put patches whose channels vary fastest together to images; the reverse of both."""
-        x = patches.unflatten(1, (self.frames, self.rows, self.columns))
-        x = x.unflatten(4, (self.height, self.width, self.channels))  # (N, F, r, c, h, w, C)
-        x = x.permute(0, 1, 6, 2, 4, 3, 5)  # (N, F, C, r, h, c, w)
-        return x.flatten(5, 6).flatten(3, 4)
+        x = patches.unflatten(1, self.shape)
+        x = x.unflatten(4, (self.depth, self.height, self.width, self.channels))
+        x = x.permute(0, 7, 1, 4, 2, 5, 3, 6)  # (N, C, F, d, R, h, C, w)
+        x = x.flatten(6, 7).flatten(4, 5).flatten(2, 3)
+        return x.transpose(3, 4) if self.is_time_first else x
 
 
 class MaskableEncoder(Encoder):
@@ -92,16 +100,19 @@ class MaskableEncoder(Encoder):
     width: int
     """D, channels of what is encoded."""
     tables: ClassVar[Mapping[str, Modality]] = {}
-    """Parameters that are tables of positions ``(1, L, D)`` or of frames ``(F, 1, D)``."""
+    """Learnt parameters that are tables of positions ``(1, L, D)`` or of frames ``(F, 1, D)``."""
 
     def __init__(self, config: PatchEncoderConfig) -> None:
         super().__init__()
         (rows, columns), (frames, height, width) = config.audio_grid, config.vision_grid
         self.width, self.mode, patch = config.width, config.mode, config.patch
         self.gains = {"audio": config.audio_change_gain, "vision": config.vision_change_gain}
+        audio = (columns, rows) if config.time_first else (rows, columns)
         self.grids = {
-            "audio": PatchGrid(rows, columns, patch, patch),
-            "vision": PatchGrid(height, width, patch, patch, channels=3, frames=frames),
+            "audio": PatchGrid(*audio, patch, patch, is_time_first=config.time_first),
+            "vision": PatchGrid(
+                height, width, patch, patch, channels=3, frames=frames, depth=config.patch_frames
+            ),
         }
 
     def fitted(self, other: Encoder) -> dict[str, Tensor]:
@@ -156,16 +167,13 @@ class MaskableEncoder(Encoder):
 
     def join(self, modality: Modality, patches: Float[Tensor, "N L E"]) -> Tensor:
         """Put patches whose channels vary fastest where they were cut out of segments."""
-        joined = self.grids[modality].join(patches)  # (N, F, C, H, W)
-        return joined[:, 0, 0] if modality == "audio" else joined.transpose(1, 2)
+        joined = self.grids[modality].join(patches)  # (N, C, T, H, W)
+        return joined[:, 0, 0] if modality == "audio" else joined
 
     def _cut(self, modality: Modality, segments: Tensor) -> Float[Tensor, "N L E"]:
-        grid = self.grids[modality]
         segments = emphasise_change(segments, self.gains[modality])
-        if modality == "audio":
-            return grid.cut(segments.unsqueeze(1))
-        frames = segments.transpose(1, 2)  # (N, Tv, C, H, W)
-        return grid.cut(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).flatten(1, 2)
+        images = segments[:, None, None] if modality == "audio" else segments  # (N, C, T, H, W)
+        return self.grids[modality].cut(images)
 
     @abstractmethod
     def encode_modality(
@@ -249,9 +257,10 @@ class MaskableEncoder(Encoder):
     ) -> Float[Tensor, "B S T P D"]:
         """Put the patches of segments in the order of time; N = B * S."""
         grid = self.grids[modality]
-        x = values.unflatten(1, (grid.frames, grid.rows, grid.columns))
-        x = x.unflatten(0, (-1, num_segments))  # (B, S, F, r, c, D)
-        return x.transpose(3, 4).flatten(2, 3) if modality == "audio" else x.flatten(3, 4)
+        x = values.unflatten(1, grid.shape).unflatten(0, (-1, num_segments))  # (B, S, F, R, C, D)
+        if modality == "vision":
+            return x.flatten(3, 4)
+        return (x if grid.is_time_first else x.transpose(3, 4)).flatten(2, 3)
 
 
 def resample_grid(

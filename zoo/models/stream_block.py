@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -14,6 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from zoo.models.attention import attend
 
 Sizes = Sequence[tuple[int, int]]
+JAX_EPS = 1e-6
+CUT_NORMAL_STD = 0.87962566  # spread of a normal distribution that is cut off at two
 
 
 class StreamBlock(nn.Module):
@@ -28,6 +33,8 @@ class StreamBlock(nn.Module):
         heads: attention heads.
         streams: names of the streams.
         eps: of the norms.
+        gelu: exact, or the tanh approximation of JAX's models.
+        drop: probability that a sequence skips attention, and the same for the MLP, in training.
     """
 
     def __init__(
@@ -36,10 +43,13 @@ class StreamBlock(nn.Module):
         heads: int,
         streams: Sequence[str] = ("",),
         eps: float = 1e-5,
+        gelu: Literal["none", "tanh"] = "none",
+        drop: float = 0.0,
     ) -> None:
         super().__init__()
+        self.drop = drop
         self.attn = Attention(width, heads, qkv_bias=True)
-        self.mlp = Mlp(width, 4 * width)
+        self.mlp = Mlp(width, 4 * width, act_layer=partial(nn.GELU, approximate=gelu))
         for stream in streams:
             self.add_module(norm_name("norm1", stream), nn.LayerNorm(width, eps=eps))
             self.add_module(norm_name("norm2", stream), nn.LayerNorm(width, eps=eps))
@@ -57,8 +67,21 @@ class StreamBlock(nn.Module):
             stream: whose norms all of them take.
         """
         norm1, norm2 = (getattr(self, norm_name(name, stream)) for name in ("norm1", "norm2"))
-        rows = rows + self._attend(norm1(rows), sizes)
-        return rows + self.mlp(norm2(rows))
+        rows = rows + self._survives(self._attend(norm1(rows), sizes), sizes)
+        return rows + self._survives(self.mlp(norm2(rows)), sizes)
+
+    def _survives(self, branch: Float[Tensor, "R D"], sizes: Sizes) -> Float[Tensor, "R D"]:
+        """Drop a branch of some sequences in training (stochastic depth).
+
+        What is left is not scaled up, in training as in evaluation (Source: scenic's ViT).
+        """
+        if not (self.training and self.drop):
+            return branch
+        kept = [
+            (torch.rand(num, device=branch.device) >= self.drop).repeat_interleave(length)
+            for num, length in sizes
+        ]
+        return branch * torch.cat(kept)[:, None].to(branch.dtype)
 
     def _attend(self, rows: Float[Tensor, "R D"], sizes: Sizes) -> Float[Tensor, "R D"]:
         """Let every sequence attend to itself; the products with weights take all rows at once."""
@@ -106,12 +129,49 @@ class Stack(nn.ModuleList):
         self.saves_memory = True
 
 
+class NormedStack(nn.Module):
+    """Blocks one after the other, and a norm after the last."""
+
+    def __init__(self, blocks: Iterable[StreamBlock], width: int, eps: float) -> None:
+        super().__init__()
+        self.blocks = Stack(blocks)
+        self.norm = nn.LayerNorm(width, eps=eps)
+
+    def forward(self, x: Float[Tensor, "N M D"]) -> Float[Tensor, "N M D"]:
+        """Apply all blocks and the norm."""
+        return self.together([x])[0]
+
+    def together(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """Apply them to sequences of several lengths at once, ``(N, M, D)`` each."""
+        return [self.norm(part) for part in self.blocks.together(parts)]
+
+
+def jax_blocks(
+    depth: int, width: int, heads: int, stochastic_depth: float = 0.0
+) -> list[StreamBlock]:
+    """Return blocks as scenic's ViT has them: norms of eps 1e-6, tanh GELU.
+
+    Args:
+        depth: number of blocks.
+        width: D, channels.
+        heads: attention heads.
+        stochastic_depth: probability of the last block to be skipped; it rises from 0.
+    """
+    rates = [stochastic_depth * number / max(1, depth - 1) for number in range(depth)]
+    return [StreamBlock(width, heads, eps=JAX_EPS, gelu="tanh", drop=rate) for rate in rates]
+
+
 class PatchEmbed(nn.Module):
     """The weights that embed patches, as a convolution whose stride is its size."""
 
-    def __init__(self, channels: int, patch: int, width: int) -> None:
+    def __init__(self, channels: int, patch: int, width: int, frames: int | None = None) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(channels, width, patch, patch)
+        self.proj: nn.Conv2d | nn.Conv3d
+        if frames is None:
+            self.proj = nn.Conv2d(channels, width, patch, patch)
+        else:
+            size = (frames, patch, patch)
+            self.proj = nn.Conv3d(channels, width, size, size)
 
     def forward(self, patches: Float[Tensor, "N M E"]) -> Float[Tensor, "N M D"]:
         """Embed patches that are cut already, channels varying slowest."""
@@ -128,6 +188,29 @@ def initialise_vit(module: nn.Module) -> None:
                 nn.init.zeros_(part.bias)
 
 
+@torch.no_grad()
+def initialise_jax_vit(module: nn.Module) -> None:
+    """Fill weights as scenic's ViT does.
+
+    Matrices are Xavier uniform, those of query, key and value each by itself; embeddings of patches
+    are normal, cut off at two, with a spread of one over the root of their inputs.
+    """
+    for name, part in module.named_modules():
+        if isinstance(part, nn.Conv2d | nn.Conv3d):
+            std = part.weight[0].numel() ** -0.5 / CUT_NORMAL_STD
+            nn.init.trunc_normal_(part.weight, std=std, a=-2 * std, b=2 * std)
+        elif isinstance(part, nn.Linear):
+            for weight in part.weight.chunk(3) if name.endswith("qkv") else (part.weight,):
+                nn.init.xavier_uniform_(weight)
+        else:
+            continue
+        assert part.bias is not None
+        if ".mlp." in name:
+            nn.init.normal_(part.bias, std=1e-6)
+        else:
+            nn.init.zeros_(part.bias)
+
+
 def norm_name(norm: str, stream: str) -> str:
     """Return what the norm of a stream is called."""
     return f"{norm}_{stream}" if stream else norm
@@ -140,6 +223,18 @@ def add_times(
     if times is None:
         return positions
     return (positions.unflatten(1, (len(times), -1)) + times).flatten(1, 2)
+
+
+def sine_cosine_row(width: int, length: int) -> Float[Tensor, "L D"]:
+    """Return fixed positions of a row: sines and cosines in turn (Source: scenic's ViT).
+
+    Args:
+        width: D, even.
+        length: L.
+    """
+    rates = torch.exp(-math.log(10_000) * torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angles = torch.arange(length)[:, None] * rates
+    return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1).float()
 
 
 def sine_cosine_grid(width: int, rows: int, columns: int) -> Float[Tensor, "L D"]:

@@ -12,6 +12,7 @@ from zoo.contracts import (
     Frames,
     KaldiFbank,
     LogMel,
+    MelAmplitude,
     Modality,
     Spectrogram,
 )
@@ -21,7 +22,7 @@ from zoo.timeline import LATTICE_TOLERANCE, to_frames, to_samples
 LONGEST_SEGMENT_S = 60.0
 WHITE_TO_BLACK = (0.1, 1000.0)  # after the front end: as pixels in 0..10 or in 0..0.001, or 0..255
 FRONTENDS: dict[str, tuple[type, ...]] = {
-    "audio": (LogMel, Spectrogram, KaldiFbank),
+    "audio": (LogMel, Spectrogram, KaldiFbank, MelAmplitude),
     "vision": (Frames,),
 }
 

@@ -22,20 +22,24 @@ def masking_noise(
 ) -> Float[Tensor, "N L"]:
     """Return a random number for every patch: those with the smallest are kept.
 
-    Strips hold ``int(columns * ratio)`` columns (time) or ``int(rows * ratio)`` rows (frequency),
-    with both ``BOTH_SHARE`` of each (Source: CAV-MAE, arXiv 2210.07839 section 4.5).
+    Strips hold ``int(ratio * steps)`` of the steps in time, or ``int(ratio * bands)`` of the bands
+    in frequency; with both, ``BOTH_SHARE`` of each (Source: CAV-MAE, arXiv 2210.07839 section 4.5).
     """
     noise = torch.rand(num, grid.num_patches, generator=generator)
     if mode == "unstructured":
         return noise
     share = BOTH_SHARE if mode == "both" else 1.0
-    for clip in noise.unflatten(1, (-1, grid.rows, grid.columns)):
+    clips = noise.unflatten(1, (grid.rows, grid.columns))  # of audio, which has one such grid
+    if grid.is_time_first:
+        clips = clips.transpose(1, 2)
+    bands, steps = clips.shape[1:]
+    for clip in clips:
         if mode in {"time", "both"}:
-            columns = torch.randperm(grid.columns, generator=generator)
-            clip[:, :, columns[: int(grid.columns * ratio * share)]] = STRIP
+            chosen = torch.randperm(steps, generator=generator)[: int(steps * ratio * share)]
+            clip[:, chosen] = STRIP
         if mode in {"frequency", "both"}:
-            rows = torch.randperm(grid.rows, generator=generator)
-            clip[:, rows[: int(grid.rows * ratio * share)]] = STRIP
+            chosen = torch.randperm(bands, generator=generator)[: int(bands * ratio * share)]
+            clip[chosen] = STRIP
     return noise
 
 
@@ -46,6 +50,12 @@ def choose(
 
     At least one is kept, unless all are to be hidden.
     """
-    kept = max(ratio < 1, int(noise.shape[1] * (1 - ratio)))
+    return keep_first(noise, max(ratio < 1, int(noise.shape[1] * (1 - ratio))))
+
+
+def keep_first(
+    noise: Float[Tensor, "N L"], num: int
+) -> tuple[Int[Tensor, "N M"], Int[Tensor, "N H"]]:
+    """Keep so many patches, those with the smallest noise, and hide the others."""
     order = noise.argsort(dim=1)
-    return order[:, :kept], order[:, kept:]
+    return order[:, :num], order[:, num:]
