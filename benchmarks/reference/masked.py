@@ -12,7 +12,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
-from plugins.contrast_mae.masks import masking_noise
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -21,6 +20,7 @@ from plugins.cavmae.model import CavMae
 from plugins.contrast_mae.decoder import SUFFIX, JointDecoder
 from plugins.contrast_mae.model import ContrastMae
 from zoo.contracts import Modality
+from zoo.models.masks import masking_noise
 from zoo.models.patches import MODALITIES
 from zoo.models.segments import Segments
 from zoo.models.stream_block import Stack, StreamBlock, norm_name

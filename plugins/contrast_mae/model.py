@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -17,7 +16,7 @@ from zoo.errors import ConfigError
 from zoo.models.device import autocast
 from zoo.models.masks import choose, masking_noise
 from zoo.models.modules import Encoder, Gather, Objective, take_patches
-from zoo.models.patches import MODALITIES, MaskableEncoder, normalise_patches, put_back
+from zoo.models.patches import MODALITIES, MaskableEncoder, require_maskable
 from zoo.models.reconstruction import Hiding, Rebuilt
 from zoo.models.segments import Segments
 
@@ -187,17 +186,9 @@ class ContrastMae(Objective):
         """
         encoded = self.encode_kept(encoder, given, keep)
         told = self.rebuild(encoder, encoded, keep, hidden)
+        is_normalised = self.config.norm_targets
         return {
-            m: put_back(
-                given[m],
-                encoder.targets(m, given[m]),
-                told[m],
-                hidden[m],
-                partial(encoder.join, m),
-                gain=encoder.gains[m],
-                is_normalised=self.config.norm_targets,
-            )
-            for m in MODALITIES
+            m: encoder.put_back(m, given[m], told[m], hidden[m], is_normalised) for m in MODALITIES
         }
 
     def encode_kept(self, encoder: MaskableEncoder, given: Both, keep: Kept) -> Both:
@@ -222,7 +213,8 @@ class ContrastMae(Objective):
         if self.config.stop_gradient:
             encoded = {m: x.detach() for m, x in encoded.items()}
         rebuilt = self.rebuild(encoder, encoded, keep, hidden)
-        wanted = self.wanted(encoder, given, hidden)
+        is_normalised = self.config.norm_targets
+        wanted = {m: encoder.wanted(m, given[m], hidden[m], is_normalised) for m in MODALITIES}
         return {f"{m}_loss": (rebuilt[m].float() - wanted[m]).square().mean() for m in MODALITIES}
 
     def rebuild(
@@ -237,20 +229,6 @@ class ContrastMae(Objective):
         fused = encoder.fuse(encoded["audio"], encoded["vision"])
         decoded = self.decoder(dict(zip(MODALITIES, fused, strict=True)), keep)
         return {m: self.decoder.predict(m, take_patches(decoded[m], hidden[m])) for m in MODALITIES}
-
-    @torch.no_grad()
-    def wanted(
-        self, encoder: MaskableEncoder, given: Both, hidden: Kept
-    ) -> dict[Modality, Float[Tensor, "N H E"]]:
-        """Return the hidden patches as the decoder must rebuild them."""
-        found = {
-            m: take_patches(encoder.targets(m, given[m]).float(), hidden[m]) for m in MODALITIES
-        }
-        return (
-            {m: normalise_patches(x) for m, x in found.items()}
-            if self.config.norm_targets
-            else found
-        )
 
     def multi_ratio(
         self,
@@ -288,17 +266,3 @@ class ContrastMae(Objective):
         losses = torch.stack([cross_entropy(way.float(), own) for way in ways])
         hits = torch.stack([(way.argmax(1) == own).float().mean() for way in ways])
         return {"contrast_loss": losses.mean(), "contrast_accuracy": hits.mean()}
-
-
-def require_maskable(encoder: Encoder) -> MaskableEncoder:
-    """Return an encoder whose patches can be hidden.
-
-    Raises:
-        ConfigError: if they cannot.
-    """
-    if not isinstance(encoder, MaskableEncoder):
-        raise ConfigError(
-            "this objective hides patches of both modalities and compares the modalities, which "
-            f"a {type(encoder).__name__} cannot; choose an encoder such as cavmae or avsiam"
-        )
-    return encoder

@@ -51,9 +51,23 @@ def _build_each(config: LinearEachConfig, head_input: zoo.HeadInput) -> "zoo.Hea
     return LinearEachHead(config, head_input)
 
 
+class LinearSharedConfig(zoo.ComponentConfig):
+    """Which modalities answer."""
+
+    streams: Literal["both", "audio", "vision"] = Field(
+        "both", description="modalities that answer, and learn"
+    )
+
+
+def _build_shared(config: LinearSharedConfig, head_input: zoo.HeadInput) -> "zoo.Head":
+    from plugins.linear.model import LinearSharedHead
+
+    return LinearSharedHead(config, head_input)
+
+
 @zoo.hookimpl
 def register_heads() -> list[zoo.HeadSpec]:
-    """Register ``linear`` and ``linear_each``."""
+    """Register ``linear``, ``linear_each`` and ``linear_shared``."""
     return [
         zoo.HeadSpec(
             name="linear",
@@ -78,6 +92,17 @@ def register_heads() -> list[zoo.HeadSpec]:
             tasks=("classification",),
             passes=2,
             source="arXiv:2403.19638 section 3",
+            license="MIT",
+        ),
+        zoo.HeadSpec(
+            name="linear_shared",
+            summary="one layer on the mean of either modality, whose answers are averaged",
+            config_class=LinearSharedConfig,
+            build=_build_shared,
+            presets={"paper": LinearSharedConfig(), "tiny": LinearSharedConfig()},
+            search={"streams": zoo.Choice(values=("both", "audio", "vision"))},
+            tasks=("classification",),
+            source="arXiv:2212.05922 section 3.4",
             license="MIT",
         ),
     ]

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from plugins.linear import LinearConfig, LinearEachConfig
+from plugins.linear import LinearConfig, LinearEachConfig, LinearSharedConfig
 from zoo.contracts import HeadInput
 from zoo.errors import ConfigError, option
 from zoo.models.modules import Head
@@ -106,3 +106,35 @@ class LinearEachHead(Head):
         """Return the means of the tokens of both modalities together, and of this one apart."""
         together, apart = tokens.values.chunk(2, dim=3)
         return together.mean(dim=(1, 2, 3)), apart.mean(dim=(1, 2, 3))
+
+
+class LinearSharedHead(Head):
+    """One linear layer for both modalities, on the mean of the tokens of each (AV-MAE's MBT).
+
+    In training every modality answers for itself, so that each can have labels of its own.
+    """
+
+    def __init__(self, config: LinearSharedConfig, head_input: HeadInput) -> None:
+        super().__init__()
+        self.streams = config.streams
+        widths = {head_input.audio.dim, head_input.vision.dim}
+        if len(widths) > 1:
+            raise ConfigError(
+                "head 'linear_shared' takes tokens of one width, not "
+                f"{head_input.audio.dim} and {head_input.vision.dim}"
+            )
+        self.classifier = nn.Linear(head_input.audio.dim, head_input.num_outputs)
+        nn.init.zeros_(self.classifier.weight)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(
+        self, audio: Tokens, vision: Tokens
+    ) -> Float[Tensor, "B K"] | Float[Tensor, "B 2 K"]:
+        """Return a logit per class; in training one per modality (audio, vision) and class."""
+        given = {"audio": audio, "vision": vision}
+        chosen = [tokens for name, tokens in given.items() if self.streams in {"both", name}]
+        means = torch.stack([tokens.values.mean(dim=(1, 2, 3)) for tokens in chosen], dim=1)
+        answers = self.classifier(means)  # (B, M, K)
+        if self.training and len(chosen) > 1:
+            return answers
+        return answers.mean(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -10,7 +10,8 @@ from timm.layers import Mlp
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from plugins.mae import DecoderConfig, MaeConfig
+from plugins.mae.config import DecoderConfig, MaeConfig
+from plugins.mae.scores import NUM_SUMS, sums_of, unexplained
 from zoo.contracts import Modality
 from zoo.errors import ConfigError, option
 from zoo.models.device import autocast
@@ -36,8 +37,6 @@ from zoo.models.two_tower import ExtractorEncoder
 VALID_SEED = 0  # every validation hides the same patches
 SHARPNESS = 4.0  # of a decoder's attention before it has learnt anything
 
-Number = TypeVar("Number", float, Tensor)
-
 
 class Mae(Objective):
     """Masked reconstruction (arXiv 2203.12602, arXiv 2212.05922).
@@ -50,7 +49,7 @@ class Mae(Objective):
     of it, and it stays as it was initialised.
     """
 
-    num_sums = 3 * len(MODALITIES) + 1
+    num_sums = NUM_SUMS
 
     def __init__(self, config: MaeConfig, encoder: Encoder) -> None:
         super().__init__()
@@ -114,19 +113,12 @@ class Mae(Objective):
         for modality in MODALITIES:
             with autocast(segments.audio.device, encoder.precision):
                 rebuilt, wanted = self.rebuild(encoder, segments, modality, generator)
-            of_hidden = ((rebuilt - wanted).square(), wanted, wanted.square())
-            sums += [float(values.mean(dtype=torch.float64)) for values in of_hidden]
+            sums += sums_of(rebuilt, wanted)
         return [value * len(segments) for value in (*sums, 1.0)]
 
     def scores(self, sums: list[float]) -> dict[str, float]:
         """Return the error as a share of the variance of all hidden patches; chance is 1."""
-        *values, count = sums
-        shares = []
-        for first in range(0, len(values), 3):
-            error, mean, square = (value / max(1.0, count) for value in values[first : first + 3])
-            shares.append(error / max(SMALLEST_VARIANCE, square - mean**2))
-        names = ("audio_unexplained", "vision_unexplained")
-        return {"unexplained": self._weigh(*shares), **dict(zip(names, shares, strict=True))}
+        return unexplained(sums, self.config)
 
     @property
     def hiding(self) -> Hiding:
@@ -177,7 +169,7 @@ class Mae(Objective):
             given, targets, told, hidden, extractor.join, gain=gain, is_normalised=is_normalised
         )
 
-    def _weigh(self, audio: Number, vision: Number) -> Number:
+    def _weigh(self, audio: Tensor, vision: Tensor) -> Tensor:
         weights = self.config.audio_weight, self.config.vision_weight
         return (weights[0] * audio + weights[1] * vision) / sum(weights)
 

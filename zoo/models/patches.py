@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -165,6 +166,44 @@ class MaskableEncoder(Encoder):
         """Return the values of every patch, channels fastest: what a decoder must rebuild."""
         return self.grids[modality].channels_last(self._cut(modality, segments))
 
+    @torch.no_grad()
+    def wanted(
+        self,
+        modality: Modality,
+        segments: Tensor,
+        numbers: Int[Tensor, "N H"],
+        is_normalised: bool,
+    ) -> Float[Tensor, "N H E"]:
+        """Return the targets of the patches of these numbers, in fp32.
+
+        Args:
+            modality: of the segments.
+            segments: what the front end gives.
+            numbers: of the patches that are hidden.
+            is_normalised: whether every patch is `normalise_patches`.
+        """
+        found = take_patches(self.targets(modality, segments).float(), numbers)
+        return normalise_patches(found) if is_normalised else found
+
+    def put_back(
+        self,
+        modality: Modality,
+        segments: Tensor,
+        told: Float[Tensor, "N H E"],
+        numbers: Int[Tensor, "N H"],
+        is_normalised: bool,
+    ) -> Rebuilt:
+        """Put what a decoder makes of hidden patches back into segments: see `put_back`."""
+        return put_back(
+            segments,
+            self.targets(modality, segments),
+            told,
+            numbers,
+            partial(self.join, modality),
+            gain=self.gains[modality],
+            is_normalised=is_normalised,
+        )
+
     def join(self, modality: Modality, patches: Float[Tensor, "N L E"]) -> Tensor:
         """Put patches whose channels vary fastest where they were cut out of segments."""
         joined = self.grids[modality].join(patches)  # (N, C, T, H, W)
@@ -219,9 +258,12 @@ class MaskableEncoder(Encoder):
             modality, self.encode_modality(modality, self.patchify(modality, segments))
         )
 
-    def alone(self, encoded: Float[Tensor, "N M D"]) -> Float[Tensor, "N M D"]:
-        """Run the joint blocks on one modality, the other one missing."""
-        return self.fuse(encoded, encoded[:, :0])[0]
+    def alone(self, modality: Modality, encoded: Float[Tensor, "N M D"]) -> Float[Tensor, "N M D"]:
+        """Run what sees both modalities on one of them, the other one missing."""
+        nothing = encoded[:, :0]
+        if modality == "audio":
+            return self.fuse(encoded, nothing)[0]
+        return self.fuse(nothing, encoded)[1]
 
     def passes(self, audio: Tensor, vision: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Run the passes that the mode asks for; tokens of several stand side by side."""
@@ -232,7 +274,7 @@ class MaskableEncoder(Encoder):
             return [apart]
         if self.mode == "both":
             return [self.fuse(audio, vision), apart]
-        return [(self.alone(audio), self.alone(vision)), apart]
+        return [(self.alone("audio", audio), self.alone("vision", vision)), apart]
 
     def encode(self, segments: Segments) -> tuple[Tokens, Tokens]:
         """Encode all patches of both modalities."""
@@ -337,3 +379,17 @@ def put_back(
         is_normalised=is_normalised,
         is_change=gain is not None,
     )
+
+
+def require_maskable(encoder: Encoder) -> MaskableEncoder:
+    """Return an encoder whose patches can be hidden.
+
+    Raises:
+        ConfigError: if they cannot.
+    """
+    if not isinstance(encoder, MaskableEncoder):
+        raise ConfigError(
+            "this objective hides patches of both modalities, which a "
+            f"{type(encoder).__name__} cannot; choose an encoder such as cavmae, avsiam or avmae"
+        )
+    return encoder

@@ -103,19 +103,23 @@ class Stack(nn.ModuleList):
         """Apply all blocks with the norms of one stream."""
         return self.together([x], stream)[0]
 
-    def together(self, parts: Sequence[Tensor], stream: str = "") -> list[Tensor]:
-        """Apply all blocks to sequences of several lengths at once.
+    def together(
+        self, parts: Sequence[Tensor], stream: str = "", first: int = 0, last: int | None = None
+    ) -> list[Tensor]:
+        """Apply blocks to sequences of several lengths at once.
 
         The weights are read, and their gradients added up, once instead of once per part.
 
         Args:
             parts: ``(N, M, D)`` each; N and M may differ.
             stream: whose norms they take.
+            first: number of the first block.
+            last: number of the first one that is left out again; None: none is.
         """
         sizes = [(len(x), x.shape[1]) for x in parts]
         flat = [x.flatten(0, 1) for x in parts]
         rows = torch.cat(flat) if len(flat) > 1 else flat[0]
-        for block in self:
+        for block in list(self)[first:last]:
             assert isinstance(block, StreamBlock)
             if self.saves_memory and self.training:
                 rows = checkpoint(block.packed, rows, sizes, stream, use_reentrant=False)

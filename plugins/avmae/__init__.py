@@ -1,0 +1,91 @@
+"""Audiovisual MAE (arXiv 2212.05922), and the bottleneck transformer that it fine-tunes."""
+
+from typing import Any
+
+import zoo
+from plugins.avmae.config import AvmaeConfig, MbtConfig
+from zoo.timeline import SegmentLayout
+
+WHOLE_CLIP = SegmentLayout(num_segments=1, segment_s=8.0, step_s=8.0)
+LARGE: dict[str, Any] = {"width": 1024, "heads": 16, "depth": 24}
+TINY: dict[str, Any] = {
+    "width": 64,
+    "heads": 2,
+    "depth": 3,
+    "audio_s": 0.64,
+    "vision_frontend": zoo.Frames(fps=12.5, size=48, short_side=56),
+    "vision_s": 0.64,
+    "audio_change_gain": 1.0,
+    "vision_change_gain": 6.4,
+}
+
+
+def _build(config: AvmaeConfig) -> "zoo.Encoder":
+    from plugins.avmae.model import Avmae
+
+    return Avmae(config)
+
+
+def _build_mbt(config: MbtConfig) -> "zoo.Encoder":
+    from plugins.avmae.mbt import Mbt
+
+    return Mbt(config)
+
+
+def _encoder(name: str, summary: str, **given: Any) -> zoo.EncoderSpec:
+    return zoo.EncoderSpec(
+        name=name,
+        summary=summary,
+        layouts={"paper": WHOLE_CLIP},
+        stage2={"tiny": {"batch": 16}},  # every step encodes its samples
+        source="arXiv:2212.05922",
+        license="MIT",
+        **given,
+    )
+
+
+@zoo.hookimpl
+def register_encoders() -> list[zoo.EncoderSpec]:
+    """Register ``avmae`` and ``mbt``, each in two sizes."""
+    fusions = zoo.Choice(values=("early", "shared", "separate", "mid"))
+    avmae: dict[str, Any] = {
+        "config_class": AvmaeConfig,
+        "build": _build,
+        "objective": "avmae",
+        "search": {"fusion": fusions},
+    }
+    mbt: dict[str, Any] = {
+        "config_class": MbtConfig,
+        "build": _build_mbt,
+        "objective": "avmae",
+        "search": {"fusion_layer": zoo.Range(low=0, high=12)},
+    }
+    tiny = AvmaeConfig(**TINY, joint_layers=1)
+    tiny_mbt = MbtConfig(**TINY, fusion_layer=2)
+    large_mbt = MbtConfig(**LARGE, fusion_layer=16)
+    return [
+        _encoder(
+            "avmae",
+            "Audiovisual MAE: tubelets and patches, four ways to fuse the modalities (ViT-B)",
+            presets={"paper": AvmaeConfig(), "tiny": tiny},
+            **avmae,
+        ),
+        _encoder(
+            "avmae_large",
+            "Audiovisual MAE (ViT-L)",
+            presets={"paper": AvmaeConfig(**LARGE), "tiny": tiny},
+            **avmae,
+        ),
+        _encoder(
+            "mbt",
+            "bottleneck transformer: modalities that exchange a few tokens (ViT-B)",
+            presets={"paper": MbtConfig(), "tiny": tiny_mbt},
+            **mbt,
+        ),
+        _encoder(
+            "mbt_large",
+            "bottleneck transformer (ViT-L)",
+            presets={"paper": large_mbt, "tiny": tiny_mbt},
+            **mbt,
+        ),
+    ]

@@ -1,0 +1,75 @@
+"""Names of the published tensors, as PyTorch would write them: dots, ``weight``."""
+
+from __future__ import annotations
+
+from zoo.checkpoints.names import Names, Rules, rename
+
+MODALITY = {"vision": "rgb", "audio": "spectrogram"}
+_ATTENTION = "MultiHeadDotProductAttention_0"
+_LAYERS = {
+    "norm1": ("LayerNorm_0",),
+    "norm2": ("LayerNorm_1",),
+    "attn.qkv": tuple(f"{_ATTENTION}.{part}" for part in ("query", "key", "value")),
+    "attn.proj": (f"{_ATTENTION}.out",),
+    "mlp.fc1": ("MlpBlock_0.Dense_0",),
+    "mlp.fc2": ("MlpBlock_0.Dense_1",),
+}
+
+
+def _stack(ours: str, theirs: str, suffix: str = "") -> Rules:
+    """Return the rules of a stack of blocks; their blocks may end with a suffix."""
+    return [
+        (
+            rf"{ours}\.(\d+)\.{layer.replace('.', '[.]')}\.(weight|bias)",
+            tuple(rf"{theirs}.encoderblock_\1{suffix}.{name}.\2" for name in names),
+        )
+        for layer, names in _LAYERS.items()
+    ]
+
+
+def _normed(ours: str, theirs: str) -> Rules:
+    return [
+        *_stack(rf"{ours}\.blocks", theirs),
+        (rf"{ours}\.norm\.(.+)", (rf"{theirs}.encoder_norm.\1",)),
+    ]
+
+
+def _pretrained(joint: str) -> Names:
+    rules: list[tuple[str, tuple[str, ...]]] = list(_normed(r"encoder\.joint", joint))
+    decoder = r"objective\.decoder"
+    rules += _normed(rf"{decoder}\.stacks\.both", "Decoder")
+    for ours, theirs in MODALITY.items():
+        rules += [
+            (rf"encoder\.embed\.{ours}\.proj\.(.+)", (rf"embedding_{theirs}.\1",)),
+            (rf"encoder\.modality_tokens\.{ours}", (f"Encoder_modality_token_{theirs}",)),
+            (rf"{decoder}\.embed\.{ours}\.(.+)", (rf"decoder_projection_{theirs}.\1",)),
+            (rf"{decoder}\.mask_token\.{ours}", (f"mask_token_{theirs}",)),
+            (rf"{decoder}\.modality_tokens\.{ours}", (f"Decoder_modality_token_{theirs}",)),
+            (rf"{decoder}\.predict\.{ours}\.(.+)", (rf"output_projection_{theirs}.\1",)),
+            *_normed(rf"encoder\.own\.{ours}", f"Transformer_{theirs}"),
+            *_normed(rf"{decoder}\.stacks\.{ours}", f"Decoder_{theirs}"),
+        ]
+    return lambda name: rename(name, rules)
+
+
+def _mbt() -> Names:
+    rules: list[tuple[str, tuple[str, ...]]] = [
+        (r"encoder\.bottleneck", ("bottleneck",)),
+        (r"encoder\.norm\.(.+)", (r"Transformer.encoder_norm.\1",)),
+        (r"head\.classifier\.(.+)", (r"ProjectionHeadAndClassifier_0.output_projection.\1",)),
+        (r"encoder\.embed\.vision\.proj\.(.+)", (r"embedding.\1",)),
+        (r"encoder\.embed\.audio\.proj\.(.+)", (r"embedding_spectrogram.\1",)),
+        *_stack(r"encoder\.blocks\.vision", "Transformer"),
+        *_stack(r"encoder\.blocks\.audio", "Transformer", "_spec"),
+    ]
+    return lambda name: rename(name, rules)
+
+
+SEPARATE_OR_MID = _pretrained("Transformer_concat")
+TOGETHER = _pretrained("Transformer")
+BOTH = _mbt()
+
+
+def one_modality(name: str) -> tuple[str, ...]:
+    """Return their names of the tensors of an MBT of one modality: without a suffix."""
+    return BOTH(name.replace("encoder.blocks.audio.", "encoder.blocks.vision."))
