@@ -58,7 +58,7 @@ def register_encoders() -> list[zoo.EncoderSpec]:
         "config_class": MbtConfig,
         "build": _build_mbt,
         "objective": "avmae",
-        "search": {"fusion_layer": zoo.Range(low=0, high=12)},
+        "search": {"fusion_layer": zoo.Choice(values=(0, 1, 2, 3))},
     }
     tiny = AvmaeConfig(**TINY, joint_layers=1)
     tiny_mbt = MbtConfig(**TINY, fusion_layer=2)

@@ -18,7 +18,9 @@ class TubeletConfig(zoo.PatchEncoderConfig):
     """Tubelets of video and patches of a spectrogram, counted by time, at fixed positions."""
 
     time_first: ClassVar[bool] = True
-    audio_frontend: AudioFrontend = zoo.MelAmplitude()
+    audio_frontend: AudioFrontend = Field(
+        zoo.MelAmplitude(), description="the spectrogram of audio"
+    )
     audio_s: float = Field(8.0, gt=0, description="audio of a segment, seconds; AudioSet: 10")
     vision_s: float = Field(2.56, gt=0, description="video of a segment, seconds")
     tubelet: int = Field(2, gt=0, description="frames that a patch of video covers")

@@ -34,7 +34,7 @@ class PatchEncoderConfig(EncoderConfig):
     patch: int = Field(16, gt=0, description="height and width of a patch, pixels or mel bins")
     time_first: ClassVar[bool] = False
     """Whether the patches of audio are counted time by time, else bin by bin."""
-    audio_frontend: AudioFrontend = KaldiFbank()
+    audio_frontend: AudioFrontend = Field(KaldiFbank(), description="the spectrogram of audio")
     audio_s: float = Field(10.24, gt=0, description="audio of a segment, seconds")
     vision_frontend: Frames = IMAGENET_FRAMES
     vision_s: float = Field(0.04, gt=0, description="video of a segment, seconds: one frame")
