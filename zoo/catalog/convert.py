@@ -13,6 +13,7 @@ import torch
 from pydantic import JsonValue
 
 from zoo.catalog.model_folder import CONFIG, load_model, save_model
+from zoo.checkpoints.flax_file import write_flax
 from zoo.checkpoints.layouts import PUBLISHED, as_published, read_model
 from zoo.errors import ModelError
 from zoo.files import sha256_of
@@ -66,18 +67,21 @@ def export_checkpoint(model_folder: Path, path: Path, format: str = PUBLISHED) -
 
     Args:
         model_folder: the model.
-        path: file to write, with torch.save.
+        path: file to write, with torch.save or as Flax does.
         format: name of the layout, or ``published`` for the one that holds such models.
 
     Raises:
         ModelError: if the folder is damaged, or the layout cannot hold this model.
         PluginError: if there is no such layout.
     """
-    name, content = as_published(load_model(model_folder), str(model_folder), format)
+    spec, content = as_published(load_model(model_folder), str(model_folder), format)
     with _half_done(path) as half:
-        torch.save(content, half)
+        if spec.container == "flax":
+            write_flax(half, content)
+        else:
+            torch.save(content, half)
         half.replace(path)
-    return name
+    return spec.name
 
 
 @contextmanager

@@ -87,8 +87,8 @@ def give(model: Model, state: Mapping[str, Tensor], *, assign: bool = False) -> 
 
 def as_published(
     model: Model, name: str, format_name: str = PUBLISHED
-) -> tuple[str, dict[str, Any]]:
-    """Return what the authors' code loads in place of a model, and the name of the layout.
+) -> tuple[FormatSpec, dict[str, Any]]:
+    """Return what the authors' code loads in place of a model, and the layout.
 
     Args:
         model: to be written.
@@ -104,7 +104,7 @@ def as_published(
     reasons = []
     for spec in specs:
         try:
-            return spec.name, spec.write(model)
+            return spec, spec.write(model)
         except ModelError as error:
             reasons.append(f"{spec.name}: {error}")
     raise ModelError(f"{name} fits no published layout: {'; '.join(reasons)}")
@@ -113,15 +113,46 @@ def as_published(
 def read_tensors(path: Path) -> list[Tensors]:
     """Read a checkpoint and return what may be its weights: the file itself, then its parts.
 
+    Where tensors lie deeper, as in files of Flax, every group of groups may be the weights too;
+    the names of its tensors are joined: ``Transformer/encoder_norm/scale``.
+
     Raises:
         ModelError: if it cannot be read, or holds no tensors.
     """
     checkpoint = read_checkpoint(path)
     parts = [checkpoint, *(part for part in checkpoint.values() if isinstance(part, dict))]
     found = [tensors for part in parts if (tensors := unwrapped(part))]
+    joined = _joined(checkpoint, set())
+    if any(name.count("/") > 1 for name in joined):
+        found += _groups(joined)
     if not found:
         raise ModelError(f"{path} holds no tensors that have a name")
     return found
+
+
+def _joined(group: Mapping[Any, Any], seen: set[int]) -> Tensors:
+    """Return all tensors inside a group; what stands in it several times counts once."""
+    seen.add(id(group))
+    found: Tensors = {}
+    for key, value in group.items():
+        if isinstance(key, str) and isinstance(value, Tensor):
+            found[key] = value
+        elif isinstance(key, str) and isinstance(value, dict) and id(value) not in seen:
+            found |= {f"{key}/{name}": x for name, x in _joined(value, seen).items()}
+    return found
+
+
+def _groups(tensors: Tensors) -> Iterator[Tensors]:
+    """Yield tensors, then those of the groups within that hold groups, the outermost first."""
+    yield tensors
+    below: dict[str, Tensors] = {}
+    for name, tensor in tensors.items():
+        group, _, rest = name.partition("/")
+        if rest:
+            below.setdefault(group, {})[rest] = tensor
+    for inside in below.values():
+        if any("/" in name for name in inside):
+            yield from _groups(inside)
 
 
 def unwrapped(part: Mapping[Any, Any]) -> Tensors:

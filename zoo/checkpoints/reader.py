@@ -1,4 +1,4 @@
-"""Checkpoints of others: torch's zip files, its older format, safetensors. Nothing in them runs."""
+"""Checkpoints of others, of torch (two formats), safetensors and Flax. Nothing in them runs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from zoo.checkpoints.flax_file import is_flax, read_flax
 from zoo.checkpoints.unpickler import Storage, TensorRecord, unpickle
 from zoo.errors import ModelError
 
@@ -33,7 +34,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     libraries are stand-ins.
 
     Args:
-        path: a ``.pt``, ``.pth``, ``.bin`` or ``.safetensors`` file; its content decides.
+        path: a ``.pt``, ``.pth``, ``.bin`` or ``.safetensors`` file, or one of Flax, which has no
+            ending; its content decides.
 
     Raises:
         ModelError: if it is missing, damaged or no checkpoint, or asks to run something.
@@ -48,8 +50,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path} is empty: it was not downloaded or copied whole")
     if head.startswith(_ZIP):
         found = _read_zip(path)
-    elif size > 9 and head[8:9] == b"{":  # its first byte may be any, that of a pickle too
-        found = _read_safetensors(path)
+    elif size > 9 and head[8:9] == b"{" and not (any(head[4:8]) and is_flax(head)):
+        found = _read_safetensors(path)  # its first byte may be any, that of a pickle too
+    elif is_flax(head):
+        found = read_flax(path)
     elif head.startswith(_PICKLE):
         found = _read_old(path)
     else:
@@ -64,7 +68,7 @@ def _say_what(path: Path, head: bytes) -> str:
         return f"{path} is a web page, not a checkpoint: the download went wrong, repeat it"
     if head.startswith(b"version https://git-lfs"):
         return f"{path} is a Git LFS pointer, not the checkpoint itself: get it with git lfs pull"
-    return f"{path} is not a checkpoint: neither a file of torch.save nor safetensors"
+    return f"{path} is not a checkpoint: neither of torch.save, nor safetensors, nor of Flax"
 
 
 def _read_safetensors(path: Path) -> Any:

@@ -324,6 +324,9 @@ class FormatSpec:
     ``objective.`` are parameters of the objective, and with ``leftover.`` what has no use here and
     is kept to be written again.  ``write(model)`` returns what their code expects to load.  Written
     and read again, every tensor is the same, bit for bit.
+
+    Tensors of Flax have the names of their groups before their own, ``embedding/kernel``, below
+    those that hold all parameters; ``write`` returns the same names.
     """
 
     name: str
@@ -334,6 +337,9 @@ class FormatSpec:
     write: Callable[[Model], dict[str, Any]]
     task: str | None
     """Name of the task that these models answer; None without a head."""
+    container: Literal["torch", "flax"] = "torch"
+    """What a file is written with: ``torch.save``, or the MessagePack of Flax, where tensors go
+    below ``params``."""
     source: str = ""
     license: str = ""
 
