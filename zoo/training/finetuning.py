@@ -138,6 +138,7 @@ class Finetuning(Stage[Read, Fed]):
         self.feeder = Feeder(engine.device, recipe, model, train)
         self.module = self._what_is_trained()
         self.rate_prefix = "head." if self.config.is_frozen else ""
+        self.encoder = None if self.config.is_frozen else model.encoder
         self.best = Best(self.task.spec)
         self.average = Average()
 

@@ -25,7 +25,7 @@ from zoo.models.without_values import without_values
 from zoo.registry.manager import Registry, registry
 from zoo.registry.plugin_files import reason_of
 from zoo.timeline import LATTICE_TOLERANCE, to_frames, to_samples
-from zoo.training.optimise import rate_factors
+from zoo.training.optimise import factors_of
 from zoo.training.recipe import Recipe
 
 REMEMBERED = 256  # models that are known to fit
@@ -49,7 +49,7 @@ def check_fit(recipe: Recipe, stages: tuple[int, ...]) -> None:
     if 2 in stages:
         _check_labels(recipe)
     for stage, config in ((1, recipe.stage1), (2, recipe.stage2)):
-        if stage in stages and config.rates:
+        if stage in stages and (config.rates or config.layer_decay < 1):
             _check_rates(recipe, stage)
 
 
@@ -66,7 +66,7 @@ def _check_labels(recipe: Recipe) -> None:
 
 
 def _check_rates(recipe: Recipe, stage: int) -> None:
-    """Check that ``rates`` names parameters that the stage trains."""
+    """Check that ``rates`` and ``layer_decay`` are about parameters that the stage trains."""
     with without_values():
         model = Model(recipe.model)
         assert model.config.objective is not None
@@ -81,8 +81,9 @@ def _check_rates(recipe: Recipe, stage: int) -> None:
             f"{part}.{n}" for part, module in parts.items() for n, _ in module.named_parameters()
         ]
     config = recipe.stage1 if stage == 1 else recipe.stage2
+    encoder = model.encoder if "encoder" in parts else None
     try:
-        rate_factors(names, config.rates)
+        factors_of(names, config, encoder)
     except ConfigError as error:
         raise error.within(f"stage{stage}") from None
 
