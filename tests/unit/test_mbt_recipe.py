@@ -12,11 +12,17 @@ import pytest
 import torch
 from golden import REFERENCE, features
 from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from plugins.classification import ClassificationConfig
+from plugins.classification.task import Classification
 from zoo.errors import ConfigError
-from zoo.models.model import Model, build_encoder
+from zoo.models.config import Component
+from zoo.models.model import Model, build_encoder, build_task
 from zoo.models.modules import Encoder
 from zoo.models.segments import Segments, Tokens
+from zoo.registry.manager import registry
+from zoo.training.mixing import draw_shares, mean_loss, mix_segments, require_answers, soften_batch
 from zoo.training.optimise import build_optimizer, layer_factors, learning_rate, take_step
 from zoo.training.recipe import Stage1Config, Stage2Config
 from zoo.training.recipe_builder import build_recipe
@@ -33,6 +39,14 @@ needs_golden = pytest.mark.skipif(
 
 def stage2(**settings: Any) -> Stage2Config:
     return Stage2Config(**{"steps": 1, "lr": 1.0, "warmup_steps": 0, **settings})
+
+
+def task_of(num: int, **settings: Any) -> Classification:
+    classes = tuple(f"{k}" for k in range(num))
+    config = ClassificationConfig(classes=classes, **{"multi_label": False, **settings})
+    task = build_task(Component.of(registry().task("classification"), config))
+    assert isinstance(task, Classification)
+    return task
 
 
 # --- optimiser ---
@@ -254,3 +268,83 @@ def test_rates_by_name_and_by_layer_multiply() -> None:
 def test_a_stage_one_of_an_earlier_version_has_the_same_optimiser() -> None:
     config = Stage1Config(steps=1, lr=1.0, warmup_steps=0)
     assert (config.optimizer, config.layer_decay, config.warmup_from) == ("adamw", 1.0, "first")
+
+
+# --- mixing ---
+
+
+@needs_golden
+@pytest.mark.parametrize(("name", "frames"), [("mixmod", "own"), ("mixone", "same")])
+def test_batches_are_mixed_as_published(name: str, frames: str) -> None:
+    config = stage2(mixup=1.0, mixup_by="batch", mixup_frames=frames)
+    of_video, of_audio = arrays()["mix_lambda"].tolist()  # theirs draws for RGB first
+    shares = torch.tensor([of_audio if frames == "own" else of_video, of_video])
+    rgb, spec = features("mix_rgb", 3, 2, 4, 4, 3), features("mix_spec", 3, 8, 4, 1)
+    given = Segments(spec.permute(0, 3, 2, 1), rgb.permute(0, 4, 1, 2, 3)[:, None])
+    mixed = mix_segments(given, shares)
+    check(f"recipe/{name}_spec", mixed.audio.permute(0, 3, 2, 1), 1e-6)
+    check(f"recipe/{name}_rgb", mixed.vision[:, 0].permute(0, 2, 3, 4, 1), 1e-6)
+    labels = soften_batch(task_of(5).labels_of(torch.tensor([0, 3, 1])), shares, config)
+    each = labels.unbind(1) if frames == "own" else (labels, labels)
+    check(f"recipe/{name}_label_spec", each[0], 1e-6)
+    check(f"recipe/{name}_label_rgb", each[1], 1e-6)
+    if frames == "same":
+        check("recipe/mixone_label_all", labels, 1e-6)
+
+
+def test_labels_are_smoothed_after_they_are_mixed() -> None:
+    config = stage2(mixup=1.0, mixup_by="batch", label_smoothing=0.3)
+    labels = task_of(4).labels_of(torch.tensor([2, 0]))
+    mixed = soften_batch(labels, torch.tensor([0.75, 0.75]), config)
+    assert torch.allclose(mixed[0], 0.7 * torch.tensor([0.25, 0, 0.75, 0]) + 0.3 / 4)
+    assert torch.allclose(mixed.sum(1), torch.ones(2))
+
+
+def test_shares_follow_seed_step_and_worker_alone() -> None:
+    config = stage2(mixup=0.5, mixup_by="batch", mixup_frames="own", mixup_alpha=0.5)
+    drawn = {
+        key: tuple(draw_shares(config, *key).tolist())
+        for key in [(seed, step, rank) for seed in (1, 2) for step in range(40) for rank in (0, 1)]
+    }
+    assert drawn[1, 7, 1] == tuple(draw_shares(config, 1, 7, 1).tolist())
+    mixed = [shares for shares in drawn.values() if shares != (1.0, 1.0)]
+    assert 0.3 < len(mixed) / len(drawn) < 0.7
+    assert len(set(mixed)) == len(mixed)
+    assert all(audio != vision for audio, vision in mixed)
+    same = draw_shares(config.model_copy(update={"mixup_frames": "same"}), 1, 0, 0)
+    assert same[0] == same[1]
+
+
+def test_answers_of_both_modalities_are_scored_against_their_own_labels() -> None:
+    task = task_of(3)
+    torch.manual_seed(0)
+    outputs, targets = torch.randn(4, 2, 3), torch.rand(4, 2, 3).softmax(2)
+    own = mean_loss(task, outputs, targets, 0.0, is_per_modality=True)
+    each = [cross_entropy(outputs[:, m], targets[:, m]) for m in (0, 1)]
+    assert torch.isclose(own, (each[0] + each[1]) / 2)
+    same = mean_loss(task, outputs, targets[:, 0], 0.0)
+    assert torch.isclose(same, sum(cross_entropy(outputs[:, m], targets[:, 0]) for m in (0, 1)) / 2)
+    assert mean_loss(task, outputs[:, 0], targets[:, 0], 0.0) == each[0]
+
+
+def test_a_head_that_answers_once_is_refused_where_each_modality_has_labels() -> None:
+    require_answers((4, 2, 5), "each")
+    recipe = build_recipe(
+        extractor="cavmae",
+        task="classification",
+        preset="tiny",
+        overrides=["stage2.mixup=1", "stage2.mixup_by=batch", "stage2.mixup_frames=own"],
+    )
+    with pytest.raises(ConfigError, match=r"'linear' does not answer for each.*mixup_frames=same"):
+        check_fit(recipe, (2,))
+
+
+def test_the_loss_may_be_the_sum_over_classes() -> None:
+    task = task_of(5, multi_label=True, over_classes="sum")
+    outputs, targets = torch.randn(3, 5), torch.rand(3, 5)
+    each = binary_cross_entropy_with_logits(outputs, targets, reduction="none")
+    assert torch.isclose(task.loss(outputs, targets, 0.0), each.sum(1).mean())
+    plain = task_of(5, multi_label=True)
+    assert task.chance["cross_entropy"] == pytest.approx(5 * plain.chance["cross_entropy"])
+    with pytest.raises(ValueError, match="over_classes=sum is for loss=bce"):
+        ClassificationConfig(over_classes="sum", loss="ce")

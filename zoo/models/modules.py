@@ -312,8 +312,14 @@ class Head(nn.Module, ABC):
     """Whether a training step may leave parameters without a gradient: workers must look then."""
 
     @abstractmethod
-    def forward(self, audio: Tokens, vision: Tokens) -> Float[Tensor, "B K"]:
-        """Return the K outputs that the task asks for; see `HeadInput`."""
+    def forward(
+        self, audio: Tokens, vision: Tokens
+    ) -> Float[Tensor, "B K"] | Float[Tensor, "B M K"]:
+        """Return the K outputs that the task asks for; see `HeadInput`.
+
+        While it trains a head may answer for each of M modalities by itself, audio first: the loss
+        is then the mean over them.  In eval mode it gives ``(B, K)``.
+        """
 
     def initialise(self, audio: Tokens, vision: Tokens) -> None:
         """See the first batch of training before the first step; most heads need not."""

@@ -142,6 +142,19 @@ class Task(ABC):
         """
         raise NotImplementedError
 
+    def labels_of(self, targets: Tensor) -> Float[Tensor, "B K"]:
+        """Return the targets of `collate` as a number per class, for mixing batches of them.
+
+        Only asked where `has_labels`; `loss` and `sums` take what it gives, and mixtures of it.
+
+        Raises:
+            ConfigError: if that cannot be done.
+        """
+        raise ConfigError(
+            f"labels of the task '{self.spec.name}' cannot be mixed or smoothed by the batch",
+            f"take {option('set')} stage2.mixup_by=clip",
+        )
+
     def clip_weights(self, clips: Sequence[Clip]) -> Sequence[float]:
         """Return how often each clip is sampled, relative to the others, to balance the classes.
 

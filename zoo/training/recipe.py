@@ -120,8 +120,8 @@ class Stage2Config(OptimiserConfig, VariationConfig, Softening):
     def varies_online(self) -> list[str]:
         """Settings in use that change what is read from files."""
         names = ("gain_db", "noise", "roll", "mask_bins", "mask_frames", "mixup")
-        used = [name for name in names if getattr(self, name)]
-        return used + ["frame_choices"] * (self.frame_choices > 1)
+        used = [name for name in (*names, "colour_jitter", "grey") if getattr(self, name)]
+        return used + ["scale_jitter"] * self.scales + ["frame_choices"] * (self.frame_choices > 1)
 
     @property
     def averaged_steps(self) -> range:
