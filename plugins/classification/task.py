@@ -42,6 +42,7 @@ class Classification(Task):
 
     says = "says which classes a clip shows"
     has_labels = True
+    answers_for_clip = True
 
     def __init__(self, config: ClassificationConfig) -> None:
         self.config = config

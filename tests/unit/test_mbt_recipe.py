@@ -22,6 +22,7 @@ from zoo.models.model import Model, build_encoder, build_task
 from zoo.models.modules import Encoder
 from zoo.models.segments import Segments, Tokens
 from zoo.registry.manager import registry
+from zoo.timeline import view_starts
 from zoo.training.mixing import draw_shares, mean_loss, mix_segments, require_answers, soften_batch
 from zoo.training.optimise import build_optimizer, layer_factors, learning_rate, take_step
 from zoo.training.recipe import Stage1Config, Stage2Config
@@ -348,3 +349,17 @@ def test_the_loss_may_be_the_sum_over_classes() -> None:
     assert task.chance["cross_entropy"] == pytest.approx(5 * plain.chance["cross_entropy"])
     with pytest.raises(ValueError, match="over_classes=sum is for loss=bce"):
         ClassificationConfig(over_classes="sum", loss="ce")
+
+
+# --- views ---
+
+
+@needs_golden
+@pytest.mark.parametrize(("frames", "columns"), [(250, 1000), (240, 960), (60, 240)])
+def test_views_start_where_the_published_ones_do(frames: int, columns: int) -> None:
+    """32 frames with a stride of 2, and 8 s or 10 s of 100 columns a second."""
+    check(f"recipe/views_spec_{columns}_first", view_starts(columns, 800, 4), 0)
+    check(f"recipe/views_spec10_{columns}_first", view_starts(columns, 1000, 4), 0)
+    first = np.array(view_starts(frames, 64, 4))
+    shown = first[:, None] + 2 * np.array([0, 1, 31])
+    check(f"recipe/views_rgb_{frames}", shown % frames, 0)

@@ -72,6 +72,8 @@ class Task(ABC):
     beside one that predicts offsets."""
     has_labels: ClassVar[bool] = False
     """Whether targets are labels that can be mixed, smoothed and balanced: see `soften`."""
+    answers_for_clip: ClassVar[bool] = False
+    """Whether the right answer is the same wherever in a clip its crops start."""
     says: ClassVar[str] = "answers another question"
     """What a model of this task does, after its name: ``says which classes a clip shows``."""
 
