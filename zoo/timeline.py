@@ -342,6 +342,22 @@ def search_shifts(layout: SegmentLayout, grid: OffsetGrid, max_offset_s: float) 
     return [hop * i for i in range(-count, count + 1)]
 
 
+def count_hops(length_s: float, hop_s: float) -> int:
+    """Count the whole hops in a length: frames of a clip, say."""
+    return math.floor(length_s / hop_s + LATTICE_TOLERANCE)
+
+
+def view_starts(num_units: int, size: int, views: int) -> list[int]:
+    """Return where evenly spaced views start, from the first place of a stream to the last.
+
+    Args:
+        num_units: length of the stream, in frames or the like.
+        size: of a view, which may be longer than the stream.
+        views: how many.
+    """
+    return [int(start) for start in np.linspace(0, max(0, num_units - size), views)]
+
+
 def clock_time(seconds: float) -> str:
     """Write a moment of a clip as players do: 12:31, or 1:02:03."""
     minutes, rest = divmod(round(seconds), 60)

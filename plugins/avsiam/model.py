@@ -53,9 +53,11 @@ class Avsiam(MaskableEncoder):
     """
 
     tables: ClassVar[Mapping[str, Modality]] = TABLES
+    embeddings = ("patch_embed", "pos_embed", "time_embed")
 
     def __init__(self, config: AvsiamConfig) -> None:
         super().__init__(config)
+        self.stacks = {"blocks": 0, "joint": config.depth}
         self.config = config
         (rows, columns), (frames, height, width) = config.audio_grid, config.vision_grid
         dim, patch = config.width, config.patch

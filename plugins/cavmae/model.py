@@ -37,9 +37,11 @@ class CavMae(MaskableEncoder):
     """
 
     tables: ClassVar[Mapping[str, Modality]] = TABLES
+    embeddings = ("patch_embed_", "pos_embed_", "time_embed_", "modality_")
 
     def __init__(self, config: CavMaeConfig) -> None:
         super().__init__(config)
+        self.stacks = {"blocks_a": 0, "blocks_v": 0, "blocks_u": config.depth}
         (rows, columns), (frames, height, width) = config.audio_grid, config.vision_grid
         patch, dim = config.patch, config.width
         self.patch_embed_a = PatchEmbed(1, patch, dim)

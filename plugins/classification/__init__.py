@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, model_validator
 
 import zoo
-from zoo.errors import TrainingError
+from zoo.errors import TrainingError, option
 
 if TYPE_CHECKING:
     from zoo.data.manifest import Clip
@@ -29,6 +29,11 @@ class ClassificationConfig(zoo.TaskConfig):
         description="binary cross-entropy of every class by itself, or cross-entropy of all; None "
         "takes the former where a clip may have several classes",
     )
+    over_classes: Literal["mean", "sum"] = Field(
+        "mean",
+        description="whether the binary cross-entropy of a clip is the mean over its classes or, "
+        "as MBT has it, their sum",
+    )
     averaged: Literal["probability", "sigmoid"] = Field(
         "probability",
         description="what is averaged over several frames of a clip: probabilities as the loss "
@@ -41,6 +46,9 @@ class ClassificationConfig(zoo.TaskConfig):
             raise ValueError("classes holds a name twice")
         if self.shares and len(self.shares) != len(self.classes):
             raise ValueError(f"{len(self.shares)} shares for {len(self.classes)} classes")
+        is_one = self.loss == "ce" or (self.loss is None and self.multi_label is False)
+        if self.over_classes == "sum" and is_one:
+            raise ValueError("over_classes=sum is for loss=bce, which asks each class by itself")
         return self
 
 
@@ -71,6 +79,11 @@ def _fit(config: ClassificationConfig, clips: "Sequence[Clip]") -> Classificatio
         )
     multi_label = several if config.multi_label is None else config.multi_label
     shares = tuple(round(counts[name] / len(labelled), 6) for name in classes)
+    if config.over_classes == "sum" and config.loss is None and not multi_label:
+        raise TrainingError(
+            "task.over_classes=sum is for binary cross-entropy, and every training clip has one "
+            f"label: add {option('set')} task.loss=bce, or leave it out"
+        )
     found = {"classes": classes, "shares": shares, "multi_label": multi_label}
     return config.model_copy(update=found)
 

@@ -42,6 +42,7 @@ class Classification(Task):
 
     says = "says which classes a clip shows"
     has_labels = True
+    answers_for_clip = True
 
     def __init__(self, config: ClassificationConfig) -> None:
         self.config = config
@@ -102,6 +103,11 @@ class Classification(Task):
             labels[self._numbers(other)] += (1 - share) * (1 - smoothing)
         return tuple(labels.tolist())
 
+    def labels_of(self, targets: Tensor) -> Float[Tensor, "B K"]:
+        """Return 1 for the classes of each clip and 0 for the others."""
+        labels = targets if targets.ndim == 2 else one_hot(targets, self.num_outputs)
+        return labels.float()
+
     def _numbers(self, target: Any) -> list[int]:
         """Return the numbers of the classes that a target says."""
         if not self.is_multi_label:
@@ -129,8 +135,9 @@ class Classification(Task):
         """
         if not self.asks_each_class:
             return cross_entropy(outputs, targets)
-        labels = targets if targets.ndim == 2 else one_hot(targets, self.num_outputs)
-        return binary_cross_entropy_with_logits(outputs, labels.to(outputs.dtype))
+        labels = self.labels_of(targets).to(outputs.dtype)
+        loss = binary_cross_entropy_with_logits(outputs, labels)
+        return loss * self.num_outputs if self.config.over_classes == "sum" else loss
 
     def sums(self, outputs: Float[Tensor, "B K"], targets: Tensor) -> list[float]:
         """Return hits, summed loss, counts per class and bin, number of clips."""
@@ -182,7 +189,8 @@ class Classification(Task):
         p = shares.clip(1e-6, 1 - 1e-6)
         entropy = -(p * np.log(p / p.sum())).sum()
         if self.asks_each_class:
-            entropy = -(p * np.log(p) + (1 - p) * np.log(1 - p)).mean()
+            each = -(p * np.log(p) + (1 - p) * np.log(1 - p))
+            entropy = each.sum() if self.config.over_classes == "sum" else each.mean()
         mean = float(shares.mean())
         return {
             "accuracy": mean,

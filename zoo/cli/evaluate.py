@@ -55,6 +55,10 @@ Frames = Annotated[
     int,
     typer.Option(min=1, help="Average over so many frames of a sample (models that read one)."),
 ]
+Views = Annotated[
+    int,
+    typer.Option(min=1, help="Average over so many stretches, from a clip's start to its end."),
+]
 Subset = Annotated[
     Path | None,
     typer.Option(help="Ids of the clips to take, JSON or text; for retrieval."),
@@ -79,6 +83,7 @@ def evaluate(
     synchronizability: Synchronizability = None,
     features: Features = "auto",
     frames: Frames = 1,
+    views: Views = 1,
     controls: Annotated[bool, typer.Option(help="Also score with a wrong or blank stream.")] = True,
     out: Out = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
@@ -112,6 +117,7 @@ def evaluate(
         synchronizability=synchronizability,
         features=features,
         frames=frames,
+        views=views,
         with_controls=controls,
         device=device,
     )
@@ -165,7 +171,8 @@ def _how(report: dict[str, Any]) -> str:
         facts.append(f"offsets of {report['offsets']}")
     how = "from the feature store" if report["features"] == "store" else "computed for every sample"
     frames = [f"mean of {report['frames']} frames"] if report["frames"] > 1 else []
-    return ", ".join([*facts, f"features {how}", *frames, f"seed {report['seed']}"])
+    views = [f"mean of {report['views']} views"] if report.get("views", 1) > 1 else []
+    return ", ".join([*facts, f"features {how}", *frames, *views, f"seed {report['seed']}"])
 
 
 def _left_out(left_out: dict[str, str]) -> list[str]:

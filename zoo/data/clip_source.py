@@ -17,6 +17,7 @@ from zoo.data.augment import Augment
 from zoo.data.clip_reader import ClipReader, whole_frames_s
 from zoo.data.frontend import crop_square, cut_audio, cut_crops, without_filling
 from zoo.data.manifest import Clip
+from zoo.data.vary_frames import scale_frames, vary_colours
 from zoo.errors import MediaError, TrainingError
 from zoo.models.segments import Segments
 from zoo.timeline import Sample, SegmentLayout
@@ -96,9 +97,13 @@ def read_cut(
     samples = reader.read_audio(
         clip.path, round(sample.audio_start_s + heard.start_s, 6), heard.length_s
     )
+    if augment.scales:
+        frames = scale_frames(frames, reader.vision.size, augment.scale_jitter, rng)
     frames = crop_square(frames, reader.vision.size, rng if augment.random_crop else None)
     if rng.random() < augment.flip:
         frames = frames[:, :, ::-1]
+    if augment.colour_jitter or augment.grey:
+        frames = vary_colours(frames, augment.colour_jitter, augment.grey, rng)
     if augment.gain_db:
         samples = samples * np.float32(10 ** (rng.uniform(-1, 1) * augment.gain_db / 20))
     if layout.num_segments == 1:
@@ -120,16 +125,21 @@ def finish_cut(
 def vary_spectrograms(
     audio: Float[Tensor, "S F Ta"], filling: float, augment: Augment, rng: np.random.Generator
 ) -> Float[Tensor, "S F Ta"]:
-    """Hide a band and a stretch (SpecAugment), add noise, shift in a circle; all segments alike.
+    """Hide bands and stretches (SpecAugment), add noise, shift in a circle; all segments alike.
 
-    (Source: CAV-MAE's loader, whose masks are 0 before the normalisation: ``filling`` after it.)
+    (Source: CAV-MAE's loader, whose masks are 0 before the normalisation: ``filling`` after it.
+    MBT's are 0 after it, and may be several; it shifts before it hides, which for bands is the
+    same.)
     """
     bins, frames = audio.shape[1:]
-    for dim, size, width in ((1, bins, augment.mask_bins), (2, frames, augment.mask_frames)):
+    value = filling if augment.mask_fill == "filling" else 0.0
+    masks = [(1, bins, augment.mask_bins)] * augment.mask_bins_times
+    masks += [(2, frames, augment.mask_frames)] * augment.mask_frames_times
+    for dim, size, width in masks:
         if width:
             hidden = int(rng.random() * min(width, size))
             start = int(rng.random() * (size - hidden))
-            audio.narrow(dim, start, hidden).fill_(filling)
+            audio.narrow(dim, start, hidden).fill_(value)
     if augment.noise:
         drawn = torch.from_numpy(rng.random(audio.shape[1:], dtype=np.float32))
         audio = audio + drawn * (augment.noise * rng.random())

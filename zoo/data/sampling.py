@@ -75,3 +75,8 @@ def share_of_rank(items: list[int], rank: int, world_size: int) -> list[tuple[in
 def slot_rng(seed: int, stage: int, step: int, slot: int) -> np.random.Generator:
     """Return the randomness of one sample of one step."""
     return np.random.default_rng([seed, stage, step, slot])
+
+
+def batch_rng(seed: int, stage: int, step: int, rank: int) -> np.random.Generator:
+    """Return the randomness that all samples of a worker share in one step."""
+    return np.random.default_rng([seed, stage, step, rank, 1])

@@ -34,6 +34,8 @@ class Request:
             and encodes every sample, ``auto`` takes the store for random samples whose crops have
             several segments.
         frames: average over so many frames of a sample, for models that read less video than audio.
+        views: average the outputs over so many evenly spaced stretches of a clip, from its start to
+            its end, instead of random samples; for tasks whose answer is the same all over a clip.
         subset: list of the ids of the clips to take (`zoo.data.subset`), for retrieval.
         with_controls: also score with the audio of another clip, and with either stream blank.
         device: where to compute.
@@ -51,6 +53,7 @@ class Request:
     synchronizability: str | None = None
     features: Literal["auto", "store", "online"] = "auto"
     frames: int = 1
+    views: int = 1
     subset: Path | None = None
     with_controls: bool = True
     device: str = "cpu"
@@ -103,6 +106,9 @@ def choose_features(
             f"leave out {option('rounds')}, or use {option('protocol')} random without "
             f"{option('offsets')}",
         )
+    if request.views > 1:
+        _check_views(request, models, is_fixed)
+        return "online"
     if request.frames > 1:
         _check_frames(request, models, is_fixed)
         return "online"
@@ -136,6 +142,23 @@ def _check_frames(request: Request, models: list[Model], is_fixed: bool) -> None
             f"{option('frames')} goes with random samples of one model, read from files",
             f"leave out {option('offsets')}, {option('as_published')}, "
             f"{option('synchronizability')} and {option('features')}",
+        )
+
+
+def _check_views(request: Request, models: list[Model], is_fixed: bool) -> None:
+    task = models[0].task
+    if task is not None and not task.answers_for_clip:
+        raise ConfigError(
+            f"{option('views')} is for models whose answer is the same all over a clip, and "
+            f"'{request.model}' {task.says}",
+            "leave it out",
+        )
+    others = is_fixed or request.as_published or len(models) > 1 or request.features == "store"
+    if others or request.frames > 1 or (request.rounds or 1) > 1:
+        raise ConfigError(
+            f"{option('views')} gives the same stretches of a clip in every round, read from files",
+            f"leave out {option('rounds')}, {option('frames')}, {option('offsets')}, "
+            f"{option('as_published')}, {option('synchronizability')} and {option('features')}",
         )
 
 

@@ -19,8 +19,14 @@ from zoo.evaluation.evaluation_request import Request, check_columns, choose_fea
 from zoo.evaluation.members import Member, member_of, reader_of
 from zoo.evaluation.protocol import Protocol, find_protocol
 from zoo.evaluation.retrieval import evaluate_retrieval
-from zoo.evaluation.rounds import Outcome, Progress, average_frames, run_rounds
-from zoo.evaluation.sample_sources import FixedSamples, PublishedSamples, RandomSamples, Samples
+from zoo.evaluation.rounds import Outcome, Progress, average_readings, run_rounds
+from zoo.evaluation.sample_sources import (
+    FixedSamples,
+    PublishedSamples,
+    RandomSamples,
+    Samples,
+    ViewSamples,
+)
 from zoo.evaluation.scoring import score_task
 from zoo.evaluation.views import Evaluation, TaskView
 from zoo.models.device import find_device
@@ -59,7 +65,7 @@ def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
     features = choose_features(request, [m for m in (model, second) if m is not None], is_fixed)
     task = choose_task(request, model, second, is_fixed)
     split = request.split or protocol.split
-    rounds = request.rounds or (1 if is_fixed else protocol.rounds)
+    rounds = request.rounds or (1 if is_fixed or request.views > 1 else protocol.rounds)
     manifest = Manifest.read(request.data)
     clips = list(manifest.select(split).clips)
     check_columns(task, clips, split)
@@ -68,10 +74,12 @@ def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
         if features == "store":
             _build_stores(Path(temporary), clips, members, progress)
         source = _open_samples(request, protocol, clips, members, task, is_fixed)
-        passes, controls = rounds * request.frames, request.with_controls
+        passes, controls = rounds * request.frames * request.views, request.with_controls
         outcome = run_rounds(source, passes, *members, with_controls=controls, progress=progress)
         if request.frames > 1:
-            outcome = average_frames(outcome, task, request.frames)
+            outcome = average_readings(outcome, request.frames, task.average)
+        if request.views > 1:  # their outputs, not what they mean
+            outcome = average_readings(outcome, request.views, lambda outputs: outputs.mean(0))
         scores = _score(task, outcome, source, request.seed, is_joint=second is not None)
     facts = {
         **_settings(request, is_fixed),
@@ -80,6 +88,7 @@ def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
         "split": split,
         "rounds": rounds,
         "frames": request.frames,
+        "views": request.views,
         "model_sha256": read_description(folder).get("sha256"),
         "manifest_sha256": manifest.sha256,
         **_grid_of(model),
@@ -187,6 +196,8 @@ def _open_samples(
         return FixedSamples(clips, reader, layout, task.grid, fixed, left_out)
     split, store = request.split or protocol.split, members[0].store
     samples = SampleSource(ClipSource(clips, reader), layout, task, request.seed, split, store)
+    if request.views > 1:
+        return ViewSamples(samples, request.views)
     return RandomSamples(samples, request.frames)
 
 

@@ -106,6 +106,7 @@ def _refuse_options(request: Request) -> None:
         "synchronizability": request.synchronizability,
         "features": None if request.features == "auto" else request.features,
         "frames": request.frames > 1,
+        "views": request.views > 1,
     }
     for name, value in given.items():
         if value:

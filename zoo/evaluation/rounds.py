@@ -20,7 +20,6 @@ from zoo.evaluation.members import Member, Pair, SeparableMember
 from zoo.evaluation.sample_sources import Samples
 from zoo.models.model import Model
 from zoo.models.segments import Segments
-from zoo.models.task import Task
 from zoo.timeline import Sample
 
 CONTROLS = ("audio of another clip", "audio blanked", "video blanked")
@@ -117,13 +116,21 @@ def run_rounds(
     return outcome
 
 
-def average_frames(outcome: Outcome, task: Task, frames: int) -> Outcome:
-    """Take the answers for several frames of a sample together (see `RandomSamples`)."""
+def average_readings(
+    outcome: Outcome, readings: int, average: Callable[[Tensor], Tensor]
+) -> Outcome:
+    """Take the answers for several readings of a sample together, frames or views of a clip.
+
+    Args:
+        outcome: of as many passes per round.
+        readings: of a sample.
+        average: makes outputs ``(N, K)`` of those of R readings ``(R, N, K)``.
+    """
     groups: dict[tuple[int, int], list[int]] = {}
     for place, (sample, number) in enumerate(zip(outcome.samples, outcome.rounds, strict=True)):
-        groups.setdefault((number // frames, sample.clip), []).append(place)
+        groups.setdefault((number // readings, sample.clip), []).append(place)
     outputs = {
-        condition: [task.average(torch.cat(parts)[places][:, None]) for places in groups.values()]
+        condition: [average(torch.cat(parts)[places][:, None]) for places in groups.values()]
         for condition, parts in outcome.outputs.items()
     }
     return replace(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from zoo.contracts import Frames, LogMel
+from zoo.contracts import Frames, LogMel, Modality
 from zoo.data import published
 from zoo.data.augment import Augment
 from zoo.data.clip_reader import ClipReader, whole_frames_s
@@ -21,7 +21,14 @@ from zoo.data.sampling import slot_rng
 from zoo.errors import ConfigError, ManifestError, MediaError, option
 from zoo.models.segments import Segments
 from zoo.models.task import Task
-from zoo.timeline import OffsetGrid, Sample, SegmentLayout, fixed_sample
+from zoo.timeline import (
+    OffsetGrid,
+    Sample,
+    SegmentLayout,
+    count_hops,
+    fixed_sample,
+    view_starts,
+)
 
 EVALUATION = 4  # the "stage" of the random numbers
 
@@ -86,6 +93,37 @@ class RandomSamples(Samples):
         if source.store is not None:
             return sample, None
         return sample, read_segments(source.clips.reader, self.clips[clip], sample, self.layout)
+
+
+class ViewSamples(Samples):
+    """Evenly spaced views of every clip, of audio and of video each by itself; nothing is random.
+
+    Source: the test rule of AV-MAE and MBT (dmvr:sampling): the first views start with the clip,
+    the last ones end with it.
+    """
+
+    def __init__(self, source: SampleSource, views: int) -> None:
+        self.source, self.clips, self.layout = source, source.clips.clips, source.layout
+        self.views, self.usable = views, list(source.usable)
+        self.left_out = dict[int, str]()
+
+    def sample(self, clip: int, number: int) -> tuple[Sample, Segments | None]:  # noqa: D102
+        source, row = self.source, self.clips[clip]
+        reader = source.clips.reader
+        target = source.sample(clip, slot_rng(source.seed, EVALUATION, 0, clip), Augment()).target
+        sample = Sample(
+            clip,
+            vision_start_s=self._start_s(row, "vision", 1 / row.video_fps, number),
+            audio_start_s=self._start_s(row, "audio", reader.audio.hop_s, number),
+            target=target,
+        )
+        return sample, read_segments(reader, row, sample, self.layout)
+
+    def _start_s(self, clip: Clip, modality: Modality, hop_s: float, number: int) -> float:
+        """Return the start of a crop in which a modality is read from the start of a view."""
+        part = self.source.clips.reader.read_part(modality, self.layout)
+        units, size = count_hops(clip.duration_s, hop_s), round(part.length_s / hop_s)
+        return round(view_starts(units, size, self.views)[number] * hop_s - part.start_s, 6)
 
 
 @dataclass

@@ -104,8 +104,10 @@ class Model(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    def forward(self, audio: Tensor, vision: Tensor) -> Float[Tensor, "B K"]:
-        """Answer for clips.
+    def forward(
+        self, audio: Tensor, vision: Tensor
+    ) -> Float[Tensor, "B K"] | Float[Tensor, "B M K"]:
+        """Answer for clips; while it trains perhaps for each modality, see `Head.forward`.
 
         Args:
             audio: front-end output ``(B, S, F, Ta)``.
@@ -113,7 +115,9 @@ class Model(nn.Module):
         """
         return self.answer(*self.encoder(Segments(audio, vision)))
 
-    def answer(self, audio: Tokens, vision: Tokens) -> Float[Tensor, "B K"]:
+    def answer(
+        self, audio: Tokens, vision: Tokens
+    ) -> Float[Tensor, "B K"] | Float[Tensor, "B M K"]:
         """Run the head on tokens.
 
         Raises:

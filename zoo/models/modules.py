@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -58,7 +59,11 @@ class Extractor(nn.Module, ABC):
         """
 
     def transformer_blocks(self) -> Sequence[nn.Module]:
-        """Return its transformer blocks in order: what a siamese pair shares; none by default."""
+        """Return its transformer blocks in order; none by default.
+
+        A siamese pair shares them, and learning rates may fall from one to the one before.  What
+        is registered before them counts as embedding then: of patches, positions, special tokens.
+        """
         return ()
 
 
@@ -132,6 +137,42 @@ class Encoder(nn.Module, ABC):
     """How exactly many segments are encoded; heads compute in fp32."""
     may_skip_parameters: ClassVar[bool] = False
     """Whether a training step may leave parameters without a gradient: workers must look then."""
+    stacks: Mapping[str, int] = MappingProxyType({})
+    """Its stacks of transformer blocks, and how many blocks a token has passed before each, such
+    as ``{"blocks_a": 0, "blocks_v": 0, "blocks_u": 11}``: for learning rates by layer."""
+    embeddings: tuple[str, ...] = ()
+    """How the names of parameters begin that make tokens of patches, positions included."""
+
+    @property
+    def num_layers(self) -> int:
+        """L, blocks that a token passes one after the other.
+
+        Raises:
+            ConfigError: if the encoder does not tell (`stacks`).
+        """
+        if not self.stacks:
+            raise ConfigError(
+                f"layer_decay needs an encoder that tells its layers, and a {type(self).__name__} "
+                "does not",
+                "leave layer_decay out",
+            )
+        return max(first + len(self._blocks(stack)) for stack, first in self.stacks.items())
+
+    def layer_of(self, name: str) -> int | None:
+        """Return the layer of a parameter: 0 for embeddings, l + 1 for block l, None for the rest.
+
+        Args:
+            name: of one of its parameters.
+        """
+        for stack, first in self.stacks.items():
+            if name.startswith(f"{stack}."):
+                return first + int(name.removeprefix(f"{stack}.").partition(".")[0]) + 1
+        return 0 if name.startswith(self.embeddings) else None
+
+    def _blocks(self, stack: str) -> nn.ModuleList | nn.Sequential:
+        blocks = self.get_submodule(stack)
+        assert isinstance(blocks, nn.ModuleList | nn.Sequential)
+        return blocks
 
     @property
     def keeps_apart(self) -> bool:
@@ -271,8 +312,14 @@ class Head(nn.Module, ABC):
     """Whether a training step may leave parameters without a gradient: workers must look then."""
 
     @abstractmethod
-    def forward(self, audio: Tokens, vision: Tokens) -> Float[Tensor, "B K"]:
-        """Return the K outputs that the task asks for; see `HeadInput`."""
+    def forward(
+        self, audio: Tokens, vision: Tokens
+    ) -> Float[Tensor, "B K"] | Float[Tensor, "B M K"]:
+        """Return the K outputs that the task asks for; see `HeadInput`.
+
+        While it trains a head may answer for each of M modalities by itself, audio first: the loss
+        is then the mean over them.  In eval mode it gives ``(B, K)``.
+        """
 
     def initialise(self, audio: Tokens, vision: Tokens) -> None:
         """See the first batch of training before the first step; most heads need not."""

@@ -72,6 +72,8 @@ class Task(ABC):
     beside one that predicts offsets."""
     has_labels: ClassVar[bool] = False
     """Whether targets are labels that can be mixed, smoothed and balanced: see `soften`."""
+    answers_for_clip: ClassVar[bool] = False
+    """Whether the right answer is the same wherever in a clip its crops start."""
     says: ClassVar[str] = "answers another question"
     """What a model of this task does, after its name: ``says which classes a clip shows``."""
 
@@ -141,6 +143,19 @@ class Task(ABC):
             smoothing: share of a label that is spread over all classes.
         """
         raise NotImplementedError
+
+    def labels_of(self, targets: Tensor) -> Float[Tensor, "B K"]:
+        """Return the targets of `collate` as a number per class, for mixing batches of them.
+
+        Only asked where `has_labels`; `loss` and `sums` take what it gives, and mixtures of it.
+
+        Raises:
+            ConfigError: if that cannot be done.
+        """
+        raise ConfigError(
+            f"labels of the task '{self.spec.name}' cannot be mixed or smoothed by the batch",
+            f"take {option('set')} stage2.mixup_by=clip",
+        )
 
     def clip_weights(self, clips: Sequence[Clip]) -> Sequence[float]:
         """Return how often each clip is sampled, relative to the others, to balance the classes.

@@ -80,3 +80,41 @@ class TwoTower(SeparableEncoder):
             shared = share_blocks(self.audio.extractor, self.vision.extractor, names)
             twins = {f"vision.extractor.{v}": f"audio.extractor.{a}" for v, a in shared.items()}
             keep_once(self, twins)
+
+    @property
+    def num_layers(self) -> int:
+        """L, blocks of the deeper extractor.
+
+        Raises:
+            ConfigError: if one of them has no blocks.
+        """
+        return max(len(self._places(part)) for part in (self.audio, self.vision))
+
+    def layer_of(self, name: str) -> int | None:
+        """Return the layer of a parameter; both extractors end with layer L, whatever their depth.
+
+        What an extractor registers before its first block is embedding, the rest comes last.
+        """
+        modality, _, own = name.partition(".")
+        part = self.audio if modality == "audio" else self.vision
+        places = self._places(part)
+        before = self.num_layers - len(places)
+        for number, place in enumerate(places):
+            if own.startswith(f"{place}."):
+                return before + number + 1
+        names = [given for given, _ in part.extractor.named_parameters(prefix="extractor")]
+        first = next(i for i, given in enumerate(names) if given.startswith(f"{places[0]}."))
+        return before if own in names[:first] else None
+
+    @staticmethod
+    def _places(part: ExtractorEncoder) -> list[str]:
+        """Return the names of the transformer blocks of an extractor, in order."""
+        names = {id(module): n for n, module in part.named_modules()}
+        places = [names[id(block)] for block in part.extractor.transformer_blocks()]
+        if not places:
+            raise ConfigError(
+                "layer_decay needs extractors that tell their transformer blocks, and "
+                f"'{part.config.extractor.name}' tells none",
+                "leave layer_decay out",
+            )
+        return places

@@ -136,6 +136,14 @@ def _check_labels(task: Task, rows: list[Clip]) -> None:
         )
         mixed = task.loss(outputs, task.collate([task.soften(first, other, 0.7, 0.1)]), 0.0)
         assert bool(mixed.isfinite()), f"mixed, the loss is {float(mixed)}"
+    with about("labels_of"):
+        targets = task.collate([first, other])
+        pair = torch.cat([outputs, outputs.flip(1)])
+        labels = task.labels_of(targets)
+        as_labels, plain = (task.loss(pair, wanted, 0.0) for wanted in (labels, targets))
+        assert torch.isclose(as_labels, plain, atol=1e-5), (
+            f"changes the loss from {float(plain):.4g} to {float(as_labels):.4g}"
+        )
     with about("clip_weights"):
         weights = task.clip_weights(rows)
         assert len(weights) == len(rows), f"gives {len(weights)} numbers for {len(rows)} clips"

@@ -22,10 +22,19 @@ from zoo.training.compiling import compile_extractors
 from zoo.training.engine import Engine, sum_over_workers
 from zoo.training.fit import Stage
 from zoo.training.kept_weights import Average, Best
+from zoo.training.mixing import (
+    draw_shares,
+    mean_loss,
+    mix_segments,
+    require_answers,
+    soften_batch,
+)
 from zoo.training.recipe import Recipe, Stage2Config
 
-Read = tuple[Tensor, Tensor, Tensor]
-"""Audio, video and targets: tokens ``(B, S, T*P, D)`` of a store, or what was read from files."""
+Read = tuple[Tensor, ...]
+"""Audio, video and targets: tokens ``(B, S, T*P, D)`` of a store, or what was read from files.
+
+Where batches are mixed, or their labels smoothed, in training also the shares (`draw_shares`)."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +57,10 @@ class Stage2Batches(Dataset[Read]):
         if config.balanced:
             weights = source.task.clip_weights([clips[i] for i in source.usable])
         self.order = ClipOrder(len(source.usable), recipe.seed, weights)
-        self.softening = config if config.softens else None
+        self.softening = config if config.softens and config.mixup_by == "clip" else None
 
     def __getitem__(self, step: int) -> Read:
-        """Return audio and video as `SampleSource.item` does, and targets."""
+        """Return audio and video as `SampleSource.item` does, targets, and shares if it must."""
         recipe, usable = self.recipe, self.source.usable
         chosen = self.order.of_step(step, recipe.stage2.batch)
         items = []
@@ -60,7 +69,11 @@ class Stage2Batches(Dataset[Read]):
             # Over-fitting checks that a run can learn at all: every clip keeps its one sample.
             key = (2, 0, clip) if recipe.overfit else (2, step, slot)
             items.append(self.source.item(clip, key, self.augment, self.softening))
-        return collate(items, self.source.task)
+        read = collate(items, self.source.task)
+        if not (recipe.stage2.softens and recipe.stage2.mixup_by == "batch"):
+            return read
+        number = 0 if recipe.overfit else step
+        return *read, draw_shares(recipe.stage2, recipe.seed, number, self.rank)
 
 
 def collate(items: list[Item], task: Task) -> Read:
@@ -81,16 +94,27 @@ class Feeder:
 
     def segments(self, read: Read) -> tuple[Segments, Tensor]:
         """Return what was read from files, on the device and cut into segments."""
-        audio, frames, targets = (t.to(self.device, non_blocking=True) for t in read)
+        audio, frames, *answers = (t.to(self.device, non_blocking=True) for t in read)
         places = self.source.clips.reader.read_part("vision", self.source.layout).places
-        return Segments(audio, cut_crops(frames, *places, self.model.vision_frontend)), targets
+        segments = Segments(audio, cut_crops(frames, *places, self.model.vision_frontend))
+        if len(answers) > 1 and self.recipe.stage2.mixup:
+            segments = mix_segments(segments, answers[1])
+        return segments, self._targets(*answers)
+
+    def _targets(self, targets: Tensor, shares: Tensor | None = None) -> Tensor:
+        """Return the targets, mixed and smoothed where the batch comes with shares."""
+        if shares is None:
+            return targets
+        assert self.model.task is not None
+        return soften_batch(self.model.task.labels_of(targets), shares, self.recipe.stage2)
 
     @torch.no_grad()
     def tokens(self, read: Read) -> tuple[tuple[Tokens, Tokens], Tensor]:
         """Return tokens and targets, for a head on a frozen encoder."""
         if self.is_stored:
-            audio, vision, targets = (t.to(self.device, non_blocking=True) for t in read)
+            audio, vision, *answers = (t.to(self.device, non_blocking=True) for t in read)
             pair = self._stored(audio, "audio"), self._stored(vision, "vision")
+            targets = self._targets(*answers)
         else:
             segments, targets = self.segments(read)
             with autocast(self.device, self.recipe.precision):
@@ -138,6 +162,7 @@ class Finetuning(Stage[Read, Fed]):
         self.feeder = Feeder(engine.device, recipe, model, train)
         self.module = self._what_is_trained()
         self.rate_prefix = "head." if self.config.is_frozen else ""
+        self.encoder = None if self.config.is_frozen else model.encoder
         self.best = Best(self.task.spec)
         self.average = Average()
 
@@ -176,11 +201,18 @@ class Finetuning(Stage[Read, Fed]):
     ) -> tuple[Tensor, Callable[[], dict[str, float]]]:
         """Return the task's loss, and its scores on the batch."""
         with autocast(self.engine.device, self.recipe.precision):
-            outputs = module(*batch.given).float()
-        loss = self.task.loss(outputs, batch.targets, self._sigma(step))
+            outputs = module(*batch.given).float()  # (B, K), or (B, M, K) for each modality
+        has_own = self.config.has_own_labels
+        if has_own:
+            assert self.model.config.head is not None
+            require_answers(outputs.shape, self.model.config.head.name)
+        sigma, targets = self._sigma(step), batch.targets
+        loss = mean_loss(self.task, outputs, targets, sigma, is_per_modality=has_own)
 
         def numbers() -> dict[str, float]:
-            scores = self.task.scores(self.task.sums(outputs.detach(), batch.targets))
+            answer = outputs.detach().mean(1) if outputs.ndim == 3 else outputs.detach()
+            wanted = targets.mean(1) if has_own else targets
+            scores = self.task.scores(self.task.sums(answer, wanted))
             return {**scores, "loss": float(loss.detach())}
 
         return loss, numbers

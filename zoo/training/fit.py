@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from zoo.models.modules import Encoder
 from zoo.training.checkpoint import load_checkpoint, save_checkpoint
 from zoo.training.engine import Engine, mean_over_workers
 from zoo.training.optimise import build_optimizer, seed_step, take_step
@@ -34,6 +35,7 @@ class Stage(ABC, Generic[Read, Batch]):
         loader_workers: processes that read ahead; None if reading is no work.
         num_losses: per step, each with an optimiser of its own.
         rate_prefix: what stands before the names of the module's parameters in ``rates``.
+        encoder: part of the module whose layers ``layer_decay`` is about, if it is trained.
     """
 
     number: int
@@ -43,6 +45,7 @@ class Stage(ABC, Generic[Read, Batch]):
     loader_workers: int | None = 0
     num_losses: int = 1
     rate_prefix: str = ""
+    encoder: Encoder | None = None
 
     @abstractmethod
     def dataset(self, rank: int, world_size: int) -> Dataset[Read]:
@@ -101,7 +104,8 @@ def fit(engine: Engine, stage: Stage[Read, Batch], log: RunLog, checkpoint: Path
         stage.prepare(stage.dataset(0, 1)[0])
     module = engine.prepare(stage.module)
     optimizers = [
-        build_optimizer(module, config, stage.rate_prefix) for _ in range(stage.num_losses)
+        build_optimizer(module, config, stage.rate_prefix, stage.encoder)
+        for _ in range(stage.num_losses)
     ]
     first = 0
     if checkpoint is not None:

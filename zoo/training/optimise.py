@@ -10,26 +10,32 @@ import torch
 from torch import Tensor, nn, optim
 
 from zoo.errors import ConfigError
+from zoo.models.modules import Encoder
 from zoo.training.engine import unwrap
 from zoo.training.recipe import OptimiserConfig
 
+ENCODER = "encoder."
+"""What stands before the names of an encoder's parameters in what is trained."""
+
 
 def build_optimizer(
-    module: nn.Module, config: OptimiserConfig, prefix: str = ""
+    module: nn.Module, config: OptimiserConfig, prefix: str = "", encoder: Encoder | None = None
 ) -> optim.Optimizer:
-    """Build the optimiser; with AdamW vectors (biases, norms, temperatures) do not decay.
+    """Build the optimiser; but for Adam vectors (biases, norms, temperatures) do not decay.
 
     Args:
         module: what is trained.
         config: its numbers.
         prefix: what stands before the names of its parameters in `OptimiserConfig.rates`.
+        encoder: part of the module, whose layers `OptimiserConfig.layer_decay` is about.
 
     Raises:
-        ConfigError: if no parameter that is trained has a name that ``rates`` asks for.
+        ConfigError: if no parameter that is trained has a name that ``rates`` asks for, or the
+            encoder does not tell its layers.
     """
     named = [(prefix + n, p) for n, p in unwrap(module).named_parameters() if p.requires_grad]
     groups = defaultdict[tuple[float, bool], list[nn.Parameter]](list)
-    factors = rate_factors([name for name, _ in named], config.rates)
+    factors = factors_of([name for name, _ in named], config, encoder)
     for (_, parameter), factor in zip(named, factors, strict=True):
         decays = parameter.ndim > 1 or config.optimizer == "adam"
         groups[factor, decays].append(parameter)
@@ -37,8 +43,49 @@ def build_optimizer(
         {"params": found, "weight_decay": config.weight_decay * decays, "factor": factor}
         for (factor, decays), found in groups.items()
     ]
+    if config.optimizer == "sgd":
+        return optim.SGD(listed, lr=config.lr, momentum=config.momentum, fused=True)
     kind = optim.Adam if config.optimizer == "adam" else optim.AdamW
     return kind(listed, lr=config.lr, betas=config.betas, fused=True)
+
+
+def factors_of(
+    names: Sequence[str], config: OptimiserConfig, encoder: Encoder | None
+) -> list[float]:
+    """Return the factor of each parameter's learning rate: by its name, times by its layer.
+
+    Raises:
+        ConfigError: as `build_optimizer` does.
+    """
+    factors = rate_factors(names, config.rates)
+    if config.layer_decay == 1:
+        return factors
+    if encoder is None:
+        raise ConfigError(
+            "layer_decay is about the layers of an encoder, and it is not trained",
+            "leave it out, or train the encoder along",
+        )
+    by_layer = layer_factors(names, encoder, config.layer_decay)
+    return [factor * other for factor, other in zip(factors, by_layer, strict=True)]
+
+
+def layer_factors(names: Sequence[str], encoder: Encoder, decay: float) -> list[float]:
+    """Return ``decay ** (L + 1 - layer)`` of each parameter; 1 behind the last of the L blocks.
+
+    Source: scenic:projects/av_mae, after BEiT; what lies in no layer has the full rate.
+
+    Args:
+        names: of parameters, those of the encoder after ``encoder.``.
+        encoder: which tells the layer of each (`zoo.Encoder.layer_of`).
+        decay: factor from one layer to the one before.
+    """
+    last = encoder.num_layers + 1
+    factors = []
+    for name in names:
+        is_own = name.startswith(ENCODER)
+        layer = encoder.layer_of(name.removeprefix(ENCODER)) if is_own else None
+        factors.append(1.0 if layer is None else decay ** (last - layer))
+    return factors
 
 
 def rate_factors(names: Sequence[str], rates: Mapping[str, float]) -> list[float]:
@@ -63,7 +110,7 @@ def rate_factors(names: Sequence[str], rates: Mapping[str, float]) -> list[float
 def learning_rate(step: int, config: OptimiserConfig) -> float:
     """Return the learning rate of a step: linear warm-up, then what the schedule says."""
     if step < config.warmup_steps:
-        return config.lr * (step + 1) / config.warmup_steps
+        return config.lr * (step + (config.warmup_from == "first")) / config.warmup_steps
     if config.schedule == "constant":
         return config.lr
     if config.schedule == "step":

@@ -69,6 +69,7 @@ class Pretraining(Stage[Read, Segments]):
         self.loader_workers = recipe.data.loader_workers
         self.objective = build_objective(recipe.objective, model.encoder)
         self.module = EncoderWithObjective(model.encoder, self.objective)
+        self.encoder = model.encoder
         self.num_losses = max(1, len(self.objective.turns))
         if recipe.gradient_checkpointing:
             model.encoder.enable_gradient_checkpointing()

@@ -34,22 +34,37 @@ class VariationConfig(Augment):
 
 
 class OptimiserConfig(ComponentConfig):
-    """Adam with warm-up, a schedule and clipped gradients; both stages share these fields."""
+    """Warm-up, a schedule, an optimiser, clipped gradients; both stages share these fields."""
 
     steps: int = Field(gt=0, description="optimiser steps")
     lr: float = Field(gt=0, description="learning rate after warm-up")
     warmup_steps: int = Field(ge=0, description="linear warm-up, steps")
+    warmup_from: Literal["first", "zero"] = Field(
+        "first",
+        description="whether the first step has the first share of the rate, or a rate of 0 as "
+        "AV-MAE and MBT have it",
+    )
     schedule: Literal["cosine", "constant", "step"] = Field("cosine", description="after warm-up")
     decay: float = Field(0.5, gt=0, le=1, description="factor of each decay, with schedule=step")
     decay_from: int = Field(0, ge=0, description="first decay, steps")
     decay_every: int = Field(0, ge=0, description="from one decay to the next, steps; 0: one only")
-    optimizer: Literal["adamw", "adam"] = Field(
-        "adamw", description="'adam' adds the weight decay to the gradient, as older code does"
+    optimizer: Literal["adamw", "adam", "sgd"] = Field(
+        "adamw",
+        description="'adam' adds the weight decay to the gradient, as older code does, and so does "
+        "'sgd', which has no averages but its momentum",
     )
     betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's averages")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd, without Nesterov's look ahead")
     weight_decay: float = Field(0.0, ge=0, description="on matrices only; with adam, on everything")
     rates: dict[str, PositiveFloat] = Field(
         {}, description="factors of the learning rate, by how names of parameters begin: {head: 10}"
+    )
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="factor of the learning rate from one layer of the encoder to the one before; "
+        "it multiplies rates",
     )
     clip_norm: float = Field(1.0, gt=0, description="largest gradient norm")
     log_every: int = Field(20, gt=0, description="steps between logged losses")
@@ -105,8 +120,8 @@ class Stage2Config(OptimiserConfig, VariationConfig, Softening):
     def varies_online(self) -> list[str]:
         """Settings in use that change what is read from files."""
         names = ("gain_db", "noise", "roll", "mask_bins", "mask_frames", "mixup")
-        used = [name for name in names if getattr(self, name)]
-        return used + ["frame_choices"] * (self.frame_choices > 1)
+        used = [name for name in (*names, "colour_jitter", "grey") if getattr(self, name)]
+        return used + ["scale_jitter"] * self.scales + ["frame_choices"] * (self.frame_choices > 1)
 
     @property
     def averaged_steps(self) -> range:

@@ -7,6 +7,7 @@ a second, whatever its size.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import TypeVar
@@ -14,6 +15,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from zoo.contracts import Frames
 from zoo.data.manifest import Clip
 from zoo.data.samples import too_short
 from zoo.errors import ConfigError, PluginError, TrainingError, ZooError, option
@@ -25,7 +27,8 @@ from zoo.models.without_values import without_values
 from zoo.registry.manager import Registry, registry
 from zoo.registry.plugin_files import reason_of
 from zoo.timeline import LATTICE_TOLERANCE, to_frames, to_samples
-from zoo.training.optimise import rate_factors
+from zoo.training.mixing import require_answers
+from zoo.training.optimise import factors_of
 from zoo.training.recipe import Recipe
 
 REMEMBERED = 256  # models that are known to fit
@@ -48,8 +51,11 @@ def check_fit(recipe: Recipe, stages: tuple[int, ...]) -> None:
     _check_parts(model, recipe.vision_hop_s, is_stored, stages, registry())
     if 2 in stages:
         _check_labels(recipe)
+        _check_answers(recipe)
     for stage, config in ((1, recipe.stage1), (2, recipe.stage2)):
-        if stage in stages and config.rates:
+        if stage in stages and config.scales:
+            _check_scales(recipe, stage, config.scale_jitter[0])
+        if stage in stages and (config.rates or config.layer_decay < 1):
             _check_rates(recipe, stage)
 
 
@@ -65,8 +71,35 @@ def _check_labels(recipe: Recipe) -> None:
         )
 
 
+def _check_scales(recipe: Recipe, stage: int, smallest: float) -> None:
+    """Check that frames stay as large as the crop."""
+    vision = recipe.model.encoder_config().io().vision.frontend
+    assert isinstance(vision, Frames)
+    if int(vision.short_side * smallest) < vision.size:
+        raise ConfigError(
+            f"stage{stage}.scale_jitter makes frames of {vision.short_side} pixels as small as "
+            f"{int(vision.short_side * smallest)}, and the crop has {vision.size}",
+            f"begin with {math.ceil(100 * vision.size / vision.short_side) / 100:g} or more",
+        )
+
+
+def _check_answers(recipe: Recipe) -> None:
+    """Check that the head answers for each modality where each has labels of its own."""
+    if not recipe.stage2.has_own_labels:
+        return
+    with without_values():
+        model = Model(recipe.model)
+        assert model.head is not None
+        assert model.config.head is not None
+        try:
+            outputs = model.head.train()(*_rehearse_encoder(model))
+        except (_NeedsValuesError, NotImplementedError):
+            return  # looked at again in training
+    require_answers(outputs.shape, model.config.head.name)
+
+
 def _check_rates(recipe: Recipe, stage: int) -> None:
-    """Check that ``rates`` names parameters that the stage trains."""
+    """Check that ``rates`` and ``layer_decay`` are about parameters that the stage trains."""
     with without_values():
         model = Model(recipe.model)
         assert model.config.objective is not None
@@ -81,8 +114,9 @@ def _check_rates(recipe: Recipe, stage: int) -> None:
             f"{part}.{n}" for part, module in parts.items() for n, _ in module.named_parameters()
         ]
     config = recipe.stage1 if stage == 1 else recipe.stage2
+    encoder = model.encoder if "encoder" in parts else None
     try:
-        rate_factors(names, config.rates)
+        factors_of(names, config, encoder)
     except ConfigError as error:
         raise error.within(f"stage{stage}") from None
 
@@ -199,13 +233,16 @@ def _rehearse_head(model: Model, tokens: tuple[Tokens, Tokens]) -> None:
     assert model.config.head is not None
     assert model.task is not None
     head, name = model.head, model.config.head.name
-    outputs = _try("head", name, lambda: head(*tokens))
     wanted = model.task.num_outputs
-    if tuple(outputs.shape) != (2, wanted):
-        raise PluginError(
-            f"head '{name}' must give {('B', wanted)} and gives {tuple(outputs.shape)}; "
-            f"see: zoo plugin check {name}"
-        )
+    for is_training in (False, True):
+        outputs = _try("head", name, lambda: head.train(is_training)(*tokens))  # noqa: B023
+        shape = tuple(outputs.shape)
+        may_be = [(2, wanted), (2, *shape[1:2], wanted)] if is_training else [(2, wanted)]
+        if shape not in may_be:
+            raise PluginError(
+                f"head '{name}' must give {('B', wanted)} and gives {shape}; "
+                f"see: zoo plugin check {name}"
+            )
 
 
 def _segments(model: Model, num: int) -> Segments:
