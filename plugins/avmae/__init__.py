@@ -1,13 +1,21 @@
 """Audiovisual MAE (arXiv 2212.05922), and the bottleneck transformer that it fine-tunes."""
 
-from typing import Any
+from collections.abc import Collection, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import zoo
-from plugins.avmae.config import AvmaeConfig, MbtConfig
+from plugins.avmae.config import LARGE, AvmaeConfig, MbtConfig
 from zoo.timeline import SegmentLayout
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from plugins.avmae.layout import Kind
+    from zoo.models.config import ModelConfig
+    from zoo.models.model import Model
+
 WHOLE_CLIP = SegmentLayout(num_segments=1, segment_s=8.0, step_s=8.0)
-LARGE: dict[str, Any] = {"width": 1024, "heads": 16, "depth": 24}
 TINY: dict[str, Any] = {
     "width": 64,
     "heads": 2,
@@ -87,5 +95,56 @@ def register_encoders() -> list[zoo.EncoderSpec]:
             "bottleneck transformer (ViT-L)",
             presets={"paper": large_mbt, "tiny": tiny_mbt},
             **mbt,
+        ),
+    ]
+
+
+def _is_pretrained(found: Collection[str]) -> bool:
+    return {"embedding_rgb/kernel", "decoder_projection_rgb/kernel"} <= set(found)
+
+
+def _is_finetuned(found: Collection[str]) -> bool:
+    names = {"bottleneck", "ProjectionHeadAndClassifier_0/output_projection/kernel"}
+    return names <= set(found)
+
+
+def _read(kind: "Kind", tensors: "Mapping[str, Tensor]") -> "tuple[ModelConfig, dict[str, Tensor]]":
+    from plugins.avmae.layout import read
+
+    return read(kind, tensors)
+
+
+def _write(kind: "Kind", model: "Model") -> dict[str, Any]:
+    from plugins.avmae.layout import write
+
+    return write(kind, model)
+
+
+@zoo.hookimpl
+def register_formats() -> list[zoo.FormatSpec]:
+    """Register ``avmae`` and ``mbt``."""
+    source = "arXiv:2212.05922; github.com/google-research/scenic, projects/av_mae"
+    return [
+        zoo.FormatSpec(
+            name="avmae",
+            summary="Audiovisual MAE after pre-training: encoder and decoder",
+            recognises=_is_pretrained,
+            read=partial(_read, "pretrained"),
+            write=partial(_write, "pretrained"),
+            task=None,
+            container="flax",
+            source=source,
+            license="code Apache-2.0; not stated for the weights",
+        ),
+        zoo.FormatSpec(
+            name="mbt",
+            summary="MBT fine-tuned from Audiovisual MAE for AudioSet or VGGSound",
+            recognises=_is_finetuned,
+            read=partial(_read, "finetuned"),
+            write=partial(_write, "finetuned"),
+            task="classification",
+            container="flax",
+            source=source,
+            license="code Apache-2.0; not stated for the weights",
         ),
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,7 @@ from zoo.contracts import AudioFrontend
 # 16 frames at a stride of 4, 32 at a stride of 2: both are 2.56 s, as [-1, 1].
 SPARSE_FRAMES = zoo.Frames(fps=6.25)
 DENSE_FRAMES = zoo.Frames(fps=12.5)
+LARGE: dict[str, Any] = {"width": 1024, "heads": 16, "depth": 24}
 
 
 class TubeletConfig(zoo.PatchEncoderConfig):
@@ -22,6 +23,9 @@ class TubeletConfig(zoo.PatchEncoderConfig):
         zoo.MelAmplitude(), description="the spectrogram of audio"
     )
     audio_s: float = Field(8.0, gt=0, description="audio of a segment, seconds; AudioSet: 10")
+    audio_channels: Literal[1, 3] = Field(
+        1, description="times that the embedding of audio sees the spectrogram; VGGSound's MBT: 3"
+    )
     vision_s: float = Field(2.56, gt=0, description="video of a segment, seconds")
     tubelet: int = Field(2, gt=0, description="frames that a patch of video covers")
     depth: int = Field(12, gt=0, description="blocks that a modality passes through")

@@ -161,6 +161,12 @@ class Mbt(TubeletEncoder):
             parts |= {f"blocks.{modality}.{n}": block for n, block in enumerate(blocks)}
             for place, part in parts.items():
                 made |= {f"{place}.{name}": x for name, x in part.state_dict().items()}
+            made |= self._repeated(f"embed.{modality}.proj.weight", made)
         if norms[0] is not None and all(norm is norms[0] for norm in norms):
             made |= {f"norm.{name}": x for name, x in norms[0].state_dict().items()}
         return made
+
+    def _repeated(self, name: str, made: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Repeat an embedding of one channel where this one takes three, unscaled as published."""
+        wanted, given = self.get_parameter(name).shape[1], made[name].shape[1]
+        return {name: made[name].repeat(1, wanted // given, *[1] * (made[name].ndim - 2))}

@@ -34,10 +34,11 @@ class TubeletEncoder(MaskableEncoder):
     def __init__(self, config: TubeletConfig) -> None:
         super().__init__(config)
         dim, patch = config.width, config.patch
-        frames: dict[Modality, int | None] = {"audio": None, "vision": config.tubelet}
-        self.embed = nn.ModuleDict(
-            {m: PatchEmbed(self.grids[m].channels, patch, dim, frames[m]) for m in self.modalities}
-        )
+        embeds = {
+            "audio": PatchEmbed(config.audio_channels, patch, dim),
+            "vision": PatchEmbed(3, patch, dim, config.tubelet),
+        }
+        self.embed = nn.ModuleDict({m: embeds[m] for m in self.modalities})
         for modality, grid in self.grids.items():  # no parameters: positions of any length exist
             table = sine_cosine_row(dim, grid.num_patches)[None]
             self.register_buffer(f"positions_{modality}", table, persistent=False)

@@ -65,11 +65,12 @@ def _mbt() -> Names:
     return lambda name: rename(name, rules)
 
 
+def _one_modality(name: str) -> tuple[str, ...]:
+    """Return their names of the tensors of an MBT of one modality: without a suffix."""
+    return MBT(name.replace("encoder.blocks.audio.", "encoder.blocks.vision."))
+
+
 SEPARATE_OR_MID = _pretrained("Transformer_concat")
 TOGETHER = _pretrained("Transformer")
-BOTH = _mbt()
-
-
-def one_modality(name: str) -> tuple[str, ...]:
-    """Return their names of the tensors of an MBT of one modality: without a suffix."""
-    return BOTH(name.replace("encoder.blocks.audio.", "encoder.blocks.vision."))
+MBT = _mbt()
+ONE_MODALITY: Names = _one_modality

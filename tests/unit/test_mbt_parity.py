@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from plugins.avmae.config import MbtConfig
 from plugins.avmae.mbt import Mbt
-from plugins.avmae.names import BOTH, one_modality
+from plugins.avmae.names import MBT, ONE_MODALITY
 from plugins.linear import LinearSharedConfig
 from plugins.linear.model import LinearSharedHead
 from zoo.checkpoints.names import Names
@@ -65,7 +65,7 @@ def build(name: str) -> tuple[Mbt, LinearSharedHead, Names]:
             audio=io.audio.tokens, vision=io.vision.tokens, layout=layout, num_outputs=classes
         ),
     )
-    names = BOTH if which == "both" else one_modality
+    names = MBT if which == "both" else ONE_MODALITY
     fill(encoder, "encoder", names)
     fill(head, "head", names)
     return encoder, head, names

@@ -170,6 +170,7 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, channels: int, patch: int, width: int, frames: int | None = None) -> None:
         super().__init__()
+        self.num_values = channels * (frames or 1) * patch**2
         self.proj: nn.Conv2d | nn.Conv3d
         if frames is None:
             self.proj = nn.Conv2d(channels, width, patch, patch)
@@ -178,7 +179,13 @@ class PatchEmbed(nn.Module):
             self.proj = nn.Conv3d(channels, width, size, size)
 
     def forward(self, patches: Float[Tensor, "N M E"]) -> Float[Tensor, "N M D"]:
-        """Embed patches that are cut already, channels varying slowest."""
+        """Embed patches that are cut already, channels varying slowest.
+
+        Patches of fewer channels than there are weights for are repeated.
+        """
+        copies = self.num_values // patches.shape[2]
+        if copies > 1:
+            patches = patches.repeat(1, 1, copies)
         return linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
