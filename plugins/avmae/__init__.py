@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import zoo
 from plugins.avmae.config import LARGE, AvmaeConfig, MbtConfig
+from zoo.checkpoints.names import IMAGE_VIT, is_image_vit
+from zoo.contracts import Positions
 from zoo.timeline import SegmentLayout
 
 if TYPE_CHECKING:
@@ -40,12 +42,41 @@ def _build_mbt(config: MbtConfig) -> "zoo.Encoder":
     return Mbt(config)
 
 
+def _same(_config: AvmaeConfig | MbtConfig, theirs: Any) -> Any:
+    """Take over everything from an encoder of another size."""
+    return theirs
+
+
+def _mbt_from(config: MbtConfig, theirs: AvmaeConfig) -> MbtConfig:
+    """Take over sizes and audio front end; more frames of the same time are read, as published."""
+    taken = ("width", "heads", "depth", "patch", "tubelet", "audio_frontend", "audio_s", "vision_s")
+    gains = ("audio_change_gain", "vision_change_gain")
+    size, short_side = theirs.vision_frontend.size, theirs.vision_frontend.short_side
+    frames = config.vision_frontend.model_copy(update={"size": size, "short_side": short_side})
+    update: dict[str, Any] = {name: getattr(theirs, name) for name in (*taken, *gains)}
+    if theirs.depth != config.depth:
+        update["fusion_layer"] = 2 * theirs.depth // 3
+    return config.model_copy(update={**update, "vision_frontend": frames})
+
+
+def _read_image_vit(
+    tensors: "Mapping[str, Tensor]", config: Any, positions: Positions
+) -> "dict[str, Tensor]":
+    from plugins.avmae.weights import read
+
+    return read(tensors, config, positions)
+
+
+IMAGE_MODELS = zoo.InitialWeights(name=IMAGE_VIT, recognises=is_image_vit, read=_read_image_vit)
+
+
 def _encoder(name: str, summary: str, **given: Any) -> zoo.EncoderSpec:
     return zoo.EncoderSpec(
         name=name,
         summary=summary,
         layouts={"paper": WHOLE_CLIP},
         stage2={"tiny": {"batch": 16}},  # every step encodes its samples
+        formats=(IMAGE_MODELS,),
         source="arXiv:2212.05922",
         license="MIT",
         **given,
@@ -60,12 +91,19 @@ def register_encoders() -> list[zoo.EncoderSpec]:
         "config_class": AvmaeConfig,
         "build": _build,
         "objective": "avmae",
+        "starts_from": {"avmae": _same, "avmae_large": _same},
         "search": {"fusion": fusions},
     }
     mbt: dict[str, Any] = {
         "config_class": MbtConfig,
         "build": _build_mbt,
         "objective": "avmae",
+        "starts_from": {
+            "avmae": _mbt_from,
+            "avmae_large": _mbt_from,
+            "mbt": _same,
+            "mbt_large": _same,
+        },
         "search": {"fusion_layer": zoo.Choice(values=(0, 1, 2, 3))},
     }
     tiny = AvmaeConfig(**TINY, joint_layers=1)

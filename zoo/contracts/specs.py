@@ -149,6 +149,9 @@ class EncoderSpec(Spec, EncoderDefaults):
     presets: Mapping[str, EncoderConfig] = field(default_factory=dict)
     formats: tuple[InitialWeights, ...] = ()
     """Layouts of published weights to start stage I from."""
+    starts_from: Mapping[str, Callable[[Any, Any], Any]] = field(default_factory=dict)
+    """Other encoders whose weights it can take over (`Encoder.fitted`), by name;
+    ``starts_from[name](config, theirs) -> config`` takes over the sizes that this needs."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,8 +11,10 @@ from pydantic import Field, JsonValue, ValidationError, field_validator
 
 from zoo.contracts import (
     ComponentConfig,
+    EncoderSpec,
     HeadSpec,
     NamedRecipe,
+    PairSpec,
     Positions,
     TaskConfig,
     TaskSpec,
@@ -291,8 +293,12 @@ def _from_start(recipe: Recipe, start: ModelConfig, request: TrainRequest) -> Re
         or recipe.objective.name == start.objective.name  # goes on, with what it has learnt
     ):
         objective = start.objective
+    encoder = start.encoder
+    if recipe.model.encoder.name != encoder.name:
+        spec, begin = _taking_over(recipe.model, start)
+        encoder = Component.of(spec, begin(recipe.model.encoder_config(), start.encoder_config()))
     model = recipe.model.model_copy(
-        update={"encoder": start.encoder, "layout": start.layout, "objective": objective}
+        update={"encoder": encoder, "layout": start.layout, "objective": objective}
     )
     if recipe.task.fine_tunes:
         model = _fine_tuned(model, start)
@@ -318,10 +324,7 @@ def _check_parts(recipe: Recipe, start: ModelConfig, request: TrainRequest) -> N
     wanted, found = recipe.model.two_tower(), start.two_tower()
     if wanted is None or found is None:
         if request.extractor is not None and recipe.model.encoder.name != start.encoder.name:
-            raise ConfigError(
-                f"{option('extractor')} {request.extractor} does not fit {option('init')} {given}, "
-                f"whose encoder is '{start.encoder.name}'"
-            )
+            _taking_over(recipe.model, start, f"{option('init')} {given}")
         return
     for modality in ("audio", "vision"):
         for part in ("extractor", "aggregator"):
@@ -332,6 +335,23 @@ def _check_parts(recipe: Recipe, start: ModelConfig, request: TrainRequest) -> N
                     f"{option(part)} {asked} does not fit {option('init')} {given}, whose "
                     f"{modality} {part} is '{theirs}'"
                 )
+
+
+def _taking_over(
+    model: ModelConfig, start: ModelConfig, given: str = ""
+) -> tuple[EncoderSpec, Callable[[Any, Any], Any]]:
+    """Return the spec of an encoder, and how it takes over the sizes of another one.
+
+    Raises:
+        ConfigError: if it cannot start from that one.
+    """
+    spec = registry().encoder(model.encoder.name)
+    if isinstance(spec, PairSpec) or start.encoder.name not in spec.starts_from:
+        raise ConfigError(
+            f"{option('extractor')} {spec.name} does not fit {given}, whose encoder is "
+            f"'{start.encoder.name}'"
+        )
+    return spec, spec.starts_from[start.encoder.name]
 
 
 def _check_siamese(recipe: Recipe, start: ModelConfig, request: TrainRequest) -> None:
