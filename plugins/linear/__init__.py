@@ -17,9 +17,10 @@ class LinearConfig(zoo.ComponentConfig):
         "modalities",
         description="a mean for each modality, side by side, or one mean of all tokens",
     )
-    norm: Literal["first_batch", "layer"] = Field(
+    norm: Literal["first_batch", "layer", "batch"] = Field(
         "first_batch",
-        description="centre and scale as the first batch of training tells, or a trained LayerNorm",
+        description="centre and scale as the first batch of training tells; a trained LayerNorm; "
+        "or, as MAE's linear probe, a LayerNorm and a BatchNorm without parameters",
     )
 
 

@@ -1,8 +1,11 @@
 """The linear heads."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import layer_norm
 
 from plugins.linear import LinearConfig, LinearEachConfig, LinearSharedConfig
 from zoo.contracts import HeadInput
@@ -27,9 +30,12 @@ class LinearHead(Head):
                 f"head.pool=tokens takes tokens of one width, not {chosen[0]} and {chosen[1]}"
             )
         dim = chosen[0] if config.pool == "tokens" else sum(chosen)
-        self.norm: nn.LayerNorm | None = None
+        self.norm: nn.Module | None = None
         if config.norm == "layer":
             self.norm = nn.LayerNorm(dim)
+        elif config.norm == "batch":
+            parts = [dim] if config.pool == "tokens" else chosen
+            self.norm = ProbeNorm(parts)
         else:
             self.register_buffer("mean", torch.zeros(dim))
             self.register_buffer("spread", torch.ones(dim))
@@ -59,6 +65,36 @@ class LinearHead(Head):
         if self.pool == "tokens":
             return torch.cat([tokens.flat for tokens in chosen], dim=1).mean(dim=1)
         return torch.cat([tokens.values.mean(dim=(1, 2, 3)) for tokens in chosen], dim=1)
+
+
+class ProbeNorm(nn.Module):
+    """A LayerNorm of each part of a vector, and a BatchNorm of all of it; neither is trained.
+
+    Source: scenic's ViT with frozen features, after MAE's linear probe.  A trained scale between
+    the two would change nothing.
+    """
+
+    def __init__(self, parts: Sequence[int]) -> None:
+        super().__init__()
+        self.parts = list(parts)
+        self.batch_norm = nn.BatchNorm1d(sum(parts), eps=1e-6, momentum=0.1, affine=False)
+
+    def forward(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """Normalise.
+
+        Raises:
+            ConfigError: if it trains on one clip, which has no spread.
+        """
+        if self.training and len(x) == 1:
+            raise ConfigError(
+                "head.norm=batch compares the clips of a worker's batch, and it has one",
+                f"add {option('set')} stage2.batch=N, with two clips or more for each worker",
+            )
+        parts = x.split(self.parts, dim=1)
+        normalised: Tensor = self.batch_norm(
+            torch.cat([layer_norm(part, part.shape[1:], eps=1e-6) for part in parts], dim=1)
+        )
+        return normalised
 
 
 class LinearEachHead(Head):

@@ -56,7 +56,7 @@ MBT = SHORT + (
     "stage2.layer_decay=0.75 stage2.roll=1 stage2.mask_bins=36 stage2.mask_bins_times=2 "
     "stage2.mask_fill=zero stage2.scale_jitter=[0.9,1.33] stage2.colour_jitter=0.8 "
     "stage2.grey=0.1 stage2.mixup=1 stage2.mixup_by=batch stage2.mixup_alpha=0.5 "
-    "stage2.mixup_frames=own stage2.label_smoothing=0.3"
+    "stage2.mixup_frames=own stage2.label_smoothing=0.3 stage2.sampling=wrapped"
 )
 
 

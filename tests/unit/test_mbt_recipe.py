@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import golden
@@ -16,13 +17,19 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from plugins.classification import ClassificationConfig
 from plugins.classification.task import Classification
+from zoo.contracts import EncoderIO, FeatureMap, Frames, LogMel, ModalityIO
+from zoo.data.augment import Augment
+from zoo.data.clip_reader import ClipReader
+from zoo.data.clip_source import choose_frame, read_cut
+from zoo.data.manifest import Clip
+from zoo.data.wrapped import read_around, same_share
 from zoo.errors import ConfigError
 from zoo.models.config import Component
 from zoo.models.model import Model, build_encoder, build_task
 from zoo.models.modules import Encoder
 from zoo.models.segments import Segments, Tokens
 from zoo.registry.manager import registry
-from zoo.timeline import view_starts
+from zoo.timeline import Sample, SegmentLayout, view_starts
 from zoo.training.mixing import draw_shares, mean_loss, mix_segments, require_answers, soften_batch
 from zoo.training.optimise import build_optimizer, layer_factors, learning_rate, take_step
 from zoo.training.recipe import Stage1Config, Stage2Config
@@ -36,6 +43,7 @@ needs_golden = pytest.mark.skipif(
     not (REFERENCE / FOLDER).is_dir(),
     reason="the golden vectors of Audiovisual MAE are not beside this checkout",
 )
+TOKENS = FeatureMap(times_s=(0.5,), positions=1, dim=8)
 
 
 def stage2(**settings: Any) -> Stage2Config:
@@ -363,3 +371,102 @@ def test_views_start_where_the_published_ones_do(frames: int, columns: int) -> N
     first = np.array(view_starts(frames, 64, 4))
     shown = first[:, None] + 2 * np.array([0, 1, 31])
     check(f"recipe/views_rgb_{frames}", shown % frames, 0)
+
+
+# --- linear probe ---
+
+
+@pytest.mark.parametrize("pool", ["modalities", "tokens"])
+def test_a_linear_probe_normalises_as_mae_does(pool: str) -> None:
+    recipe = build_recipe(
+        extractor="cavmae",
+        task="classification",
+        preset="tiny",
+        overrides=["head.norm=batch", f"head.pool={pool}", "task.classes=[a,b,c]"],
+    )
+    model = Model(recipe.model)
+    head = model.head
+    assert head is not None
+    assert {name for name, _ in head.named_parameters()} == {"classifier.weight", "classifier.bias"}
+    torch.manual_seed(0)
+    audio, vision = (
+        Tokens(torch.randn(16, 1, part.steps, part.positions, part.dim), part.times_s)
+        for part in (model.io.audio.tokens, model.io.vision.tokens)
+    )
+    pooled = head._pooled(audio, vision)
+    parts = pooled.split(64, dim=1)
+    for _ in range(200):
+        head.train()(audio, vision)
+    normalised = torch.cat(
+        [(x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True) for x in parts], 1
+    )
+    normalised = (normalised - normalised.mean(0)) / normalised.std(0)
+    ours = head.eval()(audio, vision)
+    assert torch.allclose(ours, head.classifier(normalised), atol=0.03)
+    one = [Tokens(x.values[:1], x.times_s) for x in (audio, vision)]
+    with pytest.raises(ConfigError, match="compares the clips of a worker's batch, and it has one"):
+        head.train()(*one)
+
+
+# --- audio that wraps ---
+
+
+@needs_golden
+@pytest.mark.parametrize(("frames", "columns"), [(250, 1000), (240, 960), (60, 240)])
+def test_audio_starts_at_the_same_share_as_published(frames: int, columns: int) -> None:
+    offsets = arrays()[f"sync_off_{frames}"].tolist()
+    first = np.array([same_share(offset, frames, columns) for offset in offsets])
+    last = (first + 800 - 1) % columns
+    check(f"recipe/sync_spec_{frames}_first_last", np.stack([first, last], 1), 0)
+
+
+class Counting(ClipReader):
+    """Reads a clip whose samples are numbered."""
+
+    duration_s = 10.0
+
+    def read_audio(self, path: Path, start_s: float, length_s: float) -> np.ndarray:
+        first, num = (round(t * self.audio.sample_rate_hz) for t in (start_s, length_s))
+        assert first + num <= self.duration_s * self.audio.sample_rate_hz
+        return np.arange(first, first + num, dtype=np.float32)
+
+    def read_vision(self, path: Path, start_s: float, length_s: float) -> np.ndarray:
+        num = round(length_s * self.vision.fps)
+        return np.full((num, 48, 48, 3), round(start_s * self.vision.fps), np.uint8)
+
+
+@pytest.mark.parametrize("length_s", [8.0, 10.0, 24.0])
+def test_audio_goes_on_at_the_start_of_a_clip(length_s: float) -> None:
+    reader = Counting(Frames(fps=12.5, size=48, short_side=48), LogMel())
+    samples = read_around(reader, Path("a.mp4"), 7.0, length_s, 10.0)
+    wanted = np.arange(7 * 16_000, round((7 + length_s) * 16_000)) % 160_000
+    assert np.array_equal(samples, wanted.astype(np.float32))
+
+
+def test_wrapped_samples_take_video_anywhere_and_audio_along() -> None:
+    io = EncoderIO(
+        audio=ModalityIO(frontend=LogMel(), segment_s=8.0, tokens=TOKENS),
+        vision=ModalityIO(
+            frontend=Frames(fps=12.5, size=48, short_side=48), segment_s=2.56, tokens=TOKENS
+        ),
+    )
+    reader = Counting(io.vision.frontend, io.audio.frontend, io=io)  # type: ignore[arg-type]
+    layout = SegmentLayout(num_segments=1, segment_s=8.0, step_s=8.0)
+    clip = Clip(Path("a.mp4"), "train", 10.0, 25, 64, 64, 16_000, 1)
+    augment, rng, firsts = Augment(sampling="wrapped"), np.random.default_rng(0), set()
+    for _ in range(600):
+        sample = choose_frame(Sample(0, 0.0, 0.0, 3), reader, layout, 10.0, augment, rng)
+        cut = read_cut(reader, clip, sample, layout, augment, rng)
+        first = int(cut.frames[0, 0, 0, 0])
+        firsts.add(first)
+        assert cut.samples[0] == same_share(first, 125, 1000) * 160
+        assert len(cut.samples) == 128_000
+        assert (sample.clip, sample.target) == (0, 3)
+    assert firsts == set(range(125 - 32 + 1))
+
+
+def test_wrapped_samples_are_refused_where_the_answer_depends_on_the_time() -> None:
+    settings = ["stage2.sampling=wrapped"]
+    recipe = build_recipe(extractor="cavmae", task="offset", preset="tiny", overrides=settings)
+    with pytest.raises(ConfigError, match="whose answer is the same all over a clip"):
+        check_fit(recipe, (2,))

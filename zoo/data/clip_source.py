@@ -18,6 +18,7 @@ from zoo.data.clip_reader import ClipReader, whole_frames_s
 from zoo.data.frontend import crop_square, cut_audio, cut_crops, without_filling
 from zoo.data.manifest import Clip
 from zoo.data.vary_frames import scale_frames, vary_colours
+from zoo.data.wrapped import place_wrapped, read_around
 from zoo.errors import MediaError, TrainingError
 from zoo.models.segments import Segments
 from zoo.timeline import Sample, SegmentLayout
@@ -48,17 +49,19 @@ def choose_frame(
     rng: np.random.Generator,
     choice: int | None = None,
 ) -> Sample:
-    """Move the time at which video that is shorter than the audio is read.
+    """Move the time at which video that is shorter than the audio is read, or both wrapped.
 
     Args:
         sample: which reads it in the middle.
         reader: of the clip.
         layout: of the segments.
         duration_s: of the clip, seconds.
-        augment: how many evenly spaced times there are to choose from.
+        augment: how many evenly spaced times there are to choose from, or whether audio wraps.
         rng: source of randomness.
         choice: number of the time to take, from 0; by default a random one.
     """
+    if augment.sampling == "wrapped":
+        return place_wrapped(sample, reader, layout, duration_s, rng)
     if augment.frame_choices == 1:
         return sample
     if choice is None:
@@ -94,9 +97,14 @@ def read_cut(
     frames = reader.read_vision(
         clip.path, round(sample.vision_start_s + seen.start_s, 6), seen.length_s
     )
-    samples = reader.read_audio(
-        clip.path, round(sample.audio_start_s + heard.start_s, 6), heard.length_s
+    start_s, is_wrapped = (
+        round(sample.audio_start_s + heard.start_s, 6),
+        augment.sampling == "wrapped",
     )
+    if is_wrapped:
+        samples = read_around(reader, clip.path, start_s, heard.length_s, clip.duration_s)
+    else:
+        samples = reader.read_audio(clip.path, start_s, heard.length_s)
     if augment.scales:
         frames = scale_frames(frames, reader.vision.size, augment.scale_jitter, rng)
     frames = crop_square(frames, reader.vision.size, rng if augment.random_crop else None)
@@ -106,9 +114,8 @@ def read_cut(
         frames = vary_colours(frames, augment.colour_jitter, augment.grey, rng)
     if augment.gain_db:
         samples = samples * np.float32(10 ** (rng.uniform(-1, 1) * augment.gain_db / 20))
-    if layout.num_segments == 1:
-        left_s = clip.duration_s - sample.audio_start_s - heard.start_s
-        samples = without_filling(samples, reader.audio, left_s)
+    if layout.num_segments == 1 and not is_wrapped:
+        samples = without_filling(samples, reader.audio, clip.duration_s - start_s)
     return Cut(samples, frames)
 
 

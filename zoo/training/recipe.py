@@ -121,7 +121,8 @@ class Stage2Config(OptimiserConfig, VariationConfig, Softening):
         """Settings in use that change what is read from files."""
         names = ("gain_db", "noise", "roll", "mask_bins", "mask_frames", "mixup")
         used = [name for name in (*names, "colour_jitter", "grey") if getattr(self, name)]
-        return used + ["scale_jitter"] * self.scales + ["frame_choices"] * (self.frame_choices > 1)
+        used += ["scale_jitter"] * self.scales + ["frame_choices"] * (self.frame_choices > 1)
+        return used + ["sampling"] * (self.sampling == "wrapped")
 
     @property
     def averaged_steps(self) -> range:

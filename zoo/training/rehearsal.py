@@ -64,7 +64,14 @@ def _check_labels(recipe: Recipe) -> None:
     config, task = recipe.stage2, recipe.task
     used = [n for n in ("mixup", "label_smoothing", "balanced") if getattr(config, n)]
     assert recipe.model.task is not None
-    if used and not build_task(recipe.model.task).has_labels:
+    built = build_task(recipe.model.task)
+    if config.sampling == "wrapped" and not built.answers_for_clip:
+        raise ConfigError(
+            "stage2.sampling=wrapped is for tasks whose answer is the same all over a clip, and a "
+            f"model of the task '{task.name}' {built.says}",
+            "leave it out",
+        )
+    if used and not built.has_labels:
         raise ConfigError(
             f"stage2.{used[0]} needs labels, and the task '{task.name}' has none",
             f"leave out {option('set')} stage2.{used[0]}",
