@@ -39,6 +39,7 @@ class Mbt(TubeletEncoder):
         self.config = config
         sizes = config.depth, config.width, config.heads, config.stochastic_depth
         self.blocks = nn.ModuleDict({m: Stack(jax_blocks(*sizes)) for m in self.modalities})
+        self.stacks = {f"blocks.{modality}": 0 for modality in self.modalities}
         self.bottleneck: nn.Parameter | None = None
         if config.modalities == "both" and config.fusion_layer < config.depth:
             self.bottleneck = nn.Parameter(torch.empty(1, config.bottlenecks, config.width))

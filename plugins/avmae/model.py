@@ -28,6 +28,7 @@ class TubeletEncoder(MaskableEncoder):
 
     positions_audio: Tensor
     positions_vision: Tensor
+    embeddings = ("embed.", "modality_tokens.")
     modalities: tuple[Modality, ...] = MODALITIES
     """Modalities that there are weights for."""
 
@@ -91,6 +92,9 @@ class Avmae(TubeletEncoder):
             blocks = jax_blocks(config.depth, config.width, config.heads, config.stochastic_depth)
             self.own["vision"] = stack(0, split)
         self.joint = stack(split, config.depth) if num_joint else None
+        self.stacks = {f"own.{modality}.blocks": 0 for modality in self.own}
+        if self.joint is not None:
+            self.stacks["joint.blocks"] = split
         self.modality_tokens = nn.ParameterDict()
         if config.modality_tokens:
             for modality in MODALITIES:
