@@ -34,6 +34,7 @@ from zoo.models.model import Model, build_task
 from zoo.models.modules import Head
 from zoo.models.segments import Segments, Tokens
 from zoo.registry.manager import registry
+from zoo.testing import check_head
 from zoo.timeline import Sample, SegmentLayout
 from zoo.training.engine import LocalEngine
 from zoo.training.job import Job, run_job
@@ -229,3 +230,11 @@ def test_clips_beyond_the_share_are_not_mixed_in(
         source.item(source.usable[0], (2, step, 0), Augment(), Softening(mixup=1.0))
     assert len(source.usable) == 2
     assert set(read) == set(source.usable)
+
+
+def test_the_check_takes_a_head_that_answers_for_each_modality(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = replace(registry().head("linear"), build=EachHead)
+    monkeypatch.setitem(registry().heads, "linear", spec)
+    check_head("linear")
