@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import zoo
 from plugins.avmae.config import LARGE, AvmaeConfig, MbtConfig
+from plugins.avmae.recipes import PRETRAINING, of_mbt
 from zoo.checkpoints.names import IMAGE_VIT, is_image_vit
 from zoo.contracts import Positions
 from zoo.timeline import SegmentLayout
@@ -92,6 +93,7 @@ def register_encoders() -> list[zoo.EncoderSpec]:
         "build": _build,
         "objective": "avmae",
         "starts_from": {"avmae": _same, "avmae_large": _same},
+        "recipes": PRETRAINING,
         "search": {"fusion": fusions},
     }
     mbt: dict[str, Any] = {
@@ -126,12 +128,14 @@ def register_encoders() -> list[zoo.EncoderSpec]:
             "mbt",
             "bottleneck transformer: modalities that exchange a few tokens (ViT-B)",
             presets={"paper": MbtConfig(), "tiny": tiny_mbt},
+            recipes=of_mbt({}),
             **mbt,
         ),
         _encoder(
             "mbt_large",
             "bottleneck transformer (ViT-L)",
             presets={"paper": large_mbt, "tiny": tiny_mbt},
+            recipes=of_mbt({"encoder.fusion_layer": 18}),
             **mbt,
         ),
     ]
