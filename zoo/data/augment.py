@@ -117,6 +117,11 @@ class Softening(ComponentConfig):
         return bool(self.mixup or self.label_smoothing)
 
     @property
+    def softens_batches(self) -> bool:
+        """Whether that happens to whole batches, after they were read."""
+        return self.softens and self.mixup_by == "batch"
+
+    @property
     def has_own_labels(self) -> bool:
         """Whether each modality is trained on labels of its own."""
-        return bool(self.mixup) and self.mixup_by == "batch" and self.mixup_frames == "own"
+        return bool(self.mixup) and self.softens_batches and self.mixup_frames == "own"

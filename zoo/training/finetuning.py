@@ -57,7 +57,7 @@ class Stage2Batches(Dataset[Read]):
         if config.balanced:
             weights = source.task.clip_weights([clips[i] for i in source.usable])
         self.order = ClipOrder(len(source.usable), recipe.seed, weights)
-        self.softening = config if config.softens and config.mixup_by == "clip" else None
+        self.softening = config if config.softens and not config.softens_batches else None
 
     def __getitem__(self, step: int) -> Read:
         """Return audio and video as `SampleSource.item` does, targets, and shares if it must."""
@@ -70,7 +70,7 @@ class Stage2Batches(Dataset[Read]):
             key = (2, 0, clip) if recipe.overfit else (2, step, slot)
             items.append(self.source.item(clip, key, self.augment, self.softening))
         read = collate(items, self.source.task)
-        if not (recipe.stage2.softens and recipe.stage2.mixup_by == "batch"):
+        if not recipe.stage2.softens_batches:
             return read
         number = 0 if recipe.overfit else step
         return *read, draw_shares(recipe.stage2, recipe.seed, number, self.rank)

@@ -242,7 +242,7 @@ def _rehearse_head(model: Model, tokens: tuple[Tokens, Tokens]) -> None:
     head, name = model.head, model.config.head.name
     wanted = model.task.num_outputs
     for is_training in (False, True):
-        outputs = _try("head", name, lambda: head.train(is_training)(*tokens))  # noqa: B023
+        outputs = _try("head", name, partial(head.train(is_training), *tokens))
         shape = tuple(outputs.shape)
         may_be = [(2, wanted), (2, *shape[1:2], wanted)] if is_training else [(2, wanted)]
         if shape not in may_be:
