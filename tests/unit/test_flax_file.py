@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from plugins.avsiam import layout as avsiam
 from zoo.catalog.convert import convert_checkpoint, export_checkpoint
 from zoo.checkpoints.flax_file import nested, write_flax
-from zoo.checkpoints.layouts import read_tensors
+from zoo.checkpoints.layouts import read_tensors, unwrapped
 from zoo.checkpoints.reader import read_checkpoint
 from zoo.errors import ModelError
 from zoo.registry.manager import registry
+from zoo.testing import check_format
 
 
 def pack(tree: Any) -> bytes:
@@ -343,6 +344,7 @@ def test_a_model_is_written_for_flax_where_its_layout_says_so(
     monkeypatch.setattr(avsiam, "IMAGENET_CLASSES", 7)
     formats = registry().formats
     monkeypatch.setitem(formats, "avsiam", replace(formats["avsiam"], container="flax"))
+    check_format("avsiam", unwrapped(published_avsiam()))
     torch.save(published_avsiam(), tmp_path / "theirs.pth")
     convert_checkpoint(tmp_path / "theirs.pth", tmp_path / "model")
     assert export_checkpoint(tmp_path / "model", tmp_path / "checkpoint") == "avsiam"

@@ -202,7 +202,7 @@ class HeadSpec(Spec):
     passes: int = 1
     """Passes of an encoder whose tokens it wants side by side; see `FeatureMap.passes`."""
     is_default: bool = False
-    """Whether it is taken for its first task where nobody names one."""
+    """Whether it is taken where nobody names one; for its first task before others that do it."""
     former: ClassVar[Mapping[str, str]] = {
         "task": "name the tasks whose outputs it gives, such as tasks=('offset',)",
         "synchronizability": "register the head that starts from this one as a head of its own, "
@@ -314,6 +314,8 @@ class TaskSpec(Spec, Scored):
     class_field: str | None = None
     """Field of the config that takes the classes of a manifest, in their order, unless it is set;
     before ``fit``."""
+    example_labels: tuple[tuple[str, ...], ...] = ()
+    """Labels of some clips, where not any will do: what `zoo.testing` makes clips of."""
     is_default: bool = False
     """Whether it is taken where nobody names one."""
 

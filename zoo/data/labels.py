@@ -106,7 +106,11 @@ class LabelledConfig(ListedConfig):
             return "valid"
         if listed != "train" or not self.holds_out:
             return listed
-        return "valid" if place_of(video_of(name), self.seed) < self.valid else listed
+        return "valid" if place_of(self.held_out_with(name), self.seed) < self.valid else listed
+
+    def held_out_with(self, name: str) -> str:
+        """Return what a clip shares with those that must be in the same split: its video."""
+        return video_of(name)
 
 
 class Row(NamedTuple):

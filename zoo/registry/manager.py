@@ -116,8 +116,8 @@ class Registry:
 
     def default_head(self, task: str) -> HeadSpec | None:
         """Return the head that is taken for a task where nobody names one; None if none is."""
-        found = [h for h in self.heads.values() if h.is_default and h.tasks[0] == task]
-        return found[0] if found else None
+        found = [head for head in self.heads_of(task) if head.is_default]
+        return min(found, key=lambda head: head.tasks.index(task), default=None)
 
     def heads_of(self, task: str) -> list[HeadSpec]:
         """Return the heads that give the outputs of a task."""

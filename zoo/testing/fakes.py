@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,16 @@ def head_input(
     )
 
 
-def fake_clips(columns: tuple[str, ...], num: int = 6) -> list[Clip]:
+def fake_clips(
+    columns: tuple[str, ...], num: int = 6, labels: Sequence[tuple[str, ...]] = ()
+) -> list[Clip]:
     """Return rows of a manifest with nothing but some columns filled in.
 
-    Labels are numbers, which are names of classes as well as values.
+    Args:
+        columns: to fill in.
+        num: rows.
+        labels: of the clips, in turn; by default numbers, which are names of classes as well as
+            values.
     """
     return [
         Clip(
@@ -99,22 +106,28 @@ def fake_clips(columns: tuple[str, ...], num: int = 6) -> list[Clip]:
             height=240,
             sample_rate_hz=16_000,
             channels=1,
-            **{name: value for name, value in _filled(index).items() if name in columns},
+            **{name: value for name, value in _filled(index, labels).items() if name in columns},
         )
         for index in range(num)
     ]
 
 
-def _filled(index: int) -> dict[str, Any]:
-    label = str(-20 - index % 3)
+def _filled(index: int, labels: Sequence[tuple[str, ...]]) -> dict[str, Any]:
+    names = labels[index % len(labels)] if labels else (str(-20 - index % 3),)
+    label = names[0]
     return {
         "label": label,
-        "labels": (label,),
+        "labels": names,
         "events": (Event(1.0, 2.0, label),),
         "events_s": (1.0,),
         "fixed_offset_s": 0.2,
         "fixed_start_s": 1.0,
     }
+
+
+def task_clips(spec: TaskSpec) -> list[Clip]:
+    """Return made-up clips with the columns that a task asks for."""
+    return fake_clips(spec.columns, labels=spec.example_labels)
 
 
 def fitted(spec: TaskSpec, clips: list[Clip]) -> TaskConfig:
@@ -130,7 +143,7 @@ def tiny_tasks(spec: TaskSpec, clips: list[Clip] | None = None) -> list[Task]:
         spec: of the task.
         clips: to fit it to; by default made-up ones with the columns that it asks for.
     """
-    config = fitted(spec, fake_clips(spec.columns) if clips is None else clips)
+    config = fitted(spec, task_clips(spec) if clips is None else clips)
     configs = [config]
     if isinstance(getattr(config, "grid", None), OffsetGrid):
         configs.append(config.model_copy(update={"grid": OffsetGrid(num_classes=11)}))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from zoo.checkpoints.layouts import give, unwrapped
+from zoo.checkpoints.flax_file import write_flax
+from zoo.checkpoints.layouts import give, read_tensors, unwrapped
 from zoo.checkpoints.tensors import to_published
 from zoo.contracts import (
     EncoderConfig,
@@ -124,6 +127,13 @@ def _check_round_trip(spec: FormatSpec, tensors: Mapping[str, Tensor]) -> None:
         named = [part for part in map(unwrapped, parts) if set(tensors) <= set(part)]
         assert named, f"lacks '{next(iter(set(tensors) - set(parts[-1])))}'"
         _check_same(named[0], tensors)
+    if spec.container == "flax":
+        with about("a file of Flax"), tempfile.TemporaryDirectory() as folder:
+            write_flax(Path(folder) / "checkpoint", written)
+            read = read_tensors(Path(folder) / "checkpoint")
+            own = [part for part in read if spec.recognises(part)]
+            assert own, "is not recognised when it is read again"
+            _check_same(own[0], tensors)
 
 
 def _check_same(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

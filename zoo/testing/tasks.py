@@ -16,7 +16,7 @@ from zoo.data.manifest import Clip
 from zoo.errors import ConfigError
 from zoo.models.task import Need, Task
 from zoo.registry.manager import registry
-from zoo.testing.fakes import fake_clips, fitted, tiny_tasks
+from zoo.testing.fakes import fake_clips, fitted, task_clips, tiny_tasks
 from zoo.testing.promises import about
 from zoo.testing.specs import check_spec, check_type
 from zoo.timeline import LATTICE_TOLERANCE, Placement, Sample, SegmentLayout
@@ -32,13 +32,14 @@ def check_task(name: str, clips: list[Clip] | None = None) -> None:
     Args:
         name: of the task.
         clips: rows of a manifest that it can be trained on; by default made-up ones with nothing
-            but the columns that its spec names, whose labels are numbers such as ``-21``.
+            but the columns that its spec names, whose labels are its ``example_labels``, or else
+            numbers such as ``-21``.
     """
     spec = registry().task(name)
     with about(f"task '{name}'"):
         check_spec("tasks", spec)
         _check_columns(spec)
-        rows = fake_clips(spec.columns) if clips is None else clips
+        rows = task_clips(spec) if clips is None else clips
         with about(f"fit to clips with {_columns(spec)}"):
             config = fitted(spec, rows)
         assert isinstance(config, TaskConfig), f"fit gives a {type(config).__name__}"
