@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
 from plugins.actions import NOUN, VERB, ActionsConfig, action_of
 from zoo.evaluation.tables import ReportTable
@@ -81,6 +81,16 @@ class Actions(Task):
             labels[theirs] += (1 - share) * (1 - smoothing)
             parts += labels.tolist()
         return tuple(parts)
+
+    def labels_of(self, targets: Tensor) -> Float[Tensor, "B K"]:
+        """Return 1 for the verb and for the noun of each clip, and 0 for the others."""
+        pairs = zip(targets.unbind(1), self.sizes, strict=True)
+        return torch.cat([one_hot(part, size) for part, size in pairs], dim=1).float()
+
+    def smooth(self, labels: Float[Tensor, "... K"], smoothing: float) -> Float[Tensor, "... K"]:
+        """Spread a share of the verb over all verbs, and of the noun over all nouns."""
+        parts = [super(Actions, self).smooth(part, smoothing) for part in self._split(labels)]
+        return torch.cat(parts, dim=-1)
 
     def clip_weights(self, clips: Sequence[Clip]) -> list[float]:
         """Return one over the clips of a clip's verb, plus one over those of its noun."""

@@ -11,7 +11,7 @@ VGGSOUND, AUDIOSET_500K, AUDIOSET_2M = 172_427, 508_994, 1_857_210  # clips, as 
 TEN_SECONDS: Mapping[str, Any] = {
     "encoder.audio_s": 10.0,
     "layout.segment_s": 10.0,
-    "layout.step_s": 10.0,
+    "layout.step_s": 9.92,  # of a single segment; whole frames at 6.25 a second
 }
 _PRETRAINED: Mapping[str, Any] = {
     "stage1.betas": [0.9, 0.95],

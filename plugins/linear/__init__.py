@@ -102,7 +102,7 @@ def register_heads() -> list[zoo.HeadSpec]:
             build=_build_shared,
             presets={"paper": LinearSharedConfig(), "tiny": LinearSharedConfig()},
             search={"streams": zoo.Choice(values=("both", "audio", "vision"))},
-            tasks=("classification",),
+            tasks=("classification", "actions"),
             source="arXiv:2212.05922 section 3.4",
             license="MIT",
         ),

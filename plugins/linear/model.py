@@ -148,29 +148,32 @@ class LinearSharedHead(Head):
     """One linear layer for both modalities, on the mean of the tokens of each (AV-MAE's MBT).
 
     In training every modality answers for itself, so that each can have labels of its own.
+    Modalities of different widths get a layer each.
     """
+
+    may_skip_parameters = True  # of two layers, where one modality answers
 
     def __init__(self, config: LinearSharedConfig, head_input: HeadInput) -> None:
         super().__init__()
         self.streams = config.streams
-        widths = {head_input.audio.dim, head_input.vision.dim}
-        if len(widths) > 1:
-            raise ConfigError(
-                "head 'linear_shared' takes tokens of one width, not "
-                f"{head_input.audio.dim} and {head_input.vision.dim}"
-            )
-        self.classifier = nn.Linear(head_input.audio.dim, head_input.num_outputs)
-        nn.init.zeros_(self.classifier.weight)
-        nn.init.zeros_(self.classifier.bias)
+        audio, vision = head_input.audio.dim, head_input.vision.dim
+        self.classifier = nn.Linear(audio, head_input.num_outputs)
+        self.of_vision = None if audio == vision else nn.Linear(vision, head_input.num_outputs)
+        for layer in filter(None, (self.classifier, self.of_vision)):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(
         self, audio: Tokens, vision: Tokens
     ) -> Float[Tensor, "B K"] | Float[Tensor, "B 2 K"]:
         """Return a logit per class; in training one per modality (audio, vision) and class."""
-        given = {"audio": audio, "vision": vision}
-        chosen = [tokens for name, tokens in given.items() if self.streams in {"both", name}]
-        means = torch.stack([tokens.values.mean(dim=(1, 2, 3)) for tokens in chosen], dim=1)
-        answers = self.classifier(means)  # (B, M, K)
-        if self.training and len(chosen) > 1:
-            return answers
+        layers = {"audio": self.classifier, "vision": self.of_vision or self.classifier}
+        means = {
+            name: tokens.values.mean(dim=(1, 2, 3))
+            for name, tokens in (("audio", audio), ("vision", vision))
+            if self.streams in {"both", name}
+        }
+        answers = torch.stack([layers[name](mean) for name, mean in means.items()], dim=1)
+        if self.training and len(means) > 1:
+            return answers  # (B, M, K)
         return answers.mean(1)

@@ -106,6 +106,15 @@ def test_labels_are_mixed_among_verbs_and_among_nouns() -> None:
     assert task.soften((0, 1), (0, 1), 1.0, 0.0) == (1.0, 0.0, 0.0, 1.0)
 
 
+def test_labels_of_a_batch_are_smoothed_among_verbs_and_among_nouns() -> None:
+    task = task_of(CLIPS)
+    labels = task.labels_of(targets_of(task, CLIPS[:2]))
+    verbs, nouns = task.smooth(labels, 0.2).split(task.sizes, dim=-1)
+    assert torch.allclose(verbs.sum(1), torch.ones(2))
+    assert torch.allclose(nouns.sum(1), torch.ones(2))
+    assert torch.allclose(verbs[0].sort().values, torch.tensor([0.1, 0.9]))
+
+
 def test_rare_verbs_and_nouns_weigh_more() -> None:
     assert task_of(CLIPS).clip_weights(CLIPS) == pytest.approx([2 / 3, 4 / 3, 4 / 3, 2 / 3])
 

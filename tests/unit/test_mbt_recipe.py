@@ -293,7 +293,8 @@ def test_batches_are_mixed_as_published(name: str, frames: str) -> None:
     mixed = mix_segments(given, shares)
     check(f"recipe/{name}_spec", mixed.audio.permute(0, 3, 2, 1), 1e-6)
     check(f"recipe/{name}_rgb", mixed.vision[:, 0].permute(0, 2, 3, 4, 1), 1e-6)
-    labels = soften_batch(task_of(5).labels_of(torch.tensor([0, 3, 1])), shares, config)
+    task = task_of(5)
+    labels = soften_batch(task, task.labels_of(torch.tensor([0, 3, 1])), shares, config)
     each = labels.unbind(1) if frames == "own" else (labels, labels)
     check(f"recipe/{name}_label_spec", each[0], 1e-6)
     check(f"recipe/{name}_label_rgb", each[1], 1e-6)
@@ -303,8 +304,9 @@ def test_batches_are_mixed_as_published(name: str, frames: str) -> None:
 
 def test_labels_are_smoothed_after_they_are_mixed() -> None:
     config = stage2(mixup=1.0, mixup_by="batch", label_smoothing=0.3)
-    labels = task_of(4).labels_of(torch.tensor([2, 0]))
-    mixed = soften_batch(labels, torch.tensor([0.75, 0.75]), config)
+    task = task_of(4)
+    labels = task.labels_of(torch.tensor([2, 0]))
+    mixed = soften_batch(task, labels, torch.tensor([0.75, 0.75]), config)
     assert torch.allclose(mixed[0], 0.7 * torch.tensor([0.25, 0, 0.75, 0]) + 0.3 / 4)
     assert torch.allclose(mixed.sum(1), torch.ones(2))
 

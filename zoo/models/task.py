@@ -157,6 +157,10 @@ class Task(ABC):
             f"take {option('set')} stage2.mixup_by=clip",
         )
 
+    def smooth(self, labels: Float[Tensor, "... K"], smoothing: float) -> Float[Tensor, "... K"]:
+        """Spread a share of labels, as `labels_of` gives them, over all classes."""
+        return labels * (1 - smoothing) + smoothing / labels.shape[-1]
+
     def clip_weights(self, clips: Sequence[Clip]) -> Sequence[float]:
         """Return how often each clip is sampled, relative to the others, to balance the classes.
 
@@ -212,8 +216,15 @@ class Task(ABC):
     """Which score is the loss."""
 
     def has_left_chance(self, scores: Mapping[str, float], margin: float = 0.05) -> bool:
-        """Say whether a validation is better than guessing; a few samples say nothing."""
-        is_better = scores[self.loss_name] < self.chance[self.loss_name] - margin
+        """Say whether a validation is better than guessing; a few samples say nothing.
+
+        Args:
+            scores: of the validation.
+            margin: below the loss of guessing; at most a tenth of it, which is little where most of
+                many classes are never there.
+        """
+        chance = self.chance[self.loss_name]
+        is_better = scores[self.loss_name] < chance - min(margin, chance / 10)
         return scores["num"] >= MIN_DECISIONS and is_better
 
     # --- what is predicted ---

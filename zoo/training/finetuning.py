@@ -106,7 +106,8 @@ class Feeder:
         if shares is None:
             return targets
         assert self.model.task is not None
-        return soften_batch(self.model.task.labels_of(targets), shares, self.recipe.stage2)
+        task = self.model.task
+        return soften_batch(task, task.labels_of(targets), shares, self.recipe.stage2)
 
     @torch.no_grad()
     def tokens(self, read: Read) -> tuple[tuple[Tokens, Tokens], Tensor]:

@@ -50,18 +50,17 @@ def mix_segments(segments: Segments, shares: Float[Tensor, M]) -> Segments:
 
 
 def soften_batch(
-    labels: Float[Tensor, "B K"], shares: Float[Tensor, M], config: Softening
+    task: Task, labels: Float[Tensor, "B K"], shares: Float[Tensor, M], config: Softening
 ) -> Float[Tensor, "B K"] | Float[Tensor, "B M K"]:
     """Mix labels as the clips were, then spread a share of each over all K classes.
 
     With ``mixup_frames=own`` each modality has labels of its own, audio first.
     """
-    smoothing, classes = config.label_smoothing, labels.shape[-1]
     if config.has_own_labels:
         mixed = torch.stack([mix_reversed(labels, share) for share in shares], dim=1)  # (B, M, K)
     else:
         mixed = mix_reversed(labels, shares[0])
-    return mixed * (1 - smoothing) + smoothing / classes
+    return task.smooth(mixed, config.label_smoothing)
 
 
 def mean_loss(
