@@ -82,6 +82,7 @@ def head_input(
         layout=layout or SegmentLayout(),
         num_outputs=task.num_outputs,
         grid=task.grid,
+        slots=task.slots,
     )
 
 
@@ -131,8 +132,10 @@ def task_clips(spec: TaskSpec) -> list[Clip]:
 
 
 def fitted(spec: TaskSpec, clips: list[Clip]) -> TaskConfig:
-    """Return the ``tiny`` preset of a task as it is for some clips."""
+    """Return the ``tiny`` preset of a task as it is for the default layout and some clips."""
     config = spec.presets["tiny"]
+    if spec.fit_layout is not None:
+        config = spec.fit_layout(config, SegmentLayout())
     return config if spec.fit is None else spec.fit(config, clips)
 
 
