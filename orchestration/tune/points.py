@@ -29,7 +29,7 @@ LATER = {  # settings of stage I that searches of earlier versions did not have
     *("optimizer", "rates", "random_crop", "noise", "roll"),
     *("frame_choices", "mask_bins", "mask_frames"),
     *("warmup_from", "momentum", "layer_decay", "scale_jitter", "colour_jitter", "grey"),
-    *("mask_bins_times", "mask_frames_times", "mask_fill", "sampling"),
+    *("mask_bins_times", "mask_frames_times", "mask_fill", "sampling", "share"),
 }
 PARTS = ("extractor", "head", "aggregator", "objective", "preset")
 """Names of a space that are options of ``zoo train``; others are what one types as ``--set``."""

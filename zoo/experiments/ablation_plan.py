@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zoo.catalog.entries import CONFIG
-from zoo.contracts import Scored
+from zoo.contracts import PairSpec, Scored
 from zoo.data.manifest import Manifest
 from zoo.data.subset import read_ids
 from zoo.errors import ConfigError, TrainingError, ZooError, option, suggest
@@ -20,6 +20,7 @@ from zoo.models.config import ModelConfig
 from zoo.models.model import Model, count_parameters
 from zoo.models.upgrade import FORMAT_VERSION
 from zoo.models.without_values import without_values
+from zoo.registry.manager import registry
 from zoo.retrieval.embedding import require_alone
 from zoo.training.job import STAGE1_FOLDER
 from zoo.training.recipe import Recipe
@@ -190,7 +191,10 @@ def _stand_in(
         options = table.options_of(row[0])
         whole = {"extractor": options.extractor or model.encoder.name}
         asked = draft_recipe(options.model_copy(update=whole), 0).model
-        if _encoder_names(asked) != _encoder_names(model):
+        spec = registry().encoder(asked.encoder.name)
+        starts_from = () if isinstance(spec, PairSpec) else spec.starts_from
+        is_same = _encoder_names(asked) == _encoder_names(model)
+        if not is_same and model.encoder.name not in starts_from:
             raise ConfigError(
                 f"its encoder, {' + '.join(_encoder_names(asked))}, does not fit the encoder of "
                 f"'{variant.encoder.variant}', {' + '.join(_encoder_names(model))}"

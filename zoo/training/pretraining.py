@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from zoo.data.augment import Augment
 from zoo.data.clip_source import ClipSource
 from zoo.data.frontend import cut_crops
-from zoo.data.sampling import slot_rng
+from zoo.data.sampling import slot_rng, spread_share
 from zoo.models.device import autocast
 from zoo.models.model import Model, build_objective
 from zoo.models.modules import Encoder, Objective
@@ -64,8 +64,8 @@ class Pretraining(Stage[Read, Segments]):
         self, engine: Engine, recipe: Recipe, model: Model, train: ClipSource, valid: ClipSource
     ) -> None:
         self.engine, self.recipe, self.model = engine, recipe, model
-        self.train, self.valid = train, valid
         self.config, self.seed = recipe.stage1, recipe.seed
+        self.train, self.valid = share_of(train, self.config.share, self.seed), valid
         self.loader_workers = recipe.data.loader_workers
         self.objective = build_objective(recipe.objective, model.encoder)
         self.module = EncoderWithObjective(model.encoder, self.objective)
@@ -131,3 +131,11 @@ class Pretraining(Stage[Read, Segments]):
             sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
         total = sum_over_workers(sums or [0.0] * self.objective.num_sums, engine.device)
         return self.objective.scores(total)
+
+
+def share_of(source: ClipSource, share: float, seed: int) -> ClipSource:
+    """Return a random share of the clips; with 1, all of them."""
+    if share == 1:
+        return source
+    places = spread_share([""] * len(source.clips), share, seed)
+    return ClipSource([source.clips[i] for i in places], source.reader, source.on_broken)

@@ -78,6 +78,9 @@ class Stage1Config(OptimiserConfig, VariationConfig):
     clips: int = Field(2, gt=0, description="B, clips per step over all workers")
     num_segments: int = Field(14, gt=0, description="S, contiguous segments per clip")
     valid_clips: int = Field(64, gt=0, description="clips of a validation")
+    share: float = Field(
+        1.0, gt=0, le=1, description="of the training clips that are used, at random"
+    )
 
 
 class Stage2Config(OptimiserConfig, VariationConfig, Softening):
