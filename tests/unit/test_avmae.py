@@ -16,6 +16,8 @@ from plugins.avmae.config import AvmaeConfig, MbtConfig
 from plugins.avmae.mbt import Mbt
 from plugins.avmae.model import Avmae
 from plugins.avmae.names import MBT, ONE_MODALITY, SEPARATE_OR_MID, TOGETHER
+from plugins.synthetic.clip_folder import render_folder
+from plugins.synthetic.config import SyntheticConfig
 from zoo.catalog.model_folder import load_model, save_model
 from zoo.checkpoints.names import Names
 from zoo.cli.app import run
@@ -28,9 +30,11 @@ from zoo.models.reconstruction import Hiding
 from zoo.models.segments import Segments
 from zoo.models.without_values import without_values
 from zoo.testing.fakes import fake_clip_segments
+from zoo.training.engine import LocalEngine
+from zoo.training.job import Job, run_job
 from zoo.training.optimise import layer_factors
 from zoo.training.recipe_builder import build_recipe
-from zoo.training.request import TrainRequest, draft_recipe
+from zoo.training.request import TrainRequest, draft_recipe, recipe_of
 
 SMALL: dict[str, Any] = {
     "width": 16,
@@ -252,3 +256,39 @@ def test_one_modality_alone_gives_zeros_for_the_other_one() -> None:
     assert not any("vision" in name for name, _ in model.encoder.named_parameters())
     with pytest.raises(ConfigError, match="no weights for vision"):
         model.encoder.encode_alone("vision", given_to(model).vision.flatten(0, 1))
+
+
+def test_a_run_pretrains_and_fine_tunes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From files to a picture of what is rebuilt, and to an MBT with the published recipe."""
+    data = render_folder(
+        tmp_path / "clips",
+        SyntheticConfig(kind="labelled", seed=5, seconds=5.0),
+        16,
+        {"train": 0.5, "valid": 0.5},
+        workers=1,
+    )
+    manifest = tmp_path / "clips" / "manifest.parquet"
+    quick = ["stage1.steps=2", "stage1.valid_every=2", "stage1.clips=2", "stage1.num_segments=2"]
+    recipe = build_recipe(extractor="avmae", preset="tiny", overrides=quick)
+    run_job(LocalEngine(tmp_path / "c1"), Job(recipe, manifest, tmp_path / "avmae", (1,)))
+    clip = str(data.clips[0].path)
+    picture = tmp_path / "rebuilt.png"
+    assert run(["reconstruct", str(tmp_path / "avmae"), clip, "-o", str(picture)]) == 0
+    assert picture.stat().st_size > 1000
+    short = ["stage2.steps=2", "stage2.warmup_steps=1", "stage2.batch=2", "stage2.valid_every=2"]
+    request = TrainRequest(
+        extractor="mbt",
+        recipe="vggsound",
+        preset="tiny",
+        init=(str(tmp_path / "avmae"),),
+        data=str(manifest),
+        set={key: float(value) for key, value in (s.split("=") for s in short)},
+    )
+    tuned = recipe_of(request, 0)
+    start = tmp_path / "avmae"
+    assert request.stages(tuned) == (2,)
+    run_job(LocalEngine(tmp_path / "c2"), Job(tuned, manifest, tmp_path / "mbt", (2,), start))
+    report = tmp_path / "report"
+    words = ["--data", str(manifest), "--split", "valid", "--views", "2", "-o", str(report)]
+    assert run(["evaluate", str(tmp_path / "mbt"), *words]) == 0
+    assert "accuracy" in capsys.readouterr().out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,11 @@ import pytest
 import torch
 from early_stop import StopsEarly
 from safetensors.torch import load_file
-from torch import Tensor, nn
 
 from plugins.classification import ClassificationConfig
-from plugins.linear.model import LinearHead
 from plugins.synthetic.clip_folder import render_folder
 from plugins.synthetic.config import SyntheticConfig
 from zoo.catalog.model_folder import save_model
-from zoo.contracts import ComponentConfig, HeadInput
 from zoo.data import samples
 from zoo.data.augment import Augment, Softening
 from zoo.data.clip_reader import ClipReader
@@ -31,10 +27,8 @@ from zoo.evaluation.evaluation_request import Request
 from zoo.evaluation.report import evaluate_manifest
 from zoo.models.config import Component
 from zoo.models.model import Model, build_task
-from zoo.models.modules import Head
-from zoo.models.segments import Segments, Tokens
+from zoo.models.segments import Segments
 from zoo.registry.manager import registry
-from zoo.testing import check_head
 from zoo.timeline import Sample, SegmentLayout
 from zoo.training.engine import LocalEngine
 from zoo.training.job import Job, run_job
@@ -42,38 +36,25 @@ from zoo.training.recipe_builder import build_recipe
 
 SHORT = (
     "layout.segment_s=4.8 layout.step_s=4.8 layout.num_segments=1 encoder.audio_s=4.8 "
-    "encoder.vision_s=0.08 encoder.vision_change_gain=null encoder.depth=1 "
+    "encoder.vision_change_gain=null "
     "data.features=online stage2.encoder=trained stage2.steps=8 stage2.batch=4 "
     "stage2.checkpoint_every=2 stage2.log_every=1 stage2.valid_every=3 stage2.valid_rounds=1 "
 )
 WHOLE = SHORT + (
+    "encoder.vision_s=0.08 encoder.depth=1 "
     "stage2.optimizer=adam stage2.schedule=step "
     "stage2.noise=0.1 stage2.roll=1 stage2.mask_bins=48 stage2.mask_frames=90 "
     "stage2.frame_choices=10 stage2.mixup=0.5 stage2.label_smoothing=0.1 stage2.balanced=true "
     "stage2.average_from=3 stage2.average_every=2"
 )
 MBT = SHORT + (
+    "encoder.vision_s=0.32 encoder.depth=2 encoder.fusion_layer=1 encoder.stochastic_depth=0.3 "
     "stage2.optimizer=sgd stage2.lr=0.05 stage2.warmup_steps=2 stage2.warmup_from=zero "
     "stage2.layer_decay=0.75 stage2.roll=1 stage2.mask_bins=36 stage2.mask_bins_times=2 "
     "stage2.mask_fill=zero stage2.scale_jitter=[0.9,1.33] stage2.colour_jitter=0.8 "
     "stage2.grey=0.1 stage2.mixup=1 stage2.mixup_by=batch stage2.mixup_alpha=0.5 "
     "stage2.mixup_frames=own stage2.label_smoothing=0.3 stage2.sampling=wrapped"
 )
-
-
-class EachHead(Head):
-    """Two linear layers, one for each modality, whose outputs are averaged when it answers."""
-
-    def __init__(self, config: ComponentConfig, given: HeadInput) -> None:
-        super().__init__()
-        self.audio = nn.Linear(given.audio.dim, given.num_outputs)
-        self.vision = nn.Linear(given.vision.dim, given.num_outputs)
-
-    def forward(self, audio: Tokens, vision: Tokens) -> Tensor:
-        """Return what both say, by itself while they train."""
-        means = [tokens.flat.mean(1) for tokens in (audio, vision)]
-        both = torch.stack([self.audio(means[0]), self.vision(means[1])], dim=1)  # (B, M, K)
-        return both if self.training else both.mean(1)
 
 
 @pytest.fixture(scope="module")
@@ -86,20 +67,17 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 
 @pytest.mark.parametrize(
-    ("settings", "head"), [(WHOLE, LinearHead), (MBT, EachHead)], ids=["cavmae", "mbt"]
+    ("extractor", "head", "settings"),
+    [("cavmae", "linear", WHOLE), ("mbt", "linear_shared", MBT)],
+    ids=["cavmae", "mbt"],
 )
 def test_a_run_with_all_of_it_may_stop_at_any_checkpoint(
-    labelled: Manifest,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    settings: str,
-    head: type[Head],
+    labelled: Manifest, tmp_path: Path, extractor: str, head: str, settings: str
 ) -> None:
-    spec = replace(registry().head("linear"), build=head)
-    monkeypatch.setitem(registry().heads, "linear", spec)
     full = build_recipe(
-        extractor="cavmae",
+        extractor=extractor,
         task="classification",
+        head=head,
         preset="tiny",
         overrides=[*settings.split(), "stage2.rates={head: 10}"],
     )
@@ -230,11 +208,3 @@ def test_clips_beyond_the_share_are_not_mixed_in(
         source.item(source.usable[0], (2, step, 0), Augment(), Softening(mixup=1.0))
     assert len(source.usable) == 2
     assert set(read) == set(source.usable)
-
-
-def test_the_check_takes_a_head_that_answers_for_each_modality(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    spec = replace(registry().head("linear"), build=EachHead)
-    monkeypatch.setitem(registry().heads, "linear", spec)
-    check_head("linear")
