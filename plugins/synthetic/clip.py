@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from plugins.synthetic import dense, labelled, sparse
+from plugins.synthetic import dense, labelled, lasting, sparse
 from plugins.synthetic.config import FPS, SAMPLE_RATE_HZ, SyntheticConfig
 from zoo.data.manifest import Event
 from zoo.media import encode
 
 CRF = 20
-Planned = sparse.Sparse | dense.Dense | labelled.Labelled
+Planned = sparse.Sparse | dense.Dense | labelled.Labelled | lasting.Lasting
 GOP = (18, 32)  # frames between key frames: a window is decoded from about a second before it
 
 
@@ -23,10 +23,12 @@ class Truth:
     """What is known about a clip without rendering it."""
 
     index: int
-    label: str
+    label: str | None
     events_s: list[float]
     labels: tuple[str, ...] | None = None
     events: tuple[Event, ...] | None = None
+    decoys: dict[str, tuple[Event, ...]] | None = None
+    """What is only ``heard`` or only ``seen``."""
 
 
 def round_size(config: SyntheticConfig) -> int:
@@ -40,6 +42,8 @@ def _plan(config: SyntheticConfig, index: int) -> tuple[Planned, list[int]]:
     entropy = [int(word) for word in seeds[1].generate_state(4)]
     if config.is_labelled:
         return labelled.plan(rng, config, index), entropy
+    if config.kind == "events":
+        return lasting.plan(rng, config), entropy
     planned = sparse.plan(rng, config) if config.kind == "sparse" else dense.plan(rng, config)
     return planned, entropy
 
@@ -47,6 +51,10 @@ def _plan(config: SyntheticConfig, index: int) -> tuple[Planned, list[int]]:
 def _truth(index: int, planned: Planned) -> Truth:
     if isinstance(planned, labelled.Labelled):
         return Truth(index, planned.label, planned.events_s, planned.labels, planned.events)
+    if isinstance(planned, lasting.Lasting):
+        known = planned.events
+        onsets_s = [event.start_s for event in known]
+        return Truth(index, None, onsets_s, planned.labels, known, planned.decoys)
     return Truth(index, planned.label, planned.events_s)
 
 

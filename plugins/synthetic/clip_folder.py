@@ -169,8 +169,8 @@ def _describe(
             "label": truth.label,
             "events_s": [round(t, 6) for t in truth.events_s],
         }
-        if truth.labels is not None:
-            row |= {"labels": truth.labels, "events": truth.events}
+        if truth.events is not None:
+            row |= {"labels": truth.labels, "events": truth.events, **(truth.decoys or {})}
         lines.append(json.dumps(row))
     part = folder / f"{LABELS}.part"
     part.write_text("\n".join(lines) + "\n")

@@ -22,13 +22,14 @@ def synth(
     out: Annotated[Path, typer.Argument(help="Folder to render into.")],
     *,
     kind: Annotated[
-        Kind, typer.Option(help="A few impacts, babble, or classes that need both streams.")
+        Kind,
+        typer.Option(help="A few impacts, babble, classes that need both streams, or events."),
     ] = "sparse",
     clips: Annotated[int, typer.Option(min=1, help="Number of clips.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Clip i depends on (seed, i) only.")] = 0,
     size: Annotated[int, typer.Option(help="Width and height, pixels.")] = 64,
     seconds: Annotated[
-        float | None, typer.Option(help="Length of every clip; 9, with classes 5.")
+        float | None, typer.Option(help="Length of every clip; 9, with classes 5, events 10.")
     ] = None,
     difficulty: Annotated[Difficulty, typer.Option(help="How much nuisance.")] = "normal",
     split: Annotated[
@@ -70,6 +71,13 @@ def synth(
     console.print(f"{clips} clips ({counts}): {out / MANIFEST}")
     if config.is_labelled:
         console.print(_describe_ceilings(manifest))
+    if config.kind == "events":
+        from plugins.synthetic.lasting import describe_ceilings
+
+        for name in shares:
+            places = [i for i, clip in enumerate(manifest.clips) if clip.split == name]
+            if places:
+                console.print(f"{name}: {describe_ceilings(config, places)}")
 
 
 def _describe_ceilings(manifest: Manifest) -> str:

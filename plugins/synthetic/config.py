@@ -8,13 +8,19 @@ from pydantic import Field
 
 import zoo
 
-Kind = Literal["sparse", "dense", "labelled", "multilabel"]
+Kind = Literal["sparse", "dense", "labelled", "multilabel", "events"]
 Difficulty = Literal["easy", "normal", "hard"]
 
 RENDERER_VERSION = 3  # raised whenever the same recipe would give other clips
 FPS = 25
 SAMPLE_RATE_HZ = 16_000
-SECONDS: dict[Kind, float] = {"sparse": 9.0, "dense": 9.0, "labelled": 5.0, "multilabel": 5.0}
+SECONDS: dict[Kind, float] = {
+    "sparse": 9.0,
+    "dense": 9.0,
+    "labelled": 5.0,
+    "multilabel": 5.0,
+    "events": 10.0,
+}
 
 
 class SyntheticConfig(zoo.ComponentConfig):
@@ -22,8 +28,8 @@ class SyntheticConfig(zoo.ComponentConfig):
 
     kind: Kind = Field(
         default="sparse",
-        description="a few audible events, continuous motion and sound, or classes (one per clip, "
-        "or two) that need both streams",
+        description="a few audible events, continuous motion and sound, classes (one per clip, or "
+        "two) that need both streams, or lasting events that are heard and seen, or only one",
     )
     seed: int = Field(default=0, ge=0, description="clip i depends on (seed, i) only")
     size: int = Field(
