@@ -45,9 +45,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Said:
-    """What a model says that is not about offsets."""
+    """What a model says that is not about offsets, and a plot of it where its task draws one."""
 
     answer: ClipAnswer
+    plot: Path | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the answer as JSON types, without the folders of this server."""
@@ -299,7 +300,11 @@ def ask(predictor: Predictor, path: Path, steps: Steps) -> Said:
     every_s = _spacing_s(predictor, path)
     answer = predictor.predict(path, every_s=every_s, progress=steps)
     _note_spacing(answer.notes, every_s, len(answer.windows_s))
-    return Said(answer)
+    if not predictor.task.draws_answers:
+        return Said(answer)
+    steps.phase("drawing the answer")
+    with results() as folder:
+        return Said(answer, predictor.draw(answer, folder / f"{path.stem}.answer.png"))
 
 
 def _spacing_s(predictor: Predictor, path: Path) -> float | None:

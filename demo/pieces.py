@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,16 @@ def said(answered: Said) -> str:
     return _box(
         said_words(answered),
         kicker=f"{Path(answer.path).name} · {answer.model}",
-        rest=_list(more_lines(answered)),
+        rest=_list(more_lines(answered)) + (_along(answered.plot) if answered.plot else ""),
         level=TOP,
     )
+
+
+def _along(plot: Path) -> str:
+    """Show the plot of an answer along its clip; the words beside it say the same."""
+    data = base64.b64encode(plot.read_bytes()).decode()
+    alt = "The answer along the clip, below its frames and its spectrogram"
+    return f'<img class="along" alt="{alt}" src="data:image/png;base64,{data}"/>'
 
 
 def comparison(answers: list[Measured]) -> str:

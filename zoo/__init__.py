@@ -44,7 +44,7 @@ from zoo.contracts import (
 from zoo.errors import ZooError
 from zoo.registry.hookspecs import hookimpl
 from zoo.search_space import Choice, Range
-from zoo.timeline import OffsetGrid, Placement, Sample, SegmentLayout, place_crops
+from zoo.timeline import OffsetGrid, Placement, Sample, SegmentLayout, SlotGrid, place_crops
 
 # Loaded on first use, because they import torch.
 _LAZY = {
@@ -101,6 +101,7 @@ __all__ = [
     "Sample",
     "Score",
     "SegmentLayout",
+    "SlotGrid",
     "Spectrogram",
     "TaskConfig",
     "TaskSpec",

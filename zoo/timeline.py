@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -198,6 +199,50 @@ class OffsetGrid(_Frozen):
         return int(np.argmin(distances_s))
 
 
+class SlotGrid(_Frozen):
+    """Slots of a crop, one after another from its start: ten of 1 s, say."""
+
+    slot_s: float = Field(1.0, gt=0, description="length of a slot, seconds")
+    num_slots: int = Field(10, gt=0, description="slots of a crop")
+
+    @classmethod
+    def within(cls, length_s: float, slot_s: float) -> SlotGrid:
+        """Return the slots of which at least half lies within a length; the first one always."""
+        return cls(slot_s=slot_s, num_slots=max(1, count_halves(length_s, slot_s)))
+
+    @property
+    def spans_s(self) -> list[tuple[float, float]]:
+        """Start and end of every slot from the start of the crop, seconds."""
+        edges_s = [round(i * self.slot_s, 6) for i in range(self.num_slots + 1)]
+        return list(pairwise(edges_s))
+
+    def weights(self, times_s: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Return the weight of each time in each slot, ``(slots, times)``: rows add up to 1.
+
+        A slot takes the mean of the times within it, or the nearest one where there is none.
+
+        Args:
+            times_s: from the start of the crop, seconds.
+        """
+        times = np.asarray(times_s, dtype=np.float64)
+        starts_s, ends_s = np.asarray(self.spans_s).T[:, :, None]
+        inside = (times >= starts_s - LATTICE_TOLERANCE) & (times < ends_s - LATTICE_TOLERANCE)
+        distances_s = np.abs(times - (starts_s + ends_s) / 2).round(9)  # ties are exact
+        nearest = np.arange(times.size) == distances_s.argmin(1)[:, None]
+        chosen = np.where(inside.any(1, keepdims=True), inside, nearest).astype(np.float32)
+        return np.asarray(chosen / chosen.sum(1, keepdims=True))
+
+
+def count_halves(length_s: float, slot_s: float) -> int:
+    """Count the slots of ``slot_s`` of which at least half lies within ``length_s``."""
+    return math.floor(length_s / slot_s + 0.5 + LATTICE_TOLERANCE)
+
+
+def overlap_s(one_s: tuple[float, float], other_s: tuple[float, float]) -> float:
+    """Return how long two spans (start, end) last together, seconds."""
+    return max(0.0, min(one_s[1], other_s[1]) - max(one_s[0], other_s[0]))
+
+
 @dataclass(frozen=True)
 class Sample:
     """A random item for training or evaluation: where both crops of a clip start, and the answer.
@@ -347,6 +392,11 @@ def clock_time(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def clock_span(start_s: float, end_s: float) -> str:
+    """Write a stretch of a clip as players do, with tenths where it has some: 0:02-0:06."""
+    return f"{clock_tenths(start_s)}-{clock_tenths(end_s)}"
 
 
 def clock_tenths(seconds: float) -> str:

@@ -16,7 +16,7 @@ from zoo.plots import CHANCE, VALID, new_figure, tidy
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_CLASSES = 30  # of a confusion matrix that can be read
+MOST_CLASSES = 30  # of a plot that can be read
 
 
 def precision_by_class(
@@ -70,22 +70,4 @@ def plot_classes(report: Mapping[str, Any]) -> Figure:
     axis.set_title(f"mAP {100 * report['pooled']['mean_average_precision']:.1f} %", fontsize=10)
     tidy(axis)
     axis.legend(fontsize=8, frameon=False, loc="lower right")
-    return figure
-
-
-def plot_confusion(counts: list[list[int]], classes: Sequence[str]) -> Figure:
-    """Draw how often each class is taken for each other one."""
-    numbers = np.asarray(counts, dtype=float)
-    shares = 100 * numbers / numbers.sum(1, keepdims=True).clip(min=1)
-    side = 2.6 + 0.3 * len(classes)
-    figure, axes = new_figure(side + 0.8, side)
-    axis = axes[0, 0]
-    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    axis.set_xticks(range(len(classes)), classes, rotation=60, ha="right", fontsize=8)
-    axis.set_yticks(range(len(classes)), classes, fontsize=8)
-    axis.set_xlabel("predicted class")
-    axis.set_ylabel("true class")
-    accuracy = 100 * numbers.trace() / max(1.0, numbers.sum())
-    axis.set_title(f"{numbers.sum():.0f} clips: accuracy {accuracy:.1f} %", fontsize=10)
-    figure.colorbar(image, ax=axis, label="share of the true class, %", shrink=0.8)
     return figure

@@ -14,13 +14,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from plugins.classification import ClassificationConfig
 from plugins.classification.report import (
-    MOST_CLASSES,
     class_table,
     exact_means,
     plot_classes,
-    plot_confusion,
     precision_by_class,
 )
+from zoo.evaluation.confusion_plot import MOST_CLASSES, plot_confusion
 from zoo.evaluation.ranking import accuracy_of_first, count_confusion, d_prime
 from zoo.models.task import Answer, Need, Task
 from zoo.timeline import Placement, Sample, SegmentLayout, place_crops
@@ -224,7 +223,7 @@ class Classification(Task):
         """Draw classes and, where a clip has one only, their confusion."""
         figures = {"classes": plot_classes(report)}
         if "confusion" in report:
-            figures["confusion"] = plot_confusion(report["confusion"], self.config.classes)
+            figures["confusion"] = plot_confusion(report["confusion"], self.config.classes, "clips")
         return figures
 
     def diagnose(

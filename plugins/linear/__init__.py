@@ -1,4 +1,4 @@
-"""A linear head: the mean of all tokens, and one layer."""
+"""Linear heads: the mean of all tokens, or of those of each slot of time, and one layer."""
 
 from typing import Literal
 
@@ -51,9 +51,30 @@ def _build_each(config: LinearEachConfig, head_input: zoo.HeadInput) -> "zoo.Hea
     return LinearEachHead(config, head_input)
 
 
+class LinearSlotsConfig(zoo.ComponentConfig):
+    """What the layer sees of a slot."""
+
+    streams: Literal["both", "audio", "vision"] = Field(
+        "both", description="modalities that are looked at: one alone is a control"
+    )
+    norm: Literal["first_batch", "layer"] = Field(
+        "first_batch",
+        description="centre and scale as the first batch of training tells, or a trained LayerNorm",
+    )
+    context: int = Field(
+        0, ge=0, description="slots before and after each that a convolution over time looks at"
+    )
+
+
+def _build_slots(config: LinearSlotsConfig, head_input: zoo.HeadInput) -> "zoo.Head":
+    from plugins.linear.slots import LinearSlotsHead
+
+    return LinearSlotsHead(config, head_input)
+
+
 @zoo.hookimpl
 def register_heads() -> list[zoo.HeadSpec]:
-    """Register ``linear`` and ``linear_each``."""
+    """Register ``linear``, ``linear_each`` and ``linear_slots``."""
     return [
         zoo.HeadSpec(
             name="linear",
@@ -78,6 +99,22 @@ def register_heads() -> list[zoo.HeadSpec]:
             tasks=("classification",),
             passes=2,
             source="arXiv:2403.19638 section 3",
+            license="MIT",
+        ),
+        zoo.HeadSpec(
+            name="linear_slots",
+            summary="one linear layer on the mean of the tokens of each slot of time",
+            config_class=LinearSlotsConfig,
+            build=_build_slots,
+            presets={"paper": LinearSlotsConfig(), "tiny": LinearSlotsConfig()},
+            search={
+                "streams": zoo.Choice(values=("both", "audio", "vision")),
+                "context": zoo.Choice(values=(0, 1, 2)),
+            },
+            tasks=("localization",),
+            stage2={"tiny": {"lr": 3e-3, "weight_decay": 0.0}},
+            is_default=True,
+            source="arXiv:2212.05922 supplement, table A1",
             license="MIT",
         ),
     ]

@@ -40,7 +40,10 @@ MaxOffset = Annotated[
     float | None,
     typer.Option(help="Search so far either way, seconds; default: the model's own grid."),
 ]
-Plot = Annotated[Path | None, typer.Option(help="Draw the offset of the one clip over time.")]
+Plot = Annotated[
+    Path | None,
+    typer.Option(help="Draw the answer along the one clip: its offset, or what happens when."),
+]
 Csv = Annotated[
     Path | None, typer.Option(help="Write a table of thousands of clips, or go on with it.")
 ]
@@ -83,10 +86,9 @@ def predict(
         "--step": step,
         "--max-offset": max_offset,
         "--synchronizability": second,
-        "--plot": plot,
     }
     _refuse_for_other_tasks(
-        model, [name for name, given in for_offsets.items() if given is not None]
+        model, [name for name, given in for_offsets.items() if given is not None], plot
     )
     options = Options(step, audio_track, every, max_offset, synchronizability, precision)
     if csv is not None:
@@ -118,14 +120,18 @@ def _check_options(
         require_plot(plot, overwrite=overwrite)
 
 
-def _refuse_for_other_tasks(model: str, options: list[str]) -> None:
-    """Refuse options that need offsets, for a model that is about something else."""
-    if not options:
+def _refuse_for_other_tasks(model: str, options: list[str], plot: Path | None) -> None:
+    """Refuse options that need offsets, or a plot, for a model that is about something else."""
+    if not options and plot is None:
         return
     from zoo.inference.load import read_task
 
     task = read_task(model)
-    if not task.answers_offsets:
+    if plot is not None and not task.answers_offsets and not task.draws_answers:
+        raise ConfigError(
+            f"--plot draws answers along a clip, and '{model}' {task.says}: leave it out"
+        )
+    if options and not task.answers_offsets:
         raise ConfigError(
             f"{options[0]} is for models that find offsets, and '{model}' {task.says}: leave it out"
         )
@@ -153,9 +159,7 @@ def _one_by_one(
         except MediaError as error:
             failures.append((clip, error.typed))
     if plot is not None and predictions:
-        from zoo.inference.offset_plot import draw
-
-        draw(predictions[0], plot, predictor.model.config.layout.covered_s)
+        predictor.draw(predictions[0], plot, audio=audio, audio_track=options.audio_track)
     if as_json:
         failed = [{"path": str(clip), "error": reason} for clip, reason in failures]
         print_json([p.as_dict() for p in predictions] + failed)

@@ -13,6 +13,7 @@ from zoo.timeline import (
     LATTICE_TOLERANCE,
     OffsetGrid,
     SegmentLayout,
+    SlotGrid,
     to_frames,
     to_samples,
     to_units,
@@ -297,6 +298,11 @@ class HeadInput(ComponentConfig):
     layout: SegmentLayout
     num_outputs: int = Field(gt=0, description="K, outputs per clip that the task asks for")
     grid: OffsetGrid | None = Field(None, description="offset classes, where the task has some")
+    slots: SlotGrid | None = Field(
+        None,
+        description="slots of a crop that the task asks about one by one, where it does: outputs "
+        "are those of the first slot, then of the next",
+    )
 
     def require_grid(self, head: str) -> OffsetGrid:
         """Return the offset classes, for a head that looks for offsets.
@@ -307,6 +313,16 @@ class HeadInput(ComponentConfig):
         if self.grid is None:
             raise ConfigError(f"head '{head}' looks for offsets, and the task has no offset grid")
         return self.grid
+
+    def require_slots(self, head: str) -> SlotGrid:
+        """Return the slots, for a head that answers for each of them.
+
+        Raises:
+            ConfigError: if the task has none.
+        """
+        if self.slots is None:
+            raise ConfigError(f"head '{head}' answers slot by slot, and the task has no slots")
+        return self.slots
 
     def require_one_position(self, head: str) -> None:
         """Refuse several tokens per time step, for a head that knows tokens by their time only.

@@ -24,7 +24,9 @@ class ClipRecord(ComponentConfig):
         None, description="onsets of the audible and visible events, seconds, where known"
     )
     events: tuple[tuple[float, float, str], ...] | None = Field(
-        None, description="events as (start, end, label), seconds, where known"
+        None,
+        description="events as (start, end, label), seconds, where known; an infinite end is that "
+        "of the clip",
     )
     fixed_offset_s: float | None = Field(
         None, description="offset at which a protocol evaluates the clip, seconds"

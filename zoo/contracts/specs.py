@@ -308,6 +308,9 @@ class TaskSpec(Spec, Scored):
     """Whether it starts from a trained head: stage I is then left out where a model is given."""
     fit: Callable[[Any, Sequence[Clip]], Any] | None = None
     """``fit(config, clips) -> config``: fills in what a recipe leaves to the training clips."""
+    fit_layout: Callable[[Any, SegmentLayout], Any] | None = None
+    """``fit_layout(config, layout) -> config``: fills in what a recipe leaves to the layout; before
+    ``fit``."""
     class_field: str | None = None
     """Field of the config that takes the classes of a manifest, in their order, unless it is set;
     before ``fit``."""

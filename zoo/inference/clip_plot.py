@@ -35,7 +35,11 @@ def draw_film(
 
 
 def draw_spectrogram(
-    axis: Axes, samples: Float[np.ndarray, N], sample_rate_hz: int, span_s: tuple[float, float]
+    axis: Axes,
+    samples: Float[np.ndarray, N],
+    sample_rate_hz: int,
+    span_s: tuple[float, float],
+    hop_s: float = HOP_S,
 ) -> None:
     """Draw the mel spectrogram of a stretch, low frequencies below.
 
@@ -44,9 +48,10 @@ def draw_spectrogram(
         samples: mono.
         sample_rate_hz: of the samples.
         span_s: start and end of the stretch, seconds.
+        hop_s: from one column to the next, seconds.
     """
-    hop = round(HOP_S * sample_rate_hz)
-    window = round(2.5 * hop)
+    hop = round(hop_s * sample_rate_hz)
+    window = round(2.5 * HOP_S * sample_rate_hz)
     mel = MelSpectrogram(sample_rate_hz, n_fft=512, win_length=window, hop_length=hop, n_mels=MELS)
     power = mel(torch.from_numpy(samples))  # (F, Ta)
     level_db = amplitude_to_DB(power, 10.0, 1e-10, 0.0).numpy()

@@ -118,7 +118,7 @@ def encode_crops(
         MediaError: if the clip is damaged.
     """
     encode = _shared(encoder, plan) if encoder.model.encoder.is_separable else _whole(encoder, plan)
-    new_segments = plan.firsts.step  # that a crop adds to those before
+    new_segments = plan.step  # that a crop adds to those before
     if not encoder.model.encoder.is_separable:
         new_segments = encoder.layout.num_segments
     per_block = max(1, encoder.block // new_segments)

@@ -58,6 +58,19 @@ class OffsetPredictor(Predictor):
         assert self.model.head is not None
         return type(self.model.head).logits_at is not Head.logits_at
 
+    def draw(
+        self,
+        answer: Prediction,
+        path: Path,
+        *,
+        audio: str | Path | None = None,
+        audio_track: int | None = None,
+    ) -> Path:
+        """Draw the offset over time; see `Predictor.draw`."""
+        from zoo.inference.offset_plot import draw
+
+        return draw(answer, path, self.model.config.layout.covered_s)
+
     def predict(
         self,
         path: str | Path,

@@ -98,23 +98,53 @@ class Predictor:
         """
         require_seconds(every_s=every_s)
         streams = find_streams(Path(path), Path(audio) if audio else None, audio_track)
+        layout = self.model.config.layout
         plan = plan_windows(streams, self.model, self.name, every_s)
+        if self.task.covers_clips:
+            plan = plan.to_end(streams, layout)
         starts_s: list[float] = []
         outputs = []
         for crops in encode_crops(ClipEncoder(self.model, streams), plan, progress):
             starts_s += crops.starts_s
             outputs.append(run_head(self.model, crops))
-        crop_s = self.model.config.layout.covered_s
+        end_s = round(streams.shared_s()[1], 6)
+        said = self.task.answer_clip(torch.cat(outputs), starts_s, layout.covered_s, end_s)
         return ClipAnswer(
             path=str(streams.video),
             model=self.name,
             task=self.task.spec.name,
-            answer=self.task.answer(torch.cat(outputs), starts_s, crop_s),
-            duration_s=round(streams.shared_s()[1], 6),
+            answer=said,
+            duration_s=end_s,
             windows_s=starts_s,
             low_confidence=streams.low_confidence,
             notes=notes_on(plan, streams),
         )
+
+    def draw(
+        self,
+        answer: Any,
+        path: Path,
+        *,
+        audio: str | Path | None = None,
+        audio_track: int | None = None,
+    ) -> Path:
+        """Draw what was said about a clip.
+
+        Args:
+            answer: of `predict`.
+            path: plot to write; its suffix chooses the format.
+            audio: as given to `predict`.
+            audio_track: as given to `predict`.
+
+        Raises:
+            ConfigError: if answers of this task cannot be drawn.
+            MediaError: if the plot cannot be written.
+        """
+        if not self.task.draws_answers:
+            raise ConfigError(f"'{self.name}' {self.task.says}, which cannot be drawn along a clip")
+        from zoo.inference.answer_plot import draw
+
+        return draw(answer, self.task, path, audio=audio, audio_track=audio_track)
 
 
 def require_task(model: Model, name: str) -> Task:

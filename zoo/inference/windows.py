@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from zoo.data.clip_reader import whole_frames_s
 from zoo.errors import MediaError
 from zoo.media import probe
 from zoo.models.model import Model
-from zoo.timeline import shared_segments
+from zoo.timeline import LATTICE_TOLERANCE, SegmentLayout, shared_segments
 
 SHORTEST_S = 3.0  # a clip from here up to a crop's length is filled up with a still and silence
 Progress = Callable[[int, int], None]
@@ -84,14 +85,30 @@ class Plan:
     """Which crops of a clip are looked at.
 
     Attributes:
-        firsts: number of the first segment of every crop.
+        firsts: number of the first segment of every crop, rising.
         shift_s: how much earlier than the video the audio is read, seconds.
         padded_s: how much of the only crop lies beyond the end of the clip, seconds.
     """
 
-    firsts: range
+    firsts: Sequence[int]
     shift_s: float = 0.0
     padded_s: float = 0.0
+
+    @property
+    def step(self) -> int:
+        """From one crop's first segment to the next one's."""
+        return max(1, self.firsts[1] - self.firsts[0]) if len(self.firsts) > 1 else 1
+
+    def to_end(self, streams: Streams, layout: SegmentLayout) -> Plan:
+        """Return it with a last crop that reaches the end of the clip, or a little beyond.
+
+        What lies beyond is filled up with the last frame and silence.
+        """
+        missing_s = streams.shared_s(self.shift_s)[1] - layout.covered_s
+        last = math.ceil(missing_s / layout.step_s - LATTICE_TOLERANCE)
+        if last <= self.firsts[-1]:
+            return self
+        return replace(self, firsts=(*self.firsts, last))
 
 
 def plan_windows(

@@ -190,6 +190,7 @@ def build_head(head: Component, io: EncoderIO, config: ModelConfig, task: Task) 
         layout=config.layout,
         num_outputs=task.num_outputs,
         grid=task.grid,
+        slots=task.slots,
     )
     built: Head = build_component("head", spec, head.parse(spec), head_input)
     return built

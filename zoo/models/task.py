@@ -13,12 +13,13 @@ from torch import Tensor
 
 from zoo.contracts import Score, TaskSpec
 from zoo.errors import ConfigError, option
-from zoo.timeline import OffsetGrid, Placement, Sample, SegmentLayout
+from zoo.timeline import OffsetGrid, Placement, Sample, SegmentLayout, SlotGrid
 
 if TYPE_CHECKING:
     import random
 
     import numpy as np
+    from matplotlib.axes import Axes
 
     from zoo.data.manifest import Clip
     from zoo.data.published import Crop, RawClip
@@ -70,6 +71,10 @@ class Task(ABC):
     tells_synchronizable: ClassVar[bool] = False
     """Whether outputs say (no, yes) whether a crop can be synchronized: such a model may stand
     beside one that predicts offsets."""
+    covers_clips: ClassVar[bool] = False
+    """Whether an answer is about every moment of a clip: crops then reach its end."""
+    draws_answers: ClassVar[bool] = False
+    """Whether an answer can be drawn along the clip: see `draw_answer`."""
     has_labels: ClassVar[bool] = False
     """Whether targets are labels that can be mixed, smoothed and balanced: see `soften`."""
     says: ClassVar[str] = "answers another question"
@@ -78,6 +83,11 @@ class Task(ABC):
     @property
     def grid(self) -> OffsetGrid | None:
         """Offset classes that the task is about, if any."""
+        return None
+
+    @property
+    def slots(self) -> SlotGrid | None:
+        """Slots of a crop that the task asks about one by one, if it does."""
         return None
 
     @property
@@ -216,6 +226,34 @@ class Task(ABC):
         mean = outputs.mean(0).tolist()
         words = ", ".join(f"{value:.4g}" for value in mean)
         return Answer({"outputs": mean}, [f"outputs: {words}"])
+
+    def answer_clip(
+        self,
+        outputs: Float[Tensor, "W K"],
+        starts_s: Sequence[float],
+        crop_s: float,
+        end_s: float,
+    ) -> Answer:
+        """Say what the outputs for the crops of a clip mean, where it matters where the clip ends.
+
+        By default as `answer` does.
+
+        Args:
+            outputs: of the head, on the CPU.
+            starts_s: where each of the W crops starts, seconds.
+            crop_s: length of a crop, seconds; the last one may reach beyond the clip.
+            end_s: of the clip, seconds.
+        """
+        return self.answer(outputs, starts_s, crop_s)
+
+    def draw_answer(self, axis: Axes, facts: Mapping[str, Any]) -> None:
+        """Draw an answer along the clip, below its film and its spectrogram; where `draws_answers`.
+
+        Args:
+            axis: whose x is the time in the clip, seconds.
+            facts: of the answer.
+        """
+        raise NotImplementedError
 
     # --- what is shown ---
 

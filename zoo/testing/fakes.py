@@ -81,6 +81,7 @@ def head_input(
         layout=layout or SegmentLayout(),
         num_outputs=task.num_outputs,
         grid=task.grid,
+        slots=task.slots,
     )
 
 
@@ -118,8 +119,10 @@ def _filled(index: int) -> dict[str, Any]:
 
 
 def fitted(spec: TaskSpec, clips: list[Clip]) -> TaskConfig:
-    """Return the ``tiny`` preset of a task as it is for some clips."""
+    """Return the ``tiny`` preset of a task as it is for the default layout and some clips."""
     config = spec.presets["tiny"]
+    if spec.fit_layout is not None:
+        config = spec.fit_layout(config, SegmentLayout())
     return config if spec.fit is None else spec.fit(config, clips)
 
 

@@ -128,5 +128,6 @@ def _check_head_on(spec: HeadSpec, given: HeadInput) -> None:
 def _check_start(head: Head, start: HeadSpec, given: HeadInput) -> None:
     """Check that the weights of another head, for the first of its tasks, can be taken over."""
     for task in tiny_tasks(registry().task(start.tasks[0])):
-        other = given.model_copy(update={"num_outputs": task.num_outputs, "grid": task.grid})
+        asked = {"num_outputs": task.num_outputs, "grid": task.grid, "slots": task.slots}
+        other = given.model_copy(update=asked)
         head.start_from(start.build(start.presets["tiny"], other))

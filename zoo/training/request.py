@@ -237,12 +237,17 @@ def draft_recipe(request: TrainRequest, gpus_per_worker: float) -> Recipe:
 
 
 def _fitted(recipe: Recipe, request: TrainRequest) -> Recipe:
-    """Fill in what the task leaves to the training clips, where they are at hand."""
-    spec, manifest = recipe.task, _training_clips(request)
-    if spec.fit is None or manifest is None:
+    """Fill in what the task leaves to the layout, and to the training clips, if they are there."""
+    spec = recipe.task
+    manifest = None if spec.fit is None else _training_clips(request)
+    if spec.fit_layout is None and manifest is None:
         return recipe
-    config = _with_classes(spec, recipe.model.task_config(), manifest)
-    task = Component.of(spec, spec.fit(config, manifest.clips))
+    config = recipe.model.task_config()
+    if spec.fit_layout is not None:
+        config = spec.fit_layout(config, recipe.model.layout)
+    if spec.fit is not None and manifest is not None:
+        config = spec.fit(_with_classes(spec, config, manifest), manifest.clips)
+    task = Component.of(spec, config)
     return recipe.model_copy(update={"model": recipe.model.model_copy(update={"task": task})})
 
 
