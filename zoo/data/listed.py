@@ -59,6 +59,8 @@ class ListedClip:
     longest_s: float = float("inf")
     labels: tuple[str, ...] | None = None
     """All classes, where the lists may give several; else ``label`` is the only one."""
+    events: tuple[tuple[float, float, str], ...] | None = None
+    """What happens when, as in `zoo.contracts.ClipRecord`, where the lists say so."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +145,8 @@ class Meta:
         return read_fixed_offsets(*found)
 
 
-def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file, stripped, each once, without empty ones.
+def read_lines(path: Path, *, once: bool = True) -> list[str]:
+    """Return the lines of a text file, stripped, without empty ones, and each once unless not.
 
     Raises:
         ManifestError: if the file cannot be read.
@@ -153,7 +155,8 @@ def read_lines(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"cannot read the list {path}: {error}") from error
-    return [line for line in dict.fromkeys(map(str.strip, text.splitlines())) if line]
+    lines = map(str.strip, text.splitlines())
+    return [line for line in (dict.fromkeys(lines) if once else lines) if line]
 
 
 def read_rows(path: Path, delimiter: str = ",") -> Iterator[list[str]]:
@@ -263,6 +266,7 @@ class ListedDataset(DatasetAdapter):
             split=clip.split,
             label=clip.label,
             labels=(clip.label,) if clip.labels is None and clip.label else clip.labels,
+            events=clip.events,
             fixed_offset_s=clip.fixed.offset_s if clip.fixed else None,
             fixed_start_s=clip.fixed.start_s if clip.fixed else None,
             length_s=(self.config.min_seconds, clip.longest_s),

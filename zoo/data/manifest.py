@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from zoo.contracts import ClipRecord
-from zoo.data.row_rules import describe_classes, describe_length, describe_onsets
+from zoo.data.row_rules import close_events, describe_classes, describe_length, describe_onsets
 from zoo.errors import ManifestError, MediaError
 
 Split = Literal["train", "valid", "test"]
@@ -294,7 +294,9 @@ def _probe(record: ClipRecord) -> Clip | str:
     wrong_length = describe_length(info.common_s, record.length_s)
     if wrong_length:
         return wrong_length
-    events = None if record.events is None else tuple(Event(*event) for event in record.events)
+    events = None
+    if record.events is not None:
+        events = close_events((Event(*event) for event in record.events), info.common_s)
     wrong = describe_classes(record.labels, events, info.common_s) or describe_onsets(
         record.events_s, info.common_s
     )

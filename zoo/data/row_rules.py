@@ -39,6 +39,11 @@ def describe_classes(
     return None
 
 
+def close_events(events: Iterable[Event], duration_s: float) -> tuple[Event, ...]:
+    """Let events that last to the end of a clip end with it."""
+    return tuple(e._replace(end_s=duration_s) if math.isinf(e.end_s) else e for e in events)
+
+
 def describe_onsets(events_s: Iterable[float] | None, duration_s: float) -> str | None:
     """Say which onset lies outside a clip of this length; None where none does."""
     for at_s in events_s or ():

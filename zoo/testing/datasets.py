@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from zoo.contracts import ClipRecord, DatasetAdapter, LeftOut
 from zoo.data.manifest import SPLITS, Event, require_listed_once
-from zoo.data.row_rules import describe_classes
+from zoo.data.row_rules import close_events, describe_classes
 from zoo.errors import ManifestError, MediaError
 from zoo.registry.manager import registry
 from zoo.testing.promises import about
@@ -117,11 +117,12 @@ def _check_record(record: Any) -> None:
         f"puts {record.path} into the split '{record.split}'; the splits are {', '.join(SPLITS)}"
     )
     ClipRecord.model_validate(record.model_dump())  # what was built without being validated
-    events = None if record.events is None else [Event(*event) for event in record.events]
+    length_s = _length_s(record.path) if record.events or record.events_s else math.inf
+    given = (Event(*event) for event in record.events or ())
+    events = close_events(given, length_s) if math.isfinite(length_s) else tuple(given)
     onsets = [
         Event(at_s, math.nextafter(at_s, math.inf), "onset") for at_s in record.events_s or ()
     ]
-    length_s = _length_s(record.path) if events or onsets else math.inf
     for what in (events, onsets):
         wrong = describe_classes(record.labels, what, length_s)
         assert wrong is None, f"{record.path} {wrong}"
