@@ -175,11 +175,24 @@ def _describe(
     part = folder / f"{LABELS}.part"
     part.write_text("\n".join(lines) + "\n")
     part.replace(folder / LABELS)
-    return Manifest(tuple(clips), folder)
+    return Manifest(tuple(clips), folder, _classes_of(config))
+
+
+def _classes_of(config: SyntheticConfig) -> tuple[str, ...]:
+    """Return the events of lasting clips, of which a few clips may lack some."""
+    from plugins.synthetic.lasting import CLASSES
+
+    return CLASSES if config.kind == "events" else ()
 
 
 class SyntheticFolder(zoo.DatasetAdapter):
     """Reads a folder that ``zoo data synth`` has written."""
+
+    _classes: tuple[str, ...] = ()
+
+    def classes(self) -> tuple[str, ...]:
+        """Return the classes of lasting events, after a scan."""
+        return self._classes
 
     def scan(self, videos: Path) -> Iterator[zoo.ClipRecord]:
         """Yield a record for every rendered clip.
@@ -190,6 +203,11 @@ class SyntheticFolder(zoo.DatasetAdapter):
         labels = videos / LABELS
         if not labels.is_file():
             raise ManifestError(f"{videos} has no {LABELS}; render clips with: zoo data synth")
+        recipe = videos / RECIPE
+        if recipe.is_file():
+            self._classes = _classes_of(
+                SyntheticConfig(kind=json.loads(recipe.read_text())["kind"])
+            )
         for line in labels.read_text().splitlines():
             row = json.loads(line)
             if row["split"] not in get_args(Split):

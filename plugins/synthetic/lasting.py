@@ -58,6 +58,9 @@ THINGS = (
 )
 
 
+CLASSES = tuple(thing.name for thing in THINGS)
+
+
 @dataclass(frozen=True)
 class Run:
     """One thing for some whole seconds."""

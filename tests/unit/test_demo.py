@@ -38,6 +38,9 @@ from zoo.errors import ConfigError, MediaError, ModelError
 from zoo.inference.changepoints import Drift, OverTime, Stretch
 from zoo.inference.load import load, load_offsets
 from zoo.inference.offset_predictor import OffsetPredictor
+from zoo.inference.predictor import Predictor
+from zoo.models.model import Model
+from zoo.training.recipe_builder import build_recipe
 
 SETTINGS = Settings()
 
@@ -172,6 +175,21 @@ def test_a_model_of_another_task_answers_in_its_own_words() -> None:
     shown = said(found)
     assert "Sound and picture cannot be synchronized" in shown
     assert "foreign-sound.mp4 · tiny-synthetic-trust" in shown
+
+
+def test_an_answer_along_the_clip_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(demo_folder.VARIABLE, str(tmp_path))
+    recipe = build_recipe(
+        extractor="cavmae",
+        preset="tiny",
+        task="localization",
+        overrides=["task.classes=[bark]", "task.num_slots=5"],
+    )
+    found = ask(Predictor(Model(recipe.model), "untrained"), EXAMPLES[0].path, Steps())
+    assert found.plot is not None
+    shown = said(found)
+    assert 'src="data:image/png;base64,' in shown
+    assert [slot["end_s"] for slot in found.as_dict()["slots"]][-1] == found.answer.duration_s
 
 
 # -- what comes in

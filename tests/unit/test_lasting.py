@@ -123,7 +123,9 @@ def test_a_folder_of_events_reads_back_and_says_its_ceilings(
     assert "train: seconds of 6 events and background told from audio alone at most" in said
     assert "from both 100 %" in said
     manifest = Manifest.read(out / "manifest.parquet")
-    records = list(SyntheticFolder().scan(out))
+    adapter = SyntheticFolder()
+    records = list(adapter.scan(out))
+    assert adapter.classes() == manifest.classes == lasting.CLASSES
     assert [r.events for r in records] == [c.events for c in manifest.clips]
     again, rejected = build_manifest(records, tmp_path / "again.parquet")
     assert not rejected

@@ -129,7 +129,8 @@ def _refuse_for_other_tasks(model: str, options: list[str], plot: Path | None) -
     task = read_task(model)
     if plot is not None and not task.answers_offsets and not task.draws_answers:
         raise ConfigError(
-            f"--plot draws answers along a clip, and '{model}' {task.says}: leave it out"
+            "--plot is for models that find offsets, and others whose answers run along a clip; "
+            f"'{model}' {task.says}: leave it out"
         )
     if options and not task.answers_offsets:
         raise ConfigError(
