@@ -48,10 +48,11 @@ class Thing:
     """By how many octaves the pitch swings with every pulse."""
 
 
+# Steady tones are missing: small encoders subtract the mean spectrum of what they read at a time.
 THINGS = (
     Thing("siren", (1.0, 0.3, 0.25), 0, 0.0, 700, (1, 0.3), 0.0, 1.5, sweep=0.5),
     Thing("engine", (0.45, 0.6, 1.0), 4, 0.0, 90, (1, 0.9, 0.8, 0.6, 0.5), 0.3, 12.0),
-    Thing("kettle", (0.95, 0.95, 0.95), 3, 0.0, 2200, (1, 0.1), 0.15, 0.0),
+    Thing("kettle", (0.95, 0.95, 0.95), 3, 0.0, 2200, (1, 0.1), 0.15, 5.0),
     Thing("cricket", (0.45, 0.95, 0.4), 3, 0.55, 4200, (1,), 0.05, 7.0),
     Thing("bell", (1.0, 0.85, 0.2), 0, 0.55, 520, (1, 0.6, 0.5, 0.4), 0.0, 3.0),
     Thing("rain", (0.4, 0.95, 1.0), 4, 0.5, 300, (), 1.0, 0.0),

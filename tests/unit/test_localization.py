@@ -13,14 +13,16 @@ from plugins.linear.slots import LinearSlotsHead
 from plugins.localization.slots import IGNORED, join_crops, slot_labels
 from plugins.localization.task import Localization
 from zoo.contracts import FeatureMap, HeadInput
-from zoo.data.manifest import Clip, Event
+from zoo.data.manifest import Clip, Event, Manifest
 from zoo.errors import ConfigError, TrainingError
+from zoo.inference.predictor import Predictor
 from zoo.inference.windows import Plan, Streams
 from zoo.models.config import Component
-from zoo.models.model import build_task
+from zoo.models.model import Model, build_task
 from zoo.models.segments import Tokens
 from zoo.registry.manager import registry
 from zoo.timeline import Placement, SegmentLayout, SlotGrid
+from zoo.training.recipe_builder import build_recipe
 from zoo.training.request import TrainRequest, draft_recipe
 
 TEN = SegmentLayout(num_segments=10, segment_s=1.0, step_s=1.0)
@@ -224,6 +226,32 @@ def test_the_last_crop_reaches_the_end_of_the_clip(
     plan = Plan(firsts).to_end(streams, layout)
     assert tuple(plan.firsts) == expected
     assert plan.firsts[-1] * layout.step_s + layout.covered_s >= min(end_s, layout.covered_s)
+
+
+def test_a_separable_encoder_tells_of_a_clip_up_to_its_end(clips: Manifest) -> None:
+    recipe = build_recipe(
+        extractor="ast_motionformer",
+        preset="tiny",
+        task="localization",
+        overrides=["task.classes=[bark]", "task.num_slots=5"],
+    )
+    first = clips.clips[0]
+    found = Predictor(Model(recipe.model), "untrained").predict(first.path, every_s=3.0)
+    assert found.windows_s == [0.0, 2.88, 4.48]  # the last one reaches the end, at 9 s
+    slots = found.as_dict()["slots"]
+    assert [slot["start_s"] for slot in slots] == list(range(9))
+    assert slots[-1]["end_s"] == found.duration_s == pytest.approx(9.0, abs=0.05)
+
+
+def test_more_slots_than_a_crop_holds_are_one_sentence() -> None:
+    recipe = build_recipe(
+        extractor="ast_motionformer",
+        preset="tiny",
+        task="localization",
+        overrides=["task.num_slots=6"],
+    )
+    with pytest.raises(ConfigError, match=r"about 6 slots of 1 s, and a crop of 4.8 s holds 5"):
+        Model(recipe.model)
 
 
 # --- the head ---

@@ -23,7 +23,7 @@ from zoo.models.modules import Encoder, Head, Objective, SeparableEncoder
 from zoo.models.segments import Segments, Tokens
 from zoo.models.two_tower import TwoTower
 from zoo.registry.manager import registry
-from zoo.timeline import LATTICE_TOLERANCE, OffsetGrid
+from zoo.timeline import LATTICE_TOLERANCE, OffsetGrid, SegmentLayout, SlotGrid
 
 if TYPE_CHECKING:
     from zoo.models.task import Task
@@ -184,6 +184,8 @@ def build_head(head: Component, io: EncoderIO, config: ModelConfig, task: Task) 
             f"head '{spec.name}' answers {' and '.join(map(repr, spec.tasks))}, not "
             f"'{task.spec.name}'"
         )
+    if task.slots is not None:
+        _check_slots(task.slots, config.layout)
     head_input = HeadInput(
         audio=io.audio.tokens,
         vision=io.vision.tokens,
@@ -194,6 +196,17 @@ def build_head(head: Component, io: EncoderIO, config: ModelConfig, task: Task) 
     )
     built: Head = build_component("head", spec, head.parse(spec), head_input)
     return built
+
+
+def _check_slots(slots: SlotGrid, layout: SegmentLayout) -> None:
+    """Check that a crop holds the slots that a task asks about."""
+    most = SlotGrid.within(layout.covered_s, slots.slot_s).num_slots
+    if slots.num_slots > most:
+        raise ConfigError(
+            f"the task asks about {slots.num_slots} slots of {slots.slot_s:g} s, and a crop of "
+            f"{layout.covered_s:g} s holds {most}",
+            f"{option('set')} task.num_slots={most}, or more layout.num_segments",
+        )
 
 
 def require_separable(encoder: Encoder, name: str) -> SeparableEncoder:

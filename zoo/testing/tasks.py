@@ -15,6 +15,7 @@ from zoo.contracts import TaskConfig, TaskSpec
 from zoo.data.manifest import Clip
 from zoo.errors import ConfigError
 from zoo.models.task import Need, Task
+from zoo.plots import new_figure
 from zoo.registry.manager import registry
 from zoo.testing.fakes import fake_clips, fitted, tiny_tasks
 from zoo.testing.promises import about
@@ -85,6 +86,10 @@ def _check_task(task: Task, rows: list[Clip]) -> None:
         bare = fake_clips(())[0]
         with about(f"accepts, for a clip without {' and '.join(task.spec.columns)}"):
             assert not task.accepts(bare), "says yes"
+    if task.slots is not None:
+        assert not task.num_outputs % task.slots.num_slots, (
+            f"has {task.num_outputs} outputs, not as many for each of {task.slots.num_slots} slots"
+        )
     names = task.output_names
     assert names is None or len(names) == task.num_outputs, (
         f"output_names has {len(names or ())} names for {task.num_outputs} outputs"
@@ -106,6 +111,20 @@ def _check_task(task: Task, rows: list[Clip]) -> None:
         json.dumps(answer.facts)
         assert answer.words, "says nothing"
         assert all(isinstance(line, str) for line in answer.words), "words is a list of lines"
+    _check_along(task, outputs)
+
+
+def _check_along(task: Task, outputs: Tensor) -> None:
+    """Check what is said, and drawn, of a clip that ends before its last crop does."""
+    starts_s = [float(i) for i in range(NUM_SAMPLES)]
+    with about("answer_clip"):
+        answer = task.answer_clip(outputs, starts_s, LAYOUT.covered_s, float(NUM_SAMPLES))
+        json.dumps(answer.facts)
+        assert answer.words, "says nothing"
+    if task.draws_answers:
+        with about("draw_answer"):
+            _, axes = new_figure(4, 2)
+            task.draw_answer(axes[0, 0], answer.facts)
 
 
 def _check_average(task: Task, outputs: Tensor, targets: Tensor, scores: dict[str, float]) -> None:
