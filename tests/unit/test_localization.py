@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from plugins.linear.slots import LinearSlotsHead
 from plugins.localization.slots import IGNORED, join_crops, slot_labels
 from plugins.localization.task import Localization
 from zoo.contracts import FeatureMap, HeadInput
+from zoo.data.clip_reader import ClipReader
+from zoo.data.clip_source import ClipSource
 from zoo.data.manifest import Clip, Event, Manifest
+from zoo.data.samples import SampleSource
 from zoo.errors import ConfigError, TrainingError
 from zoo.inference.predictor import Predictor
 from zoo.inference.windows import Plan, Streams
@@ -122,6 +126,21 @@ def test_clips_without_events_are_background_and_unknown_ones_are_left_out(
     assert nothing.target == (2,) * 10
     barks = task.sample(np.random.default_rng(0), 0, clip(BARK), 10.0, place)
     assert barks.target == (2, 2, 0, 0, 0, 0, 2, 2, 2, 2)
+
+
+def test_clips_of_unknown_events_alone_are_one_sentence(clips: Manifest) -> None:
+    drilled = [replace(c, events=(Event(0.0, 1.0, "drill"),)) for c in clips.clips]
+    recipe = build_recipe(
+        extractor="ast_motionformer",
+        preset="tiny",
+        task="localization",
+        overrides=["task.classes=[bark]", "task.num_slots=5"],
+    )
+    model = Model(recipe.model)
+    assert model.task is not None
+    source = ClipSource(drilled, ClipReader(model.vision_frontend, model.audio_frontend))
+    with pytest.raises(TrainingError, match="such as 'drill', are not all known to the model"):
+        SampleSource(source, recipe.model.layout, model.task, 0, "train")
 
 
 def test_clips_without_any_event_are_refused() -> None:

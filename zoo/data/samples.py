@@ -83,6 +83,9 @@ class SampleSource:
                 f"{told_not}their labels, such as '{told[0]}', are none of the model's "
                 f"{len(task.output_names)} classes ({known}, ...)"
             )
+        events = [event.label for clip in self.clips.clips for event in clip.events or ()]
+        if "events" in task.spec.columns and events:
+            return f"{told_not}their events, such as '{events[0]}', are not all known to the model"
         return f"{told_not}it needs {' and '.join(task.spec.columns) or 'something'} that they lack"
 
     def item(
