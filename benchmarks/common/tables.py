@@ -288,6 +288,31 @@ def pretraining(result: Result) -> str:
     )
 
 
+def fusion(result: Result) -> str:
+    """Write what a step of Audiovisual MAE and of MBT costs."""
+    labels = {
+        "masked": "pre-training, as published",
+        "everything": "pre-training, encoder of all patches",
+        "audio": "pre-training, audio alone",
+        "video": "pre-training, video alone",
+        "mbt": "fine-tuning, MBT",
+        "full": "fine-tuning, attention over all tokens",
+    }
+    clips, flops, held = result["clips"], result["flops"], result["memory_bytes"]
+    rows = [
+        [
+            title,
+            f"{result['seconds'][name] / clips:.3g}",
+            f"{flops[name] / clips / GIGA:.0f}",
+            f"{held[name]['step'] / GIGA:.2f}",
+        ]
+        for name, title in labels.items()
+    ]
+    head = ["step", "s a clip", "GFLOP a clip", "memory of a step, GB"]
+    ratios = [[name.replace("_", " "), times(value)] for name, value in result["ratios"].items()]
+    return "\n\n".join([table(head, rows), table(["slow : fast", "ratio"], ratios), where(result)])
+
+
 def whole_clips(result: Result) -> str:
     """Write how many clips a core reads whole."""
     rows = []
@@ -313,6 +338,7 @@ SECTIONS: dict[str, Callable[[Result], str]] = {
     "ingest": ingest,
     "projection": projection,
     "pretraining": pretraining,
+    "fusion": fusion,
     "whole_clips": whole_clips,
 }
 
