@@ -403,6 +403,11 @@ def view_starts(num_units: int, size: int, views: int) -> list[int]:
     return [int(start) for start in np.linspace(0, max(0, num_units - size), views)]
 
 
+def middle_start(num_units: int, size: int) -> int:
+    """Return where a view in the middle of a stream starts; 0 if it is longer than the stream."""
+    return max(0, (num_units - size) // 2)
+
+
 def clock_time(seconds: float) -> str:
     """Write a moment of a clip as players do: 12:31, or 1:02:03."""
     minutes, rest = divmod(round(seconds), 60)

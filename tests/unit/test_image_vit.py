@@ -15,6 +15,9 @@ from served import serve
 from ssl_golden import arrays, needs_ssl
 from torch import Tensor, nn
 
+from plugins.avmae.config import AvmaeConfig, MbtConfig
+from plugins.avmae.mbt import Mbt
+from plugins.avmae.model import Avmae
 from plugins.avsiam.config import AvsiamConfig
 from plugins.avsiam.model import Avsiam
 from plugins.cavmae.config import CavMaeConfig
@@ -29,6 +32,7 @@ from zoo.contracts import InitialWeights, Positions
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, ModelError
 from zoo.models.model import OBJECTIVE
+from zoo.models.patches import MODALITIES
 from zoo.registry.manager import registry
 from zoo.training.request import TrainRequest, recipe_of
 from zoo.training.run_folder import open_run
@@ -96,7 +100,7 @@ def cavmae(positions: Positions = "interpolate", **given: Any) -> tuple[CavMae, 
 
 
 def test_the_layout_is_recognised_by_its_names() -> None:
-    for name in ("cavmae", "avsiam", "avsiam_large"):
+    for name in ("cavmae", "avsiam", "avsiam_large", "avmae", "mbt"):
         layout = layout_of(name)
         assert layout.name == IMAGE_VIT
         assert layout.recognises(image_vit())
@@ -203,6 +207,43 @@ def test_avsiam_stretches_positions_as_published() -> None:
 
 
 # --- other sizes ---
+
+
+@pytest.mark.parametrize("fusion", ["early", "separate", "mid"])
+def test_avmae_takes_every_block_for_either_modality(fusion: str) -> None:
+    frames = {"vision_frontend": FRAMES.model_copy(update={"fps": 12.5}), "vision_s": 0.64}
+    given = {**SIZES, **frames, "depth": DEPTH, "joint_layers": 1}
+    config = AvmaeConfig(**given, fusion=fusion)  # type: ignore[arg-type]
+    theirs, encoder = image_vit(), Avmae(config)
+    encoder.load_state_dict(layout_of("avmae").read(theirs, config, "interpolate"))
+    for modality in MODALITIES:
+        blocks, norm = encoder.blocks_of(modality)
+        for number, block in enumerate(blocks):
+            for name, tensor in block.state_dict().items():
+                assert torch.equal(tensor, theirs[f"blocks.{number}.{name}"]), name
+        assert (norm is None) == (fusion == "separate")
+    weight = encoder.embed["vision"].proj.weight  # type: ignore[union-attr]
+    assert torch.equal(weight[:, :, 1], theirs["patch_embed.proj.weight"])
+    assert not weight[:, :, 0].any()
+
+
+def test_an_mbt_of_three_channels_sees_the_colours_as_copies_of_the_spectrogram() -> None:
+    frames = {"vision_frontend": FRAMES.model_copy(update={"fps": 12.5}), "vision_s": 0.64}
+    theirs, found = image_vit(), []
+    for channels in (1, 3):
+        config = MbtConfig(
+            **{**SIZES, **frames},
+            depth=DEPTH,
+            fusion_layer=1,
+            audio_channels=channels,  # type: ignore[arg-type]
+        )
+        encoder = Mbt(config)
+        made = layout_of("mbt").read(theirs, config, "interpolate")
+        encoder.load_state_dict({**encoder.state_dict(), **made})
+        torch.manual_seed(0)
+        with torch.no_grad():
+            found.append(encoder.patchify("audio", torch.randn(2, 128, 64)))
+    assert torch.allclose(found[0], found[1], atol=1e-4)
 
 
 def test_positions_fit_other_frames_and_every_frame_has_the_same() -> None:

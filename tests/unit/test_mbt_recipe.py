@@ -29,7 +29,7 @@ from zoo.models.model import Model, build_encoder, build_task
 from zoo.models.modules import Encoder
 from zoo.models.segments import Segments, Tokens
 from zoo.registry.manager import registry
-from zoo.timeline import Sample, SegmentLayout, view_starts
+from zoo.timeline import Sample, SegmentLayout, middle_start, view_starts
 from zoo.training.mixing import draw_shares, mean_loss, mix_segments, require_answers, soften_batch
 from zoo.training.optimise import build_optimizer, layer_factors, learning_rate, take_step
 from zoo.training.recipe import Stage1Config, Stage2Config
@@ -375,6 +375,13 @@ def test_views_start_where_the_published_ones_do(frames: int, columns: int) -> N
     check(f"recipe/views_rgb_{frames}", shown % frames, 0)
 
 
+@needs_golden
+@pytest.mark.parametrize("frames", [250, 240, 60])
+def test_validation_looks_at_the_middle_as_published(frames: int) -> None:
+    shown = (middle_start(frames, 64) + 2 * np.arange(32)) % frames
+    check(f"recipe/mid_rgb_{frames}", shown, 0)
+
+
 # --- linear probe ---
 
 
@@ -445,14 +452,31 @@ def test_audio_goes_on_at_the_start_of_a_clip(length_s: float) -> None:
     assert np.array_equal(samples, wanted.astype(np.float32))
 
 
-def test_wrapped_samples_take_video_anywhere_and_audio_along() -> None:
+def reader_of_8_s() -> Counting:
+    """Return a reader of 8 s of audio and 32 frames of 2.56 s."""
     io = EncoderIO(
         audio=ModalityIO(frontend=LogMel(), segment_s=8.0, tokens=TOKENS),
         vision=ModalityIO(
             frontend=Frames(fps=12.5, size=48, short_side=48), segment_s=2.56, tokens=TOKENS
         ),
     )
-    reader = Counting(io.vision.frontend, io.audio.frontend, io=io)  # type: ignore[arg-type]
+    return Counting(io.vision.frontend, io.audio.frontend, io=io)  # type: ignore[arg-type]
+
+
+def test_validation_reads_the_middle_of_both() -> None:
+    layout = SegmentLayout(num_segments=1, segment_s=8.0, step_s=8.0)
+    clip = Clip(Path("a.mp4"), "valid", 10.0, 25, 64, 64, 16_000, 1)
+    augment, rng, reader = stage2(sampling="wrapped").of_validation(), None, reader_of_8_s()
+    given = (reader, layout, 10.0, augment, rng)
+    sample = choose_frame(Sample(0, 0.0, 0.0, 3), *given)  # type: ignore[arg-type]
+    cut = read_cut(reader, clip, sample, layout, augment, np.random.default_rng(0))
+    assert int(cut.frames[0, 0, 0, 0]) == (125 - 32) // 2
+    assert cut.samples[0] == 100 * 160
+    assert stage2().of_validation() == Augment()
+
+
+def test_wrapped_samples_take_video_anywhere_and_audio_along() -> None:
+    reader = reader_of_8_s()
     layout = SegmentLayout(num_segments=1, segment_s=8.0, step_s=8.0)
     clip = Clip(Path("a.mp4"), "train", 10.0, 25, 64, 64, 16_000, 1)
     augment, rng, firsts = Augment(sampling="wrapped"), np.random.default_rng(0), set()

@@ -13,11 +13,12 @@ class Augment(ComponentConfig):
     """What varies between two readings of a clip; nothing does when validating."""
 
     jitter_s: float = Field(0.0, ge=0, description="largest audio jitter, sampled per clip")
-    sampling: Literal["aligned", "wrapped"] = Field(
+    sampling: Literal["aligned", "wrapped", "middle"] = Field(
         "aligned",
         description="aligned: crops of both streams at one time; wrapped: video anywhere in the "
         "clip, and audio from the same share of it on, beyond the end from the start again, "
-        "without jitter, as AV-MAE and MBT",
+        "without jitter, as AV-MAE and MBT; middle: the middle of either, which is what they "
+        "validate on",
     )
     flip: float = Field(0.0, ge=0, le=1, description="probability of a horizontal flip, per clip")
     gain_db: float = Field(0.0, ge=0, description="largest random audio gain, either way")
@@ -71,8 +72,10 @@ class Augment(ComponentConfig):
 
     @model_validator(mode="after")
     def _one_time_of_the_video(self) -> Self:
-        if self.sampling == "wrapped" and self.frame_choices > 1:
-            raise ValueError("sampling=wrapped and frame_choices both say when video is read")
+        if self.sampling != "aligned" and self.frame_choices > 1:
+            raise ValueError(
+                f"sampling={self.sampling} and frame_choices both say when video is read"
+            )
         return self
 
     @model_validator(mode="after")

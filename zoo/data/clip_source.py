@@ -18,7 +18,7 @@ from zoo.data.clip_reader import ClipReader, whole_frames_s
 from zoo.data.frontend import crop_square, cut_audio, cut_crops, without_filling
 from zoo.data.manifest import Clip
 from zoo.data.vary_frames import scale_frames, vary_colours
-from zoo.data.wrapped import place_wrapped, read_around
+from zoo.data.wrapped import place_middle, place_wrapped, read_around
 from zoo.errors import MediaError, TrainingError
 from zoo.models.segments import Segments
 from zoo.timeline import Sample, SegmentLayout
@@ -60,6 +60,8 @@ def choose_frame(
         rng: source of randomness.
         choice: number of the time to take, from 0; by default a random one.
     """
+    if augment.sampling == "middle":
+        return place_middle(sample, reader, layout, duration_s)
     if augment.sampling == "wrapped":
         return place_wrapped(sample, reader, layout, duration_s, rng)
     if augment.frame_choices == 1:
@@ -99,7 +101,7 @@ def read_cut(
     )
     start_s, is_wrapped = (
         round(sample.audio_start_s + heard.start_s, 6),
-        augment.sampling == "wrapped",
+        augment.sampling != "aligned",
     )
     if is_wrapped:
         samples = read_around(reader, clip.path, start_s, heard.length_s, clip.duration_s)

@@ -1,8 +1,8 @@
-"""Video anywhere in a clip, and audio that goes on at its start where it ends.
+"""Video anywhere in a clip, or in its middle, and audio that goes on at its start where it ends.
 
-Source: the training rule of AV-MAE and MBT (dmvr:sampling), with two differences.  Video starts on
-the frames that are read, not on all that the file has; and of video that is too short the last
-frame is repeated, not all of it.
+Source: the rules of AV-MAE and MBT for training and validation (dmvr:sampling), with two
+differences.  Video starts on the frames that are read, not on all that the file has; and of video
+that is too short the last frame is repeated, not all of it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from zoo.contracts import Modality
 from zoo.data.clip_reader import ClipReader
-from zoo.timeline import Sample, SegmentLayout, count_hops
+from zoo.timeline import Sample, SegmentLayout, count_hops, middle_start
 
 
 def place_wrapped(
@@ -42,6 +43,30 @@ def place_wrapped(
         sample,
         vision_start_s=round(first * frame_s - seen.start_s, 6),
         audio_start_s=round(column * hop_s - heard.start_s, 6),
+    )
+
+
+def place_middle(
+    sample: Sample, reader: ClipReader, layout: SegmentLayout, duration_s: float
+) -> Sample:
+    """Put video and audio each in the middle of the clip.
+
+    Args:
+        sample: whose starts are replaced.
+        reader: of the clip.
+        layout: of the segments.
+        duration_s: of the clip, seconds.
+    """
+
+    def start_s(modality: Modality, hop_s: float) -> float:
+        part = reader.read_part(modality, layout)
+        first = middle_start(count_hops(duration_s, hop_s), round(part.length_s / hop_s))
+        return round(first * hop_s - part.start_s, 6)
+
+    return replace(
+        sample,
+        vision_start_s=start_s("vision", 1 / reader.vision.fps),
+        audio_start_s=start_s("audio", reader.audio.hop_s),
     )
 
 

@@ -279,6 +279,7 @@ def fixed_samples(
 ) -> Iterator[Read]:
     """Yield this worker's share of the samples that every validation uses."""
     stage = 2 if recipe.overfit else 3
+    augment = Augment() if recipe.overfit else recipe.stage2.of_validation()
     wanted = [
         (clip, (stage, 0 if recipe.overfit else number, clip))
         for number in range(recipe.stage2.valid_rounds)
@@ -287,5 +288,5 @@ def fixed_samples(
     size = batch if source.store is not None else recipe.stage2.batch
     for first in range(0, len(wanted), size):
         chosen = wanted[first : first + size]
-        items = [source.item(clip, key, Augment()) for clip, key in chosen]
+        items = [source.item(clip, key, augment) for clip, key in chosen]
         yield collate(items, source.task)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from zoo.data.augment import Augment
 from zoo.data.clip_source import ClipSource
 from zoo.data.frontend import cut_crops
 from zoo.data.sampling import slot_rng, spread_share
@@ -116,7 +115,7 @@ class Pretraining(Stage[Read, Segments]):
         engine, valid, layout = self.engine, self.valid, self.recipe.stage1_layout
         num = min(self.recipe.stage1.valid_clips, len(valid.clips))
         together = self.objective.clips_per_validation
-        dataset = Stage1Batches(valid, layout, 1, Augment(), self.seed)
+        dataset = Stage1Batches(valid, layout, 1, self.config.of_validation(), self.seed)
 
         def read(index: int) -> Read:
             rng = slot_rng(self.seed, 1, 0, index)

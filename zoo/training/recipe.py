@@ -32,6 +32,10 @@ class VariationConfig(Augment):
         """Return these fields alone."""
         return Augment(**{name: getattr(self, name) for name in Augment.model_fields})
 
+    def of_validation(self) -> Augment:
+        """Return how validation clips are read: nothing varies."""
+        return Augment(sampling="aligned" if self.sampling == "aligned" else "middle")
+
 
 class OptimiserConfig(ComponentConfig):
     """Warm-up, a schedule, an optimiser, clipped gradients; both stages share these fields."""
@@ -125,7 +129,7 @@ class Stage2Config(OptimiserConfig, VariationConfig, Softening):
         names = ("gain_db", "noise", "roll", "mask_bins", "mask_frames", "mixup")
         used = [name for name in (*names, "colour_jitter", "grey") if getattr(self, name)]
         used += ["scale_jitter"] * self.scales + ["frame_choices"] * (self.frame_choices > 1)
-        return used + ["sampling"] * (self.sampling == "wrapped")
+        return used + ["sampling"] * (self.sampling != "aligned")
 
     @property
     def averaged_steps(self) -> range:

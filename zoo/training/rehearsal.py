@@ -65,10 +65,10 @@ def _check_labels(recipe: Recipe) -> None:
     used = [n for n in ("mixup", "label_smoothing", "balanced") if getattr(config, n)]
     assert recipe.model.task is not None
     built = build_task(recipe.model.task)
-    if config.sampling == "wrapped" and not built.answers_for_clip:
+    if config.sampling != "aligned" and not built.answers_for_clip:
         raise ConfigError(
-            "stage2.sampling=wrapped is for tasks whose answer is the same all over a clip, and a "
-            f"model of the task '{task.name}' {built.says}",
+            f"stage2.sampling={config.sampling} is for tasks whose answer is the same all over a "
+            f"clip, and a model of the task '{task.name}' {built.says}",
             "leave it out",
         )
     if used and not built.has_labels:
