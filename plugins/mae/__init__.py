@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import zoo
-from plugins.mae.config import AvmaeConfig, DecoderConfig, MaeConfig
+from plugins.mae.config import DecoderConfig, MaeConfig, MaeOfBothConfig
 
 TINY_DECODER = DecoderConfig(width=64, depth=2, heads=2)
 TINY_STAGE: dict[str, Any] = {
@@ -42,17 +42,17 @@ def _build(config: MaeConfig, encoder: "zoo.Encoder") -> "zoo.Objective":
     return Mae(config, encoder)
 
 
-def _build_both(config: AvmaeConfig, encoder: "zoo.Encoder") -> "zoo.Objective":
-    from plugins.mae.both import Avmae
+def _build_both(config: MaeOfBothConfig, encoder: "zoo.Encoder") -> "zoo.Objective":
+    from plugins.mae.both import MaeOfBoth
 
-    return Avmae(config, encoder)
+    return MaeOfBoth(config, encoder)
 
 
 def _chance(_config: MaeConfig, _clips: int, _num_segments: int) -> zoo.Chance:
     return zoo.Chance(loss=1.0, words="1.00, the variance of the hidden patches")
 
 
-def _chance_of_both(config: AvmaeConfig, clips: int, num_segments: int) -> zoo.Chance:
+def _chance_of_both(config: MaeOfBothConfig, clips: int, num_segments: int) -> zoo.Chance:
     if config.norm_targets:
         return _chance(MaeConfig(), clips, num_segments)
     return zoo.Chance(scores={"unexplained": 1.0})
@@ -79,9 +79,9 @@ def _of_both(name: str, summary: str, **given: Any) -> zoo.ObjectiveSpec:
     return zoo.ObjectiveSpec(
         name=name,
         summary=summary,
-        config_class=AvmaeConfig,
+        config_class=MaeOfBothConfig,
         build=_build_both,
-        presets={"paper": AvmaeConfig(**given), "tiny": AvmaeConfig(**tiny, **given)},
+        presets={"paper": MaeOfBothConfig(**given), "tiny": MaeOfBothConfig(**tiny, **given)},
         stage1={"tiny": TINY_STAGE, "paper": PAPER_STAGE},
         chance=_chance_of_both,
         describe=_describe,

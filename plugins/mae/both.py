@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from plugins.mae.config import AvmaeConfig
+from plugins.mae.config import MaeOfBothConfig
 from plugins.mae.decoder import PatchDecoder
 from plugins.mae.scores import NUM_SUMS, sums_of, unexplained
 from zoo.contracts import Modality
@@ -16,7 +16,7 @@ from zoo.errors import ConfigError, option
 from zoo.models.device import autocast
 from zoo.models.masks import keep_first, masking_noise
 from zoo.models.modules import Encoder, Gather, Objective
-from zoo.models.patches import MODALITIES, MaskableEncoder, require_maskable
+from zoo.models.patches import MODALITIES, OTHER, MaskableEncoder, require_maskable
 from zoo.models.reconstruction import Hiding, Rebuilt
 from zoo.models.segments import Segments
 
@@ -24,7 +24,7 @@ VALID_SEED = 0  # every validation hides the same patches
 Both = dict[Modality, Tensor]
 
 
-class Avmae(Objective):
+class MaeOfBoth(Objective):
     """Reconstruction of hidden patches (arXiv 2212.05922 section 3.2).
 
     The loss is the squared error of hidden patches, the weighted mean over the modalities.  A
@@ -33,7 +33,7 @@ class Avmae(Objective):
 
     num_sums = NUM_SUMS
 
-    def __init__(self, config: AvmaeConfig, encoder: Encoder) -> None:
+    def __init__(self, config: MaeOfBothConfig, encoder: Encoder) -> None:
         super().__init__()
         self.config = config
         encoder = require_maskable(encoder)
@@ -46,7 +46,7 @@ class Avmae(Objective):
             self._check_places(encoder)
 
     def _check_places(self, encoder: MaskableEncoder) -> None:
-        for modality, other in (MODALITIES, MODALITIES[::-1]):
+        for modality, other in OTHER.items():
             num = encoder.grids[modality].num_patches
             taken = encoder.grids[other].num_patches
             taken -= int(self._ratio(other) * taken)
@@ -126,14 +126,10 @@ class Avmae(Objective):
         told, places = {}, {}
         for modality in self.weights:
             decoded = self.decoder.decode_in_places(modality, encoded)
-            taken = encoded[self._other(modality)].shape[1]
+            taken = encoded[OTHER[modality]].shape[1]
             told[modality] = self.decoder.predict[modality](decoded[:, taken:])
             places[modality] = self._behind(decoded, taken)
         return told, places
-
-    @staticmethod
-    def _other(modality: Modality) -> Modality:
-        return "vision" if modality == "audio" else "audio"
 
     @staticmethod
     def _behind(decoded: Tensor, taken: int) -> Int[Tensor, "N H"]:

@@ -1,4 +1,4 @@
-"""Configurations of the objectives ``mae`` and ``avmae``."""
+"""Configurations of the objectives ``mae``, ``avmae`` and ``inpainting``."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class MaeConfig(HidingConfig):
     vision_decoder: DecoderConfig = DecoderConfig()
 
 
-class AvmaeConfig(HidingConfig):
+class MaeOfBothConfig(HidingConfig):
     """What is hidden, from what it is rebuilt, and by which decoder."""
 
     audio_ratio: float = Field(0.5, gt=0, lt=1, description="share of the audio patches to hide")

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from plugins.mae.config import AvmaeConfig
+from plugins.mae.config import MaeOfBothConfig
 from zoo.contracts import Modality
 from zoo.models.modules import take_patches
-from zoo.models.patches import MODALITIES, PatchGrid
+from zoo.models.patches import MODALITIES, OTHER, PatchGrid
 from zoo.models.stream_block import (
     JAX_EPS,
     NormedStack,
@@ -36,7 +36,7 @@ class PatchDecoder(nn.Module):
     """
 
     def __init__(
-        self, config: AvmaeConfig, grids: Mapping[Modality, PatchGrid], width: int
+        self, config: MaeOfBothConfig, grids: Mapping[Modality, PatchGrid], width: int
     ) -> None:
         super().__init__()
         sizes, dim = config.decoder, config.decoder.width
@@ -79,7 +79,7 @@ class PatchDecoder(nn.Module):
         self, modality: Modality, kept: Both, keep: Both, hidden: Int[Tensor, "N H"]
     ) -> Float[Tensor, "N H E"]:
         """Rebuild hidden patches of a modality from the other one's tokens alone."""
-        other = self._other(modality)
+        other = OTHER[modality]
         given = self.embed[other](kept[other]) + self._place(other, keep[other])
         wanted = self.mask_token[modality] + self._place(modality, hidden)
         decoded = self._stack(modality)(torch.cat([given, wanted.to(given.dtype)], dim=1))
@@ -90,17 +90,13 @@ class PatchDecoder(nn.Module):
 
         The positions are those of the places, which say nothing of where the tokens are from.
         """
-        given = self.embed[self._other(modality)](kept[self._other(modality)])
+        given = self.embed[OTHER[modality]](kept[OTHER[modality]])
         positions: Tensor = getattr(self, f"positions_{modality}")
         left = len(positions) - given.shape[1]
         mask = self.mask_token[modality].to(given.dtype).expand(len(given), left, -1)
         x = torch.cat([given, mask], dim=1) + positions + self._vector(modality)
         decoded: Tensor = self._stack(modality)(x)
         return decoded
-
-    @staticmethod
-    def _other(modality: Modality) -> Modality:
-        return "vision" if modality == "audio" else "audio"
 
     def _stack(self, name: str) -> nn.Module:
         return self.stacks[name if name in self.stacks else "both"]

@@ -24,9 +24,8 @@ from torch import Tensor
 
 from plugins.avmae.config import AvmaeConfig
 from plugins.avmae.model import Avmae
-from plugins.mae.both import Avmae as Objective
-from plugins.mae.config import AvmaeConfig as ObjectiveConfig
-from plugins.mae.config import DecoderConfig
+from plugins.mae.both import MaeOfBoth
+from plugins.mae.config import DecoderConfig, MaeOfBothConfig
 from zoo.contracts import Frames, MelAmplitude, Modality
 from zoo.data.frontend import log_mel_amplitude
 from zoo.models.patches import MODALITIES
@@ -51,7 +50,7 @@ class WideConfig(AvmaeConfig):
         return 2, 3, 4
 
 
-def build(name: str, size: str) -> tuple[Avmae, Objective]:
+def build(name: str, size: str) -> tuple[Avmae, MaeOfBoth]:
     """Return encoder and objective of a golden model, with its stand-in weights."""
     fusion, decoders, *rest = name.split("_")
     has_vectors = "modtok" in rest
@@ -75,7 +74,7 @@ def build(name: str, size: str) -> tuple[Avmae, Objective]:
     else:
         encoder = Avmae(AvmaeConfig(**given))
         decoder, ratios = DecoderConfig(), (0.5, 0.9)
-    config = ObjectiveConfig(
+    config = MaeOfBothConfig(
         decoders=DECODERS[decoders],
         decoder=decoder,
         audio_ratio=ratios[0],
@@ -83,7 +82,7 @@ def build(name: str, size: str) -> tuple[Avmae, Objective]:
         inpainting="by_place" if "inpaint" in rest else "none",
         modality_tokens=has_vectors,
     )
-    objective = Objective(config, encoder)
+    objective = MaeOfBoth(config, encoder)
     fill(encoder, "encoder", names_of(fusion))
     fill(objective, "objective", names_of(fusion))
     return encoder, objective
@@ -122,7 +121,7 @@ def held(size: str, kind: str, modality: Modality, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def run(encoder: Avmae, objective: Objective, size: str) -> dict[Modality, dict[str, Tensor]]:
+def run(encoder: Avmae, objective: MaeOfBoth, size: str) -> dict[Modality, dict[str, Tensor]]:
     """Return what a golden model gives, in full."""
     given, (keep, _) = given_clips(size), stored_masks(size)
     decoder = objective.decoder

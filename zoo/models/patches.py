@@ -25,6 +25,7 @@ from zoo.models.segments import Segments, Tokens
 from zoo.models.stream_block import PatchEmbed
 
 MODALITIES: tuple[Modality, Modality] = ("audio", "vision")
+OTHER: Mapping[Modality, Modality] = {"audio": "vision", "vision": "audio"}
 SMALLEST_VARIANCE = 1e-6  # silence and black frames have none
 
 
