@@ -10,28 +10,27 @@ from torch import Tensor
 
 from plugins.mae.config import MaeOfBothConfig
 from plugins.mae.decoder import PatchDecoder
-from plugins.mae.scores import NUM_SUMS, sums_of, unexplained
+from plugins.mae.reconstruction import VALID_SEED, Reconstruction
 from zoo.contracts import Modality
 from zoo.errors import ConfigError, option
 from zoo.models.device import autocast
 from zoo.models.masks import keep_first, masking_noise
-from zoo.models.modules import Encoder, Gather, Objective
+from zoo.models.modules import Encoder, Gather
 from zoo.models.patches import MODALITIES, OTHER, MaskableEncoder, require_maskable
 from zoo.models.reconstruction import Hiding, Rebuilt
 from zoo.models.segments import Segments
 
-VALID_SEED = 0  # every validation hides the same patches
 Both = dict[Modality, Tensor]
 
 
-class MaeOfBoth(Objective):
+class MaeOfBoth(Reconstruction):
     """Reconstruction of hidden patches (arXiv 2212.05922 section 3.2).
 
     The loss is the squared error of hidden patches, the weighted mean over the modalities.  A
     modality of weight 0 is not even looked at, unless the other one is rebuilt from it.
     """
 
-    num_sums = NUM_SUMS
+    config: MaeOfBothConfig
 
     def __init__(self, config: MaeOfBothConfig, encoder: Encoder) -> None:
         super().__init__()
@@ -144,17 +143,8 @@ class MaeOfBoth(Objective):
             found = self.told_and_wanted(require_maskable(encoder), self.given(segments), generator)
         sums: list[float] = []
         for modality in MODALITIES:
-            sums += sums_of(*found[modality]) if modality in found else [0.0] * 3
+            sums += self.sums_of(*found[modality]) if modality in found else [0.0] * 3
         return [value * len(segments) for value in (*sums, 1.0)]
-
-    def scores(self, sums: list[float]) -> dict[str, float]:
-        """Return the error as a share of the variance of all hidden patches; chance is 1."""
-        return unexplained(sums, self.config)
-
-    @property
-    def hiding(self) -> Hiding:
-        """What training hides."""
-        return Hiding(self.config.audio_ratio, self.config.vision_ratio)
 
     @torch.no_grad()
     def reconstruct(

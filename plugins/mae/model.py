@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from plugins.mae.config import DecoderConfig, MaeConfig
-from plugins.mae.scores import NUM_SUMS, sums_of, unexplained
+from plugins.mae.reconstruction import VALID_SEED, Reconstruction
 from zoo.contracts import Modality
 from zoo.errors import ConfigError, option
 from zoo.models.device import autocast
@@ -20,7 +20,6 @@ from zoo.models.modules import (
     Encoder,
     Gather,
     MaskableExtractor,
-    Objective,
     initialise_linears,
     take_patches,
 )
@@ -34,11 +33,10 @@ from zoo.models.reconstruction import Hiding, Rebuilt
 from zoo.models.segments import Segments
 from zoo.models.two_tower import ExtractorEncoder
 
-VALID_SEED = 0  # every validation hides the same patches
 SHARPNESS = 4.0  # of a decoder's attention before it has learnt anything
 
 
-class Mae(Objective):
+class Mae(Reconstruction):
     """Masked reconstruction (arXiv 2203.12602, arXiv 2212.05922).
 
     An extractor sees few patches of every segment; the loss is the squared error of the others as
@@ -49,7 +47,7 @@ class Mae(Objective):
     of it, and it stays as it was initialised.
     """
 
-    num_sums = NUM_SUMS
+    config: MaeConfig
 
     def __init__(self, config: MaeConfig, encoder: Encoder) -> None:
         super().__init__()
@@ -113,17 +111,8 @@ class Mae(Objective):
         for modality in MODALITIES:
             with autocast(segments.audio.device, encoder.precision):
                 rebuilt, wanted = self.rebuild(encoder, segments, modality, generator)
-            sums += sums_of(rebuilt, wanted)
+            sums += self.sums_of(rebuilt, wanted)
         return [value * len(segments) for value in (*sums, 1.0)]
-
-    def scores(self, sums: list[float]) -> dict[str, float]:
-        """Return the error as a share of the variance of all hidden patches; chance is 1."""
-        return unexplained(sums, self.config)
-
-    @property
-    def hiding(self) -> Hiding:
-        """What training hides."""
-        return Hiding(self.config.audio_ratio, self.config.vision_ratio)
 
     @torch.no_grad()
     def reconstruct(
