@@ -308,7 +308,7 @@ def fusion(result: Result) -> str:
         ]
         for name, title in labels.items()
     ]
-    head = ["step", "s a clip", "GFLOP a clip", "memory of a step, GB"]
+    head = ["step", "s a clip", "GFLOP a clip, attention apart", "memory of a step, GB"]
     ratios = [[name.replace("_", " "), times(value)] for name, value in result["ratios"].items()]
     return "\n\n".join([table(head, rows), table(["slow : fast", "ratio"], ratios), where(result)])
 
