@@ -27,7 +27,7 @@ from plugins.avmae.model import Avmae
 from plugins.mae.both import MaeOfBoth
 from plugins.mae.config import DecoderConfig, MaeOfBothConfig
 from zoo.contracts import Frames, MelAmplitude, Modality
-from zoo.data.frontend import log_mel_amplitude
+from zoo.data.frontend import _mel_triangles, log_mel_amplitude
 from zoo.models.patches import MODALITIES
 from zoo.models.segments import Segments
 from zoo.models.stream_block import sine_cosine_row
@@ -216,6 +216,9 @@ def test_front_end(name: str, frontend: MelAmplitude) -> None:
     check(f"frontend/{name}_logmel", mel[::8, ::4], 1e-3)
     check(f"frontend/{name}_full_frame", mel[[0, 1, 400, -2, -1]], 1e-3)
     check(f"frontend/{name}_mean_std", [mel.mean(), mel.std(correction=0)], 1e-3)
+    sums = _mel_triangles(frontend).sum(0)
+    check(f"frontend/{name}_mel_colsum", sums, 1e-5)
+    check(f"frontend/{name}_empty_mels", int((sums == 0).sum()), 0)
 
 
 def test_positions_are_sines_and_cosines_in_turn() -> None:
