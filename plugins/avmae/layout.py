@@ -188,10 +188,8 @@ def _pretrained(shapes: Shapes, heads: Mapping[str, int], like: AvmaeConfig | No
 
 
 def _finetuned(shapes: Shapes, heads: Mapping[str, int], like: MbtConfig | None) -> ModelConfig:
-    classes, depth = (
-        shapes[f"{CLASSIFIER}.bias"][0],
-        count_blocks(shapes, "Transformer.encoderblock_"),
-    )
+    (classes,) = shapes[f"{CLASSIFIER}.bias"]
+    depth = count_blocks(shapes, f"{TRANSFORMER}.encoderblock_")
     told = _sizes(shapes, heads)
     has = {"audio": f"{AUDIO}.weight" in shapes, "vision": "embedding.weight" in shapes}
     told["modalities"] = "both" if all(has.values()) else next(m for m in has if has[m])

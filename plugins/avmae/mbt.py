@@ -140,34 +140,25 @@ class Mbt(TubeletEncoder):
         """
         if isinstance(other, Mbt) or not isinstance(other, TubeletEncoder):
             return super().fitted(other)
-        return {**self.state_dict(), **self.started_from(dict.fromkeys(self.modalities, other))}
-
-    def started_from(self, others: dict[Modality, TubeletEncoder]) -> dict[str, Tensor]:
-        """Return what encoders give to an MBT, one for every modality.
-
-        Raises:
-            ConfigError: if they have another number of blocks.
-        """
-        made: dict[str, Tensor] = {}
-        norms = []
-        for modality, other in others.items():
+        made = self.state_dict()
+        for modality in self.modalities:
             blocks, norm = other.blocks_of(modality)
             if len(blocks) != self.config.depth:
                 raise ConfigError(
                     f"the encoder to start from has {len(blocks)} blocks for {modality}, and this "
                     f"one {self.config.depth}: set encoder.depth={len(blocks)}"
                 )
-            norms.append(norm)
-            parts = {f"embed.{modality}": other.embed[modality]}
+            parts: dict[str, nn.Module] = {f"embed.{modality}": other.embed[modality]}
             parts |= {f"blocks.{modality}.{n}": block for n, block in enumerate(blocks)}
+            parts |= {} if norm is None else {"norm": norm}
             for place, part in parts.items():
                 made |= {f"{place}.{name}": x for name, x in part.state_dict().items()}
-            made |= self._repeated(f"embed.{modality}.proj.weight", made)
-        if norms[0] is not None and all(norm is norms[0] for norm in norms):
-            made |= {f"norm.{name}": x for name, x in norms[0].state_dict().items()}
+        self._repeat_channels(made)
         return made
 
-    def _repeated(self, name: str, made: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _repeat_channels(self, made: dict[str, Tensor]) -> None:
         """Repeat an embedding of one channel where this one takes three, unscaled as published."""
-        wanted, given = self.get_parameter(name).shape[1], made[name].shape[1]
-        return {name: made[name].repeat(1, wanted // given, *[1] * (made[name].ndim - 2))}
+        name = "embed.audio.proj.weight"
+        if name in made:
+            copies = self.config.audio_channels // made[name].shape[1]
+            made[name] = made[name].repeat(1, copies, 1, 1)

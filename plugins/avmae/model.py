@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -58,13 +59,13 @@ class TubeletEncoder(MaskableEncoder):
         assert isinstance(embed, PatchEmbed)
         return embed, getattr(self, f"positions_{modality}")
 
+    @abstractmethod
     def blocks_of(self, modality: Modality) -> tuple[list[StreamBlock], nn.LayerNorm | None]:
         """Return the blocks that a modality passes through, and the norm after all of them.
 
         The norm is None where the modalities do not share it: one that only a modality's own
         blocks end with is of no use after others.
         """
-        raise NotImplementedError
 
 
 class Avmae(TubeletEncoder):

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
+from zoo.checkpoints.flax_names import BLOCK_LAYERS
 from zoo.checkpoints.names import Names, Rules, rename
 
 MODALITY = {"vision": "rgb", "audio": "spectrogram"}
-_ATTENTION = "MultiHeadDotProductAttention_0"
-_LAYERS = {
-    "norm1": ("LayerNorm_0",),
-    "norm2": ("LayerNorm_1",),
-    "attn.qkv": tuple(f"{_ATTENTION}.{part}" for part in ("query", "key", "value")),
-    "attn.proj": (f"{_ATTENTION}.out",),
-    "mlp.fc1": ("MlpBlock_0.Dense_0",),
-    "mlp.fc2": ("MlpBlock_0.Dense_1",),
-}
 
 
 def _stack(ours: str, theirs: str, suffix: str = "") -> Rules:
     """Return the rules of a stack of blocks; their blocks may end with a suffix."""
     return [
         (
-            rf"{ours}\.(\d+)\.{layer.replace('.', '[.]')}\.(weight|bias)",
+            rf"{ours}\.(\d+)\.{re.escape(layer)}\.(weight|bias)",
             tuple(rf"{theirs}.encoderblock_\1{suffix}.{name}.\2" for name in names),
         )
-        for layer, names in _LAYERS.items()
+        for layer, names in BLOCK_LAYERS.items()
     ]
 
 

@@ -16,6 +16,7 @@ and axes, group by group as they are; which of ours they are is then for a table
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 import torch
@@ -30,20 +31,21 @@ Heads = Callable[[str], int]
 
 ATTENTION = "MultiHeadDotProductAttention_0"
 _INPUTS, _OUTPUT = ("query", "key", "value"), "out"
-_BLOCK: Rules = (
-    (r"norm1\.(.+)", (r"LayerNorm_0.\1",)),
-    (r"norm2\.(.+)", (r"LayerNorm_1.\1",)),
-    (r"attn\.qkv\.(.+)", tuple(rf"{ATTENTION}.{part}.\1" for part in _INPUTS)),
-    (r"attn\.proj\.(.+)", (rf"{ATTENTION}.{_OUTPUT}.\1",)),
-    (r"mlp\.fc1\.(.+)", (r"MlpBlock_0.Dense_0.\1",)),
-    (r"mlp\.fc2\.(.+)", (r"MlpBlock_0.Dense_1.\1",)),
+BLOCK_LAYERS: Mapping[str, tuple[str, ...]] = {
+    "norm1": ("LayerNorm_0",),
+    "attn.qkv": tuple(f"{ATTENTION}.{part}" for part in _INPUTS),
+    "attn.proj": (f"{ATTENTION}.{_OUTPUT}",),
+    "norm2": ("LayerNorm_1",),
+    "mlp.fc1": ("MlpBlock_0.Dense_0",),
+    "mlp.fc2": ("MlpBlock_0.Dense_1",),
+}
+"""Layers of a `zoo.models.stream_block.StreamBlock` of one stream, and what Flax calls them."""
+_BLOCK: Rules = tuple(
+    (rf"{re.escape(layer)}\.(.+)", tuple(rf"{name}.\1" for name in names))
+    for layer, names in BLOCK_LAYERS.items()
 )
-BLOCK_TENSORS = tuple(
-    f"{layer}.{kind}"
-    for layer in ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
-    for kind in ("weight", "bias")
-)
-"""Names of the tensors of a `zoo.models.stream_block.StreamBlock` of one stream."""
+BLOCK_TENSORS = tuple(f"{layer}.{kind}" for layer in BLOCK_LAYERS for kind in ("weight", "bias"))
+"""Names of all tensors of such a block."""
 
 
 def flax_block(name: str) -> tuple[str, ...]:
