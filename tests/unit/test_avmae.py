@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,35 @@ def test_places_that_leave_nothing_to_rebuild_are_refused() -> None:
     assert num >= model.encoder.grids["audio"].num_patches
     with pytest.raises(ConfigError, match=r"raise objective\.vision_ratio"):
         build()
+
+
+@pytest.mark.parametrize(
+    ("extractor", "objective", "settings"),
+    [
+        ("avmae", "cav", []),
+        ("avmae", "cavmae", []),
+        ("avmae", "avsiam", []),
+        ("avmae", "segment_avclip", ["encoder.mode=apart"]),
+        ("mbt", "avmae", []),
+        ("cavmae", "avmae", []),
+        ("avsiam", "inpainting", []),
+    ],
+)
+def test_encoders_and_objectives_of_other_families_go_together(
+    extractor: str, objective: str, settings: list[str]
+) -> None:
+    torch.manual_seed(0)
+    recipe = build_recipe(
+        extractor=extractor, objective=objective, preset="tiny", overrides=settings
+    )
+    model = Model(recipe.model.model_copy(update={"head": None})).train()
+    made = build_objective(recipe.objective, model.encoder).train()
+    segments = fake_clip_segments(model.io, 2, 8)
+    made.prepare(model.encoder, segments)
+    made(model.encoder, segments, lambda x: x)["loss"].backward()
+    block = next(p for n, p in model.encoder.named_parameters() if n.endswith("mlp.fc1.weight"))
+    assert block.grad is not None
+    assert math.isfinite(sum(made.scores(made.validate(model.encoder.eval(), segments)).values()))
 
 
 def test_stochastic_depth_drops_branches_of_some_clips_unscaled() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from plugins.classification import ClassificationConfig
 from plugins.classification.task import Classification
 from plugins.linear.model import LinearHead
 from zoo.contracts import FeatureMap, HeadInput
@@ -129,6 +130,18 @@ def test_a_perfect_answer_scores_one() -> None:
     task = task_of([clip("a"), clip("b")])
     scores = task.scores(task.sums(torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 1])))
     assert scores["accuracy"] == scores["mean_average_precision"] == 1.0
+
+
+def test_many_rare_classes_leave_chance_though_its_loss_is_small() -> None:
+    config = ClassificationConfig(
+        classes=tuple(map(str, range(527))), shares=(0.005,) * 527, multi_label=True
+    )
+    task = build_task(Component.of(registry().task("classification"), config))
+    chance = task.chance["cross_entropy"]
+    assert chance < 0.05
+    scores = {**task.chance, "num": 100}
+    assert not task.has_left_chance({**scores, "cross_entropy": 0.95 * chance})
+    assert task.has_left_chance({**scores, "cross_entropy": 0.8 * chance})
 
 
 def test_a_prediction_names_the_class() -> None:
