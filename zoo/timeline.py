@@ -63,6 +63,11 @@ def count_steps(length_s: float, window_s: float, hop_s: float) -> int:
     return math.floor((length_s - window_s) / hop_s + LATTICE_TOLERANCE) + 1
 
 
+def hops_to_end(length_s: float, window_s: float, hop_s: float) -> int:
+    """Count the hops after which a window reaches the end of ``length_s``, or a little beyond."""
+    return max(0, math.ceil((length_s - window_s) / hop_s - LATTICE_TOLERANCE))
+
+
 class SegmentLayout(_Frozen):
     """Where the segments of one crop lie (paper section 3.1): 14 of 0.64 s, every 0.32 s."""
 

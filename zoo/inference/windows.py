@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from zoo.data.clip_reader import whole_frames_s
 from zoo.errors import MediaError
 from zoo.media import probe
 from zoo.models.model import Model
-from zoo.timeline import LATTICE_TOLERANCE, SegmentLayout, shared_segments
+from zoo.timeline import SegmentLayout, hops_to_end, shared_segments
 
 SHORTEST_S = 3.0  # a clip from here up to a crop's length is filled up with a still and silence
 Progress = Callable[[int, int], None]
@@ -104,8 +103,8 @@ class Plan:
 
         What lies beyond is filled up with the last frame and silence.
         """
-        missing_s = streams.shared_s(self.shift_s)[1] - layout.covered_s
-        last = math.ceil(missing_s / layout.step_s - LATTICE_TOLERANCE)
+        end_s = streams.shared_s(self.shift_s)[1]
+        last = hops_to_end(end_s, layout.covered_s, layout.step_s)
         if last <= self.firsts[-1]:
             return self
         return replace(self, firsts=(*self.firsts, last))
