@@ -18,7 +18,7 @@ from zoo.catalog.model_folder import save_model
 from zoo.data import samples
 from zoo.data.augment import Augment, Softening
 from zoo.data.clip_reader import ClipReader
-from zoo.data.clip_source import ClipSource, Cut, choose_frame, read_segments
+from zoo.data.clip_source import ClipSource, Cut, move_sample, read_segments
 from zoo.data.manifest import Clip, Manifest
 from zoo.data.samples import SampleSource
 from zoo.errors import ConfigError
@@ -104,15 +104,13 @@ def test_frames_of_a_clip_are_taken_at_ten_times(labelled: Manifest) -> None:
     clip = Sample(0, 0.0, 0.0, 0)
     rng, augment = np.random.default_rng(0), Augment(frame_choices=10)
     starts = [
-        choose_frame(clip, reader, layout, 8.0, augment, rng, choice).vision_start_s + 5.08
+        move_sample(clip, reader, layout, 8.0, augment, rng, choice).vision_start_s + 5.08
         for choice in range(10)
     ]
     assert starts == pytest.approx([0.8 * k for k in range(10)], abs=0.021)
-    drawn = {
-        choose_frame(clip, reader, layout, 8.0, augment, rng).vision_start_s for _ in range(99)
-    }
+    drawn = {move_sample(clip, reader, layout, 8.0, augment, rng).vision_start_s for _ in range(99)}
     assert len(drawn) == 10
-    assert choose_frame(clip, reader, layout, 8.0, Augment(), rng) == clip
+    assert move_sample(clip, reader, layout, 8.0, Augment(), rng) == clip
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from plugins.classification.task import Classification
 from zoo.contracts import EncoderIO, FeatureMap, Frames, LogMel, ModalityIO
 from zoo.data.augment import Augment
 from zoo.data.clip_reader import ClipReader
-from zoo.data.clip_source import choose_frame, read_cut
+from zoo.data.clip_source import move_sample, read_cut
 from zoo.data.manifest import Clip
 from zoo.data.wrapped import read_around, same_share
 from zoo.errors import ConfigError
@@ -468,7 +468,7 @@ def test_validation_reads_the_middle_of_both() -> None:
     clip = Clip(Path("a.mp4"), "valid", 10.0, 25, 64, 64, 16_000, 1)
     augment, rng, reader = stage2(sampling="wrapped").of_validation(), None, reader_of_8_s()
     given = (reader, layout, 10.0, augment, rng)
-    sample = choose_frame(Sample(0, 0.0, 0.0, 3), *given)  # type: ignore[arg-type]
+    sample = move_sample(Sample(0, 0.0, 0.0, 3), *given)  # type: ignore[arg-type]
     cut = read_cut(reader, clip, sample, layout, augment, np.random.default_rng(0))
     assert int(cut.frames[0, 0, 0, 0]) == (125 - 32) // 2
     assert cut.samples[0] == 100 * 160
@@ -481,7 +481,7 @@ def test_wrapped_samples_take_video_anywhere_and_audio_along() -> None:
     clip = Clip(Path("a.mp4"), "train", 10.0, 25, 64, 64, 16_000, 1)
     augment, rng, firsts = Augment(sampling="wrapped"), np.random.default_rng(0), set()
     for _ in range(600):
-        sample = choose_frame(Sample(0, 0.0, 0.0, 3), reader, layout, 10.0, augment, rng)
+        sample = move_sample(Sample(0, 0.0, 0.0, 3), reader, layout, 10.0, augment, rng)
         cut = read_cut(reader, clip, sample, layout, augment, rng)
         first = int(cut.frames[0, 0, 0, 0])
         firsts.add(first)

@@ -40,7 +40,7 @@ class Cut:
     frames: np.ndarray
 
 
-def choose_frame(
+def move_sample(
     sample: Sample,
     reader: ClipReader,
     layout: SegmentLayout,
@@ -49,7 +49,7 @@ def choose_frame(
     rng: np.random.Generator,
     choice: int | None = None,
 ) -> Sample:
-    """Move the time at which video that is shorter than the audio is read, or both wrapped.
+    """Move the times at which a sample is read, as its augmentation asks.
 
     Args:
         sample: which reads it in the middle.

@@ -12,9 +12,9 @@ from zoo.data.augment import Augment, Softening
 from zoo.data.clip_source import (
     ClipSource,
     Cut,
-    choose_frame,
     finish_cut,
     mix,
+    move_sample,
     read_cut,
 )
 from zoo.data.sampling import slot_rng, spread_share
@@ -156,7 +156,7 @@ class SampleSource:
         place = replace(self.place, jitter_s=augment.jitter_s)
         duration_s = self.durations_s[clip]
         sample = self.task.sample(rng, clip, self.clips.clips[clip], duration_s, place)
-        return choose_frame(
+        return move_sample(
             sample, self.clips.reader, self.layout, duration_s, augment, rng, frame_choice
         )
 

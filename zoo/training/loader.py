@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from zoo.data.augment import Augment
 from zoo.data.clip_reader import whole_frames_s
-from zoo.data.clip_source import ClipSource, choose_frame, read_sample
+from zoo.data.clip_source import ClipSource, move_sample, read_sample
 from zoo.data.sampling import ClipOrder, share_of_rank, slot_rng
 from zoo.errors import MediaError
 from zoo.timeline import Placement, SegmentLayout, place_crops
@@ -60,7 +60,7 @@ class Stage1Batches(Dataset[tuple[Tensor, Tensor]]):
             )
         place = Placement(self.layout, hop_s, hop_s, self.augment.jitter_s)
         sample = place_crops(rng, index, duration_s, place, offset_s=0.0, target=0)
-        sample = choose_frame(sample, reader, self.layout, duration_s, self.augment, rng)
+        sample = move_sample(sample, reader, self.layout, duration_s, self.augment, rng)
         return read_sample(reader, clip, sample, self.layout, self.augment, rng)
 
 
