@@ -32,6 +32,7 @@ from zoo.experiments.run_cost import Cost, Start, count_costs
 from zoo.experiments.training_runs import training_words
 from zoo.registry.manager import add_plugin_file, registry
 from zoo.training.resources import Resources
+from zoo.training.runlog import METRICS
 
 FIRST, SECOND = "AVCLIP + correlation", "AVCLIP + sync"
 
@@ -513,6 +514,37 @@ def test_all_files_are_written_and_agree(planned: tuple[Table, list[Job]], tmp_p
 
 
 # --- what is read from runs ---
+
+
+def test_stage_1_is_drawn_as_curves_where_it_was_validated_more_than_once(tmp_path: Path) -> None:
+    variants = {
+        "slow": {"group": "low"},
+        "fast": {"group": "low", "set": {"stage1.lr": 1e-2}},
+        "other": {"extractor": "cavmae", "objective": "cav"},
+        "twice": {"encoder": "slow", "head": "sync"},
+    }
+    table, jobs = read(tmp_path, variants=variants), jobs_of(tmp_path, variants=variants)
+    ended = [job for job in jobs if job.key.data == "few"]
+    results = {job.key: result_of(job) for job in ended}
+    assert ResultTable(table, jobs, results).curves() == []
+    for job in ended:
+        steps = (10, 20) if (job.key.variant, job.key.seed) != ("fast", 2) else (10,)
+        job.run.mkdir(parents=True)
+        for step in steps:
+            score = "found" if job.key.variant == "other" else "precision"
+            record = {"stage": 1, "step": step, "kind": "valid", score: step / 100}
+            with (job.run / METRICS).open("a") as stream:
+                stream.write(json.dumps(record) + "\n")
+    known = ResultTable(table, jobs, results)
+    panels = {panel.title: panel for panel in known.curves()}
+    assert {title: list(panel.lines) for title, panel in panels.items()} == {
+        "few low": ["slow", "fast"],
+        "few": ["other"],
+    }
+    low = panels["few low"]
+    assert low.lines == {"slow": [{10: 0.1, 20: 0.2}] * 2, "fast": [{10: 0.1, 20: 0.2}]}
+    assert known.write(tmp_path)[-1] == tmp_path / "stage1.png"
+    assert (tmp_path / "stage1.png").stat().st_size > 10_000
 
 
 def test_time_between_a_break_and_its_resumption_does_not_count() -> None:

@@ -12,6 +12,7 @@ from zoo.experiments.ablation_jobs import JobResult
 from zoo.experiments.ablation_plan import Job, Key
 from zoo.experiments.ablation_table import Table
 from zoo.experiments.bar_plot import Panel, panel_scores, plot_bars
+from zoo.experiments.curve_plot import Curve, CurvePanel, plot_curves
 from zoo.experiments.result_tables import (
     CHANCE,
     MISSING,
@@ -28,8 +29,11 @@ from zoo.experiments.result_tables import (
 )
 from zoo.experiments.results import SeedResults, chance_of, scores_of
 from zoo.experiments.run_cost import Cost, mean_cost
+from zoo.registry.manager import registry
+from zoo.training.runlog import read_metrics
 
 SHARED = "†"
+CURVES = "stage1.png"
 _COSTS = ("training", "stage1", "stage2", "encoder")
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -161,6 +165,32 @@ class ResultTable(KnownTable):
                 panels.append(Panel(title, scores, cells, published, self.chances(data)))
         return plot_bars(self.table.title, [row.variant for row in rows], panels, path)
 
+    def write(self, out: Path) -> list[Path]:
+        """Write all files of the table, and return them; with the curves of stage I."""
+        files, panels = super().write(out), self.curves()
+        if not panels:
+            return files
+        return [*files, plot_curves(f"{self.table.title}: stage I", panels, out / CURVES)]
+
+    def curves(self) -> list[CurvePanel]:
+        """Return how stage I went: a panel for every data set and group, a line for every variant.
+
+        A score is that of the objective; variants whose stage I was validated once have no curve.
+        """
+        panels: dict[tuple[str, str, Score], CurvePanel] = {}
+        for job in self.jobs:
+            found = _stage1_curve(job) if job.key in self.results else None
+            if found is None:
+                continue
+            score, curve, chance = found
+            data, variant = job.key.data, job.key.variant
+            group = self.table.variants[variant].group
+            title = group if group and len(self.table.data) == 1 else f"{data} {group}".strip()
+            new = CurvePanel(title, score, {}, chance)
+            panel = panels.setdefault((data, group, score), new)
+            panel.lines.setdefault(variant, []).append(curve)
+        return list(panels.values())
+
     def _published(self, row: Row, beside: str | None = None) -> dict[str, float]:
         """Return what a paper reports of a variant, if it belongs beside a data set."""
         paper = self.table.variants[row.variant].paper
@@ -241,6 +271,21 @@ class ResultTable(KnownTable):
             "one training, means over jobs."
         )
         return lines
+
+
+def _stage1_curve(job: Job) -> tuple[Score, Curve, float | None] | None:
+    """Return the first score of an objective over the validations of a job, and its chance."""
+    stage1, objective = job.recipe.stage1, job.recipe.objective
+    if 1 not in job.stages or objective is None or not job.run.exists():
+        return None
+    spec = registry().objective(objective.name)
+    records = [r for r in read_metrics(job.run) if (r["stage"], r["kind"]) == (1, "valid")]
+    for score in spec.curves:
+        curve = {r["step"]: r[score.name] for r in records if score.name in r}
+        if len(curve) > 1:
+            chance = spec.chance(objective.parse(spec), stage1.clips, stage1.num_segments)
+            return score, curve, chance.scores.get(score.name)
+    return None
 
 
 def _score(row: Row, data: str, score: Score) -> str:

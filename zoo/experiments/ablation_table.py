@@ -83,6 +83,7 @@ class Variant(ComponentConfig):
     encoder: EncoderFrom | None = None
     data: tuple[str, ...] | None = Field(None, description="only these data sets")
     paper: PaperScores | None = None
+    group: str = Field("", description="whose curves of stage I share a panel")
     note: str | None = Field(None, description="footnote")
 
     @field_validator("encoder", mode="before")
