@@ -165,7 +165,13 @@ def _write(kind: "Kind", model: "Model") -> dict[str, Any]:
 @zoo.hookimpl
 def register_formats() -> list[zoo.FormatSpec]:
     """Register ``avmae`` and ``mbt``."""
-    source = "arXiv:2212.05922; github.com/google-research/scenic, projects/av_mae"
+    common: dict[str, Any] = {
+        "container": "flax",
+        "caution": "how the authors made their spectrograms is not published; audio is read by "
+        "the front end of this project, and answers from it are not those of the authors' model",
+        "source": "arXiv:2212.05922; github.com/google-research/scenic, projects/av_mae",
+        "license": "code Apache-2.0; not stated for the weights",
+    }
     return [
         zoo.FormatSpec(
             name="avmae",
@@ -174,9 +180,7 @@ def register_formats() -> list[zoo.FormatSpec]:
             read=partial(_read, "pretrained"),
             write=partial(_write, "pretrained"),
             task=None,
-            container="flax",
-            source=source,
-            license="code Apache-2.0; not stated for the weights",
+            **common,
         ),
         zoo.FormatSpec(
             name="mbt",
@@ -185,8 +189,6 @@ def register_formats() -> list[zoo.FormatSpec]:
             read=partial(_read, "finetuned"),
             write=partial(_write, "finetuned"),
             task="classification",
-            container="flax",
-            source=source,
-            license="code Apache-2.0; not stated for the weights",
+            **common,
         ),
     ]

@@ -81,7 +81,9 @@ def test_both_historic_files_are_read(place: str, tmp_path: Path) -> None:
     assert settings["heads"] == 3
 
 
-def test_a_converted_mbt_answers_as_published(tmp_path: Path) -> None:
+def test_a_converted_mbt_answers_as_published(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """And its file comes back, under either name of the embedding of audio."""
     tensors = published("mbt_av")
     renamed = {
@@ -93,6 +95,9 @@ def test_a_converted_mbt_answers_as_published(tmp_path: Path) -> None:
     settings = ["encoder.fusion_layer=2", "encoder.audio_frontend.n_mels=48"]
     words = [word for setting in settings for word in ("--set", setting)]
     assert run(["convert", str(path), "--out", str(folder), *words]) == 0
+    assert "caution: how the authors made their spectrograms is not" in capsys.readouterr().out
+    assert run(["info", str(folder)]) == 0
+    assert "how the authors made their spectrograms is not published" in capsys.readouterr().out
     model = load_model(folder).eval()
     encoder = model.encoder
     given = fake_given(("", "/b"), (6, 48, 64), (72, 48), "tiny_mbt_spec")

@@ -19,6 +19,7 @@ from zoo.errors import ModelError
 from zoo.files import sha256_of
 from zoo.models.config import ModelConfig
 from zoo.models.settings import with_classes, with_settings
+from zoo.registry.manager import registry
 
 
 def convert_checkpoint(
@@ -52,6 +53,9 @@ def convert_checkpoint(
 
     name, model = read_model(path, format, change)
     origin = {"file": path.name, "sha256": sha256_of(path), "format": name}
+    caution = registry().formats[name].caution
+    if caution:
+        origin["caution"] = caution
     with _half_done(folder) as half:
         save_model(half, model, converted_from=origin, **facts)
         if folder.is_dir():

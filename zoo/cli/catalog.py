@@ -116,6 +116,7 @@ def info(
         "synchronizability": card.get("synchronizability", ""),
         "trained on": card.get("trained_on", ""),
         "recipe": card.get("recipe", ""),
+        "caution": description.get("converted_from", {}).get("caution", ""),
         "license": card.get("license", ""),
         "source": card.get("source", ""),
         "sha256": description.get("sha256", ""),

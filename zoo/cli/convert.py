@@ -74,10 +74,11 @@ def _convert(
         settings=read_assignments(settings),
         classes=read_class_names(classes) if classes is not None else (),
     )
-    parameters = read_description(folder)["parameters"] / 1e6
+    described = read_description(folder)
+    caution = described["converted_from"].get("caution")
     return (
-        f"{path} ({layout}, {parameters:.2f} M parameters) is the model folder {folder} now; "
-        f"try: zoo info {folder}"
+        f"{path} ({layout}, {described['parameters'] / 1e6:.2f} M parameters) is the model folder "
+        f"{folder} now; try: zoo info {folder}" + (f"\ncaution: {caution}" if caution else "")
     )
 
 

@@ -348,6 +348,8 @@ class FormatSpec:
     container: Literal["torch", "flax"] = "torch"
     """What a file is written with: ``torch.save``, or the MessagePack of Flax, where tensors go
     below ``params``."""
+    caution: str = ""
+    """What whoever uses these weights must know, on the card of every model that comes of them."""
     source: str = ""
     license: str = ""
 
