@@ -27,7 +27,7 @@ LATTICE_TOLERANCE = 1e-6  # seconds are floats: how far from a lattice point sti
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def to_units(seconds: float, per_second: float, unit: str) -> int:

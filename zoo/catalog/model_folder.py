@@ -154,7 +154,8 @@ def load_model(folder: Path) -> Model:
     """Rebuild a model from its folder, in eval mode.
 
     Raises:
-        ModelError: if a file is missing or damaged, or the weights do not fit the config.
+        ModelError: if a file is missing or damaged, or the weights do not fit the config or are
+            not finite.
         PluginError: if a component is not installed.
     """
     description = verify_folder(folder)
@@ -169,9 +170,20 @@ def load_model(folder: Path) -> Model:
     except (SafetensorError, RuntimeError) as error:
         first_line = str(error).splitlines()[0]
         raise ModelError(f"{weights} does not fit {CONFIG}: {first_line}") from None
+    broken = next((name for name, x in model.state_dict().items() if not _is_finite(x)), None)
+    if broken is not None:
+        raise ModelError(
+            f"{weights} holds NaN or infinity ('{broken}'), so its training diverged",
+            "train again with a lower learning rate",
+        )
     for name, sha256 in description.get("beside", {}).items():
         model.beside[name] = partial(_read, folder / f"{name}.safetensors", sha256)
     return model.eval()
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Say whether all values are finite; a sum tells most often, and reads them once."""
+    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
 
 
 def name_classes(folder: Path, names: Sequence[str]) -> None:

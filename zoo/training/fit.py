@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from zoo.errors import TrainingError
 from zoo.models.modules import Encoder
 from zoo.training.checkpoint import load_checkpoint, save_checkpoint
 from zoo.training.engine import Engine, mean_over_workers
@@ -127,14 +128,18 @@ def fit(engine: Engine, stage: Stage[Read, Batch], log: RunLog, checkpoint: Path
         for optimizer, (loss, numbers) in zip(
             optimizers, stage.losses(module, batch, step), strict=True
         ):
-            taken.append((numbers, take_step(module, optimizer, loss, step, config)))
+            try:
+                norm = take_step(module, optimizer, loss, step, config)
+            except TrainingError as error:
+                raise error.within(f"stage {number}") from None
+            taken.append((numbers, norm))
         done, is_last = step + 1, step + 1 == config.steps
         stage.step_done(done)
         if done % config.log_every == 0 or is_last:
             values = mean_over_workers(_add_up([numbers() for numbers, _ in taken]), engine.device)
-            norm = max(float(norm) for _, norm in taken)
+            largest = max(float(norm) for _, norm in taken)
             seconds = {"load_s": loaded - started, "step_s": time.perf_counter() - started}
-            log.write(number, done, "train", **values, gradient_norm=norm, **seconds)
+            log.write(number, done, "train", **values, gradient_norm=largest, **seconds)
         if done % config.valid_every == 0 or is_last:
             log.write(number, done, "valid", **stage.validate())
         if done % config.checkpoint_every == 0 and not is_last:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn, optim
 
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, TrainingError
 from zoo.models.modules import Encoder
 from zoo.training.engine import unwrap
 from zoo.training.recipe import OptimiserConfig
@@ -126,13 +126,23 @@ def learning_rate(step: int, config: OptimiserConfig) -> float:
 def take_step(
     module: nn.Module, optimizer: optim.Optimizer, loss: Tensor, step: int, config: OptimiserConfig
 ) -> Tensor:
-    """Backpropagate, clip, update; return the gradient norm before clipping."""
+    """Backpropagate, clip, update; return the gradient norm before clipping.
+
+    Raises:
+        TrainingError: if loss or gradient is not finite; the module is left as it was.
+    """
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config) * group["factor"]
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     trainable = [p for p in module.parameters() if p.requires_grad]
     norm = nn.utils.clip_grad_norm_(trainable, config.clip_norm)
+    if not math.isfinite(loss_value := loss.item()) or not math.isfinite(norm):
+        raise TrainingError(
+            f"training diverged at step {step + 1}: the loss is {loss_value:.3g}, the norm of its "
+            f"gradient {norm:.3g}",
+            f"lower lr (now {config.lr:g}), or raise warmup_steps (now {config.warmup_steps})",
+        )
     optimizer.step()
     return norm
 
