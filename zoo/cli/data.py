@@ -84,15 +84,19 @@ def shift(
         float, typer.Option(help="Present the audio so many seconds later (negative: earlier).")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Clip to write.")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the output if it exists.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
 ) -> None:
     """Put a clip out of sync by a known amount, without re-encoding.
 
     Example: zoo data shift clip.mp4 --delay 0.4 -o late.mp4
     """
-    from zoo.media import shift_audio
+    from zoo.media.remux import require_writable, shift_audio
     from zoo.timeline import describe_offset
 
+    require_writable(clip, out, overwrite=overwrite)
     shift_audio(clip, out, delay)
     change_s = -delay  # audio that is presented later is less early
     meaning = describe_offset(change_s)

@@ -58,7 +58,8 @@ def fix(
     Example: zoo fix tiny-synthetic late.mp4 -o fixed.mp4
     """
     from zoo.inference.load import load_offsets
-    from zoo.inference.repair import repair, require_writable
+    from zoo.inference.repair import repair
+    from zoo.media.remux import require_writable
 
     require_writable(clip, out, overwrite=overwrite)
     predictor = load_offsets(model, device, synchronizability, precision)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import MediaError, RepairError, option
+from zoo.files import part_beside
 from zoo.inference.offset_predictor import OffsetPredictor
 from zoo.inference.prediction import Prediction
 from zoo.inference.windows import Progress
 from zoo.media import shift_audio
+from zoo.media.encode import cannot_write
+from zoo.media.remux import require_writable
 from zoo.timeline import describe_offset
 
 MIN_CONFIDENCE = 0.8  # of a model that knows such clips; see docs/repair.md for what it costs
@@ -93,13 +95,16 @@ def repair(
     if warnings and not force:
         raise _not_repaired(path, warnings[0])
     warnings += [] if before.low_confidence is None else [before.low_confidence]
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".repair-") as folder:
-        copy = Path(folder, out.name)  # so that messages name the copy as it will be
-        after, problem = _write(predictor, path, copy, before, audio_track, progress)
-        if problem and not force:
-            raise _not_repaired(path, problem)
-        warnings += [problem] if problem else []
-        copy.replace(out)
+    try:
+        with part_beside(out, is_folder=True) as folder:
+            copy = folder / out.name  # so that messages name the copy as it will be
+            after, problem = _write(predictor, path, copy, before, audio_track, progress)
+            if problem and not force:
+                raise _not_repaired(path, problem)
+            warnings += [problem] if problem else []
+            copy.replace(out)
+    except OSError as error:
+        raise cannot_write(out, error) from error
     return Repair(
         path=str(path),
         out=str(out),
@@ -175,10 +180,7 @@ def _write(
     progress: Progress | None,
 ) -> tuple[Prediction | None, str]:
     """Write the copy and measure it; say what is wrong with it, if anything."""
-    try:
-        shift_audio(path, copy, before.refined_s)
-    except MediaError as error:
-        raise MediaError(error.message, "another suffix, such as .mkv, may take it") from None
+    shift_audio(path, copy, before.refined_s)
     try:
         after = measure(predictor, copy, audio_track, progress=progress)
     except MediaError as error:
@@ -189,21 +191,3 @@ def _write(
             f"{after.refined_s:+.3f} s"
         )
     return after, ""
-
-
-def require_writable(path: Path, out: Path, *, overwrite: bool) -> None:
-    """Refuse at once what could not be written in the end.
-
-    Raises:
-        MediaError: if ``out`` is the clip, exists, or lies in no folder.
-    """
-    if out.exists() and path.exists() and out.samefile(path):
-        raise MediaError(f"{out} is the clip itself; write the repaired copy to another file")
-    if out.is_dir():
-        raise MediaError(f"{out} is a folder; give a file to write the repaired copy to")
-    if out.exists() and not overwrite:
-        raise MediaError(
-            f"{out} exists", f"choose another file, or replace it with {option('overwrite')}"
-        )
-    if not out.parent.is_dir():
-        raise MediaError(f"there is no folder {out.parent} to write {out.name} to")

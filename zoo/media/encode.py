@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ import numpy.typing as npt
 from av.codec.codec import UnknownCodecError
 
 from zoo.errors import MediaError
+from zoo.files import part_beside
 
 Image = npt.NDArray[np.uint8]
 Samples = npt.NDArray[np.float32]
@@ -31,16 +30,21 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name beside a file; on success it takes the file's place, else it goes.
 
     Raises:
-        MediaError: if the folder does not exist.
+        MediaError: if there is no such folder, or it cannot be written to.
     """
     if not path.parent.is_dir():
         raise MediaError(f"there is no folder {path.parent} to write {path.name} to")
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        with part_beside(path) as part:
+            yield part
+            part.replace(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> MediaError:
+    """Say why a file cannot be written."""
+    return MediaError(f"{path.name} cannot be written to {path.parent}: {error.strerror or error}")
 
 
 def encode(

@@ -1,73 +1,327 @@
-"""Shifting the audio of a clip without re-encoding anything."""
+"""Shifting the audio of a clip without re-encoding anything, and nothing else about it."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+from av.format import Flags
 
-from zoo.errors import MediaError
-from zoo.media.container import Source, open_source
+from zoo.errors import MediaError, option
+from zoo.media.container import Source, open_source, raw_start_s
+from zoo.media.copies import Copied, what_differs
 from zoo.media.encode import reason, replacing
+from zoo.timeline import clock_tenths
 
 logger = logging.getLogger(__name__)
 
 EDIT_LIST_SUFFIXES = {".mp4", ".m4a", ".m4v", ".mov"}  # these can hide what lies before time 0
+ATTACHES = {".mkv", ".mka", ".webm"}  # these hold a cover as an attached file
+MAY_CHANGE = {"mpegts", "mpeg", "flv"}  # formats whose streams may change size or rate half-way
+LATE_S = 1.0  # a clock that begins so late counts from another moment than the clip's beginning
+JUMP_S = 10.0  # between two packets of a stream in such a format
 
 
 def shift_audio(path: str | Path, out: str | Path, delay_s: float) -> None:
     """Write a copy of a clip whose audio is presented later; no stream is re-encoded.
 
-    All other streams, chapters and tags are kept, except data tracks of cameras.
+    Everything else stays: packets, times, streams, languages, titles, chapters and tags.  The copy
+    is compared with the clip before it gets its name.  Left out, with a warning, are data tracks of
+    cameras and tracks that FFmpeg cannot decode.  A clock that counts from another moment, such as
+    that of a broadcast, begins at 0 in the copy.
 
     Args:
         path: the clip's file, which stays as it is.
         out: file to write; its suffix chooses the container.
-        delay_s: how much later the audio is presented, seconds; negative is earlier.
+        delay_s: how much later the audio is presented, seconds; negative is earlier.  A container
+            that can hide the beginning of a stream does so; in others the rest is presented later.
 
     Raises:
-        MediaError: if the clip cannot be read, has no audio, or does not fit the new container.
+        MediaError: if the clip cannot be read, has no audio, or cannot be written to the new
+            container without losing, adding or revealing something.
     """
     path, out = Path(path), Path(out)
-    if out.exists() and path.exists() and out.samefile(path):
-        raise MediaError(f"{out} is the clip itself; write the corrected copy to another file")
-    with open_source(path) as source, replacing(out) as temporary:
+    require_writable(path, out, overwrite=True)
+    with open_source(path) as source:  # which is then somewhere in its middle
         if source.audio is None:
             raise MediaError(f"{path.name} has no audio stream")
-        try:
-            with av.open(f"file:{temporary}", "w") as target:
-                _copy(source, target, delay_s, hides_start=out.suffix.lower() in EDIT_LIST_SUFFIXES)
-        except (av.FFmpegError, ValueError) as error:
-            raise MediaError(f"cannot write {path.name} as {out.name}: {reason(error)}") from error
+        _check_delay(source, delay_s)
+        _check_constant(source, out)
+    with open_source(path) as source, replacing(out) as temporary:
+        with _refused_as(path, out), av.open(f"file:{temporary}", "w") as target:
+            copied = _Copy(source, target, out, delay_s).write()
+        difference = what_differs(temporary, copied)
+        if difference:
+            raise MediaError(
+                f"{path.name} cannot be copied to {out.name} as it is: {difference}",
+                _own_kind(path, out),
+            )
 
 
-def _copy(source: Source, target: Any, delay_s: float, hides_start: bool) -> None:
-    streams: dict[int, Any] = {}
-    for stream in source.container.streams:
-        if stream.type == "data":  # no muxer takes these back; mov writes its timecode anew
-            logger.warning("%s: data track %d is left out", source.path.name, stream.index)
-        else:
-            streams[stream.index] = _copy_stream(stream, target)
-    target.metadata.update(source.container.metadata)
-    target.set_chapters(source.container.chapters())
-    earliest: dict[int, int] = {}
-    for packet in _with_dts(source.container.demux()):
-        stream = packet.stream
-        if stream.index not in streams:
+def _own_kind(path: Path, out: Path) -> str:
+    """Say what helps where another container does not fit."""
+    own = path.suffix.lower()
+    return "" if out.suffix.lower() == own else f"write it as {own}, the clip's own kind"
+
+
+@contextmanager
+def _refused_as(path: Path, out: Path) -> Iterator[None]:
+    try:
+        yield
+    except (av.FFmpegError, ValueError) as error:
+        raise MediaError(f"cannot write {path.name} as {out.name}: {reason(error)}") from error
+
+
+def require_writable(path: Path, out: Path, *, overwrite: bool) -> None:
+    """Refuse at once what could not be written in the end.
+
+    Args:
+        path: the clip.
+        out: the copy.
+        overwrite: whether ``out`` may be replaced.
+
+    Raises:
+        MediaError: if ``out`` is the clip, exists, or lies in no folder.
+    """
+    if out.exists() and path.exists() and out.samefile(path):
+        raise MediaError(f"{out} is the clip itself; write the copy to another file")
+    if out.is_dir():
+        raise MediaError(f"{out} is a folder; give a file to write the copy to")
+    if out.exists() and not overwrite:
+        raise MediaError(
+            f"{out} exists", f"choose another file, or replace it with {option('overwrite')}"
+        )
+    if not out.parent.is_dir():
+        raise MediaError(f"there is no folder {out.parent} to write {out.name} to")
+
+
+def _check_delay(source: Source, delay_s: float) -> None:
+    """Refuse a delay that leaves no sound beside the picture.
+
+    Raises:
+        MediaError: naming the delay and how long the clip is.
+    """
+    streams = [s for s in (source.video, source.audio) if s is not None]
+    length_s = min(source.end_of(s) for s in streams) - min(map(source.start_of, streams))
+    if not math.isfinite(delay_s) or abs(delay_s) >= length_s:
+        raise MediaError(
+            f"a delay of {delay_s:g} s leaves no sound beside the picture of {source.path.name}, "
+            f"which lasts {length_s:.2f} s"
+        )
+    if abs(delay_s) > length_s / 2:
+        left_s = length_s - abs(delay_s)
+        logger.warning("%s: only %.2f s of sound and picture meet", source.path.name, left_s)
+
+
+def _check_constant(source: Source, out: Path) -> None:
+    """Refuse streams that change half-way, unless the copy may do so too.
+
+    Raises:
+        MediaError: naming the stream and where it changes.
+    """
+    path = source.path
+    if source.container.format.name not in MAY_CHANGE or out.suffix.lower() in {".ts", ".m2ts"}:
+        return
+    for stream in source.container.streams.audio + source.container.streams.video:
+        if stream.codec_context is None:
             continue
-        if stream.type == "audio":
-            earliest.setdefault(stream.index, min(0, packet.pts or 0))
-            shift = round(delay_s / packet.time_base)
-            if packet.pts is not None:
-                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-            is_before_start = (packet.pts or 0) < earliest[stream.index]
-            if delay_s < 0 and is_before_start and not hides_start:
+        source.rewind(stream)
+        if stream.type == "video":
+            stream.codec_context.skip_frame = "NONKEY"
+        before: tuple[Any, ...] | None = None
+        for time_s, frame in source.frames(stream):
+            now = _shape_of(frame)
+            if before is not None and now != before:
+                raise MediaError(
+                    f"the {stream.type} of {path.name} changes at {clock_tenths(time_s)} from "
+                    f"{_words(before)} to {_words(now)}, which {out.suffix} cannot hold",
+                    f"write it as {path.suffix}, or make one recording of it first",
+                )
+            before = now
+
+
+def _shape_of(frame: Any) -> tuple[Any, ...]:
+    if isinstance(frame, av.AudioFrame):
+        return frame.sample_rate, frame.layout.name
+    return frame.width, frame.height
+
+
+def _words(shape: tuple[Any, ...]) -> str:
+    first, second = shape
+    return f"{first} Hz {second}" if isinstance(second, str) else f"{first} x {second} pixels"
+
+
+@dataclass
+class _Copy:
+    """A copy at work.
+
+    Attributes:
+        source: the clip.
+        target: the open container.
+        out: name of the copy.
+        delay_s: of the audio.
+        copies: stream of the copy for every stream that is copied.
+        copied: what was written, to be compared with what is there.
+        last_s: decoding time of the last packet of each stream, seconds.
+    """
+
+    source: Source
+    target: Any
+    out: Path
+    delay_s: float
+    copies: dict[int, Any] = field(default_factory=dict)
+    copied: list[Copied] = field(default_factory=list)
+    last_s: dict[int, float] = field(default_factory=dict)
+
+    def write(self) -> list[Copied]:
+        """Copy everything; say what the copy must hold."""
+        container = self.source.container
+        for stream in container.streams:
+            if not self._can_keep(stream):
                 continue
-        packet.stream = streams[stream.index]
-        target.mux(packet)
+            self.copied.append(Copied.of(stream))
+            if self.out.suffix.lower() in ATTACHES and self.copied[-1].is_cover:
+                _attach(self.source.path, stream, self.target)
+            else:
+                self.copies[stream.index] = self._add(stream)
+        by_index = {track.index: track for track in self.copied}
+        shifts = self._shifts()
+        self.target.metadata.update(container.metadata)
+        self.target.set_chapters(_shifted(container.chapters(), shifts["others"]))
+        for packet in _with_dts(container.demux()):
+            index, kind = packet.stream.index, packet.stream.type
+            if index not in self.copies:
+                continue
+            self._check(packet)
+            shift_s = shifts["audio" if kind == "audio" else "others"]
+            if packet.pts is not None:
+                ticks = round(shift_s / packet.time_base)
+                packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
+            by_index[index].take(packet)
+            packet.stream = self.copies[index]
+            self.target.mux(packet)
+        return self.copied
+
+    def _add(self, stream: Any) -> Any:
+        """Add a stream to the copy.
+
+        Raises:
+            MediaError: naming the track, if the container cannot hold it.
+        """
+        try:
+            return _copy_stream(stream, self.target)
+        except ValueError:
+            number, codec = _number_of(stream), stream.codec_context.name
+            raise MediaError(
+                f"cannot write {self.source.path.name} as {self.out.name}: {self.out.suffix} does "
+                f"not take {stream.type} track {number} ({codec})",
+                _own_kind(self.source.path, self.out),
+            ) from None
+
+    def _can_keep(self, stream: Any) -> bool:
+        """Say whether a stream is copied; what is left out is said."""
+        name = self.source.path.name
+        if stream.type == "data":  # no muxer takes these back; mov writes its timecode anew
+            logger.warning("%s: data track %d is left out", name, stream.index)
+            return False
+        if stream.type in {"audio", "video"} and stream.codec_context is None:
+            number = _number_of(stream)
+            logger.warning(
+                "%s: %s track %d cannot be decoded and is left out", name, stream.type, number
+            )
+            return False
+        return True
+
+    @property
+    def hides_start(self) -> bool:
+        """Whether the copy can hide what lies before time 0."""
+        return self.out.suffix.lower() in EDIT_LIST_SUFFIXES
+
+    def _shifts(self) -> dict[str, Fraction]:
+        """Return by how much audio and all else move, seconds."""
+        starts = {s.index: _start_of(s) for s in self.source.container.streams}
+        timed = [s for s in self.source.container.streams if s.type in {"audio", "video"}]
+        zero = min(starts[s.index] for s in timed if s.index in self.copies)
+        format = self.source.container.format
+        counts_otherwise = bool(format.flags & Flags.ts_discont.value) or (
+            zero >= LATE_S and "mp4" not in format.name
+        )
+        if not counts_otherwise:
+            zero = Fraction(0)
+        audio = [starts[s.index] - zero for s in timed if s.type == "audio"]
+        first, delay = min(audio), Fraction(self.delay_s)
+        later = max(Fraction(0), min(Fraction(0), first) - (first + delay))
+        others = -zero if self.hides_start else later - zero
+        return {"others": others, "audio": others + delay}
+
+    def _check(self, packet: Any) -> None:
+        """Refuse times that no copy can have, and pictures that it would bring back.
+
+        Raises:
+            MediaError: naming the stream and the moment.
+        """
+        stream, name = packet.stream, self.source.path.name
+        if packet.dts is None:
+            return
+        time_s = float(packet.dts * packet.time_base)
+        is_shown = packet.pts is not None and packet.pts >= 0
+        if stream.type == "video" and packet.is_discard and is_shown:
+            raise MediaError(
+                f"an edit list joins several parts of {name}, and a copy would not keep the cuts",
+                "make one recording of them first",
+            )
+        if stream.type == "video" and packet.is_discard and not self.hides_start:
+            raise MediaError(
+                f"an edit list hides the beginning of {name}, and {self.out.suffix or 'the copy'} "
+                "would show it again",
+                "write it as .mp4 or .mov",
+            )
+        last_s = self.last_s.get(stream.index)
+        self.last_s[stream.index] = time_s
+        if last_s is None or stream.type not in {"audio", "video"}:
+            return
+        may_jump = self.source.container.format.name not in MAY_CHANGE  # a screen that stands still
+        if time_s <= last_s or (time_s > last_s + JUMP_S and not may_jump):
+            first_s = min(raw_start_s(stream), last_s, time_s)
+            raise MediaError(
+                f"the times of the {stream.type} of {name} jump from "
+                f"{clock_tenths(last_s - first_s)} to {clock_tenths(time_s - first_s)}",
+                "it was joined of several recordings, or is damaged; make one of it first",
+            )
+
+
+def _number_of(stream: Any) -> int:
+    """Return which track of its kind a stream is, from 1."""
+    same = [s.index for s in stream.container.streams if s.type == stream.type]
+    return 1 + same.index(stream.index)
+
+
+def _attach(path: Path, stream: Any, target: Any) -> None:
+    """Keep a cover as Matroska does: as a file."""
+    with open_source(path) as source:
+        picture = next(p for p in source.packets(source.container.streams[stream.index]) if p.size)
+    kind = {"mjpeg": "jpeg"}.get(stream.codec_context.name, stream.codec_context.name)
+    target.add_attachment(f"cover.{kind.replace('jpeg', 'jpg')}", f"image/{kind}", bytes(picture))
+
+
+def _start_of(stream: Any) -> Fraction:
+    return Fraction(0) if stream.start_time is None else stream.start_time * stream.time_base
+
+
+def _shifted(chapters: list[Any], by_s: Fraction) -> list[Any]:
+    """Move chapters along with the picture."""
+    moved = []
+    for chapter in chapters:
+        ticks = round(by_s / chapter["time_base"])
+        moved.append({**chapter, "start": chapter["start"] + ticks, "end": chapter["end"] + ticks})
+    return moved
 
 
 def _copy_stream(stream: Any, target: Any) -> Any:
