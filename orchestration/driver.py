@@ -21,7 +21,7 @@ from zoo.training.rehearsal import check_clips
 from zoo.training.request import TrainRequest, check_shares
 from zoo.training.resources import Resources, check_machine
 from zoo.training.run_display import display, summary
-from zoo.training.run_folder import RAY_FOLDER, open_run, write_environment
+from zoo.training.run_folder import RAY_FOLDER, open_run, read_starts, write_environment
 from zoo.training.run_plots import plot_run
 from zoo.training.start import describe_start
 
@@ -49,7 +49,12 @@ def launch(request: TrainRequest, out: Path, resources: Resources, *, resume: bo
     check_machine(resources)
     console, started = Console(), time.monotonic()
     run.write()
-    write_environment(out, {"workers": resources.workers, "threads": resources.threads})
+    before = read_starts(out)
+    difference = resources.differs_from(before[-1]) if before else ""
+    if difference:
+        said = f"{difference}: the weights will not be those of an uninterrupted run"
+        console.print(said, highlight=False, soft_wrap=True)
+    write_environment(out, resources.facts)
     for line in [] if job.init is None else describe_start(job.init):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     with display(job, resources.workers, resources.threads, console) as shown:

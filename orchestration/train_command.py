@@ -10,10 +10,8 @@ import typer
 from zoo.cli.training_options import (
     Address,
     Aggregator,
-    CpusPerWorker,
     Extractor,
     Features,
-    GpusPerWorker,
     Head,
     Init,
     Named,
@@ -42,10 +40,11 @@ Overfit = Annotated[
 ]
 Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for processors that others use.")]
 Ingest = Annotated[
-    resources.Ingest,
+    resources.Ingest | None,
     typer.Option(
         help="Who decodes: loader processes of each worker, or Ray Data, on processors "
-        "beside those of the workers."
+        "beside those of the workers.",
+        show_default="loader",
     ),
 ]
 
@@ -68,12 +67,21 @@ def train(
     features: Features = None,
     overfit: Overfit = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of everything random.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that train together.")] = 1,
-    gpus_per_worker: GpusPerWorker = 0,
-    cpus_per_worker: CpusPerWorker = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that train together.", show_default="1")
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(min=0, help="0 trains on CPUs.", show_default="0")
+    ] = None,
+    cpus_per_worker: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="0 shares out this machine, or is 1 on a cluster.", show_default="0"
+        ),
+    ] = None,
     address: Address = "local",
     wait: Wait = resources.RELEASE_S,
-    ingest: Ingest = "loader",
+    ingest: Ingest = None,
     resume: Resume = False,
 ) -> None:
     """Train both stages of a model on the clips of a manifest.
@@ -84,6 +92,7 @@ def train(
     """
     from orchestration.driver import launch
     from zoo.training.request import TrainRequest, read_settings
+    from zoo.training.run_folder import read_starts
 
     request = TrainRequest(
         extractor=extractor,
@@ -102,9 +111,16 @@ def train(
         seed=seed,
         task=task,
     )
-    processors = resources.Resources(
-        workers, cpus_per_worker, gpus_per_worker, address, wait, ingest
-    )
+    asked = {
+        "workers": workers,
+        "cpus_per_worker": cpus_per_worker,
+        "gpus_per_worker": gpus_per_worker,
+        "ingest": ingest,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    starts = read_starts(out) if resume else []
+    last = {name: v for name, v in (starts[-1] if starts else {}).items() if name in asked}
+    processors = resources.Resources(address=address, wait_s=wait, **{**last, **given})
     raise typer.Exit(launch(request, out.absolute(), processors, resume=resume))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -372,3 +373,33 @@ def test_plots_are_made_from_what_a_run_left(tmp_path: Path, recipe: Recipe) -> 
     names = [path.name for path in plot_run(out)]
     assert names == ["curves.png", "confusion.png", "similarity.png", "correlation.png"]
     assert all(path.stat().st_size > 5000 for path in (out / "plots").iterdir())
+
+
+def test_a_resumed_run_takes_over_workers_and_processors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Resources] = []
+    monkeypatch.setattr(
+        "orchestration.driver.launch",
+        lambda _request, _out, resources, resume: asked.append(resources) or 0,
+    )
+    first = Resources(workers=2, cpus_per_worker=3, gpus_per_worker=0.5, ingest="ray")
+    write_environment(tmp_path, first.facts)
+    command = ["train", "--out", str(tmp_path), "--resume"]
+    assert run([*command, "--address", "auto"]) == 0
+    assert run([*command, "--workers", "1", "--ingest", "loader"]) == 0
+    assert run(["train", "--out", str(tmp_path)]) == 0
+    assert asked == [
+        replace(first, address="auto"),
+        replace(first, workers=1, ingest="loader"),
+        Resources(),
+    ]
+
+
+def test_other_workers_or_threads_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    first = Resources(workers=2, cpus_per_worker=3)
+    assert first.differs_from(first.facts) == ""
+    assert first.differs_from({}) == ""
+    other = Resources(workers=1, cpus_per_worker=2)
+    assert other.differs_from(first.facts) == "workers 1 instead of 2, threads 2 instead of 3"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from zoo.errors import TrainingError, option
 
 Ingest = Literal["loader", "ray"]
+REMEMBERED = ("workers", "cpus_per_worker", "gpus_per_worker", "ingest")
+"""What a resumed run takes over from its last start."""
 RELEASE_S = 15.0  # a run that has just ended gives its processors back only after a while
 
 
@@ -52,6 +55,20 @@ class Resources:
         """Torch threads of every worker; OMP_NUM_THREADS has the last word."""
         asked = os.environ.get("OMP_NUM_THREADS", "")
         return int(asked) if asked.isdigit() and int(asked) > 0 else self.cpus
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What decides, beside the recipe, with which weights a run ends."""
+        return {name: getattr(self, name) for name in REMEMBERED} | {"threads": self.threads}
+
+    def differs_from(self, facts: Mapping[str, Any]) -> str:
+        """Say what of the facts of an earlier start is otherwise now; ``""`` if nothing is."""
+        now = self.facts
+        return ", ".join(
+            f"{name.replace('_', ' ')} {now[name]:g} instead of {facts[name]:g}"
+            for name in ("workers", "threads")
+            if name in facts and now[name] != facts[name]
+        )
 
 
 def count_cpus() -> int:

@@ -144,7 +144,6 @@ def make_writable(folder: Path) -> None:
 
 def write_environment(out: Path, facts: dict[str, Any]) -> None:
     """Add to the list of starts of a run: what ran it, where, and how it was called."""
-    file = out / ENVIRONMENT
     entry = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -154,11 +153,16 @@ def write_environment(out: Path, facts: dict[str, Any]) -> None:
         "git_commit": _git_commit(),
         **facts,
     }
+    starts = [*read_starts(out), entry]
+    (out / ENVIRONMENT).write_text(json.dumps({"starts": starts}, indent=2) + "\n")
+
+
+def read_starts(out: Path) -> list[dict[str, Any]]:
+    """Return how a run was started, first time first."""
     try:
-        starts = json.loads(file.read_text())["starts"] if file.exists() else []
-    except (ValueError, KeyError, TypeError):
-        starts = []
-    file.write_text(json.dumps({"starts": [*starts, entry]}, indent=2) + "\n")
+        return list(json.loads((out / ENVIRONMENT).read_text())["starts"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _version(package: str) -> str | None:
