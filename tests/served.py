@@ -20,6 +20,7 @@ class Answer:
     stops_after: int | None = None  # bytes of the body; then the connection closes
     stalls_s: float = 0.0  # after the bytes of stops_after, instead of closing at once
     knows_ranges: bool = True
+    starts_at: int = 0  # sends a part, whether it was asked for or not
     heeds_if_range: bool = True
     has_validator: bool = True
     has_length: bool = True
@@ -91,6 +92,8 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             self.close_connection = True
 
         def _start(self, answer: Answer, body: bytes) -> int:
+            if answer.starts_at:
+                return answer.starts_at
             asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
             if asked is None or not answer.knows_ranges:
                 return 0

@@ -132,9 +132,7 @@ def test_streams_that_change_half_way_are_refused_but_by_their_own_container(
     clip = tmp_path / "joined.ts"
     first = remux(tmp_path / "a.ts", tmp_path / "c.ts", later(-1.3), mpegts_copyts="1")
     clip.write_bytes(first.read_bytes() + (tmp_path / "b.ts").read_bytes())
-    with pytest.raises(
-        MediaError, match=r"changes at 0:0[\d.]+ from 16000 Hz mono to"
-    ):
+    with pytest.raises(MediaError, match=r"changes at 0:0[\d.]+ from 16000 Hz mono to"):
         shift_audio(clip, tmp_path / "out.mp4", 0.1)
     shift_audio(clip, tmp_path / "out.ts", 0.1)
     assert packets(tmp_path / "out.ts") == packets(clip)

@@ -217,13 +217,36 @@ def test_a_wrong_size_is_refused_before_the_download(server: Server, target: Pat
 
 def test_a_wrong_size_is_found_without_a_content_length(server: Server, target: Path) -> None:
     server.answers = [Answer(has_length=False)]
-    refuses(server, target, "expected 5 bytes, found 3000000", published(num_bytes=5))
+    refuses(server, target, "it goes on after 5 bytes; it was removed", published(num_bytes=5))
+    assert list(target.parent.iterdir()) == []
 
 
 def test_a_file_of_untold_length_is_fetched(server: Server, target: Path) -> None:
     server.answers = [Answer(has_length=False)]
     get(server, target)
     assert target.read_bytes() == FILE
+
+
+def test_a_body_that_does_not_end_is_bounded(
+    server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.catalog.download.MOST_BYTES", 1_000_000)
+    server.answers = [Answer(has_length=False)]
+    refuses(server, target, "it goes on after 1000000 bytes; it was removed")
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_part_that_nobody_asked_for_is_not_taken(server: Server, target: Path) -> None:
+    server.answers = [Answer(starts_at=10)]
+    assert "sends a part that was not asked for" in get(server, target)[0]
+    assert target.read_bytes() == FILE
+
+
+def test_words_of_a_server_do_not_steer_the_terminal(server: Server, target: Path) -> None:
+    page = HTML.replace(b"Down", b"\x1b[2JDown\x07")
+    server.answers = [Answer(body=page, knows_ranges=False)]
+    said = refuses(server, target, r"found a web page \('\[2JDown for maintenance'\)")
+    assert said.isprintable()
 
 
 def test_a_web_page_is_refused_and_what_has_come_stays(server: Server, target: Path) -> None:

@@ -28,6 +28,7 @@ Progress = Callable[[int, int | None], None]
 Tell = Callable[[str], None]
 
 BLOCK_BYTES, HEAD_BYTES = 1 << 18, 2048
+MOST_BYTES = 1 << 34  # of a file whose size nobody knows: the largest published ones have 3 GB
 LONGEST_WAIT_S = 60.0
 REDIRECTS = (301, 302, 303, 307, 308)
 TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
@@ -231,6 +232,8 @@ def _receive(
             headers["If-Range"] = note["validator"]
     with closing(_open(url, part, headers, timeout_s)) as response:
         if response.status == http.client.PARTIAL_CONTENT:
+            if not may_resume:
+                raise _LostError(f"{urlsplit(url).netloc} sends a part that was not asked for")
             total = _continued(response, part, note)
             part.is_spliced = True
             block = _read(response, BLOCK_BYTES)
@@ -244,6 +247,9 @@ def _receive(
             while block:
                 file.write(block)
                 done += len(block)
+                if done > (download.num_bytes or MOST_BYTES):
+                    part.drop()
+                    raise _endless(url, download)
                 progress(done, total)
                 block = _read(response, BLOCK_BYTES)
     if total is not None and done < total:
@@ -257,7 +263,7 @@ def _open(url: str, part: _Part, headers: dict[str, str], timeout_s: float) -> A
         return urllib.request.urlopen(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
         error.close()
-        answer = f"{host} answers {error.code} {error.reason}".rstrip()
+        answer = f"{host} answers {error.code} {_printable(error.reason)}".rstrip()
         if error.code in REDIRECTS:  # all that lead somewhere were followed
             answer = f"{host} redirects in circles, or to nowhere,"
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -292,7 +298,12 @@ def _words(error: object) -> str:
     if isinstance(error, TimeoutError):
         return "nothing came for too long"
     reason = getattr(error, "strerror", None) or error
-    return str(reason) or type(error).__name__
+    return _printable(reason) or type(error).__name__
+
+
+def _printable(text: object) -> str:
+    """Leave out what would steer a terminal: these are a server's words."""
+    return "".join(letter for letter in str(text) if letter.isprintable())
 
 
 def _continued(response: Any, part: _Part, note: dict[str, Any]) -> int | None:
@@ -326,6 +337,14 @@ def _validator(response: Any) -> str:
     return response.headers.get("Last-Modified", "")
 
 
+def _endless(url: str, download: Download) -> ModelError:
+    most = in_units(download.num_bytes or MOST_BYTES)
+    return ModelError(
+        f"{url} is not the file that was published: it goes on after {most}; it was removed",
+        f"try another {option('mirror')}",
+    )
+
+
 def _has_checksum(download: Download) -> bool:
     return bool(download.md5 or download.sha256)
 
@@ -354,7 +373,7 @@ def _page(head: bytes) -> str:
     if not re.match(r"<(!doctype|html|head|\?xml|!--)", text, re.IGNORECASE):
         return ""
     title = re.search(r"<title[^>]*>([^<]*)", text, re.IGNORECASE)
-    words = " ".join(title[1].split())[:60] if title else ""
+    words = _printable(" ".join(title[1].split()))[:60] if title else ""
     return f"a web page ('{words}')" if words else "a web page"
 
 
