@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from zoo.errors import TrainingError
 from zoo.training.resources import RELEASE_S, Resources, ask, check_enough, count_cpus, fitting
@@ -18,6 +19,7 @@ _SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_gcs_server_port_wait_time_s": "120",  # on a machine that is busy; 20 otherwise
 }
 _LOCAL_SETTINGS = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 _START_VARIABLE, _START_S = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", 120
@@ -62,14 +64,13 @@ def _init(resources: Resources) -> None:
 
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if resources.is_local:
-        ray.init(
-            address="local",
-            num_cpus=count_cpus(),
-            include_dashboard=False,
-            # Nothing but metrics goes through it, unless clips do.
-            object_store_memory=200 * 2**20 if resources.ingest == "loader" else None,
-            **quiet,
-        )
+        # Nothing but metrics goes through the object store, unless clips do.
+        memory = 200 * 2**20 if resources.ingest == "loader" else None
+        here = {"num_cpus": count_cpus(), "include_dashboard": False, "object_store_memory": memory}
+        try:
+            _start_here(**here, **quiet)
+        except TrainingError:  # a busy machine may be in time at the second try
+            _start_here(**here, **quiet)
         return
     try:
         ray.init(address=resources.address, **quiet)
@@ -78,6 +79,25 @@ def _init(resources: Resources) -> None:
         raise TrainingError(
             f"cannot join the Ray cluster '{resources.address}': {reason}; "
             "start one with: ray start --head"
+        ) from None
+
+
+def _start_here(**options: Any) -> None:
+    """Start a cluster of this machine.
+
+    Raises:
+        TrainingError: if it did not come up.
+    """
+    import ray
+
+    try:
+        ray.init(address="local", **options)
+    except Exception as error:  # Ray raises this very class
+        ray.shutdown()
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise TrainingError(
+            f"Ray did not start on this machine: {reason}",
+            "try again when less is running; RAY_gcs_server_port_wait_time_s=300 waits for longer",
         ) from None
 
 

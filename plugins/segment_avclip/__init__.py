@@ -11,6 +11,11 @@ import zoo
 SHIFT_WINDOW = 8  # segments per window of the zero-shot validation (Source: Synchformer)
 
 
+def window_of(num_segments: int) -> int:
+    """Return how many segments a window has: 8, or half of them where 8 would leave one window."""
+    return SHIFT_WINDOW if num_segments > SHIFT_WINDOW else (num_segments + 1) // 2
+
+
 class SegmentAvclipConfig(zoo.ComponentConfig):
     """How segments are compared, and the temperature; the defaults are the published ones."""
 
@@ -31,7 +36,7 @@ def _build(config: SegmentAvclipConfig, encoder: "zoo.Encoder") -> "zoo.Objectiv
 
 
 def _chance(_config: SegmentAvclipConfig, clips: int, num_segments: int) -> zoo.Chance:
-    rows, windows = clips * num_segments, max(1, num_segments - SHIFT_WINDOW + 1)
+    rows, windows = clips * num_segments, num_segments - window_of(num_segments) + 1
     return zoo.Chance(
         loss=math.log(rows),
         words=f"ln {rows} = {math.log(rows):.2f}",

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from plugins.segment_avclip import SHIFT_WINDOW, SegmentAvclipConfig
+from plugins.segment_avclip import SHIFT_WINDOW, SegmentAvclipConfig, window_of
 from zoo.contracts import Modality
 from zoo.errors import ConfigError, option
 from zoo.models.modules import Encoder, Gather, Objective, SeparableEncoder
@@ -127,11 +127,6 @@ class SegmentAvclip(Objective):
                 "model.audio.projection_dim and model.vision.projection_dim to one width, or train "
                 "stage 2 only"
             )
-
-
-def window_of(num_segments: int) -> int:
-    """Return how many segments a window has: 8, or half of them where 8 would leave one window."""
-    return SHIFT_WINDOW if num_segments > SHIFT_WINDOW else (num_segments + 1) // 2
 
 
 def shifted_window_precision(

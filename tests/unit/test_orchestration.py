@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orchestration.cluster import has_token
+from orchestration.cluster import connected, has_token
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError, ZooError
@@ -394,6 +394,23 @@ def test_a_resumed_run_takes_over_workers_and_processors(
         replace(first, workers=1, ingest="loader"),
         Resources(),
     ]
+
+
+def test_a_ray_that_does_not_start_is_tried_again_and_then_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries: list[object] = []
+
+    def init(**options: object) -> None:
+        tries.append(options)
+        raise Exception("The current node timed out during startup.\nMore.")
+
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    expected = r"Ray did not start on this machine: The current node timed out during startup; try"
+    with pytest.raises(TrainingError, match=expected), connected(Resources()):
+        pass
+    assert len(tries) == 2
 
 
 def test_other_workers_or_threads_are_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 from zoo.models.config import Component
 from zoo.models.model import Model, build_objective
 from zoo.models.modules import Objective
+from zoo.registry.manager import registry
 
 Build = Callable[..., Objective]
 
@@ -27,6 +28,12 @@ def alone(tensor: Tensor) -> Tensor:
 def units(num: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.nn.functional.normalize(torch.randn(num, 64, generator=generator), dim=1)
+
+
+@pytest.mark.parametrize(("segments", "chance"), [(4, 1 / 3), (8, 1 / 5), (14, 1 / 7)])
+def test_few_segments_leave_windows_to_confuse(segments: int, chance: float) -> None:
+    spec = registry().objective("segment_avclip")
+    assert spec.chance(spec.presets["tiny"], 2, segments).scores["precision"] == chance
 
 
 def test_a_perfect_match_has_a_low_loss_and_full_accuracy(build: Build) -> None:
