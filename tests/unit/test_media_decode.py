@@ -1,7 +1,11 @@
 """Shapes and edges of a decoded window, and what probing says."""
 
+from contextlib import ExitStack
+
+import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from zoo.media import decode, encode, probe
 
@@ -129,3 +133,37 @@ def test_cover_pictures_are_not_video(tmp_path):
         for packet in packets:
             out.mux(packet)
     assert probe(path).video is None
+
+
+def with_others_before(clip, path, *others, default=None):
+    """Put the films of other files before that of a clip."""
+    with ExitStack() as stack:
+        sources = [stack.enter_context(av.open(str(p))) for p in (*others, clip)]
+        out = stack.enter_context(av.open(str(path), "w"))
+        copies = [out.add_stream_from_template(s.streams.video[0]) for s in sources]
+        for number, copy in enumerate(copies):
+            copy.disposition = Disposition(int(number == default))
+        for source, copy in zip(sources, copies, strict=True):
+            for packet in source.demux(source.streams.video[0]):
+                if packet.size:
+                    packet.stream = copy
+                    out.mux(packet)
+    return path
+
+
+def test_a_thumbnail_before_the_film_is_not_taken_for_it(clip, tmp_path):
+    with av.open(str(tmp_path / "thumb.mov"), "w") as out:
+        stream = out.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 80, 48, "yuvj420p"
+        picture = np.zeros((48, 80, 3), np.uint8)
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(stream.encode(None))
+    path = with_others_before(clip, tmp_path / "both.mov", tmp_path / "thumb.mov")
+    assert decode(path, audio=False).frames.shape[0] == 50
+
+
+@pytest.mark.parametrize(("default", "length"), [(0, 10), (1, 50), (None, 10)])
+def test_of_two_films_the_default_is_taken(clip, tmp_path, default, length):
+    encode(tmp_path / "other.mkv", np.zeros((10, 48, 80, 3), np.uint8), None)
+    path = with_others_before(clip, tmp_path / "both.mkv", tmp_path / "other.mkv", default=default)
+    assert len(decode(path, audio=False).frames) == length

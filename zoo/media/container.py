@@ -21,6 +21,7 @@ NO_CLOCK = {
     "avi": "AVI records no presentation times: sound and picture may be 50 ms or more apart",
     "aac": "bare AAC records no encoder delay: the sound may be 21 to 64 ms late",
 }
+PICTURES = ("mjpeg", "png", "bmp", "gif", "webp", "tiff")  # codecs of thumbnails
 CAN_SKIP = ("h264", "hevc")  # decoders that leave out single frames from one packet to the next
 MIN_LATTICE_FPS = 10  # below, half a frame is too far to move the clock
 TAIL_S = 1.0  # how far before the end to start looking for the last packet
@@ -201,7 +202,7 @@ def open_source(path: str | Path, audio_track: int | None = None) -> Iterator[So
     except (av.FFmpegError, ValueError) as error:
         raise MediaError(_why_unreadable(path)) from error
     with container:
-        video = _first(container.streams.video)
+        video = _film(container.streams.video)
         audio = _first(container.streams.audio)
         if video is None and audio is None:
             raise MediaError(f"{path} holds neither video nor audio; give a media file")
@@ -232,13 +233,28 @@ def _origin_s(container: Any, video: Any | None, audio: Any | None) -> float:
     return start_s - round(start_s * rate) / float(rate)
 
 
+def _decodable(streams: Any) -> list[Any]:
+    """Return the streams that can be decoded and are no cover images."""
+    return [
+        stream
+        for stream in streams
+        if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic
+    ]
+
+
 def _first(streams: Any) -> Any | None:
-    """Pick the first stream that can be decoded and is not a cover image."""
-    for stream in streams:
-        is_cover = stream.disposition & Disposition.attached_pic
-        if stream.codec_context is not None and not is_cover:
-            return stream
-    return None
+    return next(iter(_decodable(streams)), None)
+
+
+def _film(streams: Any) -> Any | None:
+    """Pick the film: not a picture beside it, and the one that is marked as the default.
+
+    Phones and cameras put a thumbnail before the film, as a stream of one picture.
+    """
+    found = _decodable(streams)
+    films = [stream for stream in found if stream.codec_context.name not in PICTURES] or found
+    marked = [stream for stream in films if stream.disposition & Disposition.default]
+    return next(iter(marked or films), None)
 
 
 def _audio_track(path: Path, streams: Any, number: int) -> Any:
