@@ -6,7 +6,7 @@ import pytest
 from zoo.data.check import MIN_SECONDS, check_clip, check_clips
 from zoo.data.find import find_clips, find_videos
 from zoo.errors import ManifestError
-from zoo.media import encode, shift_audio
+from zoo.media import decode, encode, shift_audio
 
 SECONDS = 7.0
 
@@ -125,3 +125,13 @@ def test_a_missing_or_empty_folder_is_an_error(tmp_path: Path) -> None:
         find_videos(tmp_path)
     with pytest.raises(ManifestError, match="does not exist"):
         find_videos(tmp_path / "nowhere")
+
+
+def test_channels_that_cancel_are_noted_and_the_loudest_is_read(good, tmp_path):
+    one = decode(good).samples
+    stereo = np.stack([one, -one], 1)
+    encode(tmp_path / "turned.mkv", decode(good).frames, stereo, audio_codec="pcm_s16le")
+    np.testing.assert_allclose(decode(tmp_path / "turned.mkv").samples, one, atol=1e-4)
+    report = check_clip(tmp_path / "turned.mkv")
+    assert report.is_usable
+    assert "the channels cancel each other when mixed; the loudest one is read" in report.notes

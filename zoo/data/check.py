@@ -14,6 +14,7 @@ import numpy.typing as npt
 from zoo.data.manifest import Progress
 from zoo.errors import MediaError
 from zoo.media import ClipInfo, decode, probe
+from zoo.media.audio import channels_cancel
 from zoo.timeline import OffsetGrid, SegmentLayout, shortest_clip_s
 
 MIN_SECONDS = shortest_clip_s(SegmentLayout(), OffsetGrid())  # 4.8 s crop + 2 s reach = 6.8 s
@@ -93,6 +94,8 @@ def check_clip(path: Path, min_seconds: float = MIN_SECONDS) -> ClipReport:
         content, num_errors = _Content.of(path, info.common_s)
     except MediaError as error:
         return ClipReport(path, info.common_s, (*problems, str(error)), tuple(notes))
+    if info.audio.channels > 1 and channels_cancel(path):
+        notes.append("the channels cancel each other when mixed; the loudest one is read")
     if num_errors:
         notes.append(f"{num_errors} packets could not be decoded")
     if content.silent > MAX_DEAD:

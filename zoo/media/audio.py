@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice, pairwise
+from pathlib import Path
 from typing import Any
 
 import av
@@ -15,7 +16,7 @@ from av.audio.frame import format_dtypes
 from av.audio.resampler import AudioResampler
 
 from zoo.errors import MediaError
-from zoo.media.container import Source
+from zoo.media.container import Source, open_source
 
 Samples = npt.NDArray[np.float32]
 
@@ -25,6 +26,7 @@ NEEDED_S = 0.12  # the part of it that must be there
 MOST_FRAMES = 64  # placed together: 1.5 s of AAC
 MARGIN_S = 0.02  # more than the resampler's filter reaches
 RETREATS_S = (0.0, 1.0, 4.0)
+CANCELS = 1e-3  # of the power of the loudest channel: less is left when its channels are mixed
 FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
 
 
@@ -210,15 +212,52 @@ def _steps(rate_hz: int, sample_rate_hz: int) -> tuple[int, int]:
 
 
 def to_mono(frames: Sequence[Any]) -> Samples:
-    """Average all channels of frames of one format, as float32 with full scale 1."""
+    """Average all channels of frames of one format, as float32 with full scale 1.
+
+    Channels that cancel each other, such as a left one that is the right one turned over, would
+    leave silence: there it is the loudest channel alone.
+    """
+    values = _in_full_scale(frames)
+    if len(values) == 1:
+        return values[0]
+    mono = values.mean(0)
+    loudest = max(values, key=_power)
+    return loudest if _power(mono) < CANCELS * _power(loudest) else mono
+
+
+def channels_cancel(path: Path, length_s: float = 20.0) -> bool:
+    """Say whether next to nothing is left when the channels of a clip's audio are mixed.
+
+    Args:
+        path: the clip.
+        length_s: how much of its beginning to listen to, seconds.
+
+    Raises:
+        MediaError: if the clip cannot be read.
+    """
+    mixed, loudest = 0.0, 0.0
+    with open_source(path) as source:
+        for time_s, frame in source.frames(source.audio) if source.audio is not None else ():
+            if time_s > length_s:
+                break
+            values = _in_full_scale([frame])
+            mixed += _power(values.mean(0))
+            loudest += max(map(_power, values))
+    return mixed < CANCELS * loudest
+
+
+def _power(samples: Samples) -> float:
+    return float(samples @ samples)
+
+
+def _in_full_scale(frames: Sequence[Any]) -> Samples:
+    """Return the values of frames ``(C, n)``, float32 in -1..1."""
     first = frames[0]
-    channels = first.layout.nb_channels
-    data = _values(frames, channels)
-    mono = data.astype(np.float32).mean(0) if channels > 1 else data[0].astype(np.float32)
+    values = _values(frames, first.layout.nb_channels).astype(np.float32)
     name = first.format.name.removesuffix("p")
     if name == "u8":
-        mono = mono - 128.0
-    return np.asarray(mono / FULL_SCALE.get(name, 1.0), np.float32)
+        values = values - 128.0
+    return np.asarray(values / FULL_SCALE.get(name, 1.0), np.float32)
 
 
 def _values(frames: Sequence[Any], channels: int) -> npt.NDArray[Any]:
