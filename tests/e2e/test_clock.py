@@ -304,8 +304,8 @@ def test_all_channels_are_averaged(tmp_path):
     t = np.arange(32_000) / 16_000
     tone = (0.5 * np.sin(2 * np.pi * 440 * t)).astype(np.float32)
     left_only = np.stack([tone, np.zeros_like(tone)], axis=1)
-    opposite = np.stack([tone, -tone], axis=1)
-    for samples, expected in ((left_only, tone / 2), (opposite, tone * 0)):
+    apart = np.stack([tone, -0.5 * tone], axis=1)
+    for samples, expected in ((left_only, tone / 2), (apart, tone / 4)):
         encode(tmp_path / "a.mkv", None, samples, audio_codec="pcm_s16le")
         heard = decode(tmp_path / "a.mkv", video=False).samples
         np.testing.assert_allclose(heard, expected, atol=1e-4)
@@ -345,7 +345,8 @@ def test_shift_without_re_encoding_moves_the_sound_alone(suffix, delay_s, tmp_pa
     out = tmp_path / f"shifted.{suffix}"
     shift_audio(clip.path, out, delay_s)
     window = decode(out, duration_s=8.0)
-    heard = clip.clicks_s + delay_s > 0  # what lies before time 0 is gone
+    heard = clip.clicks_s + delay_s > 0  # what lies before time 0 is hidden
+    heard |= suffix in {"mkv", "webm"}  # which can hide nothing: the picture waits
     flash_s = (clock_clips.measured_flashes_s(window) - clip.flash_centres_s)[heard]
     click_s = clock_clips.measured_clicks_s(window, heard.sum()) - clip.clicks_s[heard]
     record(table, "`shift_audio` by 33 ms to 2 s, five containers", flash_s, click_s - delay_s)

@@ -134,7 +134,8 @@ def test_shift_says_in_words_what_the_offset_is_now(
     clip, out = clips / "clips" / "000000.mp4", tmp_path / "out.mp4"
     assert run(["data", "shift", str(clip), "--delay", delay, "-o", str(out)]) == 0
     assert words in " ".join(capsys.readouterr().out.split())
-    assert run(["data", "shift", str(clip), "--delay", delay, "-o", str(out), "--json"]) == 0
+    again = ["data", "shift", str(clip), "--delay", delay, "-o", str(out), "--overwrite"]
+    assert run([*again, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["offset_change_s"] == -float(delay)
     assert run(["data", "shift", str(tmp_path / "no.mp4"), "--delay", delay, "-o", str(out)]) == 2
     assert_one_sentence(capsys, "no.mp4")

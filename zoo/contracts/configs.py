@@ -25,9 +25,9 @@ Resize = Literal["ffmpeg", "bicubic_uint8", "bicubic_square"]
 
 
 class ComponentConfig(BaseModel):
-    """Base of every configuration: frozen; unknown keys, NaN and infinity are errors."""
+    """Base of every configuration: frozen, and unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 # --- front ends: what an extractor wants to see ---

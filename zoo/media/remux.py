@@ -94,7 +94,7 @@ def require_writable(path: Path, out: Path, *, overwrite: bool) -> None:
         raise MediaError(f"{out} is the clip itself; write the copy to another file")
     if out.is_dir():
         raise MediaError(f"{out} is a folder; give a file to write the copy to")
-    if out.exists() and not overwrite:
+    if out.exists() and path.exists() and not overwrite:
         raise MediaError(
             f"{out} exists", f"choose another file, or replace it with {option('overwrite')}"
         )

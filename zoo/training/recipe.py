@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, ValidationError, model_validator
+from pydantic import ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
 from zoo.contracts import ComponentConfig, Precision, TaskSpec
 from zoo.data.augment import Augment, Softening
@@ -39,6 +39,8 @@ class VariationConfig(Augment):
 
 class OptimiserConfig(ComponentConfig):
     """Warm-up, a schedule, an optimiser, clipped gradients; both stages share these fields."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     steps: int = Field(gt=0, description="optimiser steps")
     lr: float = Field(gt=0, description="learning rate after warm-up")
