@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -117,10 +117,10 @@ def train(
         "gpus_per_worker": gpus_per_worker,
         "ingest": ingest,
     }
-    given = {name: value for name, value in asked.items() if value is not None}
-    starts = read_starts(out) if resume else []
-    last = {name: v for name, v in (starts[-1] if starts else {}).items() if name in asked}
-    processors = resources.Resources(address=address, wait_s=wait, **{**last, **given})
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    for start in read_starts(out)[-1:] if resume else ():
+        given = {name: start[name] for name in resources.REMEMBERED if name in start} | given
+    processors = resources.Resources(address=address, wait_s=wait, **given)
     raise typer.Exit(launch(request, out.absolute(), processors, resume=resume))
 
 

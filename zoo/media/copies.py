@@ -28,7 +28,7 @@ class Copied:
         language: None if it is not said.
         title: of the track.
         dispositions: flags such as ``forced``.
-        shape: turn in degrees and aspect of the pixels, of video.
+        shape: aspect of the pixels, of video.
         num_packets: written.
         num_shown: written with an end behind time 0.
         first_s: earliest presentation time, seconds.
