@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn, optim
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -256,9 +257,10 @@ def shares(work: Work) -> dict[str, float]:
         activities.append(ProfilerActivity.CUDA)
     with profile(activities=activities) as found:
         work()
-    of_gpu, of_cpu = "self_device_time_total", "self_cpu_time_total"
-    events = found.key_averages()
-    own = {event.key: getattr(event, of_gpu if is_on_gpu else of_cpu) for event in events}
+    kind = "self_device_time_total" if is_on_gpu else "self_cpu_time_total"
+    # Kernels are listed beside the operations that started them.
+    events = [event for event in found.key_averages() if event.device_type == DeviceType.CPU]
+    own = {event.key: getattr(event, kind) for event in events}
     total = sum(own.values())
     attention = sum(value for key, value in own.items() if ATTENTION in key)
     products = sum(own.get(key, 0) for key in PRODUCTS)
