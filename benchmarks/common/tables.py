@@ -273,15 +273,17 @@ def pretraining(result: Result) -> str:
         "beside_full": ("full", "fp32, encoder of all patches"),
     }
     ceiling, flops, clips = result["ceiling_flops"], result["flops"], result["clips"]
+    shares = result.get("shares")  # were not measured on a GPU
     rows = []
     for name in filter(result["seconds"].__contains__, labels):
         model, how = labels[name]
-        found, rate = result["shares"][name], flops[model] / result["seconds"][name]
+        rate = flops[model] / result["seconds"][name]
         peak = ceiling["bf16" if name.endswith("bf16") else "fp32"]
         cells = [model, how, f"{result['seconds'][name] / clips:.3g}"]
-        cells += [f"{found[part]:.0%}" for part in ("products", "fused_attention")]
+        cells += [f"{share:.0%}" for share in shares[name].values()] if shares else []
         rows.append([*cells, f"{rate / peak:.0%}"])
-    head = ["step", "how", "s a clip", "in products", "in fused attention", "share of the ceiling"]
+    head = ["step", "how", "s a clip", *(["in products", "in fused attention"] if shares else [])]
+    head.append("share of the ceiling")
     ratios = [[name, times(value)] for name, value in result["ratios"].items()]
     apart = result["optimiser_seconds"]
     operations = ", ".join(f"{name} {flops[name] / clips / GIGA:.0f}" for name in flops)
@@ -317,7 +319,8 @@ def fusion(result: Result) -> str:
         ]
         for name, title in labels.items()
     ]
-    head = ["step", "s a clip", "GFLOP a clip, attention apart", "memory of a step, GB"]
+    counted = "GFLOP a clip" if "gpu" in result["machine"] else "GFLOP a clip, attention apart"
+    head = ["step", "s a clip", counted, "memory of a step, GB"]
     ratios = [[name.replace("_", " "), times(value)] for name, value in result["ratios"].items()]
     return "\n\n".join([table(head, rows), table(["slow : fast", "ratio"], ratios), where(result)])
 
