@@ -47,7 +47,9 @@ def distribution_chart(prediction: Prediction) -> str:
 def over_time_chart(prediction: Prediction, window_s: float) -> str:
     """Draw the offset of every crop at the crop's middle, and the stretches or the drift."""
     end_s = max(prediction.duration_s, window_s)
+    drift = prediction.over_time.drift
     values_s = [w.offset_s for w in prediction.windows]
+    values_s += [] if drift is None else [drift.start_offset_s, drift.end_offset_s]
     low_s, high_s = min(*values_s, -0.5), max(*values_s, 0.5)
     margin_s = 0.1 * (high_s - low_s)
     low_s, high_s = low_s - margin_s, high_s + margin_s
@@ -59,7 +61,6 @@ def over_time_chart(prediction: Prediction, window_s: float) -> str:
         return 100 * (high_s - offset_s) / (high_s - low_s)
 
     drawing = f'<path class="zero" d="M0 {y(0):.1f}H1000"/>'
-    drift = prediction.over_time.drift
     if drift is not None:
         drawing += f'<path class="stretch" d="M0 {y(drift.start_offset_s):.1f}'
         drawing += f'L1000 {y(drift.end_offset_s):.1f}"/>'

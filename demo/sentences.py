@@ -45,6 +45,8 @@ def headline(measured: Measured) -> Headline:
         )
     if _changes(p):
         return Headline("The offset changes", _course(p.over_time), "off")
+    if p.repeats is not None:
+        return Headline("Several offsets fit", _sentence(p.meaning), "doubt")
     if p.confidence < UNSURE:
         return Headline(
             "The model is not sure",

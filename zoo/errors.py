@@ -51,6 +51,20 @@ class MediaError(ZooError):
     """A clip that cannot be read or written."""
 
 
+class NothingToMeasureError(MediaError):
+    """A clip that can be read, but in which there is nothing to hear, or nothing to see.
+
+    Args:
+        message: which clip, and why it has no answer.
+        hint: what to do about it.
+        reason: why, without the name of the clip: ``the sound is silent``.
+    """
+
+    def __init__(self, message: str, hint: str = "", reason: str = "") -> None:
+        super().__init__(message, hint)
+        self.reason = reason
+
+
 class RepairError(ZooError):
     """A clip that is left as it is, because nobody can be sure how to repair it."""
 

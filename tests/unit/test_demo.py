@@ -35,7 +35,8 @@ from zoo.catalog.model_folder import add_model
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, MediaError, ModelError
-from zoo.inference.changepoints import Drift, OverTime, Stretch
+from zoo.inference.changepoints import OverTime, Stretch
+from zoo.inference.drift import Drift
 from zoo.inference.load import load, load_offsets
 from zoo.inference.offset_predictor import OffsetPredictor
 from zoo.inference.predictor import Predictor
@@ -82,7 +83,7 @@ def test_the_bundled_examples_are_small_and_get_the_right_answers(
         ({"confidence": 0.3}, "The model is not sure", "doubt"),
         ({"synchronizability": 0.1}, "This clip cannot be synchronized", "doubt"),
         (
-            {"over_time": OverTime([], Drift(0.0, 0.6, 0.2), "drifts from 0.0 s")},
+            {"over_time": OverTime([], Drift(0.0, 0.6, 0.2, 0.0, 180.0), "drifts from 0.0 s")},
             "The offset changes",
             "off",
         ),
@@ -103,7 +104,7 @@ def test_a_change_is_told_without_signs(measured: Measured) -> None:
     parts = [Stretch(0.0, 45.0, -0.01, 1.0), Stretch(45.0, 90.0, 0.4, 1.0)]
     assert detail(parts, None) == "In sync until 0:45, then 0.40 s early."
     told = "It drifts: in sync at the start, 0.60 s late at the end, 0.20 s later every minute."
-    assert detail(parts, Drift(0.0, -0.6, -0.2)) == told
+    assert detail(parts, Drift(0.0, -0.6, -0.2, 0.0, 180.0)) == told
 
 
 def test_a_repair_goes_the_right_way(measured: Measured) -> None:

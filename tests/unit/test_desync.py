@@ -193,6 +193,30 @@ def test_scores_follow_what_was_done_to_the_clips(clips: Manifest, tmp_path: Pat
     assert score(MODEL, folders["late"], mode="published").summary["median_s"] == 0
 
 
+def test_windows_with_nothing_to_hear_or_see_do_not_count(clips: Manifest, tmp_path: Path) -> None:
+    paths = [clip.path for clip in clips.clips[:2]]
+    windows = [decode(path, duration_s=8.96) for path in paths]
+    frames = np.concatenate([w.frames for w in windows if w.frames is not None])
+    samples = np.concatenate([w.samples for w in windows if w.samples is not None])
+    samples[len(samples) // 2 :] = 0
+    late = np.roll(samples, 6_400)
+    encode(tmp_path / "tail.mp4", frames, late)
+    encode(tmp_path / "silence.mp4", frames, 0 * late)
+    encode(tmp_path / "still.mp4", np.repeat(frames[:1], len(frames), axis=0), late)
+    tone = np.sin(np.arange(len(late)) / 5)
+    encode(tmp_path / "tone.mp4", frames, (0.3 * tone).astype(np.float32))
+    modes: tuple[Mode, Mode] = ("published", "corrected")
+    for mode in modes:
+        result = score(MODEL, tmp_path, mode=mode, duration_s=17.0)
+        assert result.desync_s == pytest.approx(0.4, abs=0.05)
+        assert {clip.name: clip.skipped for clip in result.clips} == {
+            "silence.mp4": "the sound is silent",
+            "still.mp4": "the picture does not change",
+            "tail.mp4": "",
+            "tone.mp4": "the sound has no events",
+        }
+
+
 def test_chance_and_the_worst_follow_from_the_grid(videos: Path) -> None:
     summary = score(MODEL, videos).summary
     assert summary["uniform_guessing_s"] == pytest.approx(22 / 21)

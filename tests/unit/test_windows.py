@@ -1,5 +1,6 @@
 """Crops along a clip, and what they say together."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -92,6 +93,66 @@ def test_a_drift_is_not_a_staircase() -> None:
     assert "per minute" in over_time.meaning
 
 
+def _heard(
+    true_s: Callable[[float], float], length_s: float, step_s: float, seed: int = 0
+) -> OverTime:
+    """Windows that hear events all over a clip, some of which mislead; nothing beyond 2 s."""
+    rng = np.random.default_rng(seed)
+    offsets_s = np.round(np.arange(-2, 2 + 1e-9, step_s), 6)
+    events_s = np.sort(rng.uniform(0, length_s, round(length_s)))
+    starts_s = 0.32 * np.arange(int((length_s - 4.8) / 0.32) + 1)
+    p = rng.dirichlet(np.full(len(offsets_s), 0.5), len(starts_s))
+    for number, start_s in enumerate(starts_s):
+        inside = events_s[(events_s >= start_s) & (events_s < start_s + 4.8)]
+        at_s = np.asarray([true_s(t) for t in inside if abs(true_s(t)) < 2.05])
+        if len(at_s):
+            near = np.exp(-0.5 * ((offsets_s - at_s[:, None]) / max(0.045, step_s / 3)) ** 2).sum(0)
+            p[number] = 0.4 * p[number] + 0.6 * near / near.sum()
+    return follow(
+        starts_s,
+        torch.from_numpy(p),
+        tuple(offsets_s.tolist()),
+        window_s=4.8,
+        end_s=length_s,
+        class_step_s=0.2,
+    )
+
+
+@pytest.mark.parametrize("step_s", [0.04, 0.2])
+@pytest.mark.parametrize(
+    ("start_s", "per_minute_s", "length_s"),
+    [
+        (-0.4, -0.06, 300.0),  # pulldown
+        (0.2, 0.1, 240.0),
+        (-0.4, -2.56, 60.0),  # PAL: beyond 2 s after 38 s
+        (0.0, 2.4, 300.0),  # a sixth of it is within 2 s
+        (-3.0, 1.2, 120.0),  # comes into reach after 50 s
+    ],
+)
+def test_a_drift_is_named_with_its_rate(
+    start_s: float, per_minute_s: float, length_s: float, step_s: float
+) -> None:
+    over_time = _heard(lambda t: start_s + per_minute_s * t / 60, length_s, step_s)
+    assert over_time.drift is not None
+    assert over_time.drift.per_minute_s == pytest.approx(per_minute_s, rel=0.1)
+    assert len(over_time.stretches) == 1
+    leaves = abs(start_s + per_minute_s * length_s / 60) > 2
+    assert ("further than was searched" in over_time.meaning) == (leaves or abs(start_s) > 2)
+
+
+@pytest.mark.parametrize("step_s", [0.04, 0.2])
+@pytest.mark.parametrize(
+    ("jumps_s", "length_s"), [([], 9.0), ([], 300.0), ([45.0], 90.0), ([100.0, 200.0], 300.0)]
+)
+def test_jumps_and_one_offset_are_no_drift(
+    jumps_s: list[float], length_s: float, step_s: float
+) -> None:
+    over_time = _heard(lambda t: -0.4 + 0.4 * sum(t > at for at in jumps_s), length_s, step_s)
+    assert over_time.drift is None
+    ends_s = [stretch.end_s for stretch in over_time.stretches]
+    assert ends_s == pytest.approx([*jumps_s, length_s], abs=3.0)
+
+
 @pytest.mark.parametrize("wrong", [0, 59, 30])
 def test_one_wrong_crop_makes_no_jump(wrong: int) -> None:
     offsets_s = tuple(round(-2 + 0.04 * i, 6) for i in range(101))
@@ -141,6 +202,7 @@ def test_sparse_crops_are_those_of_the_dense_ones(
 def test_crops_further_apart_than_they_are_long(untrained: OffsetPredictor, tmp_path: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 255, (375, 64, 64, 3), np.uint8)
     samples = np.random.default_rng(1).normal(0, 0.1, 240_000).astype(np.float32)
+    samples *= 1.0 + (np.arange(240_000) % 16_000 < 800)  # louder every second: an event
     encode(tmp_path / "long.mp4", frames, samples, gop=25)
     dense = untrained.predict(tmp_path / "long.mp4")
     calls: list[tuple[int, int]] = []

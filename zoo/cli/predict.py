@@ -15,7 +15,7 @@ from rich.table import Table
 from zoo.catalog.entries import BY_CATALOG, NO_MODEL
 from zoo.cli.options import AudioTrack, Precision, Synchronizability
 from zoo.cli.output import print_json, progress_bar
-from zoo.errors import ConfigError, MediaError, ZooError
+from zoo.errors import ConfigError, MediaError, NothingToMeasureError, ZooError
 from zoo.inference.batch_table import Options
 
 if TYPE_CHECKING:
@@ -152,26 +152,31 @@ def _one_by_one(
     predictor = load(model, device, options.synchronizability, options.precision)
     given = options.arguments(predictor.task)
     predictions: list[Any] = []
-    failures: list[tuple[Path, str]] = []
+    failures: list[tuple[Path, MediaError]] = []
     for clip in clips:
         try:
             with progress_bar("crops", hidden=as_json or not sys.stderr.isatty()) as progress:
                 predictions.append(predictor.predict(clip, audio=audio, progress=progress, **given))
         except MediaError as error:
-            failures.append((clip, error.typed))
+            failures.append((clip, error))
     if plot is not None and predictions:
         predictor.draw(predictions[0], plot, audio=audio, audio_track=options.audio_track)
     if as_json:
-        failed = [{"path": str(clip), "error": reason} for clip, reason in failures]
+        failed = [_failed(clip, error) for clip, error in failures]
         print_json([p.as_dict() for p in predictions] + failed)
     elif predictor.task.answers_offsets:
         _show_offsets(predictions, options.step_s or 0.2)
     else:
         _show_answers(predictions)
     if failures:
-        clip, reason = failures[0]
         others = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-        raise ZooError(f"{reason}{others}")
+        raise ZooError(f"{failures[0][1].typed}{others}")
+
+
+def _failed(clip: Path, error: MediaError) -> dict[str, str]:
+    """Return a clip without an answer as JSON types; with a reason if it could be read."""
+    failed = {"path": str(clip), "error": error.typed}
+    return failed | ({"reason": error.reason} if isinstance(error, NothingToMeasureError) else {})
 
 
 def _to_csv(
@@ -222,10 +227,7 @@ def _show_offsets(predictions: list[Prediction], step_s: float) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for prediction in predictions:
         console.print(f"[bold]{escape(prediction.path)}[/]")
-        console.print(
-            f"  offset {prediction.offset_s:+.2f} s (probability {prediction.probability:.2f}): "
-            f"{prediction.meaning}"
-        )
+        console.print(f"  {_answer(prediction)}")
         if prediction.synchronizability is not None:
             console.print(
                 f"  {prediction.verdict} "
@@ -236,6 +238,18 @@ def _show_offsets(predictions: list[Prediction], step_s: float) -> None:
         _show_notes(console, prediction)
     if len(predictions) == 1:
         Console().print(_distribution(predictions[0], step_s))
+
+
+def _answer(prediction: Prediction) -> str:
+    """Say the offset, unless there is no single one."""
+    if prediction.over_time.drift is not None:
+        return f"the offset {prediction.over_time.meaning}"
+    if prediction.repeats is not None:
+        return prediction.meaning
+    return (
+        f"offset {prediction.offset_s:+.2f} s (probability {prediction.probability:.2f}): "
+        f"{prediction.meaning}"
+    )
 
 
 def _show_notes(console: Console, answer: ClipAnswer | Prediction) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from zoo.contracts import AudioFrontend, EncoderIO, Frames, KaldiFbank, Modality
+from zoo.data.content import Content
 from zoo.data.frontend import crop_square, cut_audio, cut_frames, without_filling
 from zoo.errors import MediaError
 from zoo.media import decode, probe
@@ -56,6 +57,7 @@ class ClipReader:
         cache: folder of decoded clips.
         audio_track: which track is read, from 1; None is the first, which alone is cached.
         io: of the encoder, where its modalities read segments of different lengths.
+        content: is told what is read in segments, to say what is in it.
     """
 
     vision: Frames
@@ -63,6 +65,7 @@ class ClipReader:
     cache: Path | None = None
     audio_track: int | None = None
     io: EncoderIO | None = None
+    content: Content | None = None
 
     def places(self, modality: Modality, layout: SegmentLayout) -> tuple[list[float], float]:
         """Return where what a modality reads starts within a crop, and how long it is, seconds."""
@@ -167,12 +170,18 @@ class ClipReader:
         part = self._part(modality, starts_s, segment_s)
         if modality == "audio":
             samples = self.read_audio(path, part.start_s, part.length_s)
+            if self.content is not None:
+                self.content.hear(part.start_s, samples, self.audio.sample_rate_hz)
             if isinstance(self.audio, KaldiFbank) and len(starts_s) == 1:
                 end_s = probe(path, self.audio_track).common_s if end_s is None else end_s
                 samples = without_filling(samples, self.audio, end_s - part.start_s)
             return cut_audio(samples, *part.places, self.audio)
-        frames = self.read_vision(path, part.start_s, part.length_s)
-        return cut_frames(crop_square(frames, self.vision.size, None), *part.places, self.vision)
+        frames = crop_square(
+            self.read_vision(path, part.start_s, part.length_s), self.vision.size, None
+        )
+        if self.content is not None:
+            self.content.see(part.start_s, frames, self.vision.fps)
+        return cut_frames(frames, *part.places, self.vision)
 
     def read_whole(self, path: Path, duration_s: float) -> tuple[np.ndarray, np.ndarray]:
         """Return all whole frames of the common stretch, and the samples beside them."""

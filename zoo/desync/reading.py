@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
 
@@ -16,6 +16,7 @@ from torchaudio.transforms import Resample
 
 from zoo.contracts import AudioFrontend, EncoderIO, Frames, Modality
 from zoo.data.clip_reader import ClipReader, whole_frames_s
+from zoo.data.content import Content
 from zoo.data.frontend import crop_square, cut_audio
 from zoo.desync.pairs import Pair
 from zoo.desync.score_settings import Mode
@@ -37,12 +38,14 @@ class Reading:
         frame_starts: first frame of every video segment.
         mel: front-end output of every audio segment ``(S, F, Ta)``.
         note: why the file's clock cannot be trusted, or empty.
+        content: what there is to hear and to see in them.
     """
 
     frames: np.ndarray
     frame_starts: list[int]
     mel: Float[Tensor, "S F Ta"]
     note: str = ""
+    content: Content = field(default_factory=Content)
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,9 @@ class PairReader:
         frames = crop_square(reader.read_vision(pair.video, 0.0, length_s), self.vision.size, None)
         samples = reader.read_audio(pair.audio, 0.0, length_s)
         note = next((info.low_confidence for info in infos if info.low_confidence), "")
-        return self._cut(np.ascontiguousarray(frames), samples, num_segments, num_segments, note)
+        return self._cut(
+            np.ascontiguousarray(frames), samples, num_segments, num_segments, note, audio.start_s
+        )
 
     def _num_segments(self, length_s: float) -> int:
         return count_steps(length_s, self.layout.segment_s, self.layout.step_s)
@@ -143,15 +148,20 @@ class PairReader:
         num_vision: int,
         num_audio: int,
         note: str = "",
+        audio_start_s: float = 0.0,
     ) -> Reading:
         if not np.isfinite(samples).all():
             raise MediaError("the audio holds samples that are not numbers")
+        content = Content(audio_start_s)
+        content.see(0.0, frames, self.vision.fps)
+        content.hear(0.0, samples, self.audio.sample_rate_hz)
         starts_s, _ = self._places("vision", num_vision)
         return Reading(
             frames=frames,
             frame_starts=[to_frames(t, self.vision.fps) for t in starts_s],
             mel=cut_audio(samples, *self._places("audio", num_audio), self.audio),
             note=note,
+            content=content,
         )
 
     def _places(self, modality: Modality, num_segments: int) -> tuple[list[float], float]:

@@ -234,9 +234,21 @@ class Scorer:
         return [
             skipped(pair, reading, version)
             if isinstance(reading, str)
-            else scored(pair, next(logits), self.grid, reading.note, version)
+            else self._row(pair, reading, next(logits), version)
             for pair, version, reading in items
         ]
+
+    def _row(
+        self, pair: Pair, reading: Reading, logits: Float[Tensor, "W K"], version: str
+    ) -> ClipScore:
+        """Score a clip by its windows that hold anything to hear and to see."""
+        layout = self.model.config.layout
+        starts = self._window_starts(len(reading.frame_starts), len(reading.mel))
+        windows_s = [(i * layout.step_s, j * layout.step_s) for i, j in starts]
+        kept = reading.content.counted(windows_s, layout.covered_s)
+        if not kept:
+            return skipped(pair, reading.content.lack(), version)
+        return scored(pair, logits[kept], self.grid, reading.note, version)
 
     def logits(self, readings: Sequence[Reading]) -> list[Float[Tensor, "W K"]]:
         """Classify the windows of clips whose segments are in memory."""

@@ -9,17 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from zoo.inference.drift import Drift, Line, Windows, find_line, seen_near, to_drift
 from zoo.inference.estimate import certainty, combine
 from zoo.timeline import clock_time
 
 Array = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.signedinteger]
 
 OUTLIERS = 0.1  # share of windows that are taken to say nothing, or something wrong
 JUMP_CROPS = 1.5  # sure crops, without overlap, that a jump must bring together
-DRIFT_STEP = 1.25  # steps of a drift are smaller than this, in classes of the model
-SMALLEST_DRIFT_S = 0.1
-MIN_EVEN_STEPS = 3
+NEAR = 1.25  # classes of the model: a larger jump is no step of a drift on a coarse grid
 
 
 @dataclass(frozen=True)
@@ -30,15 +29,6 @@ class Stretch:
     end_s: float
     offset_s: float
     confidence: float
-
-
-@dataclass(frozen=True)
-class Drift:
-    """An offset that changes evenly from the start of a clip to its end."""
-
-    start_offset_s: float
-    end_offset_s: float
-    per_minute_s: float
 
 
 @dataclass(frozen=True)
@@ -60,11 +50,15 @@ def follow(
     class_step_s: float,
     start_s: float = 0.0,
 ) -> OverTime:
-    """Find where the offset of a clip changes.
+    """Find where the offset of a clip changes, by steps or evenly.
 
-    The most likely sequence of offsets is found by dynamic programming: a jump has a price, and a
-    share of the windows may be wrong.  A crop that lies across a jump counts for the side that
-    holds its centre.
+    Steps: the most likely sequence of offsets is found by dynamic programming: a jump has a price,
+    and a share of the windows may be wrong.  A crop that lies across a jump counts for the side
+    that holds its centre.
+
+    A drift: the most likely line, scored alike.  A slope costs as much as a jump, so a line takes
+    the place of the steps where it explains the windows as well with fewer changes.  Where it
+    leaves the offsets, steps take over, at the price of another jump.
 
     Args:
         starts_s: start of each window ``(W,)``, ascending.
@@ -75,9 +69,19 @@ def follow(
         class_step_s: distance of the model's own classes.
         start_s: where that begins.
     """
-    path = _likeliest_path(starts_s, probabilities, window_s)
-    edges = [0, *(np.flatnonzero(np.diff(path)) + 1).tolist(), len(path)]
     centres_s = starts_s + window_s / 2
+    scores, price = _score(starts_s, probabilities, offsets_s, window_s, class_step_s)
+    drift = _find_drift(
+        scores,
+        price,
+        centres_s,
+        probabilities,
+        np.asarray(offsets_s),
+        class_step_s,
+        (start_s, end_s),
+    )
+    path = _likeliest_path(scores, price) if drift is None else np.zeros(len(scores), np.int64)
+    edges = [0, *(np.flatnonzero(np.diff(path)) + 1).tolist(), len(path)]
     stretches = []
     for first, last in pairwise(edges):
         estimate = combine(probabilities[first:last], offsets_s, class_step_s)
@@ -91,85 +95,124 @@ def follow(
                 estimate.confidence,
             )
         )
-    drift = _find_drift(
-        stretches, centres_s, path, probabilities, np.asarray(offsets_s), class_step_s, end_s
-    )
     return OverTime(stretches, drift, _describe(stretches, drift, end_s))
 
 
-def _likeliest_path(starts_s: Array, probabilities: torch.Tensor, window_s: float) -> Indices:
-    """Return the index of the offset of every window (Viterbi with one price for every jump)."""
+def _score(
+    starts_s: Array,
+    probabilities: torch.Tensor,
+    offsets_s: tuple[float, ...],
+    window_s: float,
+    class_step_s: float,
+) -> tuple[Array, float]:
+    """Return how well each offset fits each window ``(W, O)``, and the price of a jump."""
     p = probabilities.double().numpy()
-    num_windows, num_offsets = p.shape
     hops_s = np.diff(starts_s)
     hops_s = np.append(hops_s, hops_s[-1:] if len(hops_s) else window_s)
     # Crops that overlap see the same events: together they weigh as much as one.
     weights = np.clip(hops_s / window_s, 0.0, 1.0)[:, None]
-    one_crop = np.log(OUTLIERS + (1 - OUTLIERS) * num_offsets) - np.log(OUTLIERS)
-    jump_cost = JUMP_CROPS * one_crop
-    scores = weights * np.log(OUTLIERS + (1 - OUTLIERS) * num_offsets * p)  # (W, O)
-    total = scores[0].copy()
-    came_from = np.empty((num_windows, num_offsets), np.int32)
-    stay = np.arange(num_offsets)
-    for i in range(1, num_windows):
-        best = int(total.argmax())
-        is_jump = total[best] - jump_cost > total
-        came_from[i] = np.where(is_jump, best, stay)
-        total = np.where(is_jump, total[best] - jump_cost, total) + scores[i]
-    path = np.empty(num_windows, np.int64)
+    num = len(offsets_s)
+    one_crop = np.log(OUTLIERS + (1 - OUTLIERS) * num) - np.log(OUTLIERS)
+    return weights * np.log(OUTLIERS + (1 - OUTLIERS) * num * p), JUMP_CROPS * one_crop
+
+
+def _likeliest_path(scores: Array, price: float) -> Indices:
+    """Return the index of the offset of every window (Viterbi with one price for every jump)."""
+    _, total, came_from = _totals(scores, price)
+    path = np.empty(len(scores), np.int64)
     path[-1] = int(total.argmax())
-    for i in range(num_windows - 1, 0, -1):
+    for i in range(len(scores) - 1, 0, -1):
         path[i - 1] = came_from[i, path[i]]
     return path
 
 
+def _totals(scores: Array, price: float) -> tuple[Array, Array, Indices]:
+    """Return the best score of the first 0, 1, ... windows, that of all, and how it came about."""
+    total = scores[0].copy()
+    best_until = np.zeros(len(scores) + 1)
+    best_until[1] = total.max()
+    came_from = np.empty(scores.shape, np.int32)
+    stay = np.arange(scores.shape[1])
+    for i in range(1, len(scores)):
+        best = int(total.argmax())
+        is_jump = total[best] - price > total
+        came_from[i] = np.where(is_jump, best, stay)
+        total = np.where(is_jump, total[best] - price, total) + scores[i]
+        best_until[i + 1] = total.max()
+    return best_until, total, came_from
+
+
 def _find_drift(
-    stretches: list[Stretch],
+    scores: Array,
+    price: float,
     centres_s: Array,
-    path: Indices,
     probabilities: torch.Tensor,
     offsets_s: Array,
     class_step_s: float,
-    end_s: float,
+    span_s: tuple[float, float],
 ) -> Drift | None:
-    """Return the line that explains a staircase of small steps better than its steps do."""
-    steps_s = np.diff([stretch.offset_s for stretch in stretches])
-    is_staircase = len(steps_s) and (np.all(steps_s > 0) or np.all(steps_s < 0))
-    if not is_staircase or np.abs(steps_s).max() > DRIFT_STEP * class_step_s:
+    """Return the line that explains the windows better than steps do; None if there is none."""
+    if len(scores) < 2:
         return None
-    p = probabilities.double().numpy()
-    near = np.abs(offsets_s - offsets_s[path][:, None]) <= DRIFT_STEP * class_step_s  # (W, O)
-    mass = np.where(near, p, 0.0)
-    seen_s = (mass * offsets_s).sum(1) / mass.sum(1).clip(1e-12)  # (W,)
-    weights = certainty(probabilities).double().numpy() * mass.sum(1)
-    slope, start_s = np.polyfit(centres_s, seen_s, 1, w=np.sqrt(weights))
-    number = np.searchsorted([stretch.end_s for stretch in stretches[:-1]], centres_s, "right")
-    step_misfit = weights @ (seen_s - np.asarray([s.offset_s for s in stretches])[number]) ** 2
-    line_misfit = weights @ (seen_s - start_s - slope * centres_s) ** 2
-    if abs(slope * end_s) < SMALLEST_DRIFT_S:
+    before, after = (_totals(part, price)[0] for part in (scores, scores[::-1]))
+    windows = Windows(centres_s, scores, offsets_s, before, after[::-1], price)
+    p, sureness = (x.double().numpy() for x in (probabilities, certainty(probabilities)))
+    line = find_line(windows, p, sureness, class_step_s)
+    if line is None or line.score <= before[-1] - price:
         return None
-    # On a coarse grid a drift cannot but look like steps.
-    grid_misfit = weights.sum() * (offsets_s[1] - offsets_s[0]) ** 2 / 4
-    is_even = len(stretches) >= MIN_EVEN_STEPS and line_misfit < grid_misfit
-    if line_misfit >= step_misfit and not is_even:
-        return None
-    last_s = start_s + slope * end_s
-    return Drift(round(start_s, 3), round(last_s, 3), round(60 * slope, 4))
+    if line.score <= before[-1]:
+        seen = seen_near(line, windows, p, sureness, NEAR * class_step_s)
+        if not _is_even(
+            line, offsets_s[_likeliest_path(scores, price)], centres_s, *seen, class_step_s
+        ):
+            return None
+    return to_drift(line, centres_s, *span_s)
+
+
+def _is_even(
+    line: Line,
+    steps_s: Array,
+    centres_s: Array,
+    times_s: Array,
+    seen_s: Array,
+    weights: Array,
+    class_step_s: float,
+) -> bool:
+    """Say whether small steps in one direction are a line seen on a coarse grid.
+
+    There a drift cannot but look like steps, and explains the windows no better; but what they say
+    on average then moves evenly from one step to the next.
+    """
+    jumps_s = np.diff(steps_s)[np.diff(steps_s) != 0]
+    is_staircase = len(jumps_s) > 0 and (np.all(jumps_s > 0) or np.all(jumps_s < 0))
+    if not is_staircase or np.abs(jumps_s).max() > NEAR * class_step_s or len(times_s) < 2:
+        return False
+    step = np.cumsum(np.diff(steps_s, prepend=steps_s[0]) != 0)[np.searchsorted(centres_s, times_s)]
+    mass = np.bincount(step, weights).clip(1e-12)
+    level_s = np.bincount(step, weights * seen_s) / mass  # of every step
+    from_steps, from_line = seen_s - level_s[step], seen_s - line.start_s - line.slope * times_s
+    return bool(weights @ from_line**2 < weights @ from_steps**2)
 
 
 def _describe(stretches: list[Stretch], drift: Drift | None, end_s: float) -> str:
     if drift is not None:
-        return (
-            f"drifts from {_seconds(drift.start_offset_s)} to {_seconds(drift.end_offset_s)} at "
-            f"{clock_time(end_s)}, {drift.per_minute_s:+.3f} s per minute"
+        digits = 3 if abs(drift.per_minute_s) >= 0.02 else 4  # 125 ppm are 0.0075
+        words = (
+            f"drifts from {seconds(drift.start_offset_s)} to {seconds(drift.end_offset_s)} at "
+            f"{clock_time(end_s)}, {drift.per_minute_s:+.{digits}f} s per minute"
         )
+        if drift.until_s < end_s:
+            words += f"; from {clock_time(drift.until_s)} on it is further than was searched"
+        elif drift.from_s > stretches[0].start_s:
+            words += f"; until {clock_time(drift.from_s)} it is further than was searched"
+        return words
     if len(stretches) == 1:
-        return f"{_seconds(stretches[0].offset_s)} throughout"
-    parts = [f"{_seconds(s.offset_s)} until {clock_time(s.end_s)}" for s in stretches[:-1]]
-    return ", then ".join([*parts, _seconds(stretches[-1].offset_s)])
+        return f"{seconds(stretches[0].offset_s)} throughout"
+    parts = [f"{seconds(s.offset_s)} until {clock_time(s.end_s)}" for s in stretches[:-1]]
+    return ", then ".join([*parts, seconds(stretches[-1].offset_s)])
 
 
-def _seconds(offset_s: float) -> str:
+def seconds(offset_s: float) -> str:
     """Write an offset as finely as it is known: 0.0 s, +0.4 s, -0.25 s."""
     text = f"{offset_s:+.2f}"
     text = text[:-1] if text.endswith("0") else text

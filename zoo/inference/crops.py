@@ -12,7 +12,9 @@ from torch import Tensor
 
 from zoo.contracts import Modality
 from zoo.data.clip_reader import ClipReader
+from zoo.data.content import Content
 from zoo.data.frontend import block_segments
+from zoo.errors import NothingToMeasureError
 from zoo.inference.windows import Plan, Progress, Streams
 from zoo.models.model import Model
 from zoo.models.segments import Segments, Tokens
@@ -45,11 +47,13 @@ class ClipEncoder:
     def __init__(self, model: Model, streams: Streams) -> None:
         self.model, self.streams = model, streams
         self.layout = model.config.layout
+        self.content = Content(streams.audio_s[0])  # of what has been read so far
         self._reader = ClipReader(
             model.vision_frontend,
             model.audio_frontend,
             audio_track=streams.audio_track,
             io=model.io,
+            content=self.content,
         )
         self.block = block_segments(model.vision_frontend, model.io.vision.segment_s)
 
@@ -59,6 +63,13 @@ class ClipEncoder:
         step_s, segment_s = self.layout.step_s, self.layout.segment_s
         starts_s = [round(i * step_s - shift_s, 6) for i in range(first, last)]
         return self._reader.read_segments(modality, path, starts_s, segment_s)
+
+    def nothing_to_measure(self) -> NothingToMeasureError:
+        """Say why no offset can be found in what was read."""
+        reason = self.content.lack()
+        return NothingToMeasureError(
+            f"{self.streams.video} has no offset to find: {reason}", reason=reason
+        )
 
     def tokens(
         self, modality: Modality, first: int, last: int, shift_s: float = 0.0

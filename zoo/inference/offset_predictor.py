@@ -15,7 +15,7 @@ from zoo.inference.changepoints import follow
 from zoo.inference.crops import ClipEncoder, classify, encode_crops
 from zoo.inference.estimate import combine
 from zoo.inference.offset_search import Found, search
-from zoo.inference.prediction import Prediction, WindowPrediction
+from zoo.inference.prediction import Prediction, WindowPrediction, with_repeats
 from zoo.inference.predictor import Predictor, notes_on, require_seconds
 from zoo.inference.synchronizability import SynchronizabilityPredictor
 from zoo.inference.windows import Plan, Progress, find_streams, plan_windows
@@ -101,6 +101,7 @@ class OffsetPredictor(Predictor):
 
         Raises:
             MediaError: if the clip cannot be read, lacks a stream, or is too short.
+            NothingToMeasureError: if no crop has anything to hear and to see.
             ConfigError: if the head cannot answer on a finer grid.
         """
         offsets_s = self._offsets(step_s)
@@ -112,8 +113,12 @@ class OffsetPredictor(Predictor):
             found = search(encoder, self.grid, max_offset_s, progress)
         shift_s = self._shift_to(found)
         plan = plan_windows(streams, self.model, self.name, every_s, shift_s)
+        longest_s = 2 * max(self.grid.reach_s, 0.0 if found is None else found.reach_s)
         prediction = self._predict(encoder, plan, offsets_s, found, progress)
-        if self.synchronizability is not None and not self._shares_tokens:
+        prediction = with_repeats(prediction, encoder.content.period_s(longest_s), longest_s / 2)
+        asks_second = self.synchronizability is not None and not self._shares_tokens
+        if asks_second and prediction.repeats is None:
+            assert self.synchronizability is not None
             probability = self.synchronizability.probability(
                 streams, every_s=every_s, shift_s=shift_s, progress=progress
             )
@@ -145,7 +150,8 @@ class OffsetPredictor(Predictor):
         found: Found | None,
         progress: Progress | None,
     ) -> Prediction:
-        starts_s, probabilities, synchronizability = self._score(encoder, plan, offsets_s, progress)
+        scored = self._score(encoder, plan, offsets_s, progress)
+        starts_s, probabilities, synchronizability, num_left_out = scored
         total_s = tuple(round(offset_s + plan.shift_s, 6) for offset_s in offsets_s)
         estimate = combine(probabilities, total_s, self.grid.step_s)
         best, mean = estimate.best, estimate.distribution
@@ -163,7 +169,9 @@ class OffsetPredictor(Predictor):
             path=str(encoder.streams.video),
             model=self.name,
             offset_s=total_s[best],
-            meaning=describe_offset(total_s[best]),
+            meaning=(
+                describe_offset(total_s[best]) if over_time.drift is None else over_time.meaning
+            ),
             probability=float(mean[best]),
             refined_s=estimate.refined_s,
             confidence=estimate.confidence * (1.0 if found is None else found.probability),
@@ -176,7 +184,7 @@ class OffsetPredictor(Predictor):
                 for start_s, p in zip(starts_s, probabilities, strict=True)
             ],
             low_confidence=encoder.streams.low_confidence,
-            notes=notes_on(plan, encoder.streams),
+            notes=[*notes_on(plan, encoder.streams), *_left_out(num_left_out, len(starts_s))],
         )
 
     def _score(
@@ -185,8 +193,11 @@ class OffsetPredictor(Predictor):
         plan: Plan,
         offsets_s: tuple[float, ...],
         progress: Progress | None,
-    ) -> tuple[list[float], Float[Tensor, "W O"], float | None]:
-        """Return the crops' starts and distributions, and what a second model says to the same."""
+    ) -> tuple[list[float], Float[Tensor, "W O"], float | None, int]:
+        """Return starts and distributions of the crops that hold something to measure.
+
+        Then what a second model says to the same crops, and how many are left out.
+        """
         between = None if offsets_s == self.grid.offsets_s else offsets_s
         starts_s: list[float] = []
         scored, second = [], []
@@ -195,10 +206,16 @@ class OffsetPredictor(Predictor):
             scored.append(classify(self.model, crops, between))
             if self.synchronizability is not None and self._shares_tokens:
                 second.append(self.synchronizability.classify(crops))
-        probability = (
-            self.synchronizability.combine(second) if self.synchronizability and second else None
+        kept = encoder.content.counted(
+            [(start_s, start_s - plan.shift_s) for start_s in starts_s], encoder.layout.covered_s
         )
-        return starts_s, torch.cat(scored), probability
+        if not kept:
+            raise encoder.nothing_to_measure()
+        probability = None
+        if self.synchronizability is not None and second:
+            probability = self.synchronizability.combine([torch.cat(second)[kept]])
+        num_left_out = len(starts_s) - len(kept)
+        return [starts_s[i] for i in kept], torch.cat(scored)[kept], probability, num_left_out
 
     def _offsets(self, step_s: float | None) -> tuple[float, ...]:
         grid = self.grid
@@ -208,3 +225,13 @@ class OffsetPredictor(Predictor):
             raise ConfigError(f"a step of {step_s:g} s is not between 0 and {grid.step_s:g} s")
         count = count_steps(grid.max_s - grid.min_s, 0.0, step_s)
         return tuple(round(grid.min_s + i * step_s, 6) for i in range(count))
+
+
+def _left_out(num: int, num_kept: int) -> list[str]:
+    """Say how many crops do not count."""
+    if not num:
+        return []
+    return [
+        f"{num} of {num + num_kept} crops do not count: silence, no event in the sound, or no "
+        "change in the picture"
+    ]

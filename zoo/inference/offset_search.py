@@ -54,6 +54,7 @@ def search(
 
     Raises:
         MediaError: if the clip is damaged.
+        NothingToMeasureError: if no crop has anything to hear and to see.
         ConfigError: if the encoder looks at both modalities at once.
     """
     layout, sliding = encoder.layout, SlidingTokens(encoder, "audio")
@@ -71,18 +72,32 @@ def search(
     scores = np.full((len(shifts), grid.num_classes), -np.inf)
     hop = (firsts[-1] - firsts[0] + 1) / len(firsts)
     weight = min(1.0, hop / layout.num_segments)  # crops that overlap see the same events
+    num_counted = 0
     for done, first in enumerate(firsts):
         fits = [i for i, shift in enumerate(shifts) if first - shift in audio]
         if fits:
             audio_firsts = [first - shifts[i] for i in fits]
             p = _classify_at(encoder, first, sliding.crops(audio_firsts))  # (F, K)
             known = np.where(np.isfinite(scores[fits]), scores[fits], 0.0)
-            scores[fits] = known + weight * np.log(OUTLIERS + (1 - OUTLIERS) * p.shape[1] * p)
+            said = np.log(OUTLIERS + (1 - OUTLIERS) * p.shape[1] * p)
+            counts = [_has_events(encoder, first, first - shifts[i]) for i in fits]
+            scores[fits] = known + weight * said * np.asarray(counts)[:, None]
+            num_counted += sum(counts)
         if progress is not None:
             progress(done + 1, len(firsts))
+    if not num_counted:
+        raise encoder.nothing_to_measure()
     total_s = np.asarray(shifts)[:, None] * layout.step_s + np.asarray(grid.offsets_s)  # (X, K)
     scores[np.abs(total_s) > max_offset_s + grid.step_s / 2] = -np.inf
     return _best(scores, total_s, grid.step_s)
+
+
+def _has_events(encoder: ClipEncoder, vision: int, audio: int) -> bool:
+    """Say whether there is anything to see and to hear from two segments on."""
+    layout = encoder.layout
+    return encoder.content.has_events(
+        vision * layout.step_s, audio * layout.step_s, layout.covered_s
+    )
 
 
 def _classify_at(encoder: ClipEncoder, first: int, audio: Tokens) -> Array:

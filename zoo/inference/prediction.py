@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from zoo.inference.changepoints import OverTime
+from zoo.inference.changepoints import OverTime, Stretch, seconds
 
 # A clip can be synchronized from the first probability on, and cannot below the second: there the
 # shipped models err on 2 of 100 clips that can (docs/repair.md).
@@ -28,6 +29,19 @@ class WindowPrediction:
 
 
 @dataclass(frozen=True)
+class Repeats:
+    """Sound and picture that repeat with one period: several offsets fit equally well.
+
+    Attributes:
+        period_s: seconds.
+        offsets_s: all offsets that fit, within what was searched, ascending, seconds.
+    """
+
+    period_s: float
+    offsets_s: list[float]
+
+
+@dataclass(frozen=True)
 class Prediction:
     """How far the audio of a clip is off.
 
@@ -41,12 +55,13 @@ class Prediction:
         confidence: probability that the offset is within one class of ``refined_s``.
         distribution: probability of every offset of the grid, by offset in seconds.
         synchronizability: probability that sound and picture can be synchronized at all; None
-            without a model that says so.
+            without a model that says so, and where they repeat.
         duration_s: the stretch that sound and picture share, seconds.
         over_time: how the offset changes along the clip.
         windows: the crops the answer is put together from.
         low_confidence: why the file's own clock cannot be trusted, or None.
         notes: what else one should know about how the clip was read.
+        repeats: the offsets that fit as well, where sound and picture repeat.
     """
 
     path: str
@@ -63,6 +78,7 @@ class Prediction:
     windows: list[WindowPrediction]
     low_confidence: str | None
     notes: list[str]
+    repeats: Repeats | None = None
 
     @property
     def can_be_synchronized(self) -> bool:
@@ -94,6 +110,42 @@ class Prediction:
             "over_time": self.over_time.meaning,
             "synchronizability": f"{self.synchronizability:.4f}" if known else "",
         }
+
+
+def with_repeats(prediction: Prediction, period_s: float | None, reach_s: float) -> Prediction:
+    """Return a prediction that names all offsets that fit equally well.
+
+    Args:
+        prediction: as the model made it.
+        period_s: after which sound and picture repeat, seconds, if they do.
+        reach_s: how far either way offsets were searched, seconds.
+    """
+    if period_s is None:
+        return prediction
+    one_s = prediction.refined_s
+    lowest, highest = (
+        -math.floor((reach_s + one_s) / period_s),
+        math.floor((reach_s - one_s) / period_s),
+    )
+    offsets_s = [round(one_s + k * period_s, 3) for k in range(lowest, highest + 1)]
+    if len(offsets_s) < 2:  # the others lie beyond what was searched
+        return prediction
+    meaning = (
+        f"sound and picture repeat: {seconds(one_s)} and every {period_s:.2f} s from it "
+        "fit equally well"
+    )
+    confidence = min(prediction.confidence, 1 / len(offsets_s))
+    stretch = Stretch(
+        prediction.over_time.stretches[0].start_s, prediction.duration_s, one_s, confidence
+    )
+    return replace(
+        prediction,
+        meaning=meaning,
+        confidence=confidence,
+        synchronizability=None,
+        over_time=OverTime([stretch], None, meaning),
+        repeats=Repeats(round(period_s, 4), offsets_s),
+    )
 
 
 def verdict_on(synchronizability: float) -> str:

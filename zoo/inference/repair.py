@@ -159,7 +159,9 @@ def doubts(prediction: Prediction, min_confidence: float) -> list[str]:
             f"its sound and picture cannot be synchronized (probability that they can: "
             f"{prediction.synchronizability:.2f})",
         )
-    if len(prediction.over_time.stretches) > 1:
+    if prediction.repeats is not None:
+        found.insert(0, prediction.meaning)
+    if len(prediction.over_time.stretches) > 1 or prediction.over_time.drift is not None:
         found.insert(
             0, f"no single shift can repair an offset that changes: {prediction.over_time.meaning}"
         )

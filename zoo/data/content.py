@@ -1,0 +1,261 @@
+"""What there is to hear and to see in a clip: where the sound has events and the picture changes.
+
+Nothing here is learnt.  Sound is measured in bands of 500 Hz, the picture in 8 x 8 parts, both as
+changes from one fifth of a second to the next, so that steady tones, hum and noise, still pictures,
+grain, compression and flicker pass for what they are: nothing that could be synchronized.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+BIN_S = 0.04  # to which everything is measured
+SILENT_DB = -70.0  # of full scale (RMS); all of a silent stretch lies below
+EVENT_DB = 3.3  # by which some band must rise; steady noise stays below 3.0, real sounds reach 3.7
+BURST_DB = 12.0  # or by which the power of one above 500 Hz must rise within two bins: a click
+MOST_SILENCE = 0.4  # of a window, at a stretch
+SAME = 0.8  # correlation of what repeats with itself, one period later
+BLUR = np.asarray([1, 2, 3, 2, 1]) / 9  # so that half a bin more or less is no difference
+SHORTEST_PERIOD_S, FEWEST_PERIODS = 0.2, 3
+CHANGE = 6.0  # levels of 255: largest change of a part, plus three times the median one
+FLICKER = 1.5  # times the median change from frame to frame, which a change must exceed as well
+BLOCK_S, PICTURE_BLOCK_S = 0.2, 0.16  # that are compared with the one before
+LEAD_S = 0.2  # after the start of the sound, in which a codec may fade in
+BAND_HZ, TOP_HZ = 500.0, 7000.0  # of sound; mp3 cuts noise into events above
+FLOOR_DB, QUIETEST_DB = -50.0, -90.0  # below the loudest of a stretch, and in all: codec noise
+PARTS = 8  # of the picture, across and down
+
+
+class Content:
+    """Takes a clip's sound and picture as they are read, and says what is in them.
+
+    Stretches may come in any order, overlap and leave gaps.  What was not read says nothing.
+
+    Args:
+        audio_start_s: where the sound begins, on its file's clock, seconds; its beginning is no
+            event.
+    """
+
+    def __init__(self, audio_start_s: float = 0.0) -> None:
+        self._after_s = audio_start_s + LEAD_S
+        self._level, self._rise, self._burst, self._onset = (_Track() for _ in range(4))
+        self._change, self._flicker, self._motion = _Track(), _Track(), _Track()
+
+    def hear(self, start_s: float, samples: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
+        """Take a stretch of the sound: mono ``(N,)``, from ``start_s`` on."""
+        bands_db, powers_db, level_db = _bands(samples, sample_rate_hz)  # (T, bands) twice, (T,)
+        times_s = start_s + BIN_S * np.arange(len(level_db))
+        self._level.put(times_s, level_db)
+        rise = _steps(bands_db, round(BLOCK_S / BIN_S)).max(axis=1, initial=0.0)
+        edges_s = times_s[: len(rise)] + BLOCK_S  # between the two blocks
+        is_inside = edges_s - BLOCK_S >= self._after_s
+        self._rise.put(edges_s[is_inside], rise[is_inside])
+        burst = (powers_db[2:] - powers_db[:-2]).max(axis=1, initial=0.0)
+        is_inside = times_s[: len(burst)] >= self._after_s
+        self._burst.put(times_s[2:][is_inside], burst[is_inside])
+        onset = np.diff(bands_db, axis=0).clip(0.0).mean(axis=1)
+        is_inside = times_s[:-1] >= self._after_s
+        self._onset.put(times_s[1:][is_inside], onset[is_inside])
+
+    def see(self, start_s: float, frames: npt.NDArray[np.generic], fps: float) -> None:
+        """Take a stretch of the picture: ``(Tv, H, W, 3)``, from ``start_s`` on."""
+        parts = _parts(frames)  # (Tv, P)
+        times_s = start_s + np.arange(len(parts)) / fps
+        num = 2 * max(1, round(PICTURE_BLOCK_S / 2 * fps))  # even: two-frame flicker cancels out
+        change = np.abs(_steps(parts, num)).max(axis=1, initial=0.0)
+        self._change.put(times_s[: len(change)] + num / fps, change)
+        moved = np.diff(parts, axis=0)
+        self._flicker.put(times_s[1:], np.abs(moved).max(axis=1, initial=0.0))
+        self._motion.put(times_s[1:], np.sqrt((moved**2).mean(axis=1)))
+
+    def counted(self, windows_s: Sequence[tuple[float, float]], length_s: float) -> list[int]:
+        """Return which windows have something to say.
+
+        A window that is largely silent misleads a model: it counts only where there is no other.
+
+        Args:
+            windows_s: where each starts in the picture and in the sound, seconds.
+            length_s: of a window, seconds.
+        """
+        found = [n for n, starts_s in enumerate(windows_s) if self.has_events(*starts_s, length_s)]
+        longest_s = MOST_SILENCE * length_s
+        filled = [n for n in found if self._silence_s(windows_s[n][1], length_s) <= longest_s]
+        return filled or found
+
+    def has_events(self, video_s: float, audio_s: float, length_s: float) -> bool:
+        """Whether a window holds anything to hear and to see; starts and length in seconds."""
+        return self.has_motion(video_s, video_s + length_s) and self.has_sound(
+            audio_s, audio_s + length_s
+        )
+
+    def _silence_s(self, start_s: float, length_s: float) -> float:
+        """Return the longest silence in a stretch of the sound, seconds."""
+        is_loud = self._level.between(start_s, start_s + length_s) >= SILENT_DB
+        ends = np.flatnonzero(np.concatenate([[True], is_loud, [True]]))
+        return float(np.diff(ends).max() - 1) * BIN_S
+
+    def has_sound(self, start_s: float, end_s: float) -> bool:
+        """Whether there is an event in a stretch of the sound, or nobody knows."""
+        rise, burst = (track.between(start_s, end_s) for track in (self._rise, self._burst))
+        if not rise.size:
+            return True
+        is_event = rise.max() >= EVENT_DB or burst.max(initial=0.0) >= BURST_DB
+        return bool(is_event and self._is_loud(start_s, end_s))
+
+    def has_motion(self, start_s: float, end_s: float) -> bool:
+        """Whether the picture changes in a stretch, or nobody knows."""
+        change = self._change.between(start_s, end_s)
+        least = max(CHANGE, self._flickers_by(start_s, end_s))
+        return not change.size or bool(change.max() + 3 * np.median(change) >= least)
+
+    def _flickers_by(self, start_s: float, end_s: float) -> float:
+        by = self._flicker.between(start_s, end_s)
+        return FLICKER * float(np.median(by)) if by.size else 0.0
+
+    def lack(self) -> str:
+        """Say what all that was read lacks."""
+        all_s, lacks = (0.0, math.inf), []
+        if not self.has_sound(*all_s):
+            lacks.append(f"the sound {'has no events' if self._is_loud(*all_s) else 'is silent'}")
+        if not self.has_motion(*all_s):
+            is_flicker = self._flickers_by(*all_s) > CHANGE
+            lacks.append(f"the picture {'only flickers' if is_flicker else 'does not change'}")
+        return " and ".join(lacks) or "where the picture changes the sound has no events"
+
+    def _is_loud(self, start_s: float, end_s: float) -> bool:
+        return bool(self._level.between(start_s, end_s).max(initial=-np.inf) >= SILENT_DB)
+
+    def period_s(self, longest_s: float) -> float | None:
+        """Return the time after which both sound and picture repeat, seconds; None if they do not.
+
+        Args:
+            longest_s: look for no longer one.
+        """
+        return common_period_s(self._onset.filled(), self._motion.filled(), longest_s)
+
+
+class _Track:
+    """Values at times that come in any order; the larger one where there are two."""
+
+    def __init__(self) -> None:
+        self._values: Array = np.full(256, np.nan)
+
+    def put(self, times_s: npt.NDArray[np.floating], values: npt.NDArray[np.floating]) -> None:
+        if not len(times_s):
+            return
+        bins = np.round(times_s / BIN_S).astype(int)
+        is_in = bins >= 0  # before time 0 nothing is presented
+        last = int(bins[-1])
+        if last >= len(self._values):
+            self._values = np.pad(self._values, (0, 2 * last), constant_values=np.nan)
+        np.fmax.at(self._values, bins[is_in], values[is_in])
+
+    def between(self, start_s: float, end_s: float) -> Array:
+        start, end = (round(min(max(0.0, t), 1e9) / BIN_S) for t in (start_s, end_s))
+        found = self._values[start:end]
+        return found[np.isfinite(found)]
+
+    def filled(self) -> Array:
+        known = np.flatnonzero(np.isfinite(self._values))
+        return self._values[: known[-1] + 1] if len(known) else self._values[:0]
+
+
+def _bands(samples: npt.NDArray[np.float32], sample_rate_hz: int) -> tuple[Array, Array, Array]:
+    """Return the mean level of the bins of every band, its power but for the first, the loudness.
+
+    Levels in dB are averaged over narrow frequencies: the colour of a noise does not matter.
+    """
+    hop = round(BIN_S * sample_rate_hz / 2)
+    length = round(0.032 * sample_rate_hz)
+    num_bins = max(0, (len(samples) - length + hop) // (2 * hop))
+    sound = np.asarray(samples, np.float32)
+    taken = np.lib.stride_tricks.sliding_window_view(
+        sound if num_bins else np.zeros(length, np.float32), length
+    )[: 2 * hop * num_bins : hop]
+    window = np.hanning(length).astype(np.float32)
+    power = np.abs(np.fft.rfft(taken * window, axis=1)) ** 2 / (window.sum() / 2) ** 2
+    width = round(BAND_HZ * length / sample_rate_hz)
+    num_bands = max(1, int(min(TOP_HZ, sample_rate_hz / 2) // BAND_HZ))
+    power = power[:, 1 : 1 + num_bands * width]  # (2 T, bands x width), without the mean
+    loudest = power.max(initial=0.0)
+    floor = max(10 ** (QUIETEST_DB / 10), loudest * 10 ** (FLOOR_DB / 10))
+    level_db = 10 * np.log10(power + floor).reshape(num_bins, 2, num_bands, width)
+    blocks = sound[: 2 * hop * num_bins].reshape(num_bins, 2 * hop)
+    powers = power.reshape(num_bins, 2, num_bands, width).sum(axis=3).mean(axis=1)
+    powers_db = 10 * np.log10(powers + width * floor)[:, 1:]
+    rms_db = 10 * np.log10((blocks**2).mean(axis=1, dtype=float) + 1e-12)
+    return level_db.mean(axis=(1, 3)).astype(float), powers_db.astype(float), rms_db
+
+
+def _parts(frames: npt.NDArray[np.generic]) -> Array:
+    """Return the mean of every part of every frame ``(Tv, P)``, levels."""
+    height, width = (side // PARTS for side in frames.shape[1:3])
+    cut = frames[:, : PARTS * height, : PARTS * width]
+    cut = cut.reshape(len(cut), PARTS, height, PARTS, width * cut.shape[3])
+    return cut.mean(axis=(2, 4), dtype=np.float32).reshape(len(cut), -1).astype(float)
+
+
+def _steps(values: Array, num: int) -> Array:
+    """Return by how much the mean of ``num`` values exceeds that of as many before them."""
+    sums = np.cumsum(np.concatenate([np.zeros((1, values.shape[1])), values]), axis=0)
+    means = (sums[num:] - sums[:-num]) / num
+    return means[num:] - means[:-num]
+
+
+def common_period_s(sound: Array, picture: Array, longest_s: float) -> float | None:
+    """Return the shortest time after which two tracks both repeat, seconds; None if none does.
+
+    Args:
+        sound: onset strength in every bin, NaN where nothing was read.
+        picture: change between frames, likewise.
+        longest_s: look for no longer one.
+    """
+    num = min(len(sound), len(picture))
+    if not num:
+        return None
+    likeness = np.minimum(_likeness(sound[:num]), _likeness(picture[:num]))
+    first = round(SHORTEST_PERIOD_S / BIN_S)
+    last = min(round(longest_s / BIN_S), len(likeness) // FEWEST_PERIODS)
+    for lag in range(first, last + 1):
+        nearby = likeness[lag - 1 : lag + 2]
+        if likeness[lag] >= SAME and likeness[lag] == nearby.max():
+            return _refined(likeness, lag) * BIN_S
+    return None
+
+
+def _likeness(track: Array) -> Array:
+    """Correlate a track with itself at every lag, over what was read of both."""
+    is_read = np.isfinite(track)
+    mean = track[is_read].mean() if is_read.any() else 0.0
+    values = np.convolve(np.where(is_read, track - mean, 0.0), BLUR, "same")
+    size = 2 * len(track)
+    spectra = [np.fft.rfft(x, size) for x in (values, values**2, is_read.astype(float))]
+    products, before, after = (
+        np.fft.irfft(a.conj() * b, size)[: len(track)]
+        for a, b in (
+            (spectra[0], spectra[0]), (spectra[1], spectra[2]), (spectra[2], spectra[1])
+        )
+    )  # fmt: skip
+    power = (before.clip(0.0) * after.clip(0.0)) ** 0.5
+    return np.where(power > 1e-6 * power.max(initial=0.0), products / power.clip(1e-12), 0.0)
+
+
+def _refined(likeness: Array, lag: int) -> float:
+    """Place a period between the bins, by the last of its multiples that still stands out."""
+    period = float(lag)
+    for number in range(1, len(likeness) // FEWEST_PERIODS // lag + 1):
+        nearest = round(number * period)
+        around = np.arange(max(1, nearest - 1), min(nearest + 2, len(likeness) - 1))
+        peak = int(around[likeness[around].argmax()])
+        left, middle, right = likeness[peak - 1 : peak + 2]
+        bend = left - 2 * middle + right
+        if middle < SAME or bend >= 0:
+            break
+        period = (peak + 0.5 * (left - right) / bend) / number
+    return period
