@@ -286,7 +286,7 @@ def test_one_modality_alone_gives_zeros_for_the_other_one() -> None:
     assert audio.values.abs().sum() > 0
     assert vision.values.abs().sum() == 0
     assert not any("vision" in name for name, _ in model.encoder.named_parameters())
-    with pytest.raises(ConfigError, match="no weights for vision.*head.streams=audio"):
+    with pytest.raises(ConfigError, match=r"no weights for vision.*head.streams=audio"):
         model.encoder.encode_alone("vision", given_to(model).vision.flatten(0, 1))
 
 
