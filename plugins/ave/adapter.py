@@ -111,7 +111,10 @@ def _read_split(meta: Meta, split: Split, rows: list[Row]) -> list[Row]:
             f"copy one from {WHERE} (the numbers of {Path(numbered).stem}.h5, one to a line), or "
             f"leave the split out: {option('set')} splits=...",
         )
-    return [_row_of(line, path, rows) for line in read_lines(path)]
+    lines = read_lines(path)
+    if not lines:
+        raise ManifestError(f"{path} lists no clip")
+    return [_row_of(line, path, rows) for line in lines]
 
 
 def _row_of(line: str, path: Path, rows: list[Row]) -> Row:
@@ -144,8 +147,8 @@ def _clips_of(split: Split, rows: Iterable[Row]) -> dict[str, ListedClip]:
     several = [video for video, found in by_video.items() if len(found) > 1]
     if several:
         log.warning(
-            "%d %s clips have several lines, whose events are taken together; the first: %s",
-            *(len(several), split, several[0]),
+            "%s clips with several lines, whose events are taken together: %d, the first: %s",
+            *(split, len(several), several[0]),
         )
     clips = {}
     for video, found in by_video.items():

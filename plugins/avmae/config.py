@@ -61,7 +61,10 @@ class AvmaeConfig(TubeletConfig):
     @model_validator(mode="after")
     def _some_blocks_are_apart(self) -> AvmaeConfig:
         if self.fusion == "mid" and self.joint_layers > self.depth:
-            raise ValueError(f"joint_layers={self.joint_layers} of depth={self.depth} blocks")
+            raise ValueError(
+                f"joint_layers={self.joint_layers} is more than there are blocks: "
+                f"depth={self.depth}"
+            )
         return self
 
 
@@ -80,5 +83,8 @@ class MbtConfig(TubeletConfig):
     @model_validator(mode="after")
     def _fusion_layer_exists(self) -> MbtConfig:
         if self.fusion_layer > self.depth:
-            raise ValueError(f"fusion_layer={self.fusion_layer} lies behind depth={self.depth}")
+            raise ValueError(
+                f"fusion_layer={self.fusion_layer} is more than there are blocks: "
+                f"depth={self.depth}"
+            )
         return self

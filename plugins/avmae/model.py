@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from plugins.avmae.config import AvmaeConfig, TubeletConfig
 from zoo.contracts import Modality
 from zoo.errors import ConfigError
-from zoo.models.patches import MODALITIES, MaskableEncoder
+from zoo.models.patches import MODALITIES, OTHER, MaskableEncoder
 from zoo.models.stream_block import (
     JAX_EPS,
     NormedStack,
@@ -53,7 +53,8 @@ class TubeletEncoder(MaskableEncoder):
         """
         if modality not in self.modalities:
             raise ConfigError(
-                f"the encoder has no weights for {modality}: set encoder.modalities=both"
+                f"the encoder has no weights for {modality}: set encoder.modalities=both, "
+                f"or let the head read {OTHER[modality]} alone: head.streams={OTHER[modality]}"
             )
         embed = self.embed[modality]
         assert isinstance(embed, PatchEmbed)

@@ -108,7 +108,7 @@ def test_several_lines_of_a_video_are_taken_together(
     with caplog.at_level(logging.WARNING):
         found = scan(adapter_of(meta), videos)
     assert found["_F1zhB2nQ3o"].events == ((1.0, 4.0, "Bark"), (6.0, 8.0, "Bark"))
-    assert "1 test clips have several lines" in caplog.text
+    assert "test clips with several lines, whose events are taken together: 1," in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -119,6 +119,7 @@ def test_several_lines_of_a_video_are_taken_together(
         ("trainSet.txt", ["Bark&RUhOCu3LNXM&good&5&2"], "a start from 0 up to the end"),
         ("trainSet.txt", ["Bark&RUhOCu3LNXM&good&nan&2"], "a start from 0 up to the end"),
         ("trainSet.txt", ["&RUhOCu3LNXM&good&0&2"], "it needs a category"),
+        ("valSet.txt", [], "valSet.txt lists no clip"),
         ("trainSet.txt", [ROWS[3]], "1 test clips of AVE are in the list of another split"),
     ],
 )
@@ -155,3 +156,12 @@ def test_an_event_at_the_end_ends_with_its_clip(meta: Path, tmp_path: Path) -> N
 
 def test_the_adapter_keeps_its_promises(meta: Path, videos: Path) -> None:
     testing.check_dataset("ave", videos, {"meta": meta})
+
+
+def test_an_empty_list_of_numbers_is_refused_like_an_empty_list_of_lines(
+    meta: Path, videos: Path
+) -> None:
+    (meta / "testSet.txt").unlink()
+    write(meta / "test_order.txt")
+    with pytest.raises(ManifestError, match=r"test_order.txt lists no clip"):
+        scan(adapter_of(meta), videos)

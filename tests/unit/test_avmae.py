@@ -286,7 +286,7 @@ def test_one_modality_alone_gives_zeros_for_the_other_one() -> None:
     assert audio.values.abs().sum() > 0
     assert vision.values.abs().sum() == 0
     assert not any("vision" in name for name, _ in model.encoder.named_parameters())
-    with pytest.raises(ConfigError, match="no weights for vision"):
+    with pytest.raises(ConfigError, match=r"no weights for vision.*head.streams=audio"):
         model.encoder.encode_alone("vision", given_to(model).vision.flatten(0, 1))
 
 
@@ -324,3 +324,15 @@ def test_a_run_pretrains_and_fine_tunes(tmp_path: Path, capsys: pytest.CaptureFi
     words = ["--data", str(manifest), "--split", "valid", "--views", "2", "-o", str(report)]
     assert run(["evaluate", str(tmp_path / "mbt"), *words]) == 0
     assert "accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("extractor", "setting", "sentence"),
+    [
+        ("avmae", "joint_layers=99", "joint_layers=99 is more than there are blocks: depth=3"),
+        ("mbt", "fusion_layer=99", "fusion_layer=99 is more than there are blocks: depth=3"),
+    ],
+)
+def test_more_blocks_than_there_are(extractor: str, setting: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        build_recipe(extractor=extractor, preset="tiny", overrides=[f"encoder.{setting}"])

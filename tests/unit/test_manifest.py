@@ -231,6 +231,8 @@ WRONG = [
     ({"events": ((0.5, 0.5, "drum"),)}, "end after its start"),
     ({"events": ((0.5, float("nan"), "drum"),)}, "end after its start"),
     ({"events": ((0.5, 2.0, "drum"),)}, "'drum' from 0.5 to 2 s ends after the clip"),
+    ({"events": ((9.0, 12.0, "drum"),)}, "'drum' starts at 9 s, after the clip"),
+    ({"events": ((9.0, float("inf"), "drum"),)}, "'drum' starts at 9 s, after the clip"),
     ({"events": ((0.2, 0.5, " "),)}, "has no label"),
     ({"labels": ("drum", "")}, "has an empty label"),
 ]

@@ -32,6 +32,9 @@ def describe_classes(
         what = f"has a wrong event: '{event.label}' from {event.start_s:g} to {event.end_s:g} s"
         if not event.label.strip():
             return f"{what} has no label"
+        if event.start_s > duration_s + LENGTH_TOLERANCE_S:
+            start = f"'{event.label}' starts at {event.start_s:g} s"
+            return f"has a wrong event: {start}, after the clip ({duration_s:.2f} s)"
         if not 0 <= event.start_s < event.end_s:  # false for NaN too
             return f"{what} must start at 0 or later and end after its start"
         if event.end_s > duration_s + LENGTH_TOLERANCE_S:

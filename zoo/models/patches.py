@@ -390,7 +390,7 @@ def require_maskable(encoder: Encoder) -> MaskableEncoder:
     """
     if not isinstance(encoder, MaskableEncoder):
         raise ConfigError(
-            "this objective hides patches of both modalities, which a "
-            f"{type(encoder).__name__} cannot; choose an encoder such as cavmae, avsiam or avmae"
+            "this objective hides patches of both modalities, which this encoder cannot do; "
+            "choose one such as cavmae, avsiam or avmae"
         )
     return encoder
