@@ -62,11 +62,10 @@ def test_one_wild_time_is_put_between_its_neighbours(place, wild_s):
     rows[place] = (index, time_s + wild_s, step_s)
     found = settled(rows)
     expected = np.array([t for _, t, _ in good])
-    if place == -1 and wild_s == 7.0:  # nothing behind it says that it is wrong
-        found, expected = found[:-1], expected[:-1]
-    np.testing.assert_allclose(found, expected, atol=0.2)
     others = np.arange(len(good)) != place % len(good)
-    np.testing.assert_allclose(found[others[: len(found)]], expected[others[: len(found)]])
+    np.testing.assert_allclose(found[others], expected[others])
+    if place >= 0 or wild_s != 7.0:  # else nothing behind it says that it is wrong
+        np.testing.assert_allclose(found, expected, atol=0.2)
 
 
 def test_a_pause_of_one_stream_stays():
@@ -182,8 +181,9 @@ def test_while_the_picture_stands_still_the_one_before_is_shown(suffix, freeze_m
     shown = decode(path, duration_s=length_s, audio=False).frames.mean((1, 2, 3))
     numbers = np.round((shown - 20) / 2).astype(int)
     at_ms = 40 * np.arange(len(numbers))
-    late_ms = times_ms[np.clip(numbers, 0, 59)] - at_ms
-    assert late_ms.max() <= 21  # no picture earlier than half a frame before its time
+    early_ms = times_ms[np.clip(numbers, 0, 59)] - at_ms
+    assert early_ms.max() <= 30  # nearest, while all goes on
+    assert early_ms[numbers == 30].max() <= 21  # half a frame
     is_frozen = (at_ms > times_ms[29] + 20) & (at_ms < times_ms[30] - 20)
     assert np.abs(numbers[is_frozen] - 29).max() <= 1
 

@@ -147,7 +147,7 @@ class AudioReader:
         source = self.source
         window = _WindowTimes(start_s, num_samples, self.sample_rate_hz)
         if self._can_go_on(window):
-            return self._read_from_here(window, is_seek=self._known_from_s > -math.inf)
+            return self._read_from_here(window)
         errors = source.num_errors
         for retreat_s in RETREATS_S:
             target_s = start_s - PRE_ROLL_S - retreat_s
@@ -156,10 +156,10 @@ class AudioReader:
             if self._grid is None:
                 self._read_beginning()
             if source.seek(source.audio, target_s) and self._begin(window):
-                return self._read_from_here(window, is_seek=True)
+                return self._read_from_here(window)
             source.num_errors = errors
         self._read_beginning()
-        return self._read_from_here(window, is_seek=False)
+        return self._read_from_here(window)
 
     def _can_go_on(self, window: _WindowTimes) -> bool:
         if self._known_from_s > window.start_s - NEEDED_S:
@@ -184,11 +184,11 @@ class AudioReader:
         if self._grid is None:
             self._grid = PacketGrid.of(self._held, float(self.source.audio.time_base))
 
-    def _read_from_here(self, window: _WindowTimes, *, is_seek: bool) -> Sound:
+    def _read_from_here(self, window: _WindowTimes) -> Sound:
         """Read the window from what is held, and on from there."""
         begin_s = window.start_s - PRE_ROLL_S
         self._let_go(begin_s)
-        grid = self._grid if is_seek else None
+        grid = self._grid if self._known_from_s > -math.inf else None
         lines: list[Line] = []
         num_held = len(self._held)
         for number, (time_s, frame) in enumerate(chain(list(self._held), self._frames)):

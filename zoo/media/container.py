@@ -359,7 +359,7 @@ def new_source(
         audio, others = choose_audio(path, streams.audio, audio_track)
         if video is None and audio is None:
             raise MediaError(f"{path} holds neither video nor audio; give a media file")
-        indices = tuple(None if stream is None else stream.index for stream in (video, audio))
+        indices = (video and video.index, audio and audio.index)
         source = Source(path, container, indices, [*notes, *others])
         source._set_origin()
         knows_ends = container.format.name in KNOWS_ENDS

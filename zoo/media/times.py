@@ -18,7 +18,9 @@ import av
 from zoo.timeline import clock_tenths
 
 BACK_S = 1.0  # packets of a stream may go back so far: frames are stored before those they refer to
-JUMP_S = 10.0  # all streams together do not stand still for longer
+JUMP_S = 10.0  # what is sent or joined does not stand still for longer
+PAUSE_S = 3600.0  # nor does what was recorded with times of its own, such as a screen
+MAY_JUMP = {"mpegts", "mpeg", "flv"}
 STEP_S = 1.0  # from here on, a step is looked at: do the packets behind it come back?
 AHEAD = 64  # so many packets are asked
 FEW = 16  # so many packets of one stream are outliers, more are a stretch of their own
@@ -91,7 +93,8 @@ def settled_times(container: Any, streams: Sequence[Any]) -> Times:
     """Read all packets of some streams, and put them on one clock; see `settle`."""
     packets = list(_packets(container, streams, Counter()))
     kinds = {s.index: s.type for s in streams}
-    by_s = settle(packets, next((i for i, kind in kinds.items() if kind == "video"), None))
+    video = next((index for index, kind in kinds.items() if kind == "video"), None)
+    by_s = settle(packets, video, JUMP_S if container.format.name in MAY_JUMP else PAUSE_S)
     spans_s: dict[int, tuple[float, float]] = {}
     moves: dict[int, list[tuple[int, float]]] = {s.index: [(0, 0.0)] for s in streams}
     for packet, by in zip(packets, by_s, strict=True):
@@ -138,7 +141,7 @@ def _widen(spans_s: dict[int, tuple[float, float]], packet: Packet, by_s: float 
     spans_s[packet.index] = min(first_s, start_s), end_s
 
 
-def settle(packets: Sequence[Packet], video: int | None) -> list[float]:
+def settle(packets: Sequence[Packet], video: int | None, jump_s: float = JUMP_S) -> list[float]:
     """Say for every packet by how much later it is to be taken, seconds.
 
     A packet that goes on neither in its own stretch nor in one of the others begins a new stretch,
@@ -146,7 +149,8 @@ def settle(packets: Sequence[Packet], video: int | None) -> list[float]:
 
     Args:
         packets: in the order they are stored.
-        video: index of the video stream, whose frames stay on their lattice.
+        video: index of the video stream, whose frames go on without a gap or on their lattice.
+        jump_s: longer pauses of all streams are no pauses.
     """
     ahead: dict[int, list[float]] = defaultdict(list)
     for packet in reversed(packets):
@@ -160,27 +164,34 @@ def settle(packets: Sequence[Packet], video: int | None) -> list[float]:
     recent = [0]
 
     def fits(packet: Packet, by_s: float) -> bool:
-        time_s = packet.order_s + by_s
-        end_s = last.get(packet.index)
-        lowest_s = first_s - JUMP_S if end_s is None else end_s - BACK_S
-        if not lowest_s <= time_s <= max(latest_s, end_s or latest_s) + JUMP_S:
+        time_s, end_s = packet.order_s + by_s, last.get(packet.index)
+        lowest_s = first_s - jump_s if end_s is None else end_s - BACK_S
+        expected_s = first_s if end_s is None else end_s
+        if not lowest_s <= time_s <= max(latest_s, expected_s) + jump_s:
             return False
-        if end_s is None or time_s <= end_s + STEP_S:
-            return True
         following = ahead[packet.index][-1 : -1 - AHEAD : -1]
-        return not any(lowest_s <= other + by_s < time_s - BACK_S for other in following)
+        return time_s <= expected_s + STEP_S or not any(
+            lowest_s <= other + by_s < time_s - BACK_S for other in following
+        )
 
     for packet in packets:
         index = packet.index
         ahead[index].pop()
-        mine = own.get(index, 0)
-        number = next((n for n in (mine, *recent) if fits(packet, moves[n])), len(moves))
-        expected_s = last.get(index, first_s)
+        mine, expected_s = own.get(index, 0), last.get(index, first_s)
+        apart_s = {
+            n: abs(packet.order_s + moves[n] - expected_s)
+            for n in (mine, *recent)
+            if fits(packet, moves[n])
+        }
+        number = min(apart_s, key=lambda n: apart_s[n], default=len(moves))
+        if apart_s.get(mine, jump_s) <= STEP_S:
+            number = mine
         if number == len(moves):
             moves.append(expected_s - packet.order_s)
         elif number not in (mine, 0) and index == video and packet.length_s:
-            apart_s = expected_s - (packet.order_s + moves[number])
-            moves[number] += apart_s - round(apart_s / packet.length_s) * packet.length_s
+            off_s = expected_s - (packet.order_s + moves[number])
+            gap_s = round(off_s / packet.length_s) * packet.length_s
+            moves[number] += off_s if abs(off_s) <= STEP_S else off_s - gap_s
         recent = [number, *(n for n in recent if n != number)][:LATEST]
         own[index] = number
         end_s = packet.order_s + moves[number] + packet.length_s
