@@ -70,13 +70,13 @@ class Source:
     _retired: Any = None
 
     @property
-    def video(self) -> Any | None:
-        """The film."""
+    def video(self) -> Any:
+        """The film, or None."""
         return None if self.indices[0] is None else self.container.streams[self.indices[0]]
 
     @property
-    def audio(self) -> Any | None:
-        """The sound."""
+    def audio(self) -> Any:
+        """The sound, or None."""
         return None if self.indices[1] is None else self.container.streams[self.indices[1]]
 
     @property
@@ -290,11 +290,14 @@ class Source:
         multiples of their length: remuxed files often start 21 ms late, and a lattice that is out
         of phase would show every frame that much too late.  A bare MP3 holds no times: FFmpeg
         counts from the start of the encoder's delay, which the decoder cuts off, so there it is
-        the first sample.
+        the first sample.  Where the first time of a file is wild, FFmpeg takes others to have
+        wrapped.
         """
         video, format = self.video, self.container.format
-        if format.flags & Flags.ts_discont.value or format.name == "mp3":
-            return self.start_of(self.streams[0])
+        first_s = self.start_of(self.streams[0])
+        is_odd = self.times is not None and bool(self.times.moves) and first_s > FAR_S
+        if format.flags & Flags.ts_discont.value or format.name == "mp3" or is_odd:
+            return first_s
         rate = video.average_rate if video is not None else None
         if not rate or rate < MIN_LATTICE_FPS:
             return 0.0

@@ -31,14 +31,14 @@ class Packet(NamedTuple):
     """A packet, with times on the container's own clock.
 
     Attributes:
-        index: of its stream.
+        stream: its index.
         number: within its stream, from 0.
         order_s: time by which packets of a stream are stored; the decoding time where there is one.
         shown_s: presentation time.
         length_s: of what is in it.
     """
 
-    index: int
+    stream: int
     number: int
     order_s: float
     shown_s: float
@@ -76,12 +76,12 @@ def times_in_order(container: Any, streams: Sequence[Any]) -> Times | None:
     counted: Counter[int] = Counter()
     for packet in _packets(container, streams, counted):
         first_s = packet.order_s if first_s is None else first_s
-        before_s = last.get(packet.index)
+        before_s = last.get(packet.stream)
         if before_s is None and abs(packet.order_s - first_s) > JUMP_S:
             return None
         if before_s is not None and not before_s - BACK_S <= packet.order_s <= before_s + STEP_S:
             return None
-        last[packet.index] = packet.order_s
+        last[packet.stream] = packet.order_s
         _widen(spans_s, packet)
     if not spans_s:
         ends_s = {s.index: counted[s.index] * _frame_s(s) for s in streams}
@@ -99,8 +99,8 @@ def settled_times(container: Any, streams: Sequence[Any]) -> Times:
     moves: dict[int, list[tuple[int, float]]] = {s.index: [(0, 0.0)] for s in streams}
     for packet, by in zip(packets, by_s, strict=True):
         _widen(spans_s, packet, by)
-        if by != moves[packet.index][-1][1]:
-            moves[packet.index].append((packet.number, by))
+        if by != moves[packet.stream][-1][1]:
+            moves[packet.stream].append((packet.number, by))
     return Times(
         spans_s=spans_s,
         moves=moves if any(by_s) else {},
@@ -136,9 +136,9 @@ def _frame_s(stream: Any) -> float:
 
 def _widen(spans_s: dict[int, tuple[float, float]], packet: Packet, by_s: float = 0.0) -> None:
     start_s = round(packet.shown_s + by_s, 6)
-    first_s, end_s = spans_s.get(packet.index, (start_s, start_s))
+    first_s, end_s = spans_s.get(packet.stream, (start_s, start_s))
     end_s = max(end_s, round(start_s + packet.length_s, 6))
-    spans_s[packet.index] = min(first_s, start_s), end_s
+    spans_s[packet.stream] = min(first_s, start_s), end_s
 
 
 def settle(packets: Sequence[Packet], video: int | None, jump_s: float = JUMP_S) -> list[float]:
@@ -154,7 +154,7 @@ def settle(packets: Sequence[Packet], video: int | None, jump_s: float = JUMP_S)
     """
     ahead: dict[int, list[float]] = defaultdict(list)
     for packet in reversed(packets):
-        ahead[packet.index].append(packet.order_s)
+        ahead[packet.stream].append(packet.order_s)
     begin = [packet.order_s for packet in packets[: 2 * FEW]]
     first_s = min(t for t in begin if abs(t - statistics.median(begin)) <= JUMP_S)
     latest_s = first_s
@@ -164,20 +164,25 @@ def settle(packets: Sequence[Packet], video: int | None, jump_s: float = JUMP_S)
     recent = [0]
 
     def fits(packet: Packet, by_s: float) -> bool:
-        time_s, end_s = packet.order_s + by_s, last.get(packet.index)
+        time_s, end_s = packet.order_s + by_s, last.get(packet.stream)
         lowest_s = first_s - jump_s if end_s is None else end_s - BACK_S
         expected_s = first_s if end_s is None else end_s
         if not lowest_s <= time_s <= max(latest_s, expected_s) + jump_s:
             return False
-        following = ahead[packet.index][-1 : -1 - AHEAD : -1]
+        following = ahead[packet.stream][-1 : -1 - AHEAD : -1]
         return time_s <= expected_s + STEP_S or not any(
             lowest_s <= other + by_s < time_s - BACK_S for other in following
         )
 
+    def begins_s(packet: Packet) -> float:
+        near = (t for t in reversed(ahead[packet.stream]) if abs(t - first_s) <= jump_s)
+        return next(near, first_s) - packet.length_s
+
     for packet in packets:
-        index = packet.index
+        index = packet.stream
         ahead[index].pop()
-        mine, expected_s = own.get(index, 0), last.get(index, first_s)
+        mine = own.get(index, 0)
+        expected_s = last[index] if index in last else begins_s(packet)
         apart_s = {
             n: abs(packet.order_s + moves[n] - expected_s)
             for n in (mine, *recent)
@@ -211,7 +216,7 @@ def _notes(
     breaks: dict[float, set[str]] = defaultdict(set)
     where: dict[float, str] = {}
     for index, kind in kinds.items():
-        mine = [(p, by) for p, by in zip(packets, by_s, strict=True) if p.index == index]
+        mine = [(p, by) for p, by in zip(packets, by_s, strict=True) if p.stream == index]
         before: Packet | None = None
         usual = 0.0
         for by, run in groupby(mine, key=lambda pair: pair[1]):
