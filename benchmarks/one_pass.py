@@ -13,7 +13,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from zoo.evaluation.members import reader_of
 from zoo.features.encoding import FeatureExtractor
 from zoo.features.feature_settings import build_settings
 from zoo.media import ClipInfo, Decoder, decode, encode, probe
+from zoo.models.model import Model
 
 LENGTHS_S, WINDOW_S = (60.0, 120.0, 240.0), 4.8
 FPS, SIZE, BASE_S = 25, 64, 10.0
@@ -76,7 +76,7 @@ def write(base: Path, kind: str, length_s: float, folder: Path) -> Path:
     num = round(length_s * FPS)
     frames = (window.frames[number % len(window.frames)] for number in range(num))
     samples = np.resize(window.samples, num * window.sample_rate_hz // FPS)
-    encode(path, frames, samples, fps=FPS, **how)
+    encode(path, frames, samples, fps=FPS, video_options={"sc_threshold": "0"}, **how)
     return path
 
 
@@ -88,23 +88,20 @@ def works_on(clip: Path, folder: Path) -> dict[str, Callable[[], object]]:
     info = probe(clip)
     assert info.audio is not None
     row = Clip(clip, "test", info.common_s, FPS, SIZE, SIZE, info.audio.sample_rate_hz, 1)
-    stores = (folder / f"store{number}" for number in count())
     return {
         "anew": lambda: [decode(clip, start_s=s, duration_s=WINDOW_S) for s in starts(info)],
         "windows": lambda: in_one_pass(clip, info),
         "predict": lambda: offsets.predict(clip),
         "features": lambda: extractor.write(clip, folder / "features.safetensors"),
-        "store": lambda: list(
-            build_store(
-                next(stores),
-                model,
-                reader_of(model),
-                [row],
-                store_config(model, "float16"),
-                model.device,
-            )
-        ),
+        "store": lambda: store(row, model, folder),
     }
+
+
+def store(clip: Clip, model: Model, folder: Path) -> None:
+    """Build a feature store of one clip."""
+    config = store_config(model, "float16")
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        list(build_store(Path(name), model, reader_of(model), [clip], config, model.device))
 
 
 def in_one_pass(clip: Path, info: ClipInfo) -> None:

@@ -147,7 +147,7 @@ def test_crops_further_apart_than_they_are_long(untrained: OffsetPredictor, tmp_
     sparse = untrained.predict(
         tmp_path / "long.mp4", every_s=8.0, progress=lambda done, total: calls.append((done, total))
     )
-    assert calls == [(1, 2), (2, 2)]
+    assert calls == [(0, 2), (1, 2), (2, 2)]
     assert sparse.windows[1].probability == pytest.approx(dense.windows[25].probability, abs=1e-4)
 
 

@@ -95,7 +95,8 @@ def check_clip(path: Path, min_seconds: float = MIN_SECONDS) -> ClipReport:
         return ClipReport(path, info.common_s, (*problems, str(error)), tuple(notes))
     notes += [note for note in others if note not in notes]
     if num_errors:
-        notes.append(f"{num_errors} packets could not be decoded")
+        what = "1 packet" if num_errors == 1 else f"{num_errors} packets"
+        notes.append(f"{what} could not be decoded")
     if content.silent > MAX_DEAD:
         problems.append(f"silent for {content.silent:.0%} of its length")
     if content.still > MAX_DEAD:

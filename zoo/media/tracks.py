@@ -42,8 +42,8 @@ def choose_video(path: Path, streams: Any, number: int | None) -> tuple[Any | No
     if len({_num_frames(stream) for stream in marked or films}) == 1 != len(marked):
         why = "the first of equally long ones"
     return film, [
-        f"video track {_number(film, streams)} of {len(streams)} is looked at, {why}; "
-        "video_track (--video-track) chooses another"
+        f"video track {_number(film, streams)} of {len(streams)} is looked at, {why}; choose "
+        "another with --video-track"
     ]
 
 
