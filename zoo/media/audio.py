@@ -153,13 +153,19 @@ class AudioReader:
             target_s = start_s - PRE_ROLL_S - retreat_s
             if target_s <= source.start_of(source.audio):
                 break
-            if self._grid is None:
+            if self._grid is None and self._is_coarse:
                 self._read_beginning()
             if source.seek(source.audio, target_s) and self._begin(window):
                 return self._read_from_here(window)
             source.num_errors = errors
         self._read_beginning()
         return self._read_from_here(window)
+
+    @property
+    def _is_coarse(self) -> bool:
+        """Whether a tick of the container is longer than a sample."""
+        stream = self.source.audio
+        return float(stream.time_base) * stream.codec_context.sample_rate > 1
 
     def _can_go_on(self, window: _WindowTimes) -> bool:
         if self._known_from_s > window.start_s - NEEDED_S:
