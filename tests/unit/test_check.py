@@ -96,10 +96,13 @@ def test_missing_text_and_truncated_files_are_reported(good: Path, tmp_path: Pat
     cut = good.read_bytes()
     (tmp_path / "cut.mp4").write_bytes(cut[: round(0.6 * len(cut))])
     (tmp_path / "headless.mp4").write_bytes(cut[-1000:])
-    for name in ("missing.mp4", "text.mp4", "cut.mp4", "headless.mp4"):
+    for name in ("missing.mp4", "text.mp4", "headless.mp4"):
         report = check_clip(tmp_path / name)
         assert not report.is_usable, name
         assert name in report.problems[0]
+    report = check_clip(tmp_path / "cut.mp4", min_seconds=3.0)
+    assert report.is_usable
+    assert any("the file ends after 0:0" in note for note in report.notes)
 
 
 def test_reports_keep_the_order_and_progress_is_told(good: Path, tmp_path: Path) -> None:

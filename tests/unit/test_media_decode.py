@@ -162,8 +162,8 @@ def test_a_thumbnail_before_the_film_is_not_taken_for_it(clip, tmp_path):
     assert decode(path, audio=False).frames.shape[0] == 50
 
 
-@pytest.mark.parametrize(("default", "length"), [(0, 10), (1, 50), (None, 10)])
-def test_of_two_films_the_default_is_taken(clip, tmp_path, default, length):
+@pytest.mark.parametrize(("default", "length"), [(0, 10), (1, 50), (None, 50)])
+def test_of_two_films_the_default_is_taken_else_the_longer(clip, tmp_path, default, length):
     encode(tmp_path / "other.mkv", np.zeros((10, 48, 80, 3), np.uint8), None)
     path = with_others_before(clip, tmp_path / "both.mkv", tmp_path / "other.mkv", default=default)
     assert len(decode(path, audio=False).frames) == length

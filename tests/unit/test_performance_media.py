@@ -29,13 +29,13 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Record the times of all pictures that are decoded."""
     seen: list[float] = []
-    add = video._Window.add
+    set_last = video._Film._set_last
 
     def counted(self, time_s, frame):
         seen.append(time_s)
-        add(self, time_s, frame)
+        set_last(self, time_s, frame)
 
-    monkeypatch.setattr(video._Window, "add", counted)
+    monkeypatch.setattr(video._Film, "_set_last", counted)
     return seen
 
 
@@ -74,13 +74,11 @@ def test_a_read_without_skipping_follows_one_with(clip, monkeypatch) -> None:
     expected = decode(clip, start_s=3.0, duration_s=0.4, audio=False).frames
     skips_too_much = ((0.0, True), (0.0, False))
     monkeypatch.setattr(video, "ATTEMPTS", skips_too_much)
-    sure = video._read_from_here
+    show = video._Film.show
     monkeypatch.setattr(
-        video,
-        "_read_from_here",
-        lambda source, window, until_s, **k: (
-            sure(source, window, until_s, **k) and until_s == -np.inf
-        ),
+        video._Film,
+        "show",
+        lambda film, times_s: show(film, times_s) if film._source.skip_until_s == -np.inf else None,
     )
     frames = decode(clip, start_s=3.0, duration_s=0.4, audio=False).frames
     assert np.array_equal(frames, expected)

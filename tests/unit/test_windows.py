@@ -7,10 +7,14 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.stream import Disposition
 
 import zoo
+from zoo.data.check import check_clip
 from zoo.data.manifest import Manifest
 from zoo.errors import MediaError
+from zoo.inference.batch import _row
+from zoo.inference.batch_table import Options
 from zoo.inference.changepoints import OverTime, follow
 from zoo.inference.offset_predictor import OffsetPredictor
 from zoo.inference.windows import Streams, plan_windows
@@ -209,7 +213,7 @@ def test_crops_further_apart_than_they_are_long(untrained: OffsetPredictor, tmp_
     sparse = untrained.predict(
         tmp_path / "long.mp4", every_s=8.0, progress=lambda done, total: calls.append((done, total))
     )
-    assert calls == [(1, 2), (2, 2)]
+    assert calls == [(0, 2), (1, 2), (2, 2)]
     assert sparse.windows[1].probability == pytest.approx(dense.windows[25].probability, abs=1e-4)
 
 
@@ -323,3 +327,50 @@ def test_shifts_reach_the_largest_offset() -> None:
     assert shifts[0] == -shifts[-1]
     assert shifts[-1] * 0.32 + 2 >= 30
     assert max(np.diff(shifts)) * 0.32 <= 1.0
+
+
+def test_what_was_assumed_in_reading_is_part_of_every_answer(
+    shipped: OffsetPredictor, clips: Manifest, tmp_path: Path
+) -> None:
+    window = decode(clips.clips[0].path)
+    encode(tmp_path / "half.ts", window.frames, window.samples)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(2 * (tmp_path / "half.ts").read_bytes())
+    prediction = shipped.predict(joined)
+    whole_s = 2 * len(window.frames) / 25
+    assert prediction.duration_s == pytest.approx(whole_s, abs=0.1)
+    (note,) = prediction.notes
+    assert "the times of the file start again at 0:0" in note
+    assert prediction.as_dict()["notes"] == [note]
+    assert _row(shipped, str(joined), Options())["notes"] == note
+    assert note in check_clip(joined).notes
+
+
+def test_the_video_track_can_be_chosen(
+    shipped: OffsetPredictor, clips: Manifest, tmp_path: Path
+) -> None:
+    clip, both = clips.clips[0].path, tmp_path / "both.mkv"
+    encode(tmp_path / "black.mp4", np.zeros((400, 64, 64, 3), np.uint8), None)
+    with (
+        av.open(str(tmp_path / "black.mp4")) as black,
+        av.open(str(clip)) as film,
+        av.open(str(both), "w") as out,
+    ):
+        packets = []
+        for stream in [*black.streams, *film.streams]:
+            copy = out.add_stream_from_template(stream)
+            copy.disposition = Disposition(0)
+            stream.container.seek(0)
+            for packet in stream.container.demux(stream):
+                if packet.size:
+                    packet.stream = copy
+                    packets.append(packet)
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            out.mux(packet)
+    own, black_s = shipped.predict(clip, 0.04), shipped.predict(both, 0.04)
+    assert "video track 1 of 2 is looked at, which has the most frames" in black_s.notes[0]
+    chosen = shipped.predict(both, 0.04, video_track=2)
+    assert chosen.notes == []
+    assert chosen.refined_s == pytest.approx(own.refined_s, abs=0.02)
+    with pytest.raises(MediaError, match="has 2 video tracks, so there is no track 3"):
+        shipped.predict(both, video_track=3)

@@ -30,13 +30,19 @@ class Crop:
     samples: Float[np.ndarray, " N"]
 
 
-def read_crop(model: Model, path: Path, start_s: float, audio_track: int | None = None) -> Crop:
+def read_crop(
+    model: Model,
+    path: Path,
+    start_s: float,
+    audio_track: int | None = None,
+    video_track: int | None = None,
+) -> Crop:
     """Read one crop of a clip as a model wants it.
 
     Raises:
         MediaError: if it cannot be read, or the clip ends before the crop does.
     """
-    info = probe(path, audio_track)
+    info = probe(path, audio_track, video_track)
     require_streams(info)
     covered_s = model.config.layout.covered_s
     if not 0 <= start_s <= info.common_s - covered_s + LATTICE_TOLERANCE:
@@ -44,7 +50,12 @@ def read_crop(model: Model, path: Path, start_s: float, audio_track: int | None 
             f"{path} has no crop of {covered_s:g} s from {start_s:g} s on: audio and video share "
             f"{info.common_s:.2f} s"
         )
-    reader = ClipReader(model.vision_frontend, model.audio_frontend, audio_track=audio_track)
+    reader = ClipReader(
+        model.vision_frontend,
+        model.audio_frontend,
+        audio_track=audio_track,
+        video_track=video_track,
+    )
     frames = reader.read_vision(path, start_s, covered_s)
     samples = reader.read_audio(path, start_s, covered_s)
     return Crop(np.ascontiguousarray(crop_square(frames, reader.vision.size, None)), samples)

@@ -60,6 +60,7 @@ class Attribution:
         audio_track: which audio track, from 1; None is the first.
         audio: evidence in the audio, with the video as it is.
         vision: evidence in the video, with the audio as it is.
+        video_track: which video track, from 1; None is the film.
     """
 
     path: str
@@ -79,6 +80,7 @@ class Attribution:
     audio_track: int | None
     audio: Evidence
     vision: Evidence
+    video_track: int | None = None
 
     def moments_s(self, evidence: Evidence) -> list[tuple[float, float]]:
         """Return the moments that clearly hold evidence, the strongest first, seconds."""

@@ -39,6 +39,7 @@ def draw(attribution: Attribution, path: Path) -> Path:
         short_side=SHORT_SIDE,
         sample_rate_hz=SAMPLE_RATE_HZ,
         audio_track=attribution.audio_track,
+        video_track=attribution.video_track,
     )
     figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
     axes = figure.subplots(

@@ -68,6 +68,7 @@ def attribute(
     start_s: float | None = None,
     reference_s: float | None = None,
     audio_track: int | None = None,
+    video_track: int | None = None,
     options: Options | None = None,
     progress: Progress | None = None,
 ) -> Attribution:
@@ -83,6 +84,7 @@ def attribute(
         reference_s: the offset that counts as right, seconds; by default what the model says
             without a mask.
         audio_track: which audio track, from 1; by default the first.
+        video_track: which video track, from 1; by default the film.
         options: masks and chunks.
         progress: is told how many masked crops are classified, and of how many.
 
@@ -95,8 +97,9 @@ def attribute(
     require_separable(model.encoder, predictor.name)
     _check(options, grid, model.config.layout.segment_s, reference_s)
     if start_s is None:
-        start_s = _surest_start_s(predictor, path, audio_track)
-    crop = read_crop(model, path, start_s, audio_track)
+        windows = predictor.predict(path, audio_track=audio_track, video_track=video_track).windows
+        start_s = max(windows, key=lambda window: window.probability).start_s
+    crop = read_crop(model, path, start_s, audio_track, video_track)
     stand_in = None if against is None else choose_other(against, path, model, options.seed)
     other = None if stand_in is None else read_crop(model, stand_in, 0.0)
     trial = Trial(model, grid, crop, other, options, reference_s)
@@ -117,15 +120,10 @@ def attribute(
         masks=options.masks,
         seed=options.seed,
         audio_track=audio_track,
+        video_track=video_track,
         audio=evidence["audio"],
         vision=evidence["vision"],
     )
-
-
-def _surest_start_s(predictor: OffsetPredictor, path: Path, audio_track: int | None) -> float:
-    """Return the start of the crop of whose offset the model is most sure, seconds."""
-    windows = predictor.predict(path, audio_track=audio_track).windows
-    return max(windows, key=lambda window: window.probability).start_s
 
 
 class Trial:

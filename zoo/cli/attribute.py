@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from zoo.cli.options import AudioTrack, Overwrite
+from zoo.cli.options import AudioTrack, Overwrite, VideoTrack
 from zoo.cli.output import print_json, progress_bar
 from zoo.timeline import describe_offset
 
@@ -58,6 +58,7 @@ def attribute(
     start: Start = None,
     offset: Offset = None,
     audio_track: AudioTrack = None,
+    video_track: VideoTrack = None,
     seed: Annotated[int, typer.Option(min=0, help="Of masks and stand-in.")] = 0,
     overwrite: Overwrite = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
@@ -84,6 +85,7 @@ def attribute(
             start_s=start,
             reference_s=offset,
             audio_track=audio_track,
+            video_track=video_track,
             options=options,
             progress=progress,
         )

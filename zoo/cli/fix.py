@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from zoo.catalog.entries import BY_CATALOG
-from zoo.cli.options import Precision, Synchronizability
+from zoo.cli.options import Precision, Synchronizability, VideoTrack
 from zoo.cli.output import print_json, progress_bar
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def fix(
         int | None,
         typer.Option(min=1, help="Track to listen to, from 1; all tracks are shifted alike."),
     ] = None,
+    video_track: VideoTrack = None,
     synchronizability: Synchronizability = BY_CATALOG,
     force: Annotated[
         bool, typer.Option("--force", help="Repair although something speaks against it.")
@@ -71,6 +72,7 @@ def fix(
             min_confidence=confidence,
             max_offset_s=max_offset,
             audio_track=audio_track,
+            video_track=video_track,
             force=force,
             overwrite=overwrite,
             progress=progress,

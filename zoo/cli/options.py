@@ -31,6 +31,10 @@ Precision = Annotated[
 AudioTrack = Annotated[
     int | None, typer.Option(min=1, help="Which audio track, from 1; default: the first.")
 ]
+VideoTrack = Annotated[
+    int | None,
+    typer.Option(min=1, help="Which video track, from 1; default: the film, not a picture."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the plot if it exists.")]
 Classes = Annotated[
     Path | None,

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from zoo.catalog.entries import BY_CATALOG, NO_MODEL
-from zoo.cli.options import AudioTrack, Precision, Synchronizability
+from zoo.cli.options import AudioTrack, Precision, Synchronizability, VideoTrack
 from zoo.cli.output import print_json, progress_bar
 from zoo.errors import ConfigError, MediaError, NothingToMeasureError, ZooError
 from zoo.inference.batch_table import Options
@@ -60,6 +60,7 @@ def predict(
     step: Step = None,
     audio: Audio = None,
     audio_track: AudioTrack = None,
+    video_track: VideoTrack = None,
     every: Every = None,
     max_offset: MaxOffset = None,
     synchronizability: Synchronizability = BY_CATALOG,
@@ -90,7 +91,9 @@ def predict(
     _refuse_for_other_tasks(
         model, [name for name, given in for_offsets.items() if given is not None], plot
     )
-    options = Options(step, audio_track, every, max_offset, synchronizability, precision)
+    options = Options(
+        step, audio_track, every, max_offset, synchronizability, precision, video_track
+    )
     if csv is not None:
         _to_csv(model, clips, csv, options, device, workers, overwrite, as_json)
         return
@@ -160,7 +163,13 @@ def _one_by_one(
         except MediaError as error:
             failures.append((clip, error))
     if plot is not None and predictions:
-        predictor.draw(predictions[0], plot, audio=audio, audio_track=options.audio_track)
+        predictor.draw(
+            predictions[0],
+            plot,
+            audio=audio,
+            audio_track=options.audio_track,
+            video_track=options.video_track,
+        )
     if as_json:
         failed = [_failed(clip, error) for clip, error in failures]
         print_json([p.as_dict() for p in predictions] + failed)

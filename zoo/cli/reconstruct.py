@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from zoo import contracts
-from zoo.cli.options import AudioTrack, Overwrite
+from zoo.cli.options import AudioTrack, Overwrite, VideoTrack
 from zoo.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def reconstruct(
     seed: Annotated[int, typer.Option(min=0, help="Of which patches are hidden.")] = 0,
     start: Start = None,
     audio_track: AudioTrack = None,
+    video_track: VideoTrack = None,
     overwrite: Overwrite = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
@@ -76,7 +77,9 @@ def reconstruct(
         seed=seed,
         source=source,
     )
-    found = rebuilder.reconstruct(clip, hiding, start_s=start, audio_track=audio_track)
+    found = rebuilder.reconstruct(
+        clip, hiding, start_s=start, audio_track=audio_track, video_track=video_track
+    )
     if out is not None:
         from zoo.inference.reconstruction_plot import draw
 

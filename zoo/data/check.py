@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from zoo.data.manifest import Progress
 from zoo.errors import MediaError
-from zoo.media import ClipInfo, decode, probe
-from zoo.media.audio import channels_cancel
+from zoo.media import ClipInfo, Decoder, probe
 from zoo.timeline import OffsetGrid, SegmentLayout, shortest_clip_s
 
 MIN_SECONDS = shortest_clip_s(SegmentLayout(), OffsetGrid())  # 4.8 s crop + 2 s reach = 6.8 s
@@ -91,13 +90,13 @@ def check_clip(path: Path, min_seconds: float = MIN_SECONDS) -> ClipReport:
         return ClipReport(path, info.common_s, (missing,))
     problems, notes = _check_times(info, min_seconds)
     try:
-        content, num_errors = _Content.of(path, info.common_s)
+        content, num_errors, others = _Content.of(path, info.common_s)
     except MediaError as error:
         return ClipReport(path, info.common_s, (*problems, str(error)), tuple(notes))
-    if info.audio.channels > 1 and channels_cancel(path):
-        notes.append("the channels cancel each other when mixed; the loudest one is read")
+    notes += [note for note in others if note not in notes]
     if num_errors:
-        notes.append(f"{num_errors} packets could not be decoded")
+        what = "1 packet" if num_errors == 1 else f"{num_errors} packets"
+        notes.append(f"{what} could not be decoded")
     if content.silent > MAX_DEAD:
         problems.append(f"silent for {content.silent:.0%} of its length")
     if content.still > MAX_DEAD:
@@ -108,7 +107,7 @@ def check_clip(path: Path, min_seconds: float = MIN_SECONDS) -> ClipReport:
 def _check_times(info: ClipInfo, min_seconds: float) -> tuple[list[str], list[str]]:
     assert info.video is not None
     assert info.audio is not None
-    problems, notes = [], []
+    problems, notes = [], list(info.notes)
     if info.common_s < min_seconds:
         problems.append(f"too short: {info.common_s:.2f} s, at least {min_seconds:g} s are needed")
     apart_s = info.audio.start_s - info.video.start_s
@@ -135,27 +134,21 @@ class _Content:
     still: float
 
     @classmethod
-    def of(cls, path: Path, duration_s: float) -> tuple[_Content, int]:
+    def of(cls, path: Path, duration_s: float) -> tuple[_Content, int, list[str]]:
         is_silent: list[npt.NDArray[np.bool_]] = []
         is_still: list[npt.NDArray[np.bool_]] = []
         num_errors = 0
         num_windows = max(1, round(duration_s / WINDOW_S))
         window_s = duration_s / num_windows
+        decoder = Decoder(path, fps=FPS, short_side=SHORT_SIDE, sample_rate_hz=SAMPLE_RATE_HZ)
         for index in range(num_windows):
-            window = decode(
-                path,
-                start_s=index * window_s,
-                duration_s=window_s,
-                fps=FPS,
-                short_side=SHORT_SIDE,
-                sample_rate_hz=SAMPLE_RATE_HZ,
-            )
+            window = decoder.window(index * window_s, window_s)
             assert window.frames is not None
             assert window.samples is not None
             is_silent.append(_find_silence(window.samples))
             is_still.append(_find_stillness(window.frames))
             num_errors += window.num_errors
-        return cls(_share(is_silent), _share(is_still)), num_errors
+        return cls(_share(is_silent), _share(is_still)), num_errors, decoder.notes
 
 
 def _share(parts: list[npt.NDArray[np.bool_]]) -> float:

@@ -6,7 +6,8 @@ import hashlib
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,7 @@ from zoo.contracts import AudioFrontend, EncoderIO, Frames, KaldiFbank, Modality
 from zoo.data.content import Content
 from zoo.data.frontend import crop_square, cut_audio, cut_frames, without_filling
 from zoo.errors import MediaError
-from zoo.media import decode, probe
+from zoo.media import Decoder, Window, probe
 from zoo.timeline import LATTICE_TOLERANCE, SegmentLayout, to_frames, to_samples
 
 
@@ -58,6 +59,8 @@ class ClipReader:
         audio_track: which track is read, from 1; None is the first, which alone is cached.
         io: of the encoder, where its modalities read segments of different lengths.
         content: is told what is read in segments, to say what is in it.
+        video_track: which track is looked at, from 1; None is the film.
+        opened: clips that stay open between windows; None opens them for each.
     """
 
     vision: Frames
@@ -66,6 +69,41 @@ class ClipReader:
     audio_track: int | None = None
     io: EncoderIO | None = None
     content: Content | None = None
+    video_track: int | None = None
+    opened: dict[Path, Decoder] | None = field(default=None, compare=False)
+
+    def going_on(self) -> ClipReader:
+        """Return a reader for one thread that goes on where the last window of a clip ended.
+
+        Reading a clip window by window then takes time in proportion to its length, whatever its
+        key frames and index.  Its clips are closed once it is forgotten.
+        """
+        return replace(self, opened={})
+
+    @property
+    def notes(self) -> list[str]:
+        """What was assumed or left out in reading clips that are still open."""
+        decoders = (self.opened or {}).values()
+        return list(dict.fromkeys(note for decoder in decoders for note in decoder.notes))
+
+    def _window(
+        self, path: Path, start_s: float, length_s: float, *, video: bool = True, audio: bool = True
+    ) -> Window:
+        decoder = (self.opened or {}).get(path) or Decoder(
+            path,
+            fps=self.vision.fps,
+            short_side=self.vision.short_side,
+            sample_rate_hz=self.audio.sample_rate_hz,
+            resize=self.vision.resize,
+            audio_track=self.audio_track,
+            video_track=self.video_track,
+            goes_on=self.opened is not None,
+        )
+        if self.opened is not None:
+            self.opened[path] = decoder
+            return decoder.window(start_s, length_s, video=video, audio=audio)
+        with closing(decoder):
+            return decoder.window(start_s, length_s, video=video, audio=audio)
 
     def places(self, modality: Modality, layout: SegmentLayout) -> tuple[list[float], float]:
         """Return where what a modality reads starts within a crop, and how long it is, seconds."""
@@ -118,15 +156,7 @@ class ClipReader:
                     path, f"frame{first}", lambda plain: plain.read_vision(path, start_s, length_s)
                 )
             return _cut(self._cached(path)[0], first, num, path, fill="edge")
-        window = decode(
-            path,
-            start_s=start_s,
-            duration_s=length_s,
-            fps=self.vision.fps,
-            short_side=self.vision.short_side,
-            resize=self.vision.resize,
-            audio=False,
-        )
+        window = self._window(path, start_s, length_s, audio=False)
         assert window.frames is not None
         return window.frames
 
@@ -136,14 +166,7 @@ class ClipReader:
             first = to_samples(start_s, self.audio.sample_rate_hz)
             num = to_samples(length_s, self.audio.sample_rate_hz)
             return _cut(self._cached_samples(path), first, num, path, fill="constant")
-        window = decode(
-            path,
-            start_s=start_s,
-            duration_s=length_s,
-            sample_rate_hz=self.audio.sample_rate_hz,
-            video=False,
-            audio_track=self.audio_track,
-        )
+        window = self._window(path, start_s, length_s, video=False)
         assert window.samples is not None
         return window.samples
 
@@ -173,7 +196,8 @@ class ClipReader:
             if self.content is not None:
                 self.content.hear(part.start_s, samples, self.audio.sample_rate_hz)
             if isinstance(self.audio, KaldiFbank) and len(starts_s) == 1:
-                end_s = probe(path, self.audio_track).common_s if end_s is None else end_s
+                if end_s is None:
+                    end_s = probe(path, self.audio_track, self.video_track).common_s
                 samples = without_filling(samples, self.audio, end_s - part.start_s)
             return cut_audio(samples, *part.places, self.audio)
         frames = crop_square(
@@ -188,14 +212,7 @@ class ClipReader:
         if self.cache is not None:
             return self._cached(path)
         length_s = whole_frames_s(duration_s, self.vision.fps)
-        window = decode(
-            path,
-            duration_s=length_s,
-            fps=self.vision.fps,
-            short_side=self.vision.short_side,
-            resize=self.vision.resize,
-            sample_rate_hz=self.audio.sample_rate_hz,
-        )
+        window = self._window(path, 0.0, length_s)
         assert window.frames is not None
         assert window.samples is not None
         return window.frames, window.samples

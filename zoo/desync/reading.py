@@ -133,7 +133,8 @@ class PairReader:
         reader = ClipReader(self.vision, self.audio)
         frames = crop_square(reader.read_vision(pair.video, 0.0, length_s), self.vision.size, None)
         samples = reader.read_audio(pair.audio, 0.0, length_s)
-        note = next((info.low_confidence for info in infos if info.low_confidence), "")
+        clocks = [info.low_confidence for info in infos if info.low_confidence]
+        note = "; ".join(dict.fromkeys([*clocks[:1], *infos[0].notes, *infos[1].notes]))
         return self._cut(
             np.ascontiguousarray(frames), samples, num_segments, num_segments, note, audio.start_s
         )

@@ -119,6 +119,7 @@ class FeatureExtractor:
             "vision_extractor": (encoder if pair is None else pair.vision.extractor).name,
             "duration_s": info.duration_s,
             "low_confidence": info.low_confidence or "",
+            "notes": "; ".join(info.notes),
             "num_segments": count,
             "segment_s": settings.segment_s,
             "step_s": settings.step_s,
@@ -133,13 +134,14 @@ class FeatureExtractor:
     def _blocks(self, clip: Path, starts_s: list[float]) -> Iterator[tuple[int, dict[str, Tensor]]]:
         """Yield how many segments are done, and the tensors of the last few of them."""
         at_once = block_segments(self.reader.vision, self.settings.segment_s)
+        reader = self.reader.going_on()
         for first in range(0, len(starts_s), at_once):
             if self.stop.is_set():
                 raise KeyboardInterrupt
             starts = starts_s[first : first + at_once]
             block: dict[str, Tensor] = {}
             for modality in self.settings.modalities:
-                read = partial(self.reader.read_segments, modality, clip, starts)
+                read = partial(reader.read_segments, modality, clip, starts)
                 segments = readable(partial(read, self.settings.segment_s), clip)
                 block |= self._encode(modality, segments)
             for name, rows in block.items():

@@ -129,6 +129,7 @@ class FeatureFolder:
                     "num_segments": int(metadata["num_segments"]),
                     "duration_s": float(metadata["duration_s"]),
                     "low_confidence": metadata.get("low_confidence") or None,
+                    "notes": metadata.get("notes") or None,
                     "shapes": {name: tensor["shape"] for name, tensor in sorted(header.items())},
                 }
             )

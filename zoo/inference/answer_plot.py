@@ -34,6 +34,7 @@ def draw(
     *,
     audio: str | Path | None = None,
     audio_track: int | None = None,
+    video_track: int | None = None,
 ) -> Path:
     """Draw a clip and what a model says about it; reads the clip once more.
 
@@ -43,13 +44,16 @@ def draw(
         path: plot to write; its suffix chooses the format.
         audio: file of the sound, where it is another.
         audio_track: which of its tracks, from 1; None is the first.
+        video_track: which track of the video, from 1; None is the film.
 
     Raises:
         MediaError: if the plot cannot be written.
     """
     figure = Figure(figsize=(WIDTH, sum(HEIGHTS) + 0.9), layout="constrained")
     film, sound, said = figure.subplots(3, 1, sharex=True, height_ratios=HEIGHTS)
-    _try(film, lambda: _draw_video(film, Path(answer.path), answer.duration_s), "video")
+    _try(
+        film, lambda: _draw_video(film, Path(answer.path), answer.duration_s, video_track), "video"
+    )
     heard = Path(audio or answer.path)
     _try(sound, lambda: _draw_audio(sound, heard, answer.duration_s, audio_track), "audio")
     film.set_ylabel("video", fontsize=9)
@@ -73,9 +77,11 @@ def _try(axis: Axes, work: Callable[[], None], name: str) -> None:
         axis.text(0.5, 0.5, text, ha="center", va="center", color=CHANCE, transform=axis.transAxes)
 
 
-def _draw_video(axis: Axes, clip: Path, end_s: float) -> None:
+def _draw_video(axis: Axes, clip: Path, end_s: float, track: int | None) -> None:
     fps = min(MOST_FPS, FRAMES / end_s)
-    window = decode(clip, duration_s=end_s, fps=fps, short_side=SHORT_SIDE, audio=False)
+    window = decode(
+        clip, duration_s=end_s, fps=fps, short_side=SHORT_SIDE, audio=False, video_track=track
+    )
     assert window.frames is not None
     aspect = window.frames.shape[2] / window.frames.shape[1]
     draw_film(axis, window.frames, (0.0, end_s), round(WIDTH / HEIGHTS[0] / aspect))

@@ -47,10 +47,12 @@ class Options:
     max_offset_s: float | None = None
     synchronizability: str = BY_CATALOG
     precision: Precision = "fp32"
+    video_track: int | None = None
 
     def arguments(self, task: Task) -> dict[str, Any]:
         """Return what a predictor for this task is given for every clip."""
-        given: dict[str, Any] = {"audio_track": self.audio_track, "every_s": self.every_s}
+        names = ("audio_track", "video_track", "every_s")
+        given: dict[str, Any] = {name: getattr(self, name) for name in names}
         if task.answers_offsets:
             given |= {"step_s": self.step_s, "max_offset_s": self.max_offset_s}
         return given

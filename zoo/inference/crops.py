@@ -54,8 +54,14 @@ class ClipEncoder:
             audio_track=streams.audio_track,
             io=model.io,
             content=self.content,
-        )
+            video_track=streams.video_track,
+        ).going_on()
         self.block = block_segments(model.vision_frontend, model.io.vision.segment_s)
+
+    @property
+    def notes(self) -> list[str]:
+        """What was assumed or left out in reading the clip so far."""
+        return list(dict.fromkeys([*self.streams.notes, *self._reader.notes]))
 
     def read(self, modality: Modality, first: int, last: int, shift_s: float = 0.0) -> Tensor:
         """Read segments ``first`` to ``last - 1`` of one modality, ``shift_s`` earlier."""
@@ -133,6 +139,8 @@ def encode_crops(
     if not encoder.model.encoder.is_separable:
         new_segments = encoder.layout.num_segments
     per_block = max(1, encoder.block // new_segments)
+    if progress is not None:
+        progress(0, len(plan.firsts))
     for done in range(0, len(plan.firsts), per_block):
         firsts = plan.firsts[done : done + per_block]
         yield Crops([round(first * encoder.layout.step_s, 6) for first in firsts], *encode(firsts))

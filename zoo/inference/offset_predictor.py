@@ -65,6 +65,7 @@ class OffsetPredictor(Predictor):
         *,
         audio: str | Path | None = None,
         audio_track: int | None = None,
+        video_track: int | None = None,
     ) -> Path:
         """Draw the offset over time; see `Predictor.draw`."""
         from zoo.inference.offset_plot import draw
@@ -78,6 +79,7 @@ class OffsetPredictor(Predictor):
         *,
         audio: str | Path | None = None,
         audio_track: int | None = None,
+        video_track: int | None = None,
         every_s: float | None = None,
         max_offset_s: float | None = None,
         progress: Progress | None = None,
@@ -94,6 +96,7 @@ class OffsetPredictor(Predictor):
                 classes. A finer step takes a head that can score any offset.
             audio: take the sound from this file, whose time 0 is the clip's.
             audio_track: which audio track, from 1; by default the first.
+            video_track: which video track, from 1; by default the film.
             every_s: distance between crops, seconds; by default as in `Predictor.predict`.
             max_offset_s: first search so far on either side for the offset, seconds; by default
                 the answer is one of the model's own offsets.
@@ -106,7 +109,7 @@ class OffsetPredictor(Predictor):
         """
         offsets_s = self._offsets(step_s)
         require_seconds(every_s=every_s, max_offset_s=max_offset_s)
-        streams = find_streams(Path(path), Path(audio) if audio else None, audio_track)
+        streams = find_streams(Path(path), Path(audio) if audio else None, audio_track, video_track)
         encoder = ClipEncoder(self.model, streams)
         found = None
         if max_offset_s is not None and max_offset_s > self.grid.reach_s:
@@ -184,7 +187,7 @@ class OffsetPredictor(Predictor):
                 for start_s, p in zip(starts_s, probabilities, strict=True)
             ],
             low_confidence=encoder.streams.low_confidence,
-            notes=[*notes_on(plan, encoder.streams), *_left_out(num_left_out, len(starts_s))],
+            notes=[*notes_on(plan, encoder), *_left_out(num_left_out, len(starts_s))],
         )
 
     def _score(

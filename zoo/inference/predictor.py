@@ -12,7 +12,7 @@ import torch
 
 from zoo.errors import ConfigError, option
 from zoo.inference.crops import ClipEncoder, encode_crops, run_head
-from zoo.inference.windows import Plan, Progress, Streams, find_streams, plan_windows
+from zoo.inference.windows import Plan, Progress, find_streams, plan_windows
 from zoo.models.device import find_device
 from zoo.models.model import Model
 from zoo.models.task import Answer, Task
@@ -74,6 +74,7 @@ class Predictor:
         *,
         audio: str | Path | None = None,
         audio_track: int | None = None,
+        video_track: int | None = None,
         every_s: float | None = None,
         progress: Progress | None = None,
     ) -> Any:
@@ -86,6 +87,7 @@ class Predictor:
             path: the clip.
             audio: take the sound from this file, whose time 0 is the clip's.
             audio_track: which audio track, from 1; by default the first.
+            video_track: which video track, from 1; by default the film.
             every_s: distance between crops, seconds; by default one starts with every segment, or
                 with every half crop if the encoder looks at both modalities at once.
             progress: is told how many crops are done, and of how many.
@@ -97,14 +99,15 @@ class Predictor:
             MediaError: if the clip cannot be read, lacks a stream, or is too short.
         """
         require_seconds(every_s=every_s)
-        streams = find_streams(Path(path), Path(audio) if audio else None, audio_track)
+        streams = find_streams(Path(path), Path(audio) if audio else None, audio_track, video_track)
         layout = self.model.config.layout
         plan = plan_windows(streams, self.model, self.name, every_s)
         if self.task.covers_clips:
             plan = plan.to_end(streams, layout)
         starts_s: list[float] = []
         outputs = []
-        for crops in encode_crops(ClipEncoder(self.model, streams), plan, progress):
+        encoder = ClipEncoder(self.model, streams)
+        for crops in encode_crops(encoder, plan, progress):
             starts_s += crops.starts_s
             outputs.append(run_head(self.model, crops))
         end_s = round(streams.shared_s()[1], 6)
@@ -117,7 +120,7 @@ class Predictor:
             duration_s=end_s,
             windows_s=starts_s,
             low_confidence=streams.low_confidence,
-            notes=notes_on(plan, streams),
+            notes=notes_on(plan, encoder),
         )
 
     def draw(
@@ -127,6 +130,7 @@ class Predictor:
         *,
         audio: str | Path | None = None,
         audio_track: int | None = None,
+        video_track: int | None = None,
     ) -> Path:
         """Draw what was said about a clip.
 
@@ -135,6 +139,7 @@ class Predictor:
             path: plot to write; its suffix chooses the format.
             audio: as given to `predict`.
             audio_track: as given to `predict`.
+            video_track: as given to `predict`.
 
         Raises:
             ConfigError: if answers of this task cannot be drawn.
@@ -144,7 +149,8 @@ class Predictor:
             raise ConfigError(f"'{self.name}' {self.task.says}, which cannot be drawn along a clip")
         from zoo.inference.answer_plot import draw
 
-        return draw(answer, self.task, path, audio=audio, audio_track=audio_track)
+        tracks = {"audio_track": audio_track, "video_track": video_track}
+        return draw(answer, self.task, path, audio=audio, **tracks)
 
 
 def require_task(model: Model, name: str) -> Task:
@@ -174,11 +180,12 @@ def require_seconds(**given: float | None) -> None:
             raise ConfigError(f"{name}={seconds:g} is not above 0 seconds, or not finite")
 
 
-def notes_on(plan: Plan, streams: Streams) -> list[str]:
+def notes_on(plan: Plan, encoder: ClipEncoder) -> list[str]:
     """Say what one should know about how a clip was read."""
     if not plan.padded_s:
-        return []
+        return encoder.notes
     return [
-        f"the clip lasts {streams.common_s:.2f} s, less than the crop that the model looks at: "
-        f"{plan.padded_s:.2f} s of its last picture and of silence were added"
+        *encoder.notes,
+        f"the clip lasts {encoder.streams.common_s:.2f} s, less than the crop that the model looks "
+        f"at: {plan.padded_s:.2f} s of its last picture and of silence were added",
     ]

@@ -172,6 +172,7 @@ class Rebuilder:
         *,
         start_s: float | None = None,
         audio_track: int | None = None,
+        video_track: int | None = None,
     ) -> Reconstruction:
         """Hide parts of a stretch of a clip, as long as the model looks at, and rebuild them.
 
@@ -180,6 +181,7 @@ class Rebuilder:
             hiding: what to hide; by default as much as in training.
             start_s: of the stretch, seconds; by default where audio and video have begun.
             audio_track: which one, from 1; by default the first.
+            video_track: which one, from 1; by default the film.
 
         Raises:
             MediaError: if the clip cannot be read, lacks a stream, or is too short.
@@ -189,7 +191,7 @@ class Rebuilder:
         assert model.config.objective is not None
         assert model.objective is not None
         layout = model.config.layout
-        streams = find_streams(clip, None, audio_track)
+        streams = find_streams(clip, None, audio_track, video_track)
         starts_s = place_segments(streams, layout, model.vision_frontend.fps, start_s)
         segments = _read(model, streams, starts_s)
         rebuilt = model.objective.reconstruct(model.encoder, segments, hiding)
@@ -281,7 +283,11 @@ def place_segments(
 
 def _read(model: Model, streams: Streams, starts_s: list[float]) -> Segments:
     reader = ClipReader(
-        model.vision_frontend, model.audio_frontend, audio_track=streams.audio_track, io=model.io
+        model.vision_frontend,
+        model.audio_frontend,
+        audio_track=streams.audio_track,
+        io=model.io,
+        video_track=streams.video_track,
     )
     segment_s = model.config.layout.segment_s
     audio, vision = (

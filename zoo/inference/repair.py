@@ -62,6 +62,7 @@ def repair(
     min_confidence: float = MIN_CONFIDENCE,
     max_offset_s: float | None = None,
     audio_track: int | None = None,
+    video_track: int | None = None,
     force: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -78,6 +79,7 @@ def repair(
         min_confidence: refuse a prediction that is less sure than this, 0 to 1.
         max_offset_s: look for offsets so far either way, seconds; by default the model's own.
         audio_track: which track to listen to, from 1; all audio tracks are shifted alike.
+        video_track: which track to look at, from 1; by default the film.
         force: repair although the model is not sure, or although the copy measures worse or cannot
             be measured.
         overwrite: replace ``out`` if it exists.
@@ -90,15 +92,17 @@ def repair(
     """
     path, out = Path(path), Path(out)
     require_writable(path, out, overwrite=overwrite)
-    before = measure(predictor, path, audio_track, max_offset_s, progress)
+    tracks = audio_track, video_track
+    before = measure(predictor, path, tracks, max_offset_s, progress)
     warnings = doubts(before, min_confidence)
     if warnings and not force:
         raise _not_repaired(path, warnings[0])
     warnings += [] if before.low_confidence is None else [before.low_confidence]
+    warnings += before.notes
     try:
         with part_beside(out, is_folder=True) as folder:
             copy = folder / out.name  # so that messages name the copy as it will be
-            after, problem = _write(predictor, path, copy, before, audio_track, progress)
+            after, problem = _write(predictor, path, copy, before, tracks, progress)
             if problem and not force:
                 raise _not_repaired(path, problem)
             warnings += [problem] if problem else []
@@ -128,17 +132,21 @@ def _not_repaired(path: Path, reason: str) -> RepairError:
 def measure(
     predictor: OffsetPredictor,
     path: Path,
-    audio_track: int | None = None,
+    tracks: tuple[int | None, int | None] = (None, None),
     max_offset_s: float | None = None,
     progress: Progress | None = None,
     every_s: float | None = None,
 ) -> Prediction:
-    """Predict as finely as the model can; see `OffsetPredictor.predict`."""
+    """Predict as finely as the model can; see `OffsetPredictor.predict`.
+
+    ``tracks`` are those of audio and video.
+    """
     step_s = FINE_STEP_S if predictor.can_refine else None
     return predictor.predict(
         path,
         step_s,
-        audio_track=audio_track,
+        audio_track=tracks[0],
+        video_track=tracks[1],
         every_s=every_s,
         max_offset_s=max_offset_s,
         progress=progress,
@@ -178,13 +186,13 @@ def _write(
     path: Path,
     copy: Path,
     before: Prediction,
-    audio_track: int | None,
+    tracks: tuple[int | None, int | None],
     progress: Progress | None,
 ) -> tuple[Prediction | None, str]:
     """Write the copy and measure it; say what is wrong with it, if anything."""
     shift_audio(path, copy, before.refined_s)
     try:
-        after = measure(predictor, copy, audio_track, progress=progress)
+        after = measure(predictor, copy, tracks, progress=progress)
     except MediaError as error:
         return None, f"the copy could not be measured: {error}"
     if is_worse(before, after, predictor.grid.step_s):

@@ -24,9 +24,11 @@ class Streams:
         video: file of the video.
         audio: file of the audio.
         audio_track: which of its tracks, from 1; None is the first.
+        video_track: which track of the video, from 1; None is the film.
         video_s: start and end of the video, seconds.
         audio_s: start and end of the audio, seconds.
         low_confidence: why a file's own clock cannot be trusted, or None.
+        notes: what was assumed in reading the files, or left out.
     """
 
     video: Path
@@ -35,6 +37,8 @@ class Streams:
     video_s: tuple[float, float]
     audio_s: tuple[float, float]
     low_confidence: str | None
+    video_track: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def common_s(self) -> float:
@@ -55,16 +59,21 @@ class Streams:
         return replace(self, video_s=video_s, audio_s=audio_s)
 
 
-def find_streams(video: Path, audio: Path | None = None, audio_track: int | None = None) -> Streams:
+def find_streams(
+    video: Path,
+    audio: Path | None = None,
+    audio_track: int | None = None,
+    video_track: int | None = None,
+) -> Streams:
     """Probe a clip, or video and audio in two files whose times 0 are the same moment.
 
     Raises:
         MediaError: if a file cannot be read or lacks its stream.
     """
-    infos = [probe(video, None if audio else audio_track)]
-    infos.append(probe(audio, audio_track) if audio else infos[0])
-    seen, heard = infos[0].video, infos[1].audio
-    for stream, info, name in ((seen, infos[0], "video"), (heard, infos[1], "audio")):
+    infos = [probe(video, None if audio else audio_track, video_track)]
+    infos += [probe(audio, audio_track)] if audio else []
+    seen, heard = infos[0].video, infos[-1].audio
+    for stream, info, name in ((seen, infos[0], "video"), (heard, infos[-1], "audio")):
         if stream is None:
             raise MediaError(f"{info.path.name} has no {name} stream")
     assert seen is not None
@@ -75,7 +84,9 @@ def find_streams(video: Path, audio: Path | None = None, audio_track: int | None
         audio_track=audio_track,
         video_s=(seen.start_s, seen.end_s),
         audio_s=(heard.start_s, heard.end_s),
-        low_confidence=infos[0].low_confidence or infos[1].low_confidence,
+        low_confidence=infos[0].low_confidence or infos[-1].low_confidence,
+        video_track=video_track,
+        notes=tuple(note for info in infos for note in info.notes),
     )
 
 

@@ -3,7 +3,7 @@
 The clock and its rules are described in docs/clock.md.
 """
 
-from zoo.media.decode import Window, decode
+from zoo.media.decode import Decoder, Window, decode
 from zoo.media.encode import encode
 from zoo.media.probe import AudioInfo, ClipInfo, VideoInfo, probe, require_streams
 from zoo.media.remux import shift_audio
@@ -11,6 +11,7 @@ from zoo.media.remux import shift_audio
 __all__ = [
     "AudioInfo",
     "ClipInfo",
+    "Decoder",
     "VideoInfo",
     "Window",
     "decode",

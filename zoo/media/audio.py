@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, islice, pairwise
-from pathlib import Path
+from itertools import accumulate, chain, islice, pairwise
 from typing import Any
 
 import av
@@ -15,8 +15,8 @@ import numpy.typing as npt
 from av.audio.frame import format_dtypes
 from av.audio.resampler import AudioResampler
 
-from zoo.errors import MediaError
-from zoo.media.container import Source, open_source
+from zoo.media.container import Source, UnsureError
+from zoo.media.times import BACK_S, JUMP_S
 
 Samples = npt.NDArray[np.float32]
 
@@ -25,6 +25,7 @@ PRE_ROLL_S = 0.25  # decoders need some packets before their output is right (Op
 NEEDED_S = 0.12  # the part of it that must be there
 MOST_FRAMES = 64  # placed together: 1.5 s of AAC
 MARGIN_S = 0.02  # more than the resampler's filter reaches
+WALK_S = 1.0  # a gap that is decoded rather than jumped over
 RETREATS_S = (0.0, 1.0, 4.0)
 CANCELS = 1e-3  # of the power of the loudest channel: less is left when its channels are mixed
 FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
@@ -47,13 +48,28 @@ class PacketGrid:
     same sample as a decode of the whole stream.
     """
 
-    first: int
-    step: int
-    tolerance: float
+    first: int = 0
+    step: int = 0  # 0 where times are exact, or the stream is too short to tell
+    tolerance: float = 0.0
+
+    @classmethod
+    def of(cls, beginning: Sequence[tuple[float, Any]], tick_s: float) -> PacketGrid:
+        """Find the grid where a tick of the container is longer than a sample.
+
+        Args:
+            beginning: times and frames of the first packets.
+            tick_s: by which the container counts.
+        """
+        if len(beginning) < 3:
+            return cls()
+        (first_s, first), (_, second), _ = beginning
+        tick = tick_s * first.sample_rate
+        index = round(first_s * first.sample_rate) + first.samples
+        return cls(index, second.samples, tick + 1) if tick > 1 else cls()
 
     def snap(self, index: int, num_samples: int) -> int:
         """Return the grid point that a rounded time stands for, or the time itself."""
-        if num_samples != self.step:
+        if not self.step or num_samples != self.step:
             return index
         on_grid = self.first + round((index - self.first) / self.step) * self.step
         return on_grid if abs(on_grid - index) <= self.tolerance else index
@@ -66,8 +82,8 @@ class Line:
     handling each by itself took a quarter of the time of reading 10 s.
     """
 
-    def __init__(self, first: int, last: int, rate_hz: int, grid: PacketGrid | None):
-        self.first = first
+    def __init__(self, first: int, last: int, rate_hz: int, grid: PacketGrid | None, mix: Mix):
+        self.first, self._mix = first, mix
         self.rate_hz = rate_hz
         self.samples = np.zeros(last - first, np.float32)
         self.covered = np.zeros(last - first, np.bool_)
@@ -97,7 +113,7 @@ class Line:
         """Write the frames that wait."""
         if not self._run:
             return
-        index, mono = self._run_start, to_mono(self._run)
+        index, mono = self._run_start, self._mix(self._run)
         self._run = []
         begin = max(index, self.first)
         end = min(index + len(mono), self.first + len(self.samples))
@@ -106,29 +122,106 @@ class Line:
             self.covered[begin - self.first : end - self.first] = True
 
 
-def read_audio(source: Source, *, start_s: float, num_samples: int, sample_rate_hz: int) -> Sound:
-    """Read ``num_samples`` mono samples from ``start_s``; silence where the stream has none.
+class AudioReader:
+    """Reads windows of a sound; one that begins where the last one ended goes on there.
 
-    Raises:
-        MediaError: if the stream changes its sample rate.
+    Args:
+        source: the clip, which nothing else reads from meanwhile.
+        sample_rate_hz: of the answer.
     """
-    stream = source.audio
-    assert stream is not None
-    window = _WindowTimes(start_s, num_samples, sample_rate_hz)
-    errors = source.num_errors
-    grid: PacketGrid | None = None
-    for retreat_s in RETREATS_S:
-        target_s = start_s - PRE_ROLL_S - retreat_s
-        if target_s <= source.start_of(stream):
-            break
-        grid = grid or _packet_grid(source)
-        if source.seek(stream, target_s):
-            line = _read_from_here(source, window, grid, is_seek=True)
-            if line is not None:
-                return window.cut(line)
-        source.num_errors = errors
-    source.rewind(stream)
-    return window.cut(_read_from_here(source, window, None, is_seek=False))
+
+    def __init__(self, source: Source, sample_rate_hz: int) -> None:
+        self.source, self.sample_rate_hz = source, sample_rate_hz
+        self.mix = Mix()
+        self._frames: Iterator[tuple[float, Any]] = iter(())
+        self._held: deque[tuple[float, Any]] = deque()  # since shortly before the last window
+        self._known_from_s = math.inf
+        self._grid: PacketGrid | None = None
+
+    def read(self, start_s: float, num_samples: int) -> Sound:
+        """Read mono samples from a time on; silence where the stream has none.
+
+        Raises:
+            UnsureError: if the times of frames cannot be right.
+        """
+        source = self.source
+        window = _WindowTimes(start_s, num_samples, self.sample_rate_hz)
+        if self._can_go_on(window):
+            return self._read_from_here(window)
+        errors = source.num_errors
+        for retreat_s in RETREATS_S:
+            target_s = start_s - PRE_ROLL_S - retreat_s
+            if target_s <= source.start_of(source.audio):
+                break
+            if self._grid is None and self._is_coarse:
+                self._read_beginning()
+            if source.seek(source.audio, target_s) and self._begin(window):
+                return self._read_from_here(window)
+            source.num_errors = errors
+        self._read_beginning()
+        return self._read_from_here(window)
+
+    @property
+    def _is_coarse(self) -> bool:
+        """Whether a tick of the container is longer than a sample."""
+        stream = self.source.audio
+        return float(stream.time_base) * stream.codec_context.sample_rate > 1
+
+    def _can_go_on(self, window: _WindowTimes) -> bool:
+        if self._known_from_s > window.start_s - NEEDED_S:
+            return False
+        position_s = self._held[-1][0] if self._held else -math.inf
+        return not self.source.can_seek or window.start_s - position_s <= WALK_S
+
+    def _begin(self, window: _WindowTimes) -> bool:
+        """Take the first frame behind a seek; False if that lies too late for the window."""
+        self._frames, self._known_from_s = self.source.frames(self.source.audio), math.inf
+        self._held = deque(islice(self._frames, 1))
+        if self._held and self._held[0][0] > window.start_s - NEEDED_S:
+            return False
+        self._known_from_s = self._held[0][0] if self._held else math.inf
+        return bool(self._held)
+
+    def _read_beginning(self) -> None:
+        """Take the first frames; they tell where packets lie in the stream's own samples."""
+        self._frames = self.source.frames(self.source.rewind(self.source.audio))
+        self._held = deque(islice(self._frames, 3))
+        self._known_from_s = -math.inf
+        if self._grid is None:
+            self._grid = PacketGrid.of(self._held, float(self.source.audio.time_base))
+
+    def _read_from_here(self, window: _WindowTimes) -> Sound:
+        """Read the window from what is held, and on from there."""
+        begin_s = window.start_s - PRE_ROLL_S
+        self._let_go(begin_s)
+        grid = self._grid if self._known_from_s > -math.inf else None
+        lines: list[Line] = []
+        num_held = len(self._held)
+        for number, (time_s, frame) in enumerate(chain(list(self._held), self._frames)):
+            if number >= num_held:
+                self._hold(time_s, frame, begin_s)
+            if not lines or frame.sample_rate != lines[-1].rate_hz:
+                lines.append(window.line(frame.sample_rate, grid, self.mix))
+            lines[-1].place(time_s, frame)
+            if time_s >= window.end_s + MARGIN_S:
+                break
+        for line in lines:
+            line.flush()
+        return window.cut(lines)
+
+    def _let_go(self, begin_s: float) -> None:
+        """Forget the frames that end before a time."""
+        while len(self._held) > 1 and self._held[1][0] <= begin_s:
+            self._held.popleft()
+            self._known_from_s = self._held[0][0]
+
+    def _hold(self, time_s: float, frame: Any, begin_s: float) -> None:
+        self._let_go(begin_s)
+        last_s = self._held[-1][0] if self._held else time_s
+        is_odd = not last_s - BACK_S <= time_s <= last_s + JUMP_S
+        if is_odd and self.source.times is None:
+            raise UnsureError
+        self._held.append((time_s, frame))
 
 
 @dataclass(frozen=True)
@@ -141,68 +234,34 @@ class _WindowTimes:
     def end_s(self) -> float:
         return self.start_s + self.num_samples / self.sample_rate_hz
 
-    def line(self, rate_hz: int, grid: PacketGrid | None) -> Line:
+    def line(self, rate_hz: int, grid: PacketGrid | None, mix: Mix) -> Line:
         """Start where both rates have a sample, so that resampling never depends on the window."""
         step, _ = _steps(rate_hz, self.sample_rate_hz)
         first = math.floor((self.start_s - MARGIN_S) * rate_hz / step) * step
         last = math.ceil((self.end_s + MARGIN_S) * rate_hz / step) * step
-        return Line(first, last, rate_hz, grid)
+        return Line(first, last, rate_hz, grid, mix)
 
-    def cut(self, line: Line | None) -> Sound:
-        """Resample the line and cut the window out of it."""
-        if line is None:
-            return Sound(np.zeros(self.num_samples, np.float32), 0.0, -math.inf)
-        begin = round(self.start_s * line.rate_hz) - line.first
-        covered = line.covered[begin : round(self.end_s * line.rate_hz) - line.first]
-        where = np.flatnonzero(covered)
-        last = float(where[-1] + 1) / line.rate_hz if len(where) else -math.inf
-        step_in, step_out = _steps(line.rate_hz, self.sample_rate_hz)
-        samples = resample(line.samples, line.rate_hz, self.sample_rate_hz)
-        offset = round(self.start_s * self.sample_rate_hz) - line.first // step_in * step_out
-        return Sound(
-            np.ascontiguousarray(samples[offset : offset + self.num_samples]),
-            decoded_s=len(where) / line.rate_hz,
-            end_s=self.start_s + last,
-        )
-
-
-def _packet_grid(source: Source) -> PacketGrid | None:
-    """Read the first packets where a tick of the container is longer than a sample."""
-    stream = source.audio
-    assert stream is not None
-    tick = float(stream.time_base) * stream.codec_context.sample_rate
-    if tick <= 1:
-        return None
-    source.rewind(stream)
-    frames = list(islice(source.frames(stream), 3))
-    if len(frames) < 3:
-        return None
-    (first_s, first), (_, second), _ = frames
-    index = round(first_s * first.sample_rate) + first.samples
-    return PacketGrid(index, second.samples, tolerance=tick + 1)
-
-
-def _read_from_here(
-    source: Source, window: _WindowTimes, grid: PacketGrid | None, *, is_seek: bool
-) -> Line | None:
-    """Read from the current position; None if that lies too late for the window."""
-    line: Line | None = None
-    for time_s, frame in source.frames(source.audio):
-        if line is None:
-            if is_seek and time_s > window.start_s - NEEDED_S:
-                return None
-            line = window.line(frame.sample_rate, grid)
-        if frame.sample_rate != line.rate_hz:
-            raise MediaError(
-                f"{source.path.name} changes its audio rate from {line.rate_hz} to "
-                f"{frame.sample_rate} Hz; re-encode it first"
-            )
-        line.place(time_s, frame)
-        if time_s >= window.end_s + MARGIN_S:
-            break
-    if line is not None:
-        line.flush()
-    return line
+    def cut(self, lines: list[Line]) -> Sound:
+        """Resample the lines, one per rate of the stream, and cut the window out of them."""
+        samples = np.zeros(self.num_samples, np.float32)
+        decoded_s, last_s = 0.0, -math.inf
+        for line in lines:
+            begin = round(self.start_s * line.rate_hz) - line.first
+            covered = line.covered[begin : round(self.end_s * line.rate_hz) - line.first]
+            where = np.flatnonzero(covered)
+            if not len(where):
+                continue
+            decoded_s += len(where) / line.rate_hz
+            last_s = float(where[-1] + 1) / line.rate_hz
+            step_in, step_out = _steps(line.rate_hz, self.sample_rate_hz)
+            resampled = resample(line.samples, line.rate_hz, self.sample_rate_hz)
+            offset = round(self.start_s * self.sample_rate_hz) - line.first // step_in * step_out
+            part = slice(0, None)
+            if len(lines) > 1:
+                edges_s = where[0] / line.rate_hz, last_s
+                part = slice(*(round(edge_s * self.sample_rate_hz) for edge_s in edges_s))
+            samples[part] = resampled[offset : offset + self.num_samples][part]
+        return Sound(samples, decoded_s, self.start_s + last_s)
 
 
 def _steps(rate_hz: int, sample_rate_hz: int) -> tuple[int, int]:
@@ -212,38 +271,37 @@ def _steps(rate_hz: int, sample_rate_hz: int) -> tuple[int, int]:
 
 
 def to_mono(frames: Sequence[Any]) -> Samples:
-    """Average all channels of frames of one format, as float32 with full scale 1.
+    """Average all channels of frames of one format, as float32 with full scale 1; see `Mix`."""
+    return Mix()(frames)
+
+
+class Mix:
+    """Averages all channels of frames of one format, as float32 with full scale 1.
 
     Channels that cancel each other, such as a left one that is the right one turned over, would
     leave silence: there it is the loudest channel alone.
     """
-    values = _in_full_scale(frames)
-    if len(values) == 1:
-        return values[0]
-    mono = values.mean(0)
-    loudest = max(values, key=_power)
-    return loudest if _power(mono) < CANCELS * _power(loudest) else mono
 
+    def __init__(self) -> None:
+        self._mixed = self._loudest = 0.0
 
-def channels_cancel(path: Path, length_s: float = 20.0) -> bool:
-    """Say whether next to nothing is left when the channels of a clip's audio are mixed.
+    def __call__(self, frames: Sequence[Any]) -> Samples:
+        """Return the mixed samples ``(n,)``."""
+        values = _in_full_scale(frames)
+        if len(values) == 1:
+            return values[0]
+        mono = values.mean(0)
+        loudest = max(values, key=_power)
+        powers = _power(mono), _power(loudest)
+        self._mixed, self._loudest = self._mixed + powers[0], self._loudest + powers[1]
+        return loudest if powers[0] < CANCELS * powers[1] else mono
 
-    Args:
-        path: the clip.
-        length_s: how much of its beginning to listen to, seconds.
-
-    Raises:
-        MediaError: if the clip cannot be read.
-    """
-    mixed, loudest = 0.0, 0.0
-    with open_source(path) as source:
-        for time_s, frame in source.frames(source.audio) if source.audio is not None else ():
-            if time_s > length_s:
-                break
-            values = _in_full_scale([frame])
-            mixed += _power(values.mean(0))
-            loudest += max(map(_power, values))
-    return mixed < CANCELS * loudest
+    @property
+    def notes(self) -> list[str]:
+        """What one should know about what was mixed."""
+        if self._mixed >= CANCELS * self._loudest:
+            return []
+        return ["the channels cancel each other when mixed; the loudest one is read"]
 
 
 def _power(samples: Samples) -> float:

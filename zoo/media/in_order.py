@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import MediaError
-from zoo.media.audio import to_mono
+from zoo.media.audio import resample, to_mono
 from zoo.media.container import Source, open_source
 
 
@@ -34,7 +34,6 @@ def pictures_in_order(path: Path, fps: float) -> Generator[npt.NDArray[np.uint8]
     with open_source(path) as source:
         if source.video is None:
             raise MediaError(f"{path.name} has no video stream")
-        source.video.codec_context.thread_type = "NONE"
         try:
             for frame in _through_fps_filter(source, fps):
                 yield frame.to_ndarray()
@@ -70,32 +69,28 @@ def _ready(graph: Any) -> Iterator[Any]:
 
 
 def samples_in_order(path: Path, seconds: float) -> tuple[npt.NDArray[np.float32], int]:
-    """Return the first samples of a clip as mono at their own rate, and that rate in Hz.
+    """Return the first samples of a clip as mono at the rate of the first, and that rate in Hz.
 
     Args:
         path: the clip's file.
         seconds: stop reading when so much is there; the answer may be a little longer.
 
     Raises:
-        MediaError: if the file cannot be read, has no audio stream or changes its rate.
+        MediaError: if the file cannot be read or has no audio stream.
     """
     with open_source(path) as source:
         if source.audio is None:
             raise MediaError(f"{path.name} has no audio stream")
-        frames = source.frames(source.audio)
-        parts: list[npt.NDArray[np.float32]] = []
-        rate_hz = num_samples = 0
-        for _, frame in frames:
-            if rate_hz not in (0, frame.sample_rate):
-                raise MediaError(
-                    f"{path.name} changes its audio rate from {rate_hz} to "
-                    f"{frame.sample_rate} Hz; re-encode it first"
-                )
-            rate_hz = frame.sample_rate
-            parts.append(to_mono([frame]))
-            num_samples += len(parts[-1])
-            if num_samples >= seconds * rate_hz:
+        runs: list[tuple[int, list[npt.NDArray[np.float32]]]] = []
+        read_s = 0.0
+        for _, frame in source.frames(source.audio):
+            if not runs or frame.sample_rate != runs[-1][0]:
+                runs.append((frame.sample_rate, []))
+            runs[-1][1].append(to_mono([frame]))
+            read_s += frame.samples / frame.sample_rate
+            if read_s >= seconds:
                 break
-    if not parts:
+    if not runs:
         raise MediaError(f"{path.name} is damaged: not one sample can be decoded")
-    return np.concatenate(parts), rate_hz
+    rate_hz = runs[0][0]
+    return np.concatenate([resample(np.concatenate(r), hz, rate_hz) for hz, r in runs]), rate_hz

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
-import numpy.typing as npt
 
 from zoo.errors import MediaError
-from zoo.media.container import Source, open_source
+from zoo.media.container import MAX_FPS, Source, open_source
 
-PACKETS_SEEN = 120  # video packets read to tell a variable frame rate from a constant one
-MAX_REORDER = 20  # more than the 16 frames by which H.264 and H.265 may reorder
+MAX_INEXACT = 0.001  # of a rate that a container states
 JITTER_S = 0.003  # Matroska rounds to 1 ms, so two neighbouring steps may differ by 2 ms
 
 
@@ -59,7 +55,11 @@ class AudioInfo:
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """A clip; ``low_confidence`` says why its clock cannot be trusted, and is None where it can."""
+    """A clip.
+
+    ``low_confidence`` says why its clock cannot be trusted, and is None where it can; ``notes`` say
+    what was assumed in reading it, or left out.
+    """
 
     path: Path
     container: str
@@ -67,6 +67,7 @@ class ClipInfo:
     video: VideoInfo | None
     audio: AudioInfo | None
     low_confidence: str | None
+    notes: tuple[str, ...] = ()
 
     @property
     def common_s(self) -> float:
@@ -74,17 +75,21 @@ class ClipInfo:
         return min(stream.end_s for stream in (self.video, self.audio) if stream is not None)
 
 
-def probe(path: str | Path, audio_track: int | None = None) -> ClipInfo:
-    """Describe a clip without decoding it.
+def probe(
+    path: str | Path, audio_track: int | None = None, video_track: int | None = None
+) -> ClipInfo:
+    """Describe a clip without decoding more than its beginning.
 
     Args:
         path: the clip's file.
-        audio_track: which audio track to describe, from 1; by default the first.
+        audio_track: which audio track to describe, from 1; by default the first that can be
+            decoded.
+        video_track: which video track to describe, from 1; by default the film.
 
     Raises:
         MediaError: if the file is missing or is not media. A missing stream is no error here.
     """
-    with open_source(path, audio_track) as source:
+    with open_source(path, audio_track, video_track) as source:
         try:
             return _describe(source)
         except av.FFmpegError as error:
@@ -103,21 +108,22 @@ def require_streams(info: ClipInfo) -> None:
 
 
 def _describe(source: Source) -> ClipInfo:
-    container = source.container
-    audio = _describe_audio(source, source.audio) if source.audio is not None else None
-    video = _describe_video(source, source.video) if source.video is not None else None
+    source.check_ends()
+    audio = _describe_audio(source) if source.audio is not None else None
+    video = _describe_video(source) if source.video is not None else None
     return ClipInfo(
         path=source.path,
-        container=container.format.name,
+        container=source.container.format.name,
         duration_s=max(stream.end_s for stream in (video, audio) if stream is not None),
         video=video,
         audio=audio,
         low_confidence=source.low_confidence,
+        notes=tuple(source.notes),
     )
 
 
-def _describe_audio(source: Source, stream: Any) -> AudioInfo:
-    source.rewind(stream)
+def _describe_audio(source: Source) -> AudioInfo:
+    stream = source.rewind(source.audio)
     frame = next(source.frames(stream), None)
     start_s = source.start_of(stream) if frame is None else frame[0]
     return AudioInfo(
@@ -129,34 +135,27 @@ def _describe_audio(source: Source, stream: Any) -> AudioInfo:
     )
 
 
-def _describe_video(source: Source, stream: Any) -> VideoInfo:
-    stream.codec_context.thread_type = "NONE"
-    source.rewind(stream)
+def _describe_video(source: Source) -> VideoInfo:
+    stream = source.rewind(source.video)
     start_s, frame = next(source.frames(stream), (source.start_of(stream), None))
     rotation_deg = 0 if frame is None else int(frame.rotation)
     width, height = stream.codec_context.width, stream.codec_context.height
     if rotation_deg % 180:
         width, height = height, width
-    steps_s = _frame_steps_s(source, stream)
-    is_variable_rate = len(steps_s) > 1 and float(np.ptp(steps_s)) > JITTER_S
-    rate = stream.average_rate or stream.guessed_rate or 25
+    steps_s = source.first_steps_s()
+    spread_s = float(np.ptp(steps_s)) if len(steps_s) > 1 else 0.0
+    fps = float(stream.average_rate or stream.guessed_rate or 25)
+    if len(steps_s) > 1:
+        found = 1 / float(np.mean(steps_s))
+        is_other = spread_s == 0 and abs(found - fps) > MAX_INEXACT * fps
+        fps = found if is_other or spread_s > JITTER_S or fps > MAX_FPS else fps
     return VideoInfo(
         codec=stream.codec_context.name,
         width=width,
         height=height,
-        fps=1 / float(np.mean(steps_s)) if is_variable_rate else float(rate),
-        is_variable_rate=is_variable_rate,
+        fps=fps,
+        is_variable_rate=spread_s > JITTER_S,
         rotation_deg=rotation_deg,
         start_s=start_s,
         duration_s=source.end_of(stream) - start_s,
     )
-
-
-def _frame_steps_s(source: Source, stream: Any) -> npt.NDArray[np.float64]:
-    """Return the time from each of the first frames to the next, seconds."""
-    source.rewind(stream)
-    packets = list(islice(source.packets(stream), PACKETS_SEEN))
-    pts = sorted(packet.pts for packet in packets if packet.pts is not None)
-    if len(packets) == PACKETS_SEEN:
-        pts = pts[:-MAX_REORDER]  # frames between the last ones may come in packets not read
-    return np.diff(pts) * float(stream.time_base)

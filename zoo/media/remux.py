@@ -129,14 +129,11 @@ def _check_constant(source: Source, out: Path) -> None:
     path = source.path
     if source.container.format.name not in MAY_CHANGE or out.suffix.lower() in {".ts", ".m2ts"}:
         return
-    for stream in source.container.streams.audio + source.container.streams.video:
-        if stream.codec_context is None:
-            continue
-        source.rewind(stream)
-        if stream.type == "video":
-            stream.codec_context.skip_frame = "NONKEY"
+    streams = source.container.streams
+    for index in [s.index for s in streams.audio + streams.video if s.codec_context is not None]:
+        stream = source.container.streams[index]  # of a file that may be opened anew
         before: tuple[Any, ...] | None = None
-        for time_s, frame in source.frames(stream):
+        for time_s, frame in source.frames(source.rewind(stream)):
             now = _shape_of(frame)
             if before is not None and now != before:
                 raise MediaError(

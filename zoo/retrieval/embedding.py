@@ -93,11 +93,12 @@ class ClipEmbedder:
         io = self.model.io.modality(modality)
         block = min(MOST_SEGMENTS, segments_at_once(io.frontend, io.segment_s))
         total: Tensor | None = None
+        reader = self.reader.going_on()
         for first in range(0, len(starts_s), block):
             if self.stop.is_set():
                 raise KeyboardInterrupt
             starts = starts_s[first : first + block]
-            read = partial(self.reader.read_segments, modality, clip, starts, self.segment_s)
+            read = partial(reader.read_segments, modality, clip, starts, self.segment_s)
             segments = readable(partial(read, end_s=end_s), clip)
             vectors = embed_segments(
                 self.model.encoder, modality, segments.to(self.model.device), self.objective
