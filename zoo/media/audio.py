@@ -13,9 +13,11 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.audio.frame import format_dtypes
+from av.audio.plane import AudioPlane
 from av.audio.resampler import AudioResampler
 
 from zoo.errors import MediaError
+from zoo.media.apart import reads_clip
 from zoo.media.container import Source, open_source
 
 Samples = npt.NDArray[np.float32]
@@ -217,7 +219,7 @@ def to_mono(frames: Sequence[Any]) -> Samples:
     Channels that cancel each other, such as a left one that is the right one turned over, would
     leave silence: there it is the loudest channel alone.
     """
-    values = _in_full_scale(frames)
+    values = in_full_scale(frames)
     if len(values) == 1:
         return values[0]
     mono = values.mean(0)
@@ -225,6 +227,7 @@ def to_mono(frames: Sequence[Any]) -> Samples:
     return loudest if _power(mono) < CANCELS * _power(loudest) else mono
 
 
+@reads_clip
 def channels_cancel(path: Path, length_s: float = 20.0) -> bool:
     """Say whether next to nothing is left when the channels of a clip's audio are mixed.
 
@@ -240,7 +243,7 @@ def channels_cancel(path: Path, length_s: float = 20.0) -> bool:
         for time_s, frame in source.frames(source.audio) if source.audio is not None else ():
             if time_s > length_s:
                 break
-            values = _in_full_scale([frame])
+            values = in_full_scale([frame])
             mixed += _power(values.mean(0))
             loudest += max(map(_power, values))
     return mixed < CANCELS * loudest
@@ -250,7 +253,7 @@ def _power(samples: Samples) -> float:
     return float(samples @ samples)
 
 
-def _in_full_scale(frames: Sequence[Any]) -> Samples:
+def in_full_scale(frames: Sequence[Any]) -> Samples:
     """Return the values of frames ``(C, n)``, float32 in -1..1."""
     first = frames[0]
     values = _values(frames, first.layout.nb_channels).astype(np.float32)
@@ -267,14 +270,20 @@ def _values(frames: Sequence[Any], channels: int) -> npt.NDArray[Any]:
     if not frames[0].format.is_planar:
         packed = np.empty((ends[-1], channels), dtype)
         for frame, (begin, end) in zip(frames, pairwise(ends), strict=True):
-            plane = np.frombuffer(frame.planes[0], dtype, (end - begin) * channels)
+            plane = _plane(frame, 0, dtype, (end - begin) * channels)
             packed[begin:end] = plane.reshape(-1, channels)
         return packed.T
     values = np.empty((channels, ends[-1]), dtype)
     for frame, (begin, end) in zip(frames, pairwise(ends), strict=True):
-        for row, plane in zip(values, frame.planes, strict=True):
-            row[begin:end] = np.frombuffer(plane, dtype, end - begin)
+        for channel, row in enumerate(values):
+            row[begin:end] = _plane(frame, channel, dtype, end - begin)
     return values
+
+
+def _plane(frame: Any, index: int, dtype: Any, count: int) -> npt.NDArray[Any]:
+    """Return values of a plane; `frame.planes` reads beyond its list from eight channels on."""
+    plane: Any = AudioPlane(frame, index)
+    return np.frombuffer(plane, dtype, count)
 
 
 def resample(samples: Samples, rate_hz: int, sample_rate_hz: int) -> Samples:

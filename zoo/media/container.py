@@ -15,6 +15,12 @@ from av.format import Flags
 from av.stream import Discard, Disposition
 
 from zoo.errors import MediaError
+from zoo.media.untrusted import (
+    demuxed,
+    open_container,
+    require_credible_length,
+    require_sane,
+)
 
 # Containers that keep no presentation times, and what that does to the clock.
 NO_CLOCK = {
@@ -52,9 +58,14 @@ class Source:
         """Return the end of a stream as its container claims it, seconds.
 
         Matroska writes it as a tag. Where nothing is written, the last packets are read.
+
+        Raises:
+            MediaError: if the file is far too small for it.
         """
         if stream.index not in self._ends_s:
-            self._ends_s[stream.index] = self._find_end(stream)
+            end_s = self._find_end(stream)
+            require_credible_length(self.path, stream, end_s - self.start_of(stream))
+            self._ends_s[stream.index] = end_s
         return self._ends_s[stream.index]
 
     def _find_end(self, stream: Any) -> float:
@@ -82,7 +93,7 @@ class Source:
         ticks = math.floor((time_s + self.origin_s) / stream.time_base)
         try:
             self.container.seek(ticks, stream=stream, backward=True)
-        except av.FFmpegError:
+        except (av.FFmpegError, OverflowError):
             return False
         return True
 
@@ -106,7 +117,7 @@ class Source:
     def packets(self, stream: Any) -> Iterator[Any]:
         """Yield the packets of a stream; a read error is counted and ends them."""
         self._select(stream)
-        demuxer = self.container.demux(stream)
+        demuxer = demuxed(self.container, stream)
         while True:
             try:
                 packet = next(demuxer)
@@ -150,13 +161,18 @@ class Source:
             except av.FFmpegError:
                 self.num_errors += 1
                 continue
+            for frame in frames:
+                require_sane(self.path, frame)
             if packet.is_corrupt or any(frame.is_corrupt for frame in frames):
                 self.num_errors += 1
             yield from frames
         try:  # after a read error the decoder still holds frames; after a clean end it has none
-            yield from stream.codec_context.decode(None)
+            frames = stream.codec_context.decode(None)
         except av.FFmpegError:
             return
+        for frame in frames:
+            frame.time_base = stream.time_base  # which only packets bring along
+            yield frame
 
 
 def has_b_frames(stream: Any) -> bool:
@@ -192,16 +208,7 @@ def open_source(path: str | Path, audio_track: int | None = None) -> Iterator[So
     """
     path = Path(path)
     _check_readable(path)
-    try:
-        # Playlists must not reach out: only local files are opened.
-        container = av.open(
-            f"file:{path}",
-            container_options={"protocol_whitelist": "file"},
-            metadata_errors="replace",
-        )
-    except (av.FFmpegError, ValueError) as error:
-        raise MediaError(_why_unreadable(path)) from error
-    with container:
+    with open_container(path) as container:
         video = _film(container.streams.video)
         audio = _first(container.streams.audio)
         if video is None and audio is None:
@@ -280,11 +287,3 @@ def _check_readable(path: Path) -> None:
         raise MediaError(f"{path} cannot be read: {error.strerror}") from error
     if is_empty:
         raise MediaError(f"{path} is empty; copy or download it again")
-
-
-def _why_unreadable(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(12)
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
-        return f"{path} is cut short: its index (moov) is missing; copy or download it again"
-    return f"{path} is not a media file, or is damaged from its first bytes"

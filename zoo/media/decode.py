@@ -13,8 +13,10 @@ import numpy.typing as npt
 
 from zoo.contracts import Resize
 from zoo.errors import MediaError
+from zoo.media.apart import reads_clip
 from zoo.media.audio import read_audio
 from zoo.media.container import Source, open_source
+from zoo.media.untrusted import require_packets
 from zoo.media.video import WindowFrames, read_video
 
 MAX_MISSING = 0.1  # a window may lack this part before the clip counts as damaged
@@ -38,6 +40,7 @@ class Window:
     num_errors: int
 
 
+@reads_clip
 def decode(
     path: str | Path,
     *,
@@ -79,9 +82,12 @@ def decode(
         streams = _streams(source, video, audio)
         end_s = _window_end(source, streams, start_s, duration_s, fps)
         duration_s = end_s - start_s if duration_s is None else duration_s
+        for stream in streams:
+            num_bytes = _bytes_per_s(stream, fps, short_side, sample_rate_hz) * duration_s
+            require_packets(source.path, stream, num_bytes, duration_s)
         frames = samples = None
         if video:
-            num_frames = round(duration_s * fps)
+            num_frames = max(1, round(duration_s * fps))
             scale = partial(read_video, short_side=short_side, exact=exact, resize=resize)
             frames = _read_frames(source, start_s, end_s, num_frames, fps, scale)
         if audio:
@@ -95,6 +101,14 @@ def decode(
             sample_rate_hz=sample_rate_hz,
             num_errors=source.num_errors,
         )
+
+
+def _bytes_per_s(stream: Any, fps: float, short_side: int | None, sample_rate_hz: int) -> float:
+    """Return about how much memory a second of a stream takes while it is decoded."""
+    codec = stream.codec_context
+    if stream.type == "audio":
+        return 5.0 * max(sample_rate_hz, codec.sample_rate)
+    return 3 * fps * (codec.width * codec.height if short_side is None else 2 * short_side**2)
 
 
 def _streams(source: Source, video: bool, audio: bool) -> list[Any]:

@@ -7,11 +7,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import MediaError
+from zoo.media.apart import reads_clip
 from zoo.media.container import Source, open_source
 
 PACKETS_SEEN = 120  # video packets read to tell a variable frame rate from a constant one
@@ -74,6 +74,7 @@ class ClipInfo:
         return min(stream.end_s for stream in (self.video, self.audio) if stream is not None)
 
 
+@reads_clip
 def probe(path: str | Path, audio_track: int | None = None) -> ClipInfo:
     """Describe a clip without decoding it.
 
@@ -85,10 +86,7 @@ def probe(path: str | Path, audio_track: int | None = None) -> ClipInfo:
         MediaError: if the file is missing or is not media. A missing stream is no error here.
     """
     with open_source(path, audio_track) as source:
-        try:
-            return _describe(source)
-        except av.FFmpegError as error:
-            raise MediaError(f"{path} is damaged: {error.strerror}") from error
+        return _describe(source)
 
 
 def require_streams(info: ClipInfo) -> None:
