@@ -14,6 +14,7 @@ import numpy.typing as npt
 from zoo.data.manifest import Progress
 from zoo.errors import MediaError
 from zoo.media import ClipInfo, decode, probe
+from zoo.media.apart import reading_apart
 from zoo.media.audio import channels_cancel
 from zoo.timeline import OffsetGrid, SegmentLayout, shortest_clip_s
 
@@ -72,7 +73,7 @@ def check_clips(
         progress: is told how far it is.
     """
     reports = []
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with reading_apart(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         for report in pool.map(lambda path: check_clip(path, min_seconds), paths):
             reports.append(report)
             if progress:
