@@ -69,6 +69,8 @@ def _through_fps_filter(source: Source, fps: float) -> Iterator[Any]:
                 f"to {clock_tenths(time_s)}; it was joined of several recordings, or is damaged"
             )
         last_s = time_s
+        if float((frame.duration or 0) * frame.time_base) > LONGEST_STILL_S:  # filled at the end
+            frame.duration = 0
         graph.push(frame)
         yield from _ready(graph)
     graph.push(None)
