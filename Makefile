@@ -1,7 +1,7 @@
 # Everything runs in .venv, or in the environment that is active.  `make setup` is instant once done.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help setup test slow e2e check format lint types bench quickstart demo clean
+.PHONY: help setup test slow e2e fuzz check format lint types bench quickstart demo clean
 
 VENV ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
@@ -9,6 +9,9 @@ PYTHON ?= python3
 STAMP := $(VENV)/.avsync-zoo
 # So many test files at a time: those that start Ray wait more than they compute.
 JOBS ?= 2
+N ?= 50000
+SEED ?= 1
+OUT ?= fuzz-out
 # Chromium has been seen to spin in the kernel beside other heavy tests, so it runs alone.
 IN_BROWSER := tests/e2e/test_demo_page.py
 
@@ -18,6 +21,7 @@ help:
 	@echo "make check       format, lint, types, import layers, spelling, tests"
 	@echo "make e2e         tests of the command line and of training"
 	@echo "make slow        tests that take minutes"
+	@echo "make fuzz        N=50000 mutated files (SEED=1) through all that reads clips, counted in a table"
 	@echo "make bench       every script of benchmarks/"
 	@echo "make quickstart  clips, both stages, two heads, a prediction"
 	@echo "make demo        setup, then a web page at http://127.0.0.1:7860"
@@ -41,6 +45,9 @@ slow: setup
 
 e2e: setup
 	$(BIN)/python -m pytest tests/e2e
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz.run --files $(N) --seed $(SEED) --workers $(JOBS) --out $(OUT)
 
 check: lint types test
 

@@ -27,6 +27,7 @@ from demo.request_filter import RequestFilter
 from demo.style import CSS, HEAD, theme
 from demo.upload_folder import EXAMPLES, keep_sweeping, make_folder
 from demo.wiring import choices, wire
+from zoo.media.apart import read_apart_from_now_on
 
 SESSIONS = 200  # visitors whose page Gradio remembers
 
@@ -92,6 +93,7 @@ def serve(
         auth: user and password.
         opens_browser: open the page here.
     """
+    read_apart_from_now_on()
     jobs = Jobs(settings.parallel)
     blocks = build(settings, jobs)
     _, local, public = blocks.launch(

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from zoo.errors import TrainingError
+from zoo.media.apart import read_apart_from_now_on
 
 T = TypeVar("T")
 ITEMS_PER_STREAM = 4096  # every item is a task; Ray plans all tasks of a stream beforehand
@@ -27,6 +28,7 @@ class ReadItem:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return an item's tensors as columns."""
         torch.set_num_threads(1)
+        read_apart_from_now_on()
         try:
             item = self.dataset[self.items[int(row["id"])]]
         except TrainingError as error:  # Ray would wrap it into a traceback

@@ -155,7 +155,7 @@ def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"gone\.mp4 cannot be read"):
         read_clip(tmp_path / "gone.mp4")
     (tmp_path / "text.mp4").write_text("hello")
-    with pytest.raises(MediaError, match=r"text\.mp4 cannot be read"):
+    with pytest.raises(MediaError, match=r"text\.mp4 is not a media file"):
         read_clip(tmp_path / "text.mp4")
 
 

@@ -350,14 +350,15 @@ def test_the_video_track_can_be_chosen(
     shipped: OffsetPredictor, clips: Manifest, tmp_path: Path
 ) -> None:
     clip, both = clips.clips[0].path, tmp_path / "both.mkv"
-    encode(tmp_path / "black.mp4", np.zeros((400, 64, 64, 3), np.uint8), None)
+    lights = np.random.default_rng(0).choice([0, 120, 240], 40).repeat(10)[:, None, None, None]
+    encode(tmp_path / "light.mp4", np.full((400, 64, 64, 3), lights, np.uint8), None)
     with (
-        av.open(str(tmp_path / "black.mp4")) as black,
+        av.open(str(tmp_path / "light.mp4")) as light,
         av.open(str(clip)) as film,
         av.open(str(both), "w") as out,
     ):
         packets = []
-        for stream in [*black.streams, *film.streams]:
+        for stream in [*light.streams, *film.streams]:
             copy = out.add_stream_from_template(stream)
             copy.disposition = Disposition(0)
             stream.container.seek(0)
@@ -367,8 +368,8 @@ def test_the_video_track_can_be_chosen(
                     packets.append(packet)
         for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
             out.mux(packet)
-    own, black_s = shipped.predict(clip, 0.04), shipped.predict(both, 0.04)
-    assert "video track 1 of 2 is looked at, which has the most frames" in black_s.notes[0]
+    own, lit = shipped.predict(clip, 0.04), shipped.predict(both, 0.04)
+    assert "video track 1 of 2 is looked at, which has the most frames" in lit.notes[0]
     chosen = shipped.predict(both, 0.04, video_track=2)
     assert chosen.notes == []
     assert chosen.refined_s == pytest.approx(own.refined_s, abs=0.02)

@@ -72,12 +72,14 @@ def attribute(
     from zoo.attribution import attribute as find_evidence
     from zoo.inference.load import load_offsets
     from zoo.inference.offset_plot import require_plot
+    from zoo.media.apart import reading_apart
 
     if out is not None:
         require_plot(out, overwrite=overwrite)
     predictor = load_offsets(model, device, synchronizability=None)
     options = Options(replace=replace, masks=masks, keep=keep, chunk_s=chunk, seed=seed)
-    with progress_bar("masks", hidden=as_json or not sys.stderr.isatty()) as progress:
+    bar = progress_bar("masks", hidden=as_json or not sys.stderr.isatty())
+    with reading_apart(), bar as progress:
         found = find_evidence(
             predictor,
             clip,

@@ -93,11 +93,13 @@ def shift(
 
     Example: zoo data shift clip.mp4 --delay 0.4 -o late.mp4
     """
+    from zoo.media.apart import reading_apart
     from zoo.media.remux import require_writable, shift_audio
     from zoo.timeline import describe_offset
 
     require_writable(clip, out, overwrite=overwrite)
-    shift_audio(clip, out, delay)
+    with reading_apart():
+        shift_audio(clip, out, delay)
     change_s = -delay  # audio that is presented later is less early
     meaning = describe_offset(change_s)
     if as_json:

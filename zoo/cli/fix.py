@@ -60,11 +60,13 @@ def fix(
     """
     from zoo.inference.load import load_offsets
     from zoo.inference.repair import repair
+    from zoo.media.apart import reading_apart
     from zoo.media.remux import require_writable
 
     require_writable(clip, out, overwrite=overwrite)
     predictor = load_offsets(model, device, synchronizability, precision)
-    with progress_bar("crops", hidden=as_json or not sys.stderr.isatty()) as progress:
+    bar = progress_bar("crops", hidden=as_json or not sys.stderr.isatty())
+    with reading_apart(), bar as progress:
         done = repair(
             predictor,
             clip,

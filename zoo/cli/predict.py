@@ -151,6 +151,7 @@ def _one_by_one(
     as_json: bool,
 ) -> None:
     from zoo.inference.load import load
+    from zoo.media.apart import reading_apart
 
     predictor = load(model, device, options.synchronizability, options.precision)
     given = options.arguments(predictor.task)
@@ -158,7 +159,8 @@ def _one_by_one(
     failures: list[tuple[Path, MediaError]] = []
     for clip in clips:
         try:
-            with progress_bar("crops", hidden=as_json or not sys.stderr.isatty()) as progress:
+            bar = progress_bar("crops", hidden=as_json or not sys.stderr.isatty())
+            with reading_apart(), bar as progress:
                 predictions.append(predictor.predict(clip, audio=audio, progress=progress, **given))
         except MediaError as error:
             failures.append((clip, error))

@@ -65,6 +65,7 @@ def reconstruct(
     """
     from zoo.inference.offset_plot import require_plot
     from zoo.inference.reconstruction import Rebuilder, choose_hiding
+    from zoo.media.apart import reading_apart
 
     if out is not None:
         require_plot(out, overwrite=overwrite)
@@ -77,9 +78,10 @@ def reconstruct(
         seed=seed,
         source=source,
     )
-    found = rebuilder.reconstruct(
-        clip, hiding, start_s=start, audio_track=audio_track, video_track=video_track
-    )
+    with reading_apart():
+        found = rebuilder.reconstruct(
+            clip, hiding, start_s=start, audio_track=audio_track, video_track=video_track
+        )
     if out is not None:
         from zoo.inference.reconstruction_plot import draw
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from zoo.data.manifest import Progress
 from zoo.errors import MediaError
 from zoo.media import ClipInfo, Decoder, probe
+from zoo.media.apart import reading_apart
 from zoo.timeline import OffsetGrid, SegmentLayout, shortest_clip_s
 
 MIN_SECONDS = shortest_clip_s(SegmentLayout(), OffsetGrid())  # 4.8 s crop + 2 s reach = 6.8 s
@@ -71,7 +72,7 @@ def check_clips(
         progress: is told how far it is.
     """
     reports = []
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with reading_apart(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         for report in pool.map(lambda path: check_clip(path, min_seconds), paths):
             reports.append(report)
             if progress:

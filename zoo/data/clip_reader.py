@@ -6,10 +6,9 @@ import hashlib
 import math
 import os
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -18,7 +17,7 @@ from zoo.contracts import AudioFrontend, EncoderIO, Frames, KaldiFbank, Modality
 from zoo.data.content import Content
 from zoo.data.frontend import crop_square, cut_audio, cut_frames, without_filling
 from zoo.errors import MediaError
-from zoo.media import Decoder, Window, probe
+from zoo.media import Decoder, Window, decode, probe
 from zoo.timeline import LATTICE_TOLERANCE, SegmentLayout, to_frames, to_samples
 
 
@@ -89,21 +88,21 @@ class ClipReader:
     def _window(
         self, path: Path, start_s: float, length_s: float, *, video: bool = True, audio: bool = True
     ) -> Window:
-        decoder = (self.opened or {}).get(path) or Decoder(
-            path,
-            fps=self.vision.fps,
-            short_side=self.vision.short_side,
-            sample_rate_hz=self.audio.sample_rate_hz,
-            resize=self.vision.resize,
-            audio_track=self.audio_track,
-            video_track=self.video_track,
-            goes_on=self.opened is not None,
-        )
-        if self.opened is not None:
-            self.opened[path] = decoder
-            return decoder.window(start_s, length_s, video=video, audio=audio)
-        with closing(decoder):
-            return decoder.window(start_s, length_s, video=video, audio=audio)
+        given: dict[str, Any] = {
+            "fps": self.vision.fps,
+            "short_side": self.vision.short_side,
+            "sample_rate_hz": self.audio.sample_rate_hz,
+            "resize": self.vision.resize,
+            "audio_track": self.audio_track,
+            "video_track": self.video_track,
+        }
+        if self.opened is None:
+            return decode(
+                path, start_s=start_s, duration_s=length_s, video=video, audio=audio, **given
+            )
+        if path not in self.opened:
+            self.opened[path] = Decoder(path, **given)
+        return self.opened[path].window(start_s, length_s, video=video, audio=audio)
 
     def places(self, modality: Modality, layout: SegmentLayout) -> tuple[list[float], float]:
         """Return where what a modality reads starts within a crop, and how long it is, seconds."""

@@ -225,6 +225,8 @@ def build_manifest(
         ManifestError: if a file is listed twice, no clip is left, or the manifest cannot be
             written.
     """
+    from zoo.media.apart import reading_apart
+
     records = list(records)
     if not records:
         raise ManifestError("there are no clips to put into a manifest")
@@ -233,7 +235,7 @@ def build_manifest(
         raise ManifestError(f"cannot write the manifest {out}: it is a folder")
     clips: list[Clip] = []
     rejected: list[tuple[Path, str]] = []
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with reading_apart(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         for done, (record, answer) in enumerate(
             zip(records, pool.map(_probe, records), strict=True), start=1
         ):

@@ -34,6 +34,9 @@ from torch import Tensor
 from zoo.contracts import Frames, LogMel
 from zoo.data.frontend import crop_square, log_mel, per_channel
 from zoo.errors import MediaError, option
+from zoo.media.apart import reads_clip
+from zoo.media.audio import in_full_scale
+from zoo.media.untrusted import demuxed, open_container
 from zoo.timeline import FIXED_CROP_S, OffsetGrid, SegmentLayout
 
 LONGEST_S = 10.0  # what is kept of a clip
@@ -53,6 +56,7 @@ class RawClip:
     sample_rate_hz: int
 
 
+@reads_clip
 def read_clip(path: Path, *, end_s: float | None = None, audio_shift_s: float = 0.0) -> RawClip:
     """Decode a clip in the order of its presentation times, without placing it on a clock.
 
@@ -67,15 +71,18 @@ def read_clip(path: Path, *, end_s: float | None = None, audio_shift_s: float = 
             float (AAC is).
     """
     try:
-        with av.open(str(path)) as container:
+        with open_container(path) as container:
             if not container.streams.video or not container.streams.audio:
                 lacking = "audio" if container.streams.video else "video"
                 raise MediaError(f"{path.name} has no {lacking} stream")
+            for stream in (container.streams.video[0], container.streams.audio[0]):
+                if stream.codec_context is None:
+                    raise MediaError(f"the {stream.type} of {path.name} cannot be decoded")
             stream = container.streams.video[0]
             fps = float(stream.average_rate or 0)
             decoded = _in_order(_decoded(container, stream), 0.0, end_s, stream.time_base)
             frames = [frame.to_ndarray(format="rgb24") for frame in decoded]
-        with av.open(str(path)) as container:
+        with open_container(path) as container:
             stream = container.streams.audio[0]
             rate = int(stream.rate)
             decoded = _in_order(_decoded(container, stream), 0.0, end_s, stream.time_base)
@@ -85,6 +92,10 @@ def read_clip(path: Path, *, end_s: float | None = None, audio_shift_s: float = 
         raise MediaError(f"{path} cannot be read: {reason}") from None
     if not frames or not parts:
         raise MediaError(f"{path} holds no {'audio' if frames else 'video'} that can be decoded")
+    if len({frame.shape for frame in frames}) > 1 or len({len(part) for part in parts}) > 1:
+        raise MediaError(f"{path.name} changes its size or its channels half-way")
+    if not (fps > 0 and rate > 0):
+        raise MediaError(f"{path.name} is damaged: it has no frame rate, or no sample rate")
     samples = np.concatenate(parts, axis=1).mean(axis=0)  # (N,)
     shifted = _shift(samples, int(audio_shift_s * rate))
     return RawClip(np.stack(frames), shifted, fps, rate)
@@ -93,7 +104,8 @@ def read_clip(path: Path, *, end_s: float | None = None, audio_shift_s: float = 
 def _decoded(container: Any, stream: Any) -> Iterator[Any]:
     """Yield frames up to the first error, which the published reader passes over in silence."""
     try:
-        yield from container.decode(stream)
+        for packet in demuxed(container, stream):
+            yield from packet.decode()
     except av.FFmpegError:
         return
 
@@ -118,7 +130,7 @@ def _planar(frame: Any, path: Path) -> np.ndarray:
             f"{path.name} has {frame.format.name} audio, and the published code expects AAC",
             f"re-encode the clips, or leave out {option('as_published')}",
         )
-    return frame.to_ndarray()  # (channels, samples)
+    return in_full_scale([frame])  # (channels, samples), as they are
 
 
 def _shift(samples: np.ndarray, by: int) -> np.ndarray:

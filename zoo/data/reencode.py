@@ -250,7 +250,10 @@ class _Worker:
 
 
 def _listen_for_interrupt() -> None:
+    from zoo.media.apart import read_apart_from_now_on
+
     signal.signal(signal.SIGINT, _stop)
+    read_apart_from_now_on()
 
 
 def _stop(*_: object) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import islice
 
 import numpy as np
 import torch
@@ -86,8 +85,8 @@ class PairReader:
     def _published_frames(self, pair: Pair) -> np.ndarray:
         assert pair.video is not None
         wanted = int(self.vision.fps * self.duration_s)  # truncated as published
-        with closing(pictures_in_order(pair.video, self.vision.fps)) as found:
-            squares = [resized_square(frame, self.vision.size) for frame in islice(found, wanted)]
+        with closing(pictures_in_order(pair.video, self.vision.fps, wanted)) as found:
+            squares = [resized_square(frame, self.vision.size) for frame in found]
         if len(squares) < max(1, wanted - MISSING_FRAMES):
             raise MediaError(
                 f"too short: {pair.video.name} has {len(squares) / self.vision.fps:.2f} s of "

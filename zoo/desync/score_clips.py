@@ -26,6 +26,7 @@ from zoo.desync.score_folder import ResultFolder
 from zoo.desync.score_settings import Mode, Settings
 from zoo.desync.scores import ClipScore, scored, skipped, summarise
 from zoo.errors import ConfigError, ManifestError, MediaError
+from zoo.media.apart import reading_apart
 from zoo.models.device import find_device
 from zoo.models.model import Model, require_offsets, require_separable
 from zoo.models.segments import Tokens
@@ -208,12 +209,13 @@ class Scorer:
         ahead: deque[Future[tuple[Pair, str, Reading | str]]] = deque()
         pool = ThreadPoolExecutor(workers)
         try:
-            for pair in pairs:
-                ahead.append(pool.submit(self._read, pair))
-                if len(ahead) > workers:
+            with reading_apart():
+                for pair in pairs:
+                    ahead.append(pool.submit(self._read, pair))
+                    if len(ahead) > workers:
+                        yield ahead.popleft().result()
+                while ahead:
                     yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -18,6 +18,7 @@ from zoo.data.store import FeatureStore
 from zoo.errors import ManifestError, MediaError
 from zoo.evaluation.members import Member, Pair, SeparableMember
 from zoo.evaluation.sample_sources import Samples
+from zoo.media.apart import reading_apart
 from zoo.models.model import Model
 from zoo.models.segments import Segments
 from zoo.timeline import Sample
@@ -159,7 +160,7 @@ def _samples(
 ) -> Iterator[tuple[Sample, Segments | None]]:
     """Yield the samples of a batch in order, reading a few clips ahead."""
     ahead = min(4, os.cpu_count() or 1)
-    with ThreadPoolExecutor(ahead) as pool:
+    with reading_apart(), ThreadPoolExecutor(ahead) as pool:
         waiting: deque[tuple[int, Future[tuple[Sample, Segments | None]]]] = deque()
         for place, clip in enumerate(chosen):
             waiting.append((clip, pool.submit(source.sample, clip, number)))

@@ -15,6 +15,7 @@ from zoo.features.clip_list import list_clips
 from zoo.features.encoding import FeatureExtractor, Progress
 from zoo.features.feature_folder import INDEX, FeatureFolder, NamedClip
 from zoo.features.feature_settings import build_settings
+from zoo.media.apart import reading_apart
 from zoo.models.device import find_device
 from zoo.models.model import require_separable
 
@@ -157,15 +158,16 @@ def _extract_all(
     done = num_clips - len(todo)
     pool = ThreadPoolExecutor(max(1, workers))
     try:
-        jobs = {pool.submit(extractor.write, *job, of_segments): job[0] for job in todo}
-        for job in as_completed(jobs):
-            done += 1
-            try:
-                job.result()
-            except MediaError as error:
-                reasons[jobs[job]] = str(error)
-            if of_segments is None:
-                tell(done, num_clips)
+        with reading_apart():
+            jobs = {pool.submit(extractor.write, *job, of_segments): job[0] for job in todo}
+            for job in as_completed(jobs):
+                done += 1
+                try:
+                    job.result()
+                except MediaError as error:
+                    reasons[jobs[job]] = str(error)
+                if of_segments is None:
+                    tell(done, num_clips)
     except BaseException:
         extractor.stop.set()
         raise

@@ -174,8 +174,10 @@ def _work(connection: Connection, model: str, device: str, options: Options, thr
     import torch
 
     from zoo.inference.load import load
+    from zoo.media.apart import read_apart_from_now_on
 
     torch.set_num_threads(threads)
+    read_apart_from_now_on()
     with suppress(EOFError, OSError):
         try:
             predictor = load(model, device, options.synchronizability, options.precision)

@@ -13,6 +13,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.audio.frame import format_dtypes
+from av.audio.plane import AudioPlane
 from av.audio.resampler import AudioResampler
 
 from zoo.media.container import Source, UnsureError
@@ -287,7 +288,7 @@ class Mix:
 
     def __call__(self, frames: Sequence[Any]) -> Samples:
         """Return the mixed samples ``(n,)``."""
-        values = _in_full_scale(frames)
+        values = in_full_scale(frames)
         if len(values) == 1:
             return values[0]
         mono = values.mean(0)
@@ -308,7 +309,7 @@ def _power(samples: Samples) -> float:
     return float(samples @ samples)
 
 
-def _in_full_scale(frames: Sequence[Any]) -> Samples:
+def in_full_scale(frames: Sequence[Any]) -> Samples:
     """Return the values of frames ``(C, n)``, float32 in -1..1."""
     first = frames[0]
     values = _values(frames, first.layout.nb_channels).astype(np.float32)
@@ -325,14 +326,20 @@ def _values(frames: Sequence[Any], channels: int) -> npt.NDArray[Any]:
     if not frames[0].format.is_planar:
         packed = np.empty((ends[-1], channels), dtype)
         for frame, (begin, end) in zip(frames, pairwise(ends), strict=True):
-            plane = np.frombuffer(frame.planes[0], dtype, (end - begin) * channels)
+            plane = _plane(frame, 0, dtype, (end - begin) * channels)
             packed[begin:end] = plane.reshape(-1, channels)
         return packed.T
     values = np.empty((channels, ends[-1]), dtype)
     for frame, (begin, end) in zip(frames, pairwise(ends), strict=True):
-        for row, plane in zip(values, frame.planes, strict=True):
-            row[begin:end] = np.frombuffer(plane, dtype, end - begin)
+        for channel, row in enumerate(values):
+            row[begin:end] = _plane(frame, channel, dtype, end - begin)
     return values
+
+
+def _plane(frame: Any, index: int, dtype: Any, count: int) -> npt.NDArray[Any]:
+    """Return values of a plane; `frame.planes` reads beyond its list from eight channels on."""
+    plane: Any = AudioPlane(frame, index)
+    return np.frombuffer(plane, dtype, count)
 
 
 def resample(samples: Samples, rate_hz: int, sample_rate_hz: int) -> Samples:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,15 @@ from av.format import Flags
 from av.stream import Discard
 
 from zoo.errors import MediaError
-from zoo.media.opening import check_readable, open_container
-from zoo.media.times import Times, settled_times, times_in_order
+from zoo.media.times import Times, times_of
 from zoo.media.tracks import choose_audio, choose_video, seconds_of
+from zoo.media.untrusted import (
+    check_readable,
+    demuxed,
+    open_container,
+    require_credible_length,
+    require_sane,
+)
 from zoo.timeline import clock_tenths
 
 # Containers that keep no presentation times, and what that does to the clock.
@@ -102,7 +107,16 @@ class Source:
         return raw_start_s(stream) - self.origin_s
 
     def end_of(self, stream: Any) -> float:
-        """Return the end of a stream, seconds: as its container claims, unless packets deny it."""
+        """Return the end of a stream, seconds: as its container claims, unless packets deny it.
+
+        Raises:
+            MediaError: if the file is far too small for it.
+        """
+        end_s = self._known_end(stream)
+        require_credible_length(self.path, stream, end_s - self.start_of(stream))
+        return end_s
+
+    def _known_end(self, stream: Any) -> float:
         claimed_s = self._claimed_end(stream)
         if self.times is None:
             return self.start_of(stream) if claimed_s is None else claimed_s
@@ -123,7 +137,7 @@ class Source:
             return
         claims_s = {stream.index: self._claimed_end(stream) for stream in self.streams}
         identity = self.path.stat()
-        self.times = _times_of(
+        self.times = times_of(
             self.path, (identity.st_size, identity.st_mtime_ns, identity.st_ino), self.indices
         )
         self.notes.extend(self.times.notes)
@@ -174,7 +188,7 @@ class Source:
         ticks = math.floor((time_s + self.origin_s) / stream.time_base)
         try:
             self.container.seek(ticks, stream=stream, backward=True, any_frame=any_frame)
-        except av.FFmpegError:
+        except (av.FFmpegError, OverflowError):
             return False
         return True
 
@@ -199,7 +213,7 @@ class Source:
         """Yield the packets of a stream; a read error is counted and ends them."""
         self._select(stream)
         moves = list(self.times.moves.get(stream.index, ())) if self.times else []
-        demuxer = self.container.demux(stream)
+        demuxer = demuxed(self.container, stream)
         number, by = -1, 0
         while True:
             try:
@@ -249,13 +263,18 @@ class Source:
             except av.FFmpegError:
                 self.num_errors += 1
                 continue
+            for frame in frames:
+                require_sane(self.path, frame)
             if packet.is_corrupt or any(frame.is_corrupt for frame in frames):
                 self.num_errors += 1
             yield from frames
         try:  # after a read error the decoder still holds frames; after a clean end it has none
-            yield from stream.codec_context.decode(None)
+            frames = stream.codec_context.decode(None)
         except av.FFmpegError:
             return
+        for frame in frames:
+            frame.time_base = stream.time_base  # which only packets bring along
+            yield frame
 
     @property
     def frame_s(self) -> float:
@@ -372,17 +391,3 @@ def new_source(
         container.close()
         raise
     return source
-
-
-@lru_cache(maxsize=4096)  # a clip is opened for every window of it that training reads
-def _times_of(
-    path: Path, identity: tuple[int, ...], indices: tuple[int | None, int | None]
-) -> Times:
-    found: Times | None = None
-    for read in (times_in_order, settled_times):
-        if found is None:
-            with open_container(path) as container:
-                streams = [container.streams[index] for index in indices if index is not None]
-                found = read(container, streams)
-    assert found is not None
-    return found

@@ -10,6 +10,8 @@ from typing import Any
 import av
 from av.stream import Disposition
 
+from zoo.media.untrusted import demuxed
+
 TOLERANCE_S = 0.003  # containers round times to a millisecond
 LATER_S = 0.15  # a copy may begin so much later, all of it alike: by the delay of an encoder
 KINDS = ("video", "audio", "subtitle", "attachment")
@@ -79,7 +81,10 @@ class Copied:
 
 def what_differs(path: Path, written: list[Copied]) -> str:
     """Compare a copy with what was written to it; name the first difference, or return ``""``."""
-    found = _read(path)
+    try:
+        found = _read(path)
+    except av.FFmpegError:
+        return "it could not be read again"
     pairs = {kind: (_of_kind(written, kind), _of_kind(found, kind)) for kind in KINDS}
     for kind, (ours, theirs) in pairs.items():
         if len(ours) != len(theirs):
@@ -141,7 +146,7 @@ def _read(path: Path) -> list[Copied]:
     """Read what a file holds, with the counts of its packets."""
     with av.open(f"file:{path}", metadata_errors="replace") as container:
         tracks = {stream.index: Copied.of(stream) for stream in container.streams}
-        for packet in container.demux():
+        for packet in demuxed(container):
             if packet.size:
                 tracks[packet.stream.index].take(packet)
         return list(tracks.values())

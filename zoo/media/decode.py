@@ -6,6 +6,7 @@ import weakref
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,15 @@ import numpy.typing as npt
 
 from zoo.contracts import Resize
 from zoo.errors import MediaError
+from zoo.media.apart import is_reading_apart, reads_clip
 from zoo.media.audio import AudioReader
 from zoo.media.container import MIN_MISSING_S, Source, UnsureError, frame_length_s, new_source
+from zoo.media.untrusted import blamed_on, require_packets
 from zoo.media.video import Scaler, VideoReader
 
+_NUMBERS = count()
+_KEPT: dict[int, Decoder] = {}  # the last ones, in a process that reads for others
+MOST_KEPT = 4
 MAX_MISSING = 0.1  # a window may lack this part before the clip counts as damaged
 
 
@@ -74,6 +80,17 @@ class Decoder:
         self.path, self.fps, self.sample_rate_hz = Path(path), fps, sample_rate_hz
         self._scaler = partial(Scaler, short_side, exact=exact, resize=resize)
         self._tracks, self._goes_on = (audio_track, video_track), goes_on
+        self._number = next(_NUMBERS)
+        self._given: dict[str, Any] = {
+            "fps": fps,
+            "short_side": short_side,
+            "sample_rate_hz": sample_rate_hz,
+            "exact": exact,
+            "audio_track": audio_track,
+            "video_track": video_track,
+            "resize": resize,
+        }
+        self._told: list[str] = []  # notes from where the clip is read
         self._video: VideoReader | None = None
         self._audio: AudioReader | None = None
         self._sources: list[Source] = []
@@ -88,7 +105,7 @@ class Decoder:
     @property
     def notes(self) -> list[str]:
         """What was assumed or left out, as far as the clip was read."""
-        found = [note for source in self._sources for note in source.notes]
+        found = self._told + [note for source in self._sources for note in source.notes]
         found += self._audio.mix.notes if self._audio else []
         return list(dict.fromkeys(found))
 
@@ -103,12 +120,17 @@ class Decoder:
         """Read a window; arguments and errors are those of `decode`."""
         if not video and not audio:
             raise MediaError("nothing to decode: ask for video, audio or both")
-        try:
-            return self._window(start_s, duration_s, video, audio)
-        except UnsureError:
-            self.close()
-            self._must_learn = True
-            return self._window(start_s, duration_s, video, audio)
+        window = start_s, duration_s, video, audio
+        if self._goes_on and is_reading_apart():
+            decoded, self._told = _window_there(self.path, self._number, self._given, *window)
+            return decoded
+        with blamed_on(self.path):
+            try:
+                return self._window(*window)
+            except UnsureError:
+                self.close()
+                self._must_learn = True
+                return self._window(*window)
 
     def _window(self, start_s: float, duration_s: float | None, video: bool, audio: bool) -> Window:
         seen = self._video = self._video_reader() if video else self._video
@@ -117,10 +139,13 @@ class Decoder:
         wanted += [(heard.source, "audio")] if heard and audio else []
         end_s = _window_end(wanted, start_s, duration_s, self.fps)
         duration_s = end_s - start_s if duration_s is None else duration_s
+        for source, kind in wanted:
+            stream = source.video if kind == "video" else source.audio
+            require_packets(source.path, stream, self._bytes_per_s(stream) * duration_s, duration_s)
         errors = sum(source.num_errors for source in self._sources)
         frames = samples = None
         if seen and video:
-            frames = _read_frames(seen, start_s, end_s, round(duration_s * self.fps))
+            frames = _read_frames(seen, start_s, end_s, max(1, round(duration_s * self.fps)))
         if heard and audio:
             num_samples = round(duration_s * self.sample_rate_hz)
             samples = _read_samples(heard, start_s, end_s, num_samples)
@@ -132,6 +157,14 @@ class Decoder:
             sample_rate_hz=self.sample_rate_hz,
             num_errors=sum(source.num_errors for source in self._sources) - errors,
         )
+
+    def _bytes_per_s(self, stream: Any) -> float:
+        """Return about how much memory a second of a stream takes while it is decoded."""
+        codec, short_side = stream.codec_context, self._given["short_side"]
+        if stream.type == "audio":
+            return 5.0 * max(self.sample_rate_hz, codec.sample_rate)
+        pixels = codec.width * codec.height if short_side is None else 2 * short_side**2
+        return 3 * self.fps * pixels
 
     def _video_reader(self) -> VideoReader:
         return self._video or VideoReader(self._source(), self.fps, self._scaler())
@@ -153,6 +186,27 @@ def _close(sources: list[Source]) -> None:
         sources.pop().close()
 
 
+@reads_clip
+def _window_there(
+    path: Path, number: int, given: dict[str, Any], *window: Any
+) -> tuple[Window, list[str]]:
+    """Read a window and the notes where clips are read apart; the decoder waits for the next one.
+
+    Args:
+        path: the clip.
+        number: of the decoder that asks.
+        given: what that was made with.
+        window: what `Decoder.window` is asked for.
+    """
+    decoder = _KEPT.pop(number, None) or Decoder(path, **given)
+    _KEPT[number] = decoder
+    if len(_KEPT) > MOST_KEPT:
+        _KEPT.pop(next(iter(_KEPT))).close()
+    start_s, duration_s, video, audio = window
+    return decoder.window(start_s, duration_s, video=video, audio=audio), decoder.notes
+
+
+@reads_clip
 def decode(
     path: str | Path,
     *,

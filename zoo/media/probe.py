@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 
 from zoo.errors import MediaError
+from zoo.media.apart import reads_clip
 from zoo.media.container import MAX_FPS, Source, open_source
 
 MAX_INEXACT = 0.001  # of a rate that a container states
@@ -75,6 +75,7 @@ class ClipInfo:
         return min(stream.end_s for stream in (self.video, self.audio) if stream is not None)
 
 
+@reads_clip
 def probe(
     path: str | Path, audio_track: int | None = None, video_track: int | None = None
 ) -> ClipInfo:
@@ -90,10 +91,7 @@ def probe(
         MediaError: if the file is missing or is not media. A missing stream is no error here.
     """
     with open_source(path, audio_track, video_track) as source:
-        try:
-            return _describe(source)
-        except av.FFmpegError as error:
-            raise MediaError(f"{path} is damaged: {error.strerror}") from error
+        return _describe(source)
 
 
 def require_streams(info: ClipInfo) -> None:

@@ -15,9 +15,11 @@ import av
 from av.format import Flags
 
 from zoo.errors import MediaError, option
+from zoo.media.apart import reads_clip
 from zoo.media.container import Source, open_source, raw_start_s
 from zoo.media.copies import Copied, what_differs
 from zoo.media.encode import reason, replacing
+from zoo.media.untrusted import demuxed
 from zoo.timeline import clock_tenths
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ LATE_S = 1.0  # a clock that begins so late counts from another moment than the 
 JUMP_S = 10.0  # between two packets of a stream in such a format
 
 
+@reads_clip
 def shift_audio(path: str | Path, out: str | Path, delay_s: float) -> None:
     """Write a copy of a clip whose audio is presented later; no stream is re-encoded.
 
@@ -192,7 +195,7 @@ class _Copy:
         shifts = self._shifts()
         self.target.metadata.update(container.metadata)
         self.target.set_chapters(_shifted(container.chapters(), shifts["others"]))
-        for packet in _with_dts(container.demux()):
+        for packet in _with_dts(demuxed(container)):
             index, kind = packet.stream.index, packet.stream.type
             if index not in self.copies:
                 continue
@@ -215,7 +218,8 @@ class _Copy:
         try:
             return _copy_stream(stream, self.target)
         except ValueError:
-            number, codec = _number_of(stream), stream.codec_context.name
+            number = _number_of(stream)
+            codec = "unknown" if stream.codec_context is None else stream.codec_context.name
             raise MediaError(
                 f"cannot write {self.source.path.name} as {self.out.name}: {self.out.suffix} does "
                 f"not take {stream.type} track {number} ({codec})",

@@ -10,11 +10,14 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby, islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
 
+from zoo.media.untrusted import demuxed, open_container
 from zoo.timeline import clock_tenths
 
 BACK_S = 1.0  # packets of a stream may go back so far: frames are stored before those they refer to
@@ -84,7 +87,7 @@ def times_in_order(container: Any, streams: Sequence[Any]) -> Times | None:
         last[packet.stream] = packet.order_s
         _widen(spans_s, packet)
     if not spans_s:
-        ends_s = {s.index: counted[s.index] * _frame_s(s) for s in streams}
+        ends_s = {s.index: counted[s.index] * _frame_s(s) for s in streams if s.type == "video"}
         return Times({i: (0.0, end_s) for i, end_s in ends_s.items() if end_s}, is_timed=False)
     return Times(spans_s)
 
@@ -108,11 +111,26 @@ def settled_times(container: Any, streams: Sequence[Any]) -> Times:
     )
 
 
+@lru_cache(maxsize=4096)  # a clip is opened for every window of it that training reads
+def times_of(
+    path: Path, identity: tuple[int, ...], indices: tuple[int | None, int | None]
+) -> Times:
+    """Read all packets of some streams of a file; the identity tells whether it has changed."""
+    found: Times | None = None
+    for read in (times_in_order, settled_times):
+        if found is None:
+            with open_container(path) as container:
+                streams = [container.streams[index] for index in indices if index is not None]
+                found = read(container, streams)
+    assert found is not None
+    return found
+
+
 def _packets(container: Any, streams: Sequence[Any], counted: Counter[int]) -> Iterator[Packet]:
     """Yield the packets that have times, up to the end or an error; all are counted."""
     has_dts = container.format.name != "matroska,webm"  # where FFmpeg makes them up
     ticks_s = {s.index: float(s.time_base) for s in streams}
-    demuxer = container.demux(*streams)
+    demuxer = demuxed(container, *streams)
     while True:
         try:
             packet = next(demuxer)

@@ -23,6 +23,7 @@ from zoo.data.frontend import segments_at_once
 from zoo.errors import ConfigError, MediaError
 from zoo.features.encoding import readable
 from zoo.media import probe
+from zoo.media.apart import reading_apart
 from zoo.models.device import autocast
 from zoo.models.model import OBJECTIVE, Model
 from zoo.models.modules import (
@@ -206,15 +207,16 @@ def embed_clips(
     """
     pool = ThreadPoolExecutor(max(1, workers))
     try:
-        waiting = {pool.submit(embedder.embed, *job): job for job in jobs}
-        for done in as_completed(waiting):
-            clip, modality = waiting.pop(done)
-            found: Found
-            try:
-                found = done.result()
-            except MediaError as error:
-                found = error
-            yield clip, modality, found
+        with reading_apart():
+            waiting = {pool.submit(embedder.embed, *job): job for job in jobs}
+            for done in as_completed(waiting):
+                clip, modality = waiting.pop(done)
+                found: Found
+                try:
+                    found = done.result()
+                except MediaError as error:
+                    found = error
+                yield clip, modality, found
     except BaseException:
         embedder.stop.set()
         raise

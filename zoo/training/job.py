@@ -23,6 +23,7 @@ from zoo.data.store import (
 )
 from zoo.data.store_build import build_store
 from zoo.errors import TrainingError, option
+from zoo.media.apart import reading_apart
 from zoo.models.device import keep_memory
 from zoo.models.model import OBJECTIVE, Model
 from zoo.models.modules import Objective
@@ -60,6 +61,7 @@ class Job:
     init: Path | None = None
 
 
+@reading_apart()
 def run_job(engine: Engine, job: Job) -> None:
     """Run a job on this worker.
 

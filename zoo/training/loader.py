@@ -16,6 +16,7 @@ from zoo.data.clip_reader import whole_frames_s
 from zoo.data.clip_source import ClipSource, move_sample, read_sample
 from zoo.data.sampling import ClipOrder, share_of_rank, slot_rng
 from zoo.errors import MediaError
+from zoo.media.apart import read_apart_from_now_on
 from zoo.timeline import Placement, SegmentLayout, place_crops
 
 T = TypeVar("T")
@@ -64,6 +65,10 @@ class Stage1Batches(Dataset[tuple[Tensor, Tensor]]):
         return read_sample(reader, clip, sample, self.layout, self.augment, rng)
 
 
+def _prepare(worker: int) -> None:
+    read_apart_from_now_on()
+
+
 def in_order(dataset: Dataset[T], items: Sequence[int], loader_workers: int) -> DataLoader[T]:
     """Load items in order, ahead of time if there are workers."""
     return DataLoader(
@@ -72,5 +77,6 @@ def in_order(dataset: Dataset[T], items: Sequence[int], loader_workers: int) -> 
         sampler=items,
         num_workers=loader_workers,
         multiprocessing_context="forkserver" if loader_workers else None,
+        worker_init_fn=_prepare,
         pin_memory=torch.cuda.is_available(),
     )
