@@ -1,13 +1,14 @@
 """What does a pre-training step of CAV-MAE and AVSiam cost, against the published way?
 
-    python benchmarks/pretraining.py [--clips 5] [--threads 1]
+    python benchmarks/pretraining.py [--clips 5] [--threads 1] [--device cuda]
 
 A step is forward, backward and optimiser, at the paper's size: of `cavmae`, of `avsiam` and of an
 audio-visual MAE whose encoder sees all patches.  The published way computes the same losses from
 the same weights and masks, which is checked before anything is timed.  AVSiam as published takes
 two steps per batch, one per loss; its `source` has a second encoder for audio and sends gradients
 of the reconstruction back to both.  Five clips are the fewest of which every mask ratio has one.
-Needs 13 GB of memory with two clips, more with five, and writes its result at the end only.
+On a GPU the published way is also timed in bf16, as its source uses half precision.  Needs 13 GB
+of memory with two clips, more with five, and writes its result at the end only.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn, optim
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import results
-from benchmarks.common.timing import Work, interleave, ratio, seconds
+from benchmarks.common.timing import Work, clock_of, interleave, prepare_device, ratio, seconds
 from benchmarks.extractor import ceiling_flops
 from benchmarks.reference.masked import avsiam_contrast, avsiam_rebuild, cavmae_loss
 from zoo.contracts import Precision
-from zoo.models.device import autocast, keep_memory
+from zoo.models.device import autocast
 from zoo.models.model import Model, build_objective
 from zoo.models.modules import Encoder, Objective
 from zoo.models.patches import MODALITIES
@@ -41,7 +43,7 @@ from zoo.training.recipe_builder import build_recipe
 CPU = torch.device("cpu")
 TOLERANCE = 1e-4
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
-ATTENTION = "scaled_dot_product"
+ATTENTION = "attention"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 COMPARED = (
     *((f"{n}_published", f"{n}_{p}") for n in ("cavmae", "avsiam") for p in PRECISIONS),
@@ -49,6 +51,7 @@ COMPARED = (
     ("avsiam_fp32", "beside_cavmae"),
     ("beside_full", "beside_cavmae"),
     ("beside_full", "avsiam_fp32"),
+    *((f"{n}_published_bf16", f"{n}_bf16") for n in ("cavmae", "avsiam")),
 )
 Losses = Sequence[Callable[[], Tensor]]
 
@@ -61,6 +64,7 @@ class Setting:
     encoder: Any
     objective: Any
     segments: Segments
+    device: torch.device
 
     @cached_property
     def optimizer(self) -> optim.Optimizer:
@@ -71,44 +75,38 @@ class Setting:
         return nn.ModuleList([self.encoder, self.objective])
 
     def loss(self, precision: Precision = "fp32") -> Tensor:
-        with autocast(CPU, precision):
+        with autocast(self.device, precision):
             return self.objective(self.encoder, self.segments, lambda tensor: tensor)["loss"]
 
 
 def main() -> None:
-    parser = results.parser(__doc__, "pretraining", rounds=3)
+    parser = results.parser(__doc__, "pretraining", rounds=3, on_gpu=True)
     parser.add_argument("--clips", type=int, default=5, help="of a batch")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--set", nargs="*", default=[], help="changes of the paper's settings")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    keep_memory()  # as training does
-    results.write(options.out, CPU, measure(options))
+    device = prepare_device(options.device)
+    results.write(options.out, device, measure(options, device))
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
+def measure(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """Time the steps of CAV-MAE in turn, then all others beside it; memory holds no more."""
-    cavmae, rounds = prepare("cavmae", options), options.rounds
-    ceiling = ceiling_flops(CPU, rounds)
-    apart = interleave(optimisers(cavmae), rounds)
-    first = {
-        "published": published(cavmae, cavmae_losses(cavmae)),
-        **{precision: ours(cavmae, precision) for precision in PRECISIONS},
-    }
-    works = {f"cavmae_{name}": work for name, work in first.items()}
-    times, parts = interleave(works, rounds), {n: shares(work) for n, work in works.items()}
+    cavmae, rounds, clock = prepare("cavmae", options, device), options.rounds, clock_of(device)
+    ceiling = ceiling_flops(device, rounds)
+    apart = interleave(optimisers(cavmae), rounds, clock)
+    works = ways("cavmae", cavmae)
+    times, parts = interleave(works, rounds, clock), {n: shares(w) for n, w in works.items()}
     works.clear()
-    first.clear()
-    avsiam, full = prepare("avsiam", options), unmasked(cavmae)
+    avsiam, full = prepare("avsiam", options, device), unmasked(cavmae)
     full.optimizer = cavmae.optimizer  # of the same parameters
     works = {
-        "avsiam_published": published(avsiam, avsiam_losses(avsiam)),
+        **ways("avsiam", avsiam),
         "avsiam_source": source(avsiam),
-        **{f"avsiam_{precision}": ours(avsiam, precision) for precision in PRECISIONS},
         "beside_cavmae": ours(cavmae, "fp32"),
         "beside_full": ours(full, "fp32"),
     }
-    times |= interleave(works, rounds)
+    times |= interleave(works, rounds, clock)
     parts |= {name: shares(work) for name, work in works.items()}
     settings = {"cavmae": cavmae, "avsiam": avsiam, "full": full}
     return {
@@ -118,22 +116,33 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "seconds": seconds(times),
         "optimiser_seconds": seconds(apart),
         "shares": parts,
-        "ratios": {f"{slow} : {fast}": ratio(times, slow, fast) for slow, fast in COMPARED},
+        "ratios": {
+            f"{slow} : {fast}": ratio(times, slow, fast) for slow, fast in COMPARED if slow in times
+        },
     }
 
 
-def prepare(name: str, options: argparse.Namespace) -> Setting:
+def ways(name: str, setting: Setting) -> dict[str, Work]:
+    """Return a step as published and ours; on a GPU also as published, in bf16."""
+    losses = LOSSES[name](setting)
+    works = {f"{name}_published": published(setting, losses)}
+    if setting.device.type == "cuda":
+        works[f"{name}_published_bf16"] = published(setting, losses, precision="bf16")
+    return works | {f"{name}_{precision}": ours(setting, precision) for precision in PRECISIONS}
+
+
+def prepare(name: str, options: argparse.Namespace, device: torch.device = CPU) -> Setting:
     """Build an encoder and its objective, and check both ways to compute the losses."""
     torch.manual_seed(0)
     recipe = build_recipe(extractor=name, preset="paper", objective=name, overrides=options.set)
-    model = Model(recipe.model.model_copy(update={"head": None}))
+    model = Model(recipe.model.model_copy(update={"head": None})).to(device)
     encoder: Encoder = model.encoder
-    objective: Objective = build_objective(recipe.objective, encoder)
+    objective: Objective = build_objective(recipe.objective, encoder).to(device)
     given = (
-        torch.randn(options.clips, 1, *part.segment_shape)
+        torch.randn(options.clips, 1, *part.segment_shape).to(device)
         for part in (model.io.audio, model.io.vision)
     )
-    setting = Setting(recipe, encoder.train(), objective.train(), Segments(*given))
+    setting = Setting(recipe, encoder.train(), objective.train(), Segments(*given), device)
     check(setting, LOSSES[name](setting))
     return setting
 
@@ -169,7 +178,12 @@ def ours(setting: Setting, precision: Precision) -> Work:
     return lambda: take_step(*given, setting.loss(precision), 0, setting.recipe.stage1)
 
 
-def published(setting: Setting, losses: Losses, second: nn.Module | None = None) -> Work:
+def published(
+    setting: Setting,
+    losses: Losses,
+    second: nn.Module | None = None,
+    precision: Precision = "fp32",
+) -> Work:
     """Return a step per loss, with Adam as PyTorch builds it by default.
 
     Two losses have an Adam each; here they share one, which takes as long and less memory.
@@ -179,7 +193,8 @@ def published(setting: Setting, losses: Losses, second: nn.Module | None = None)
 
     def step() -> None:
         for loss in losses:
-            value = loss()
+            with autocast(setting.device, precision):
+                value = loss()
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
@@ -237,9 +252,15 @@ def operations(setting: Setting) -> int:
 
 def shares(work: Work) -> dict[str, float]:
     """Say which share of a step goes into products of matrices, and into fused attention."""
-    with profile(activities=[ProfilerActivity.CPU]) as found:
+    activities = [ProfilerActivity.CPU]
+    if is_on_gpu := torch.cuda.is_available():
+        activities.append(ProfilerActivity.CUDA)
+    with profile(activities=activities) as found:
         work()
-    own = {event.key: event.self_cpu_time_total for event in found.key_averages()}
+    kind = "self_device_time_total" if is_on_gpu else "self_cpu_time_total"
+    # Kernels are listed beside the operations that started them.
+    events = [event for event in found.key_averages() if event.device_type == DeviceType.CPU]
+    own = {event.key: getattr(event, kind) for event in events}
     total = sum(own.values())
     attention = sum(value for key, value in own.items() if ATTENTION in key)
     products = sum(own.get(key, 0) for key in PRODUCTS)

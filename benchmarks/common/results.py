@@ -42,18 +42,24 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def parser(description: str | None, name: str, rounds: int = 5) -> argparse.ArgumentParser:
-    """Return a parser that knows where the result goes."""
+def parser(
+    description: str | None, name: str, rounds: int = 5, *, on_gpu: bool = False
+) -> argparse.ArgumentParser:
+    """Return a parser that knows where the result goes; with ``on_gpu`` also on which device."""
     made = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--out", type=Path, default=FOLDER / f"{name}.json", help="where to write")
     made.add_argument("--rounds", type=int, default=rounds, help="timed repetitions")
+    if on_gpu:
+        made.add_argument("--device", default="cpu", help="cuda writes NAME-cuda.json")
     return made
 
 
 def write(path: Path, device: torch.device, result: dict[str, Any]) -> None:
-    """Write a result and print it."""
+    """Write a result and print it; what a GPU did is kept beside what a processor did."""
+    if device.type == "cuda" and path.parent == FOLDER:
+        path = path.with_stem(f"{path.stem}-cuda")
     text = json.dumps({"machine": machine(device), **result}, indent=2)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text + "\n")

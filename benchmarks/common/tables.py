@@ -54,22 +54,23 @@ def extractor(result: Result) -> str:
     """Write what the extractors do."""
     ceiling = {name: value / GIGA for name, value in result["ceiling_flops"].items()}
     rows, ratios = [], []
+    first = result["rows"][0]["forward"]
+    compared = [name for name in first if "_against_" in name]
     for row in result["rows"]:
         for work in ("forward", "training"):
             found = row[work]
             label = f"{row['preset']}, {work}"
-            for name in ("published", "fp32", "bf16"):
+            for name in found["seconds"]:
                 rows.append(
                     [
                         label,
-                        name,
+                        name.replace("_", ", "),
                         f"{found['segments_per_s'][name]:.4g}",
                         _number(found["segments_per_s"][name] / 14),
                         _number(row["flops_of_a_segment"] * _factor(work) / GIGA),
                         f"{found['share_of_ceiling'][name]:.0%}",
                     ]
                 )
-            compared = ("fp32_against_published", "bf16_against_published", "bf16_against_fp32")
             ratios.append([label, *(times(found[name]) for name in compared)])
     parts = [
         f"Largest matrix product: {ceiling['fp32']:.0f} GFLOP/s in fp32, "
@@ -86,7 +87,7 @@ def extractor(result: Result) -> str:
             rows,
         ),
         table(
-            ["preset, work", "fp32 : published", "bf16 : published", "bf16 : fp32"],
+            ["preset, work", *(_compared(name) for name in compared)],
             ratios,
         ),
     ]
@@ -94,6 +95,11 @@ def extractor(result: Result) -> str:
         parts += [_compiled(row)] if "compiled" in row else []
         parts += [_gpu(row)] if "gpu_hours" in row else []
     return "\n\n".join([*parts, where(result)])
+
+
+def _compared(name: str) -> str:
+    fast, slow = name.split("_against_")
+    return f"{fast} : {slow.replace('_', ', ')}"
 
 
 def _factor(work: str) -> int:
@@ -257,23 +263,28 @@ def pretraining(result: Result) -> str:
     """Write what a step of pre-training costs."""
     labels = {
         "cavmae_published": ("cavmae", "published"),
+        "cavmae_published_bf16": ("cavmae", "published, bf16"),
         "cavmae_fp32": ("cavmae", "fp32"),
         "cavmae_bf16": ("cavmae", "bf16"),
         "avsiam_published": ("avsiam", "published, stop-gradient of the paper"),
+        "avsiam_published_bf16": ("avsiam", "published, stop-gradient of the paper, bf16"),
         "avsiam_source": ("avsiam", "published source of the base model"),
         "avsiam_fp32": ("avsiam", "fp32"),
         "avsiam_bf16": ("avsiam", "bf16"),
         "beside_full": ("full", "fp32, encoder of all patches"),
     }
     ceiling, flops, clips = result["ceiling_flops"], result["flops"], result["clips"]
+    shares = result.get("shares")  # were not measured on a GPU
     rows = []
-    for name, (model, how) in labels.items():
-        found, rate = result["shares"][name], flops[model] / result["seconds"][name]
+    for name in filter(result["seconds"].__contains__, labels):
+        model, how = labels[name]
+        rate = flops[model] / result["seconds"][name]
         peak = ceiling["bf16" if name.endswith("bf16") else "fp32"]
         cells = [model, how, f"{result['seconds'][name] / clips:.3g}"]
-        cells += [f"{found[part]:.0%}" for part in ("products", "fused_attention")]
+        cells += [f"{share:.0%}" for share in shares[name].values()] if shares else []
         rows.append([*cells, f"{rate / peak:.0%}"])
-    head = ["step", "how", "s a clip", "in products", "in fused attention", "share of the ceiling"]
+    head = ["step", "how", "s a clip", *(["in products", "in fused attention"] if shares else [])]
+    head.append("share of the ceiling")
     ratios = [[name, times(value)] for name, value in result["ratios"].items()]
     apart = result["optimiser_seconds"]
     operations = ", ".join(f"{name} {flops[name] / clips / GIGA:.0f}" for name in flops)
@@ -309,7 +320,8 @@ def fusion(result: Result) -> str:
         ]
         for name, title in labels.items()
     ]
-    head = ["step", "s a clip", "GFLOP a clip, attention apart", "memory of a step, GB"]
+    counted = "GFLOP a clip" if "gpu" in result["machine"] else "GFLOP a clip, attention apart"
+    head = ["step", "s a clip", counted, "memory of a step, GB"]
     ratios = [[name.replace("_", " "), times(value)] for name, value in result["ratios"].items()]
     return "\n\n".join([table(head, rows), table(["slow : fast", "ratio"], ratios), where(result)])
 
@@ -372,11 +384,12 @@ def insert(page: Path, name: str, text: str) -> None:
 
 
 def main() -> None:
-    for name, write in SECTIONS.items():
-        file = FOLDER / f"{name}.json"
-        if file.exists():
-            insert(PAGE, name, write(json.loads(file.read_text())))
-            print(f"{PAGE.name}: {name}")
+    for section, write in SECTIONS.items():
+        for name in (section, f"{section}-cuda"):
+            file = FOLDER / f"{name}.json"
+            if file.exists():
+                insert(PAGE, name, write(json.loads(file.read_text())))
+                print(f"{PAGE.name}: {name}")
 
 
 if __name__ == "__main__":

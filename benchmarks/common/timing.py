@@ -8,6 +8,8 @@ from statistics import median
 
 import torch
 
+from zoo.models.device import find_device, keep_memory
+
 Work = Callable[[], object]
 Times = dict[str, list[float]]
 
@@ -22,6 +24,19 @@ def wall_seconds() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
+
+
+def clock_of(device: torch.device) -> Callable[[], float]:
+    """Return the clock that tells what a device computed."""
+    return cpu_seconds if device.type == "cpu" else wall_seconds
+
+
+def prepare_device(name: str) -> torch.device:
+    """Return a device, set up as training does it, with fp32 that is fp32 in convolutions too."""
+    device = find_device(name)
+    torch.backends.cudnn.allow_tf32 = False
+    keep_memory()
+    return device
 
 
 def interleave(

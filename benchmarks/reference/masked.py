@@ -69,11 +69,11 @@ def embed(encoder: CavMae | Avsiam, modality: Modality, given: Tensor) -> Tensor
 def leave_out(tokens: Tensor, noise: Tensor, ratio: float) -> Masked:
     """Gather the patches of the smallest noise."""
     num, length, width = tokens.shape
-    kept = int(length * (1 - ratio))
+    kept, noise = int(length * (1 - ratio)), noise.to(tokens.device)
     order = noise.argsort(dim=1)
     restore = order.argsort(dim=1)
     chosen = tokens.gather(1, order[:, :kept].unsqueeze(2).repeat(1, 1, width))
-    mask = torch.ones(num, length)
+    mask = torch.ones(num, length, device=tokens.device)
     mask[:, :kept] = 0
     return Masked(chosen, restore, mask.gather(1, restore))
 
@@ -107,11 +107,12 @@ def targets(modality: Modality, given: Tensor, patch: int, *, is_normalised: boo
 def mae_loss(objective: ContrastMae, given: Both, fused: Both, masked: dict) -> Tensor:
     """Compare the removed patches of both modalities."""
     assert objective.decoder is not None
-    predicted, loss = decode(objective.decoder, fused, masked), torch.zeros(())
+    predicted = decode(objective.decoder, fused, masked)
+    loss = torch.zeros((), device=given["audio"].device)
     for m in MODALITIES:
         patch = objective.decoder.grids[m].height
         wanted = targets(m, given[m], patch, is_normalised=objective.config.norm_targets)
-        error = (predicted[m] - wanted).square().mean(dim=2)
+        error = (predicted[m].float() - wanted).square().mean(dim=2)
         loss = loss + (error * masked[m].mask).sum() / masked[m].mask.sum()
     return loss
 
@@ -179,7 +180,7 @@ def avsiam_contrast(encoder: Avsiam, objective: ContrastMae, segments: Segments)
     for m in MODALITIES:
         tokens = embed(encoder, m, given[m])
         mode = config.contrast_audio_mask if m == "audio" else "unstructured"
-        order = torch.randperm(len(tokens))
+        order = torch.randperm(len(tokens)).to(tokens.device)
         found = []
         chunks = tokens[order].chunk(len(config.contrast_ratios))
         for chunk, ratio in zip(chunks, config.contrast_ratios, strict=False):

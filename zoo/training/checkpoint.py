@@ -102,6 +102,5 @@ def _restore_optimizer(
     for entry, value in tensors.items():
         name, key = entry.split("|")
         parameter = parameters[name]
-        # Adam keeps its step count on the CPU, its moments beside the parameter.
-        place = "cpu" if key == "step" else parameter.device
-        optimizer.state[parameter][key] = value.to(place)
+        # Fused optimisers keep all of it beside the parameter, the step count, too.
+        optimizer.state[parameter][key] = value.to(parameter.device)

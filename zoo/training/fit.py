@@ -17,7 +17,7 @@ from zoo.errors import TrainingError
 from zoo.models.modules import Encoder
 from zoo.training.checkpoint import load_checkpoint, save_checkpoint
 from zoo.training.engine import Engine, mean_over_workers
-from zoo.training.optimise import build_optimizer, seed_step, take_step
+from zoo.training.optimise import StepOutcome, build_optimizer, seed_step, take_step
 from zoo.training.recipe import OptimiserConfig
 from zoo.training.runlog import RunLog
 
@@ -116,6 +116,8 @@ def fit(engine: Engine, stage: Stage[Read, Batch], log: RunLog, checkpoint: Path
     log.rewind(number, first)
     dataset = stage.dataset(engine.rank, engine.world_size)
     loader = engine.load(dataset, range(first, config.steps), stage.loader_workers)
+    pauses = (config.log_every, config.valid_every, config.checkpoint_every)
+    before: list[StepOutcome] = []
     for step in range(first, config.steps):
         if stage.is_over:
             break
@@ -128,22 +130,30 @@ def fit(engine: Engine, stage: Stage[Read, Batch], log: RunLog, checkpoint: Path
         for optimizer, (loss, numbers) in zip(
             optimizers, stage.losses(module, batch, step), strict=True
         ):
-            try:
-                norm = take_step(module, optimizer, loss, step, config)
-            except TrainingError as error:
-                raise error.within(f"stage {number}") from None
-            taken.append((numbers, norm))
+            taken.append((numbers, take_step(module, optimizer, loss, step, config)))
         done, is_last = step + 1, step + 1 == config.steps
         stage.step_done(done)
+        # A GPU has had a whole step to compute what is asked for here.
+        _require_finite(before, number)
+        before = [outcome for _, outcome in taken]
+        if is_last or any(done % every == 0 for every in pauses):
+            largest = _require_finite(before, number)
         if done % config.log_every == 0 or is_last:
             values = mean_over_workers(_add_up([numbers() for numbers, _ in taken]), engine.device)
-            largest = max(float(norm) for _, norm in taken)
             seconds = {"load_s": loaded - started, "step_s": time.perf_counter() - started}
             log.write(number, done, "train", **values, gradient_norm=largest, **seconds)
         if done % config.valid_every == 0 or is_last:
             log.write(number, done, "valid", **stage.validate())
         if done % config.checkpoint_every == 0 and not is_last:
             report(engine, module, optimizers, stage, done)
+
+
+def _require_finite(outcomes: Sequence[StepOutcome], stage: int) -> float:
+    """Return the largest norm of the gradients of some steps; all must be finite."""
+    try:
+        return max((outcome.require_finite() for outcome in outcomes), default=0.0)
+    except TrainingError as error:
+        raise error.within(f"stage {stage}") from None
 
 
 def _add_up(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
