@@ -1,7 +1,7 @@
 # Everything runs in .venv, or in the environment that is active.  `make setup` is instant once done.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help setup test slow e2e check format lint types bench quickstart demo clean
+.PHONY: help setup test slow e2e chaos soak check format lint types bench quickstart demo clean
 
 VENV ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
@@ -18,6 +18,8 @@ help:
 	@echo "make check       format, lint, types, import layers, spelling, tests"
 	@echo "make e2e         tests of the command line and of training"
 	@echo "make slow        tests that take minutes"
+	@echo "make chaos       trainings that lose workers, drivers, machines and disks"
+	@echo "make soak        a demo with 32 visitors, a tenth of them malicious (MINUTES=30)"
 	@echo "make bench       every script of benchmarks/"
 	@echo "make quickstart  clips, both stages, two heads, a prediction"
 	@echo "make demo        setup, then a web page at http://127.0.0.1:7860"
@@ -56,6 +58,12 @@ lint: setup
 
 types: setup
 	$(BIN)/mypy
+
+chaos: setup
+	$(BIN)/python -m pytest tests/chaos/chaos_training.py
+
+soak: setup
+	PYTHONPATH=.:tests:tests/e2e $(BIN)/python tests/chaos/soak_demo.py --minutes $(or $(MINUTES),30)
 
 bench: setup
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done; \
