@@ -16,7 +16,7 @@ from zoo.features.tensorfile import read_header
 from zoo.media import shift_audio
 
 NAMES = {
-    "not UTF-8": os.fsdecode(b"caf\xe9.mp4"),
+    "not UTF-8": os.fsdecode(b"z\xff.mp4"),
     "markup": "[bold]a[red] [link=x]&amp;.mp4",
     "new line": "two\nlines.mp4",
     "long": "n" * 251 + ".mp4",
