@@ -1,7 +1,7 @@
 # Everything runs in .venv, or in the environment that is active.  `make setup` is instant once done.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help setup test slow e2e fuzz check format lint types bench quickstart demo clean
+.PHONY: help setup test slow e2e fuzz chaos soak check format lint types bench quickstart demo clean
 
 VENV ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
@@ -22,6 +22,8 @@ help:
 	@echo "make e2e         tests of the command line and of training"
 	@echo "make slow        tests that take minutes"
 	@echo "make fuzz        N=50000 mutated files (SEED=1) through all that reads clips, counted in a table"
+	@echo "make chaos       trainings that lose workers, drivers, machines and disks"
+	@echo "make soak        a demo with 32 visitors, a tenth of them malicious (MINUTES=30)"
 	@echo "make bench       every script of benchmarks/"
 	@echo "make quickstart  clips, both stages, two heads, a prediction"
 	@echo "make demo        setup, then a web page at http://127.0.0.1:7860"
@@ -63,6 +65,12 @@ lint: setup
 
 types: setup
 	$(BIN)/mypy
+
+chaos: setup
+	$(BIN)/python -m pytest tests/chaos/chaos_training.py
+
+soak: setup
+	PYTHONPATH=.:tests:tests/e2e $(BIN)/python tests/chaos/soak_demo.py --minutes $(or $(MINUTES),30)
 
 bench: setup
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done; \

@@ -18,6 +18,7 @@ from starlette.middleware import Middleware
 
 from demo.actions import Actions
 from demo.api import register_api
+from demo.blocks import Blocks
 from demo.demo_settings import SWEEP_S, Settings
 from demo.examples import EXAMPLES as EXAMPLE_CLIPS
 from demo.jobs import Jobs
@@ -40,7 +41,7 @@ def build(settings: Settings, jobs: Jobs) -> gr.Blocks:
     keep_s = settings.keep_minutes * 60
     every_s = min(SWEEP_S, keep_s)
     actions = Actions(settings, ModelCache(settings.device))
-    with gr.Blocks(
+    with Blocks(
         title="avsync-zoo",
         analytics_enabled=False,
         delete_cache=(max(1, int(every_s)), max(1, int(keep_s))),
@@ -70,8 +71,13 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "enable_monitoring": False,
         "ssr_mode": False,
         "quiet": True,
-        "app_kwargs": {"middleware": [Middleware(RequestFilter, folder=make_folder())]},
+        "app_kwargs": {"middleware": [_filter(settings)]},
     }
+
+
+def _filter(settings: Settings) -> Middleware:
+    largest = settings.max_mb * 1_000_000
+    return Middleware(RequestFilter, folder=make_folder(), max_bytes=largest)
 
 
 def serve(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ _SETTINGS = {
     "RAY_gcs_server_port_wait_time_s": "120",  # on a machine that is busy; 20 otherwise
 }
 _LOCAL_SETTINGS = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+_LONGEST_FOLDER = 38  # bytes: the name of a socket of Ray below it has 68, and may have 107
 _START_VARIABLE, _START_S = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", 120
 
 
@@ -36,6 +38,8 @@ def connected(resources: Resources) -> Iterator[None]:
         os.environ.setdefault(name, value)
     if not resources.is_local and has_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if resources.is_local and len(os.fsencode(tempfile.gettempdir())) > _LONGEST_FOLDER:
+        os.environ.setdefault("RAY_TMPDIR", "/tmp")
     if resources.wait_s > _START_S:
         os.environ[_START_VARIABLE] = str(math.ceil(resources.wait_s))
     else:

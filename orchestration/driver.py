@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from orchestration.cluster import connected
 from zoo.errors import TrainingError
+from zoo.experiments.lock import interruptible
 from zoo.experiments.process import BROKE_OFF
 from zoo.registry.plugin_files import PLUGIN_FILES_VARIABLE, copy_plugins
 from zoo.training.job import Job, clips_of
@@ -61,7 +63,7 @@ def launch(request: TrainRequest, out: Path, resources: Resources, *, resume: bo
         shown.catch_up()
         if not shown.state.is_done_with(job.stages):
             try:
-                with connected(resources):
+                with connected(resources), interruptible():
                     fit(job, resources, shown.refresh)
             except KeyboardInterrupt:
                 said = f"interrupted; go on with: zoo train --out {out} --resume"
@@ -152,6 +154,7 @@ def fit(job: Job, resources: Resources, refresh: Callable[[], None]) -> None:
             raise mistake
         reason, details = explain_failure(outcome[0])
         log = job.run / ERROR_LOG
-        log.write_text(details + "\n")
+        with suppress(OSError):  # the disk may be why
+            log.write_text(details + "\n", errors="backslashreplace")
         logger.debug("%s", details)
         raise TrainingError(f"{BROKE_OFF}: {reason}; details: {log}")

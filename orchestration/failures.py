@@ -1,4 +1,7 @@
-"""What went wrong in a worker, told apart: a mistake in the input is final, the rest is retried."""
+"""What went wrong in a worker, told apart from what is retried.
+
+A mistake in the input is final, and so is a disk that is full or cannot be written to.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import Any
 
 from ray.train import ControllerError, UserCallback, WorkerGroupError
 
-from zoo.errors import ZooError
+from zoo.errors import ZooError, from_system, is_of_the_disk
 
 LOW_MEMORY = "killed due to the node running low on memory"
 
@@ -50,6 +53,8 @@ def _first_input_error(errors: list[BaseException] | list[Exception]) -> ZooErro
         for cause in _causes(error):
             if isinstance(cause, ZooError):
                 return cause
+            if isinstance(cause, OSError) and is_of_the_disk(cause):
+                return from_system(cause)
     return None
 
 

@@ -52,13 +52,20 @@ class RayEngine:
         folder = None if checkpoint is None else ray.train.Checkpoint.from_directory(checkpoint)
         ray.train.report(metrics, checkpoint=folder)
 
-    def latest_checkpoint(self) -> Path | None:
-        """Fetch the last checkpoint; it stays readable for the life of this worker."""
-        checkpoint = ray.train.get_checkpoint()
-        if checkpoint is None:
-            return None
-        self._fetched = tempfile.TemporaryDirectory(prefix="zoo-checkpoint-")
-        return Path(checkpoint.to_directory(self._fetched.name))
+    def checkpoints(self) -> Iterator[Path]:
+        """Fetch the checkpoints, newest first; each stays readable until the next is asked for.
+
+        All workers look at the same folder, and so they choose alike.
+        """
+        newest = ray.train.get_checkpoint()
+        if newest is None:
+            return
+        last = Path(newest.path)
+        for place in sorted(last.parent.glob("checkpoint_*"), reverse=True):
+            if place.name <= last.name:  # else it was not reported to the end
+                self._fetched = tempfile.TemporaryDirectory(prefix="zoo-checkpoint-")
+                checkpoint = ray.train.Checkpoint.from_directory(place)
+                yield Path(checkpoint.to_directory(self._fetched.name))
 
     def load(self, dataset: Dataset[T], items: Sequence[int], workers: int | None) -> Iterator[T]:
         """Read by processes beside this one, or by Ray Data anywhere on the cluster."""

@@ -5,10 +5,22 @@ option, it names the Python argument with `option`; the command line writes it a
 """
 
 import difflib
+import errno
+import os
 import re
 from collections.abc import Iterable
 from typing import Self
 
+_OTHER_PLACE = "write to another place, or change who may write there"
+_WHAT_TO_DO = {
+    errno.ENOSPC: "free some space, or write to another disk",
+    errno.EDQUOT: "free some of your quota, or write to another disk",
+    errno.EROFS: "write to another place",
+    errno.EACCES: _OTHER_PLACE,
+    errno.EPERM: _OTHER_PLACE,
+    errno.EMFILE: "allow more open files (ulimit -n)",
+}
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _OPTION = re.compile(r"⟨(\w+)⟩")
 
 
@@ -93,6 +105,25 @@ class ModelError(ZooError):
 
 class TrainingError(ZooError):
     """A run that cannot start or go on."""
+
+
+def from_system(error: OSError) -> ZooError:
+    """Say in one sentence what the operating system refused: a full disk, a read-only folder."""
+    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    given = (error.filename, error.filename2)
+    names = [os.fsdecode(name) for name in given if isinstance(name, str | bytes)]
+    where = " and ".join(dict.fromkeys(names))
+    hint = _WHAT_TO_DO.get(error.errno or 0, "")
+    if "AF_UNIX" in reason:  # a socket between processes, in the folder of temporary files
+        hint = "set TMPDIR to a shorter path"
+    return ZooError(f"{where}: {reason}" if where else reason, hint)
+
+
+def is_of_the_disk(error: BaseException | None) -> bool:
+    """Say whether a disk is full or cannot be written to, so that all other files fail alike."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__
+    return error is not None and error.errno in _OF_THE_DISK
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

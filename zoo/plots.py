@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.files import part_beside
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -16,7 +18,9 @@ TRAIN, VALID, OTHER, CHANCE = "#9db7d5", "#1f5fa8", "#d9730d", "#8a8a8a"
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, facecolor="white")
+    with part_beside(path) as part:
+        figure.savefig(part, dpi=150, facecolor="white")
+        part.replace(path)
     return path
 
 

@@ -15,6 +15,7 @@ import zoo
 from plugins.synthetic.config import FPS, SAMPLE_RATE_HZ, SyntheticConfig
 from zoo.data.manifest import Clip, Manifest
 from zoo.errors import ManifestError
+from zoo.files import write_whole
 
 Split = Literal["train", "valid", "test"]
 
@@ -99,9 +100,7 @@ def _claim(folder: Path, config: SyntheticConfig) -> None:
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ManifestError(f"{folder} exists and is not a folder of synthetic clips")
     (folder / "clips").mkdir(parents=True, exist_ok=True)
-    part = recipe.with_suffix(".part")
-    part.write_text(config.model_dump_json(indent=2) + "\n")
-    part.replace(recipe)
+    write_whole(recipe, config.model_dump_json(indent=2) + "\n")
 
 
 def _render_all(
@@ -172,9 +171,7 @@ def _describe(
         if truth.events is not None:
             row |= {"labels": truth.labels, "events": truth.events, **(truth.decoys or {})}
         lines.append(json.dumps(row))
-    part = folder / f"{LABELS}.part"
-    part.write_text("\n".join(lines) + "\n")
-    part.replace(folder / LABELS)
+    write_whole(folder / LABELS, "\n".join(lines) + "\n")
     return Manifest(tuple(clips), folder, _classes_of(config))
 
 

@@ -260,7 +260,12 @@ def test_nothing_is_fetched_from_elsewhere(demo: Demo) -> None:
 def predict_with(demo: Demo, path: str) -> str:
     """Ask for a prediction of a file that was not uploaded; return all that the server says."""
     clip = {"path": path, "meta": {"_type": "gradio.FileData"}}
-    status, text = post(demo, "/gradio_api/call/predict", {"data": [clip, "tiny-synthetic"]})
+    return predict_with_data(demo, [clip, "tiny-synthetic"])
+
+
+def predict_with_data(demo: Demo, data: list[Any]) -> str:
+    """Ask for a prediction with any arguments; return all that the server says."""
+    status, text = post(demo, "/gradio_api/call/predict", {"data": data})
     if status != 200:
         return text
     event = json.loads(text)["event_id"]
@@ -282,6 +287,79 @@ def test_no_file_but_uploads_can_be_named_as_a_clip(demo: Demo) -> None:
         assert "event: error" in told, told
         assert "refined_s" not in told
         assert SECRET not in told
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [],
+        [None, "tiny-synthetic"],
+        ["text", 3],
+        [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, "tiny-synthetic"],
+        [{"url": "file:///etc/passwd"}, "tiny-synthetic"],
+        [{"path": 3}, {"a": []}],
+    ],
+)
+def test_every_error_reaches_a_client_as_a_sentence(demo: Demo, data: list[Any]) -> None:
+    told = predict_with_data(demo, data)
+    assert "null" not in told, told
+    assert "/etc" not in told
+    assert re.search(r"[a-z]+ [a-z]+ [a-z]+", told.replace("event: error", "")), told
+
+
+def send_upload(demo: Demo, parts: list[tuple[str, bytes]]) -> tuple[int, str]:
+    """Upload parts, given by what their Content-Disposition says beside form-data."""
+    mark = b"--mark\r\n"
+    body = b"".join(
+        mark + f"Content-Disposition: form-data{said}\r\n\r\n".encode() + content + b"\r\n"
+        for said, content in parts
+    )
+    request = urllib.request.Request(
+        demo.url + "/gradio_api/upload",
+        body + b"--mark--\r\n",
+        {"Content-Type": "multipart/form-data; boundary=mark"},
+    )
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '; name="files"; filename=""',
+        '; name="files"; filename="."',
+        '; name="files"; filename="a/../.."',
+        '; name="files"',
+        '; name=""; filename="a.mp4"',
+        "",
+    ],
+)
+def test_a_strange_upload_is_taken_or_refused_in_words(demo: Demo, said: str) -> None:
+    status, told = send_upload(demo, [(said, b"abc")])
+    assert status in (200, 400), told
+    assert str(demo.home) not in told
+    assert "Internal Server Error" not in told
+
+
+def test_a_request_is_bounded_as_a_whole_and_before_it_is_parsed(demo: Demo) -> None:
+    before_mb = demo.memory_mb
+    status, told = post(demo, "/gradio_api/queue/join", {"data": ["x" * 60_000_000]})
+    assert (status, told) == (413, "a request may have 1,000,000 bytes; this one is larger")
+    file = ('; name="files"; filename="a.mp4"', bytes(700_000))
+    assert send_upload(demo, [file] * 2)[0] == 200
+    status, told = send_upload(demo, [file] * 4)
+    assert status == 413
+    assert "may have 2,100,000 bytes" in told
+    assert demo.memory_mb < before_mb + 40
+
+
+def test_the_page_does_not_repeat_what_a_client_calls_it(demo: Demo) -> None:
+    request = urllib.request.Request(demo.url, headers={"X-Gradio-Server": "http://evil.example"})
+    with urllib.request.urlopen(request) as answer:
+        assert b"evil.example" not in answer.read()
 
 
 def test_uploads_and_results_are_deleted(demo: Demo, client: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import threading
 import time
@@ -444,32 +445,86 @@ def test_mistakes_of_visitors_and_of_ours_are_told_apart() -> None:
     assert told.value.message == "something went wrong on this server; its log says what"
 
 
-def ask_filter(path: str, **options: Any) -> int:
-    """Return the status of an answer; 200 is that of the application behind the filter."""
+def ask_filter(
+    path: str,
+    behind: Any = None,
+    parts: tuple[bytes, ...] = (b"",),
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+    **options: Any,
+) -> tuple[int, str]:
+    """Return the status and text of an answer; 200 is of the application behind the filter."""
     sent: list[Any] = []
+    waiting = [
+        {"type": "http.request", "body": part, "more_body": number < len(parts)}
+        for number, part in enumerate(parts, 1)
+    ]
 
     async def send(message: Any) -> None:
         sent.append(message)
 
     async def receive() -> Any:
-        return {"type": "http.request"}
+        return waiting.pop(0)
 
-    scope = {"type": "http", "path": path, "method": "POST", "headers": []}
-    app = RequestFilter(PlainTextResponse("behind"), **options)
+    scope = {"type": "http", "path": path, "method": "POST", "headers": list(headers)}
+    options = {"max_bytes": 5_000_000, "keep_free": 0} | options
+    app = RequestFilter(behind or PlainTextResponse("behind"), **options)
     asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]
-    return int(sent[0]["status"])
+    return int(sent[0]["status"]), sent[1]["body"].decode()
 
 
 def test_uploads_are_refused_when_the_disk_is_nearly_full(tmp_path: Path) -> None:
-    assert ask_filter("/gradio_api/upload", folder=tmp_path, keep_free=0) == 200
-    assert ask_filter("/gradio_api/upload", folder=tmp_path, keep_free=2**62) == 507
-    assert ask_filter("/gradio_api/queue/join", folder=tmp_path, keep_free=2**62) == 200
+    assert ask_filter("/gradio_api/upload", folder=tmp_path)[0] == 200
+    assert ask_filter("/gradio_api/upload", folder=tmp_path, keep_free=2**62)[0] == 507
+    assert ask_filter("/gradio_api/queue/join", folder=tmp_path, keep_free=2**62)[0] == 200
 
 
 def test_requests_for_what_lies_elsewhere_are_refused(tmp_path: Path) -> None:
     for path in ("file=http://a/", "file=https://a/", "proxy=http://a/", "file= HTTP://a/"):
-        assert ask_filter(f"/gradio_api/{path}", folder=tmp_path) == 403
-    assert ask_filter("/gradio_api/file=/tmp/a.mp4", folder=tmp_path) == 200
+        assert ask_filter(f"/gradio_api/{path}", folder=tmp_path)[0] == 403
+    assert ask_filter("/gradio_api/file=/tmp/a.mp4", folder=tmp_path)[0] == 200
+
+
+async def reads_all(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with the number of bytes and the headers that came through."""
+    num, more = 0, True
+    while more:
+        message = await receive()
+        num, more = num + len(message["body"]), message["more_body"]
+    names = [name.decode() for name, _ in scope["headers"]]
+    await PlainTextResponse(f"{num} {names}")(scope, receive, send)
+
+
+async def never(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError("this request should not have come through")
+
+
+def test_requests_are_bounded_before_they_are_parsed(tmp_path: Path) -> None:
+    join, upload, part = "/gradio_api/queue/join", "/gradio_api/upload", bytes(400_000)
+    assert ask_filter(join, reads_all, (part, part), folder=tmp_path) == (200, "800000 []")
+    large = (part,) * 3
+    status, told = ask_filter(join, never, large, folder=tmp_path)
+    assert (status, told) == (413, "a request may have 1,000,000 bytes; this one is larger")
+    declared = ((b"content-length", b"1200000"),)
+    assert ask_filter(join, never, large, declared, folder=tmp_path)[0] == 413
+    assert ask_filter(upload, reads_all, large, declared, folder=tmp_path)[0] == 200
+    assert ask_filter(upload, never, large, declared, folder=tmp_path, max_bytes=1_000)[0] == 413
+
+
+def test_what_gradio_cannot_cope_with_is_a_sentence(tmp_path: Path) -> None:
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        raise TypeError("/srv/secret")
+
+    status, told = ask_filter("/gradio_api/upload", fails, folder=tmp_path)
+    assert (status, json.loads(told)) == (
+        400,
+        {"detail": "this upload cannot be read: send a file with a name"},
+    )
+    assert ask_filter("/gradio_api/queue/join", fails, folder=tmp_path)[0] == 500
+
+
+def test_no_client_says_what_the_server_is_called(tmp_path: Path) -> None:
+    given = ((b"x-gradio-server", b"http://evil"), (b"accept", b"*/*"))
+    assert ask_filter("/", reads_all, headers=given, folder=tmp_path) == (200, "0 ['accept']")
 
 
 # -- the command

@@ -15,10 +15,14 @@ from zoo.data.clip_source import ClipSource
 from zoo.data.manifest import Clip, Manifest
 from zoo.data.sampling import slot_rng
 from zoo.errors import MediaError, TrainingError
+from zoo.files import append_line
+from zoo.training.checkpoint import find_whole, save_checkpoint
 from zoo.training.engine import LocalEngine
-from zoo.training.job import Job, run_job
+from zoo.training.job import Job, clips_of, run_job
 from zoo.training.overrides import override
 from zoo.training.recipe import Recipe
+from zoo.training.request import TrainRequest
+from zoo.training.run_folder import Run
 from zoo.training.runlog import (
     METRICS,
     QUARANTINE,
@@ -27,6 +31,7 @@ from zoo.training.runlog import (
     read_metrics,
     read_quarantine,
 )
+from zoo.training.watch import MetricsTail, RunState
 
 
 def source(num: int) -> ClipSource:
@@ -146,3 +151,60 @@ def test_stages_trained_apart_come_to_the_same_and_share_features(
     assert kinds.count("features") == 2
     assert "sliding" in kinds
     assert (kinds[-1], read_metrics(encoder)[-1]["stage"]) == ("done", 1)
+
+
+def test_the_newest_checkpoint_that_is_whole_is_taken(tmp_path: Path) -> None:
+    module = torch.nn.Linear(2, 2)
+    folders = [tmp_path / name for name in ("new", "middle", "old", "older")]
+    for folder in folders:
+        folder.mkdir()
+        save_checkpoint(folder, module, [], {"stage": 1, "step": 1})
+    weights = folders[0] / "state.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-3])
+    (folders[1] / "state.json").write_text('{"stage": 1, "st')
+    assert find_whole(iter(folders)) == (folders[2], 2)
+    assert find_whole(folders[:2]) == (None, 2)
+    assert find_whole([]) == (None, 0)
+
+
+def test_a_run_whose_checkpoint_is_damaged_ends_alike_and_says_so(
+    clips: Manifest, recipe: Recipe, tmp_path: Path
+) -> None:
+    small = override(recipe, SMALL.split())
+    weights = []
+    for name in ("whole", "damaged"):
+        run, checkpoints = tmp_path / name, tmp_path / f"{name}-checkpoints"
+        job = Job(small, clips.folder / "manifest.parquet", run, (1, 2))
+        run.mkdir()
+        if name == "damaged":
+            with pytest.raises(KeyboardInterrupt):
+                run_job(StopsEarly(checkpoints, 1), job)
+            (checkpoints / "latest" / "state.safetensors").write_bytes(b"half of it")
+        run_job(LocalEngine(checkpoints), job)
+        weights.append((run / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+    told = RunState(small, tmp_path / "damaged", (1, 2)).follow(MetricsTail(tmp_path / "damaged"))
+    assert "the last checkpoint is damaged, and there is none before: the stage begins anew" in told
+
+
+def test_a_run_does_not_go_on_with_another_manifest(
+    clips: Manifest, recipe: Recipe, tmp_path: Path
+) -> None:
+    data = tmp_path / "manifest.parquet"
+    Manifest(clips.clips, tmp_path).write(data)
+    job = Job(recipe, data, tmp_path / "run", (1, 2))
+    job.run.mkdir()
+    Run(job, TrainRequest(data=str(data))).write()
+    before = clips_of(job)
+    Manifest(clips.clips[:-1], tmp_path).write(data)
+    with pytest.raises(TrainingError, match=r"has changed since the run .* put it back, or begin"):
+        clips_of(job)
+    Manifest(clips.clips, tmp_path).write(data)
+    assert clips_of(job) == before
+
+
+def test_a_record_cut_short_by_a_full_disk_spoils_no_other(tmp_path: Path) -> None:
+    tail = MetricsTail(tmp_path)
+    (tmp_path / METRICS).write_text(json.dumps({"stage": 1}) + '\n{"stage": 1, "st')
+    append_line(tmp_path / METRICS, json.dumps({"stage": 2}))
+    assert read_metrics(tmp_path) == tail.read() == [{"stage": 1}, {"stage": 2}]

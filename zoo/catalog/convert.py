@@ -16,7 +16,7 @@ from zoo.catalog.model_folder import CONFIG, load_model, save_model
 from zoo.checkpoints.flax_file import write_flax
 from zoo.checkpoints.layouts import PUBLISHED, as_published, read_model
 from zoo.errors import ModelError
-from zoo.files import sha256_of
+from zoo.files import sha256_of, written_by_torch
 from zoo.models.config import ModelConfig
 from zoo.models.settings import with_classes, with_settings
 from zoo.registry.manager import registry
@@ -83,7 +83,8 @@ def export_checkpoint(model_folder: Path, path: Path, format: str = PUBLISHED) -
         if spec.container == "flax":
             write_flax(half, content)
         else:
-            torch.save(content, half)
+            with written_by_torch(half) as stream:
+                torch.save(content, stream)
         half.replace(path)
     return spec.name
 

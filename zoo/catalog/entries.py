@@ -13,6 +13,7 @@ from pydantic import AliasChoices, Field, JsonValue, ValidationError, model_vali
 
 from zoo.contracts import ComponentConfig
 from zoo.errors import ModelError, suggest
+from zoo.files import write_whole
 
 HOME_VARIABLE = "ZOO_HOME"
 PACKAGE = Path(__file__).parents[1]  # the folder of `zoo`
@@ -229,6 +230,4 @@ def add_entry(name: str, entry: CatalogEntry) -> None:
     file = user_catalog()
     models: dict[str, Any] = {n: e.model_dump() for n, e in _read_file(file).items()}
     models[name] = entry.model_dump(exclude_defaults=True)
-    temporary = file.with_suffix(".part")
-    temporary.write_text(yaml.safe_dump({"models": models}, sort_keys=False))
-    temporary.replace(file)
+    write_whole(file, yaml.safe_dump({"models": models}, sort_keys=False))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from zoo.catalog.entries import (
@@ -25,8 +25,9 @@ from zoo.catalog.entries import (
     user_catalog,
 )
 from zoo.errors import ModelError, PluginError, option
-from zoo.files import sha256_of, write_whole
+from zoo.files import remove_quietly, save_tensors, sha256_of, write_whole
 from zoo.models.config import ModelConfig
+from zoo.models.device import fork_safely
 from zoo.models.model import OBJECTIVE, Model, count_parameters
 from zoo.models.settings import with_classes
 from zoo.models.upgrade import FORMAT_VERSION, read_model_config, upgrade_names
@@ -58,51 +59,55 @@ def save_model(
         objective: trained parameters of its objective, such as a decoder, kept in a file of their
             own; by default those that the model came with.
         facts: anything else worth knowing, kept in ``model.json`` (scores, say).
+
+    Raises:
+        ModelError: if a weight is not finite; nothing is written then.
+        OSError: if the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     beside = {name: read() for name, read in model.beside.items()}
     if objective is not None:
         beside[OBJECTIVE] = objective
-    parts = {WEIGHTS: _write(folder / WEIGHTS, model.state_dict())}
-    hashes = {}
-    for name, tensors in beside.items():
-        if tensors:
-            parts[f"{name}.safetensors"] = _write(folder / f"{name}.safetensors", tensors)
-            hashes[name] = sha256_of(parts[f"{name}.safetensors"])
+    for tensors in (model.state_dict(), beside.get(OBJECTIVE, {})):
+        _require_finite(tensors, "the model")
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors_of: dict[str, Mapping[str, Tensor]] = {WEIGHTS: model.state_dict()}
+    tensors_of |= {f"{name}.safetensors": tensors for name, tensors in beside.items() if tensors}
+    parts = {name: folder / f".{name}.part" for name in tensors_of}
+    try:
+        for name, tensors in tensors_of.items():
+            save_tensors(tensors, parts[name])
+        hashes = {name: sha256_of(part) for name, part in parts.items()}
+        for name, part in parts.items():
+            part.replace(folder / name)
+    finally:
+        for part in parts.values():
+            remove_quietly(part)
+    weights_sha256 = hashes.pop(WEIGHTS)
     description = {
         "format_version": FORMAT_VERSION,
         "config": model.config.model_dump(mode="json"),
-        "sha256": sha256_of(parts[WEIGHTS]),
-        **({"beside": hashes} if hashes else {}),
+        "sha256": weights_sha256,
+        **({"beside": {Path(n).stem: sha256 for n, sha256 in hashes.items()}} if hashes else {}),
         "parameters": count_parameters(model),
         "plugins": plugins_of(model.config),
         **facts,
     }
-    for name, part in parts.items():
-        part.replace(folder / name)
-    (folder / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
+    write_whole(folder / CONFIG, json.dumps(description, indent=2) + "\n")
     for name in parts:  # safetensors writes for its owner
         (folder / name).chmod((folder / CONFIG).stat().st_mode)
-
-
-def _write(file: Path, tensors: Mapping[str, Tensor]) -> Path:
-    """Write tensors beside where they belong; return the file."""
-    part = file.with_name(f".{file.name}.part")
-    try:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part)
-    except SafetensorError as error:
-        raise ModelError(f"cannot write {file}: {error}") from None
-    return part
 
 
 def _read(file: Path, sha256: str) -> dict[str, Tensor]:
     """Read what is kept beside the weights.
 
     Raises:
-        ModelError: if it is missing or damaged.
+        ModelError: if it is missing or damaged, or not finite.
     """
     _check_beside(file, sha256)
-    return load_file(file)
+    tensors = load_file(file)
+    if file.stem == OBJECTIVE:  # leftovers are not computed with
+        _require_finite(tensors, str(file))
+    return tensors
 
 
 def _check_beside(file: Path, sha256: str) -> None:
@@ -158,6 +163,7 @@ def load_model(folder: Path) -> Model:
             not finite.
         PluginError: if a component is not installed.
     """
+    fork_safely()
     description = verify_folder(folder)
     weights = folder / WEIGHTS
     try:
@@ -170,15 +176,24 @@ def load_model(folder: Path) -> Model:
     except (SafetensorError, RuntimeError) as error:
         first_line = str(error).splitlines()[0]
         raise ModelError(f"{weights} does not fit {CONFIG}: {first_line}") from None
-    broken = next((name for name, x in model.state_dict().items() if not _is_finite(x)), None)
-    if broken is not None:
-        raise ModelError(
-            f"{weights} holds NaN or infinity ('{broken}'), so its training diverged",
-            "train again with a lower learning rate",
-        )
+    _require_finite(model.state_dict(), str(weights))
     for name, sha256 in description.get("beside", {}).items():
         model.beside[name] = partial(_read, folder / f"{name}.safetensors", sha256)
     return model.eval()
+
+
+def _require_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Refuse weights that are not finite.
+
+    Raises:
+        ModelError: naming the first.
+    """
+    broken = next((name for name, tensor in tensors.items() if not _is_finite(tensor)), None)
+    if broken is not None:
+        raise ModelError(
+            f"{where} holds NaN or infinity ('{broken}'), so its training diverged",
+            "train again with a lower learning rate",
+        )
 
 
 def _is_finite(tensor: Tensor) -> bool:

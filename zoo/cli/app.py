@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -27,7 +28,7 @@ from zoo.cli import (
     retrieve,
 )
 from zoo.cli.options import current_spelling
-from zoo.errors import ZooError
+from zoo.errors import ZooError, from_system
 from zoo.registry.manager import add_plugin_file, registry
 from zoo.registry.plugin_files import PLUGIN_FILES_VARIABLE
 
@@ -95,14 +96,18 @@ def run(arguments: list[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.DEBUG if is_debug else logging.WARNING, format="%(levelname)s: %(message)s"
     )
+    for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # hundreds of lines about fonts
     try:
         arguments = _load_plugin_files(arguments)
         build_app()([current_spelling(argument) for argument in arguments])
-    except ZooError as error:
+    except (ZooError, OSError) as error:
         if is_debug:
             raise
-        return _fail(error.typed, 2)
+        told = from_system(error) if isinstance(error, OSError) else error
+        return _fail(told.typed, 2)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except SystemExit as done:  # how Typer ends, usage errors (2) included

@@ -17,6 +17,7 @@ from zoo.contracts import AudioFrontend, EncoderIO, Frames, KaldiFbank, Modality
 from zoo.data.content import Content
 from zoo.data.frontend import crop_square, cut_audio, cut_frames, without_filling
 from zoo.errors import MediaError
+from zoo.files import remove_quietly
 from zoo.media import Decoder, Window, decode, probe
 from zoo.timeline import LATTICE_TOLERANCE, SegmentLayout, to_frames, to_samples
 
@@ -255,7 +256,9 @@ class ClipReader:
         front = f"{self.vision.fps}|{self.vision.short_side}|{self.audio.sample_rate_hz}"
         if self.vision.resize != "ffmpeg":
             front += f"|{self.vision.resize}"
-        return hashlib.sha256(f"{identity}|{front}".encode()).hexdigest()[:24]
+        return hashlib.sha256(f"{identity}|{front}".encode(errors="surrogateescape")).hexdigest()[
+            :24
+        ]
 
 
 def whole_frames_s(duration_s: float, fps: float) -> float:
@@ -276,5 +279,8 @@ def _cut(
 
 def _save_atomically(file: Path, array: np.ndarray) -> None:
     temporary = file.with_name(f".{file.name}.{os.getpid()}.npy")
-    np.save(temporary, array)
-    os.replace(temporary, file)
+    try:
+        np.save(temporary, array)
+        os.replace(temporary, file)
+    finally:
+        remove_quietly(temporary)

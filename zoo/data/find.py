@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from zoo.contracts import LeftOut
 from zoo.data.manifest import Manifest
 from zoo.errors import ManifestError
+from zoo.files import PART
 
 VIDEO_SUFFIXES = (
     ".mp4",
@@ -85,6 +87,34 @@ def find_files(folder: Path, suffixes: tuple[str, ...], what: str) -> list[Path]
             f"{folder} holds no {what} (looked for {', '.join(suffixes[:5])} and the like)"
         )
     return found
+
+
+def find_passed_over(folder: Path) -> list[LeftOut]:
+    """List what `find_videos` passes over although it may be a video, each with the reason.
+
+    Those are files without a suffix, hidden files, links that lead nowhere or to folders, and
+    pipes and the like; not files with a suffix of something else.
+    """
+    found = []
+    for path in sorted(folder.rglob("*")):
+        reason = _why_passed_over(path)
+        if reason and not path.name.startswith(PART):
+            found.append(LeftOut(path=path, reason=reason))
+    return found
+
+
+def _why_passed_over(path: Path) -> str:
+    if path.is_symlink() and not path.exists():
+        return "a link that leads nowhere"
+    if path.is_dir():
+        return "a link to a folder, which is not followed" if path.is_symlink() else ""
+    if path.name.startswith("."):
+        return "a hidden file"
+    if not path.suffix:
+        return "a file without a suffix; give it that of its container, such as .mp4"
+    if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_file():
+        return "not a regular file"
+    return ""
 
 
 def find_clips(named: Iterable[Path]) -> list[Path]:

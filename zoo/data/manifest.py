@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from zoo.contracts import ClipRecord
-from zoo.data.row_rules import close_events, describe_classes, describe_length, describe_onsets
+from zoo.data import row_rules
 from zoo.errors import ManifestError, MediaError
 
 Split = Literal["train", "valid", "test"]
@@ -118,18 +118,18 @@ class Manifest:
         digest = hashlib.sha256()
         for clip in self.clips:
             size = clip.path.stat().st_size if clip.path.exists() else None
-            row = [self._stored_path(clip), *_hashed(clip), size]
+            row = [self._stored_path(clip.path), *_hashed(clip), size]
             digest.update(json.dumps(row).encode())
         return digest.hexdigest()
 
-    def _stored_path(self, clip: Clip) -> str:
-        if clip.path.is_relative_to(self.folder):
-            return clip.path.relative_to(self.folder).as_posix()
-        return str(clip.path)
+    def _stored_path(self, path: Path) -> str:
+        if path.is_relative_to(self.folder):
+            return path.relative_to(self.folder).as_posix()
+        return str(path)
 
     def _row(self, clip: Clip) -> dict[str, Any]:
         events = clip.events and [event._asdict() for event in clip.events]
-        return {**vars(clip), "path": self._stored_path(clip), "events": events}
+        return {**vars(clip), "path": self._stored_path(clip.path), "events": events}
 
     def write(self, path: Path) -> None:
         """Write the manifest as Parquet.
@@ -235,14 +235,16 @@ def build_manifest(
         raise ManifestError(f"cannot write the manifest {out}: it is a folder")
     clips: list[Clip] = []
     rejected: list[tuple[Path, str]] = []
+    manifest = Manifest((), out.absolute().parent, classes)
     with reading_apart(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         for done, (record, answer) in enumerate(
             zip(records, pool.map(_probe, records), strict=True), start=1
         ):
-            if isinstance(answer, Clip):
+            wrong = row_rules.describe_name(manifest._stored_path(record.path.absolute()))
+            if isinstance(answer, Clip) and not wrong:
                 clips.append(answer)
             else:
-                rejected.append((record.path, answer))
+                rejected.append((record.path, answer if isinstance(answer, str) else wrong or ""))
             if progress:
                 progress(done, len(records))
     if not clips:
@@ -250,7 +252,7 @@ def build_manifest(
         raise ManifestError(
             f"none of the {len(rejected)} clips can be used; the first, {path}: {reason}"
         )
-    manifest = Manifest(tuple(clips), out.absolute().parent, classes)
+    manifest = replace(manifest, clips=tuple(clips))
     manifest.write(out)
     return manifest, rejected
 
@@ -293,15 +295,15 @@ def _probe(record: ClipRecord) -> Clip | str:
         require_streams(info)
     except MediaError as error:
         return str(error)
-    wrong_length = describe_length(info.common_s, record.length_s)
+    wrong_length = row_rules.describe_length(info.common_s, record.length_s)
     if wrong_length:
         return wrong_length
     events = None
     if record.events is not None:
-        events = close_events((Event(*event) for event in record.events), info.common_s)
-    wrong = describe_classes(record.labels, events, info.common_s) or describe_onsets(
-        record.events_s, info.common_s
-    )
+        events = row_rules.close_events((Event(*event) for event in record.events), info.common_s)
+    wrong = row_rules.describe_classes(
+        record.labels, events, info.common_s
+    ) or row_rules.describe_onsets(record.events_s, info.common_s)
     if wrong:
         return wrong
     assert info.video is not None
@@ -350,7 +352,7 @@ def _to_clip(row: dict[str, Any], path: Path) -> Clip:
             "events": None if events is None else tuple(Event(**event) for event in events),
         }
     )
-    wrong = describe_classes(clip.labels, clip.events, clip.duration_s)
+    wrong = row_rules.describe_classes(clip.labels, clip.events, clip.duration_s)
     if wrong:
         raise ManifestError(f"{row['path']} in {path} {wrong}")
     return clip

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.contracts import ClipRecord, DatasetAdapter, LeftOut
+from zoo.data.find import find_passed_over
 from zoo.data.manifest import (
     SPLITS,
     Manifest,
@@ -19,6 +20,7 @@ from zoo.data.manifest import (
     require_listed_once,
 )
 from zoo.data.reencode import reencode_all
+from zoo.data.same_file import once_each
 from zoo.errors import ManifestError
 
 Bar = Callable[[str], AbstractContextManager[Progress]]
@@ -33,7 +35,7 @@ class Prepared:
         manifest: the clips that can be used.
         missing: listed clips without a file.
         rejected: files of clips that cannot be used.
-        unused: files that are no clip of the data set.
+        unused: files that are no clip of the data set, or are passed over.
         is_listed: whether the data set has an official list, so that clips can be missing.
     """
 
@@ -103,6 +105,9 @@ def prepare(
     require_listed_once(records)  # before hours of re-encoding
     left_out = adapter.left_out()
     rejected: list[LeftOut] = []
+    if left_out is None:  # else the official list says what is a clip
+        records, twice = once_each(records)
+        rejected = [LeftOut(path=r.path, split=r.split, reason=reason) for r, reason in twice]
     splits = {record.path: record.split for record in records}
     if reencode_to is not None and records:
         with bar("re-encoding") as progress:
@@ -120,7 +125,8 @@ def prepare(
         manifest=manifest,
         missing=[clip for clip in left_out or [] if clip.path is None],
         rejected=rejected,
-        unused=[clip for clip in left_out or [] if clip.path is not None],
+        unused=[clip for clip in left_out or [] if clip.path is not None]
+        + find_passed_over(videos),
         is_listed=left_out is not None,
     )
     write_left_out(prepared, list_path(out))
@@ -157,7 +163,7 @@ def write_left_out(prepared: Prepared, path: Path) -> None:
         if not rows:
             path.unlink(missing_ok=True)
             return
-        with part.open("w", newline="", encoding="utf-8") as file:
+        with part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
             writer.writerow(("what", "split", "id", "path", "reason"))
             writer.writerows(rows)

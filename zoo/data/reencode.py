@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from zoo.contracts import ClipRecord
 from zoo.data.manifest import Progress
 from zoo.data.row_rules import describe_length
-from zoo.errors import ManifestError, MediaError
+from zoo.errors import ManifestError, MediaError, is_of_the_disk
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +61,7 @@ def reencode_all(
         Records of the new clips, and the reason for each source that was left out.
 
     Raises:
-        ManifestError: if the folder lies within the videos or cannot be made.
+        ManifestError: if the folder lies within the videos, or cannot be made or written to.
     """
     if folder.resolve().is_relative_to(videos.resolve()):
         raise ManifestError(
@@ -196,6 +196,8 @@ def run_job(job: Job) -> str | None:
         if not is_newer or why_unfinished(job.out, expected_s):
             reencode(source, job.out, info.common_s)
     except MediaError as error:
+        if is_of_the_disk(error):  # the other clips would be rejected alike
+            raise ManifestError(error.message, error.hint) from None
         return str(error)
     except Exception as error:  # whatever one clip does to a codec, the others go on
         return f"{source.name} cannot be re-encoded: {type(error).__name__}: {error}"

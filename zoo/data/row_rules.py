@@ -53,3 +53,12 @@ def describe_onsets(events_s: Iterable[float] | None, duration_s: float) -> str 
         if not 0 <= at_s <= duration_s + LENGTH_TOLERANCE_S:
             return f"has a wrong event: {at_s:g} s is outside the clip ({duration_s:.2f} s)"
     return None
+
+
+def describe_name(stored_path: str) -> str | None:
+    """Say why a path cannot be written into a manifest; None if it can."""
+    try:
+        stored_path.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8, as all text of a manifest is; rename it"
+    return None

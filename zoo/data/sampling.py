@@ -16,7 +16,7 @@ import numpy as np
 
 def place_of(name: str, seed: int) -> float:
     """Return a number in [0, 1) that follows from a name and a seed, and from nothing else."""
-    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}:{name}".encode(errors="surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 

@@ -96,7 +96,9 @@ def shard_folder(folder: Path, number: int) -> Path:
 
 def seal(folder: Path, key: str) -> None:
     """Declare a store complete: what it was made from, and how large its files are."""
-    sizes = {str(f.relative_to(folder)): f.stat().st_size for f in sorted(folder.rglob("*.npy"))}
+    sizes = {
+        str(f.relative_to(folder)): f.stat().st_size for f in sorted(folder.glob("shard-*/*.npy"))
+    }
     write_whole(folder / SEAL, json.dumps({"key": key, "bytes": sizes}, indent=1))
 
 

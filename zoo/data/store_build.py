@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from zoo.data.frontend import crop_square, cut_audio, cut_frames, segments_at_on
 from zoo.data.manifest import Clip
 from zoo.data.store import INDEX, StoreConfig, shard_folder, shards_of
 from zoo.errors import MediaError
+from zoo.files import remove_quietly
 from zoo.models.model import Model
 from zoo.models.modules import ModalityEncoder
 from zoo.timeline import count_steps
@@ -65,22 +66,34 @@ def build_store(
         yield done
     decoded = load(WholeClips(clips, reader), wanted)
     for number, shard in missing:
-        temporary = folder / f".shard-{number:05d}.{os.getpid()}"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        writer = _ShardWriter(temporary, config.dtype)
-        for index in shard:
-            try:
-                writer.add(*encode_clip(model, reader, clips[index], next(decoded), config, device))
-            except MediaError as error:
-                log.warning("left out of the feature store: %s", error)
-                writer.skip(str(error))
-            done += 1
-            yield done
-        writer.close()
-        target = shard_folder(folder, number)
-        shutil.rmtree(target, ignore_errors=True)
-        temporary.rename(target)
+        with _unfinished(folder, number) as temporary:
+            writer = _ShardWriter(temporary, config.dtype)
+            for index in shard:
+                given = next(decoded)
+                try:
+                    writer.add(*encode_clip(model, reader, clips[index], given, config, device))
+                except MediaError as error:
+                    log.warning("left out of the feature store: %s", error)
+                    writer.skip(str(error))
+                done += 1
+                yield done
+            writer.close()
+            target = shard_folder(folder, number)
+            remove_quietly(target)
+            temporary.rename(target)
+
+
+@contextmanager
+def _unfinished(folder: Path, number: int) -> Iterator[Path]:
+    """Give a folder for a shard that is not whole yet; those of killed workers go."""
+    for left in folder.glob(f".shard-{number:05d}.*"):
+        remove_quietly(left)
+    temporary = folder / f".shard-{number:05d}.{os.getpid()}"
+    temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        remove_quietly(temporary)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class ResultFolder:
         """Read the rows that are whole; a process that was killed may leave half a row."""
         file, rows = self.folder / CLIPS, []
         if file.exists():
-            with file.open(newline="", errors="replace") as lines:
+            with file.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
                 for row in csv.DictReader(lines):
                     try:
                         rows.append(ClipScore.parse(row))
@@ -75,7 +75,9 @@ class ResultFolder:
 
     def append(self, clips: Sequence[ClipScore]) -> None:
         """Add rows."""
-        with (self.folder / CLIPS).open("a", newline="") as file:
+        with (self.folder / CLIPS).open(
+            "a", newline="", encoding="utf-8", errors="surrogateescape"
+        ) as file:
             file.write(to_csv(clips, header=False))
 
     def finish(self, clips: Sequence[ClipScore], summary: dict[str, Any]) -> None:

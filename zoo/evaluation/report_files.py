@@ -10,6 +10,7 @@ from zoo.errors import ConfigError
 from zoo.evaluation.ranking import describe_published
 from zoo.evaluation.tables import ReportTable
 from zoo.evaluation.views import Evaluation
+from zoo.files import part_beside, write_whole
 from zoo.plots import save_all
 
 JSON, MARKDOWN = "report.json", "report.md"
@@ -28,7 +29,10 @@ def check_writable(path: Path) -> None:
     file = path if path.suffix == ".json" else path / JSON
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.open("a").close()
+        with part_beside(file):
+            pass
+        if file.exists():
+            file.open("a").close()
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from None
 
@@ -41,11 +45,11 @@ def write_report(evaluation: Evaluation, path: Path) -> list[Path]:
     """
     text = json.dumps(evaluation.report, indent=2) + "\n"
     if path.suffix == ".json":
-        path.write_text(text)
+        write_whole(path, text)
         return [path]
-    (path / JSON).write_text(text)
+    write_whole(path / JSON, text)
     plots = save_all(evaluation.view.plots(evaluation.report), path)
-    (path / MARKDOWN).write_text(markdown(evaluation, [file.name for file in plots]))
+    write_whole(path / MARKDOWN, markdown(evaluation, [file.name for file in plots]))
     return [path / JSON, path / MARKDOWN, *plots]
 
 

@@ -16,6 +16,7 @@ from torch.export import Dim, ExportedProgram
 
 from zoo.errors import ConfigError
 from zoo.export.inputs import Inputs, random_crops
+from zoo.files import written_by_torch
 from zoo.models.model import Model
 
 ONNX_OPSET = 20
@@ -50,8 +51,8 @@ def _export(model: Model, inputs: Inputs, dynamic_shapes: Any) -> ExportedProgra
 
 def save_torch(program: ExportedProgram, file: Path, metadata: dict[str, Any]) -> None:
     """Write a torch.export program with what is known about it."""
-    with _quiet():
-        torch.export.save(program, file, extra_files={METADATA: json.dumps(metadata)})
+    with _quiet(), written_by_torch(file) as stream:
+        torch.export.save(program, stream, extra_files={METADATA: json.dumps(metadata)})
 
 
 def save_onnx(

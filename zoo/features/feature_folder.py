@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +19,7 @@ from pydantic import ValidationError
 from zoo.errors import ConfigError, ManifestError
 from zoo.features.feature_settings import Settings
 from zoo.features.tensorfile import read_header
-from zoo.files import write_whole
+from zoo.files import in_utf8, write_whole
 
 SETTINGS, INDEX, QUARANTINE, SUFFIX = (
     "settings.json",
@@ -26,6 +27,7 @@ SETTINGS, INDEX, QUARANTINE, SUFFIX = (
     "quarantine.csv",
     ".safetensors",
 )
+LONGEST = 228  # bytes of a name; with two marks, a suffix and that of a part it may have 255
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,11 @@ class FeatureFolder:
         shared = Counter(clip.name for clip in clips)
         files = {}
         for clip in clips:
-            file = self.folder / f"{clip.name}{SUFFIX}"
+            file = self.folder / f"{_shorten(clip.name)}{SUFFIX}"
             owner = (read_header(file) or {}).get("__metadata__", {}).get("clip")
-            if owner != str(clip.path.resolve()) and (owner is not None or shared[clip.name] > 1):
-                mark = hashlib.sha256(str(clip.path.resolve()).encode()).hexdigest()[:8]
+            own = in_utf8(clip.path.resolve())
+            if owner != own and (owner is not None or shared[clip.name] > 1):
+                mark = hashlib.sha256(own.encode()).hexdigest()[:8]
                 file = file.with_name(f"{file.name.removesuffix(SUFFIX)}-{mark}{SUFFIX}")
             files[clip.path] = file
         return files
@@ -139,7 +142,7 @@ class FeatureFolder:
         file = self.folder / QUARANTINE
         reasons = {}
         if file.exists():
-            with file.open(newline="", encoding="utf-8", errors="replace") as lines:
+            with file.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
                 reasons = {row["path"]: row["reason"] for row in csv.DictReader(lines)}
         for path in tried:
             reasons.pop(str(path.resolve()), None)
@@ -155,6 +158,16 @@ class FeatureFolder:
         return len(reasons)
 
 
+def _shorten(name: str) -> str:
+    """Shorten a name that leaves no room for what is put before and behind it."""
+    parent, slash, last = name.rpartition("/")
+    if len(os.fsencode(last)) <= LONGEST:
+        return name
+    mark = hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
+    kept = os.fsencode(last)[: LONGEST - len(mark) - 1].decode(errors="ignore")
+    return f"{parent}{slash}{kept}-{mark}"
+
+
 def identity_of(clip: Path) -> dict[str, str]:
     """Return by what a clip is known to be the same as before: place, size, time of change."""
     try:
@@ -162,7 +175,7 @@ def identity_of(clip: Path) -> dict[str, str]:
     except OSError:
         return {"clip": ""}
     return {
-        "clip": str(clip.resolve()),
+        "clip": in_utf8(clip.resolve()),
         "clip_bytes": str(stat.st_size),
         "clip_mtime_ns": str(stat.st_mtime_ns),
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.catalog.entries import BY_CATALOG
 from zoo.contracts import Precision
 from zoo.errors import ConfigError, option
+from zoo.files import write_whole
 
 if TYPE_CHECKING:
     from zoo.models.task import Task
@@ -153,10 +153,7 @@ class Table:
             self.part.unlink(missing_ok=True)
 
     def _write(self, file: Path, rows: Iterable[Row]) -> None:
-        temporary = file.with_name(f".{file.name}.{os.getpid()}")
-        text = ",".join(self._fields) + "\r\n" + self._to_csv(rows)
-        temporary.write_text(text, newline="", encoding="utf-8", errors="surrogateescape")
-        temporary.replace(file)
+        write_whole(file, ",".join(self._fields) + "\r\n" + self._to_csv(rows))
 
     def _to_csv(self, rows: Iterable[Row]) -> str:
         text = io.StringIO(newline="")

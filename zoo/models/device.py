@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache, partial
 
 import torch
 
@@ -38,6 +40,29 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def add_up_in_order(device: torch.device) -> None:
+    """Let operations of this process give the same bits every time, on a CPU.
+
+    Gradients of an index that picks the same place often are added up by several threads in
+    whatever order they come.  In order costs no more (docs/training.md).  GPUs are left alone:
+    there it costs much, and is not to be had for every operation.
+    """
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+@cache
+def fork_safely() -> None:
+    """Let processes that this one forks later compute, with one thread.
+
+    A fork has none of the threads that its parent has started for its arithmetic, does not know
+    that, and would wait for them for ever.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 def keep_memory() -> None:

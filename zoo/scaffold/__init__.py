@@ -18,6 +18,7 @@ from typing import Literal
 
 from zoo.contracts import Modality, PairSpec
 from zoo.errors import PluginError
+from zoo.files import remove_quietly
 from zoo.registry.hookspecs import GROUP
 from zoo.registry.kinds import KINDS
 from zoo.registry.manager import registry
@@ -135,7 +136,7 @@ def write_plugin(name: str, kind: Kind, modality: Modality | None, out: Path) ->
         raise PluginError(f"{out} exists and is not an empty folder; choose another with -o")
     files = _files(names, modality or kind)
     words = _words(names, kind, modality, files)
-    written = []
+    written: list[Path] = []
     for target, template in files.items():
         text = Template(template.read_text()).substitute(words)
         file = out / target
@@ -143,6 +144,8 @@ def write_plugin(name: str, kind: Kind, modality: Modality | None, out: Path) ->
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
         except OSError as error:
+            for half in (*written, file):
+                remove_quietly(half)
             raise PluginError(f"cannot write {file}: {error.strerror or error}") from None
         written.append(file)
     return written

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn, optim
 
 from zoo.errors import TrainingError
-from zoo.files import sha256_of
+from zoo.files import save_tensors, sha256_of
 from zoo.models.upgrade import upgrade_names
 from zoo.training.engine import unwrap
 
@@ -32,8 +32,7 @@ def save_checkpoint(
     tensors |= {f"best.{name}": value for name, value in (best or {}).items()}
     for number, optimizer in enumerate(optimizers):
         tensors |= _optimizer_tensors(module, optimizer, _prefix(number))
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    save_file(tensors, folder / WEIGHTS)
+    save_tensors(tensors, folder / WEIGHTS)
     meta = {**meta, "sha256": sha256_of(folder / WEIGHTS)}
     (folder / META).write_text(json.dumps(meta))
 
@@ -41,6 +40,26 @@ def save_checkpoint(
 def read_meta(folder: Path) -> dict[str, Any]:
     """Read the JSON part of a checkpoint."""
     return json.loads((folder / META).read_text())
+
+
+def find_whole(folders: Iterable[Path]) -> tuple[Path | None, int]:
+    """Return the first checkpoint that is as it was written, and how many before it are not.
+
+    A full disk or a lost machine may leave half of one.
+    """
+    num_damaged = 0
+    for folder in folders:
+        if _is_whole(folder):
+            return folder, num_damaged
+        num_damaged += 1
+    return None, num_damaged
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return sha256_of(folder / WEIGHTS) == read_meta(folder)["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def load_checkpoint(

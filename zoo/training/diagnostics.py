@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from zoo.data.augment import Augment
+from zoo.files import write_whole
 from zoo.models.model import Model
 from zoo.models.segments import Tokens
 from zoo.timeline import Sample
@@ -88,4 +89,4 @@ def rounded(values: Tensor) -> Any:
 
 def write_findings(findings: dict[str, Any], run: Path) -> None:
     """Keep findings beside the run."""
-    (run / FINDINGS).write_text(json.dumps(findings) + "\n")
+    write_whole(run / FINDINGS, json.dumps(findings) + "\n")

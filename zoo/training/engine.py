@@ -31,8 +31,8 @@ class Engine(Protocol):
     def report(self, metrics: dict[str, Any], checkpoint: Path | None) -> None:
         """Hand over metrics and, on rank 0, a checkpoint folder; every rank calls it alike."""
 
-    def latest_checkpoint(self) -> Path | None:
-        """Return the folder of the last checkpoint reported, or None."""
+    def checkpoints(self) -> Iterator[Path]:
+        """Yield the folders of the checkpoints reported that are still there, the newest first."""
 
     def load(self, dataset: Dataset[T], items: Sequence[int], workers: int | None) -> Iterator[T]:
         """Read items of a dataset in order, ahead of time.
@@ -66,9 +66,10 @@ class LocalEngine:
             shutil.rmtree(self.folder, ignore_errors=True)
             temporary.rename(self.folder)
 
-    def latest_checkpoint(self) -> Path | None:
-        """Return the last checkpoint."""
-        return self.folder if self.folder.exists() else None
+    def checkpoints(self) -> Iterator[Path]:
+        """Yield the one that is kept."""
+        if self.folder.exists():
+            yield self.folder
 
     def load(self, dataset: Dataset[T], items: Sequence[int], workers: int | None) -> Iterator[T]:
         """Read by torch's own loader."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from abc import ABC, abstractmethod
@@ -17,7 +18,13 @@ from zoo.errors import TrainingError
 from zoo.models.modules import Encoder
 from zoo.training.checkpoint import load_checkpoint, save_checkpoint
 from zoo.training.engine import Engine, mean_over_workers
-from zoo.training.optimise import StepOutcome, build_optimizer, seed_step, take_step
+from zoo.training.optimise import (
+    StepOutcome,
+    build_optimizer,
+    diverged,
+    seed_step,
+    take_step,
+)
 from zoo.training.recipe import OptimiserConfig
 from zoo.training.runlog import RunLog
 
@@ -143,7 +150,9 @@ def fit(engine: Engine, stage: Stage[Read, Batch], log: RunLog, checkpoint: Path
             seconds = {"load_s": loaded - started, "step_s": time.perf_counter() - started}
             log.write(number, done, "train", **values, gradient_norm=largest, **seconds)
         if done % config.valid_every == 0 or is_last:
-            log.write(number, done, "valid", **stage.validate())
+            scores = stage.validate()
+            _require_finite_scores(scores, done, stage)
+            log.write(number, done, "valid", **scores)
         if done % config.checkpoint_every == 0 and not is_last:
             report(engine, module, optimizers, stage, done)
 
@@ -154,6 +163,14 @@ def _require_finite(outcomes: Sequence[StepOutcome], stage: int) -> float:
         return max((outcome.require_finite() for outcome in outcomes), default=0.0)
     except TrainingError as error:
         raise error.within(f"stage {stage}") from None
+
+
+def _require_finite_scores(scores: Mapping[str, float], done: int, stage: Stage[Any, Any]) -> None:
+    """The last step of all may be the one that diverges, and no loss is computed after it."""
+    for name, value in scores.items():
+        if not math.isfinite(value):
+            said = f"{name} of the validation is {value:.3g}"
+            raise diverged(done, said, stage.config).within(f"stage {stage.number}")
 
 
 def _add_up(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -23,11 +23,12 @@ from zoo.data.store import (
 )
 from zoo.data.store_build import build_store
 from zoo.errors import TrainingError, option
+from zoo.files import sha256_of
 from zoo.media.apart import reading_apart
-from zoo.models.device import keep_memory
+from zoo.models.device import add_up_in_order, keep_memory
 from zoo.models.model import OBJECTIVE, Model
 from zoo.models.modules import Objective
-from zoo.training.checkpoint import read_meta
+from zoo.training.checkpoint import find_whole, read_meta
 from zoo.training.diagnostics import diagnose, write_findings
 from zoo.training.engine import Engine, wait_for_all
 from zoo.training.finetuning import Finetuning
@@ -38,6 +39,7 @@ from zoo.training.runlog import RunLog, quarantine, read_quarantine
 
 log = logging.getLogger(__name__)
 STAGE1_FOLDER, FEATURES_FOLDER, CACHE_FOLDER = "stage1", "features", "cache"
+MANIFEST_HASH = "manifest.sha256"
 _SPLITS: tuple[Split, Split] = ("train", "valid")
 
 
@@ -70,6 +72,7 @@ def run_job(engine: Engine, job: Job) -> None:
     """
     recipe = job.recipe
     keep_memory()
+    add_up_in_order(engine.device)
     torch.manual_seed(recipe.seed)
     train, valid = clips_of(job)
     given = {} if 2 in job.stages else {"head": None}  # which need not fit
@@ -79,9 +82,11 @@ def run_job(engine: Engine, job: Job) -> None:
     cache = job.run / CACHE_FOLDER if recipe.data.cache and is_read_often else None
     reader = make_reader(model, cache)
     runlog = RunLog(job.run, engine.rank)
-    checkpoint = engine.latest_checkpoint()
+    checkpoint, num_damaged = find_whole(engine.checkpoints())
     meta = read_meta(checkpoint) if checkpoint is not None else {"stage": 0, "step": 0}
     stage = meta["stage"]
+    if num_damaged:
+        runlog.write(stage, meta["step"], "damaged", checkpoints=num_damaged)
     on_broken = partial(quarantine, job.run)
     sources = ClipSource(train, reader, on_broken), ClipSource(valid, reader, on_broken)
     has_head = False
@@ -191,8 +196,15 @@ def clips_of(job: Job) -> tuple[list[Clip], list[Clip]]:
 
     Raises:
         ManifestError: if the manifest cannot be read or holds no clip to train on.
-        TrainingError: if it holds none to validate on.
+        TrainingError: if it holds none to validate on, or has changed since the run began.
     """
+    kept = job.run / MANIFEST_HASH
+    if kept.exists() and kept.read_text().strip() != sha256_of(job.manifest):
+        raise TrainingError(
+            f"{job.manifest} has changed since the run in {job.run} began, which would go on with "
+            "other clips",
+            "put it back, or begin a new run",
+        )
     manifest = Manifest.read(job.manifest)
     if job.recipe.overfit:
         chosen = list(manifest.clips)[: job.recipe.overfit]

@@ -150,13 +150,17 @@ class StepOutcome:
             self.arrival.synchronize()
         loss, norm = self.numbers.tolist()
         if not math.isfinite(loss) or not math.isfinite(norm):
-            raise TrainingError(
-                f"training diverged at step {self.step + 1}: the loss is {loss:.3g}, the norm of "
-                f"its gradient {norm:.3g}",
-                f"lower lr (now {self.config.lr:g}), or raise warmup_steps "
-                f"(now {self.config.warmup_steps})",
-            )
+            said = f"the loss is {loss:.3g}, the norm of its gradient {norm:.3g}"
+            raise diverged(self.step + 1, said, self.config)
         return norm
+
+
+def diverged(done: int, said: str, config: OptimiserConfig) -> TrainingError:
+    """Return the error of a training whose numbers are not finite after so many steps."""
+    return TrainingError(
+        f"training diverged at step {done}: {said}",
+        f"lower lr (now {config.lr:g}), or raise warmup_steps (now {config.warmup_steps})",
+    )
 
 
 def take_step(

@@ -21,6 +21,7 @@ from zoo.contracts import (
 )
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError, option, suggest
+from zoo.files import write_whole
 from zoo.models.config import Component, ModelConfig
 from zoo.models.model import build_task
 from zoo.models.settings import split_assignment
@@ -144,7 +145,7 @@ class TrainRequest(ComponentConfig):
 
     def write(self, path: Path) -> None:
         """Keep the request beside the run."""
-        path.write_text(json.dumps(self.model_dump(mode="json"), indent=2) + "\n")
+        write_whole(path, json.dumps(self.model_dump(mode="json"), indent=2) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> TrainRequest:

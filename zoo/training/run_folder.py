@@ -15,8 +15,9 @@ from typing import Any
 
 from zoo.catalog.entries import CONFIG
 from zoo.errors import ConfigError, PluginError, TrainingError, option
+from zoo.files import sha256_of, write_whole
 from zoo.registry.plugin_files import missing_plugin
-from zoo.training.job import STAGE1_FOLDER, Job
+from zoo.training.job import MANIFEST_HASH, STAGE1_FOLDER, Job
 from zoo.training.recipe import Recipe, read_recipe
 from zoo.training.request import (
     TrainRequest,
@@ -42,7 +43,10 @@ class Run:
         """Write what decides the run into its folder."""
         recipe = self.job.run / RECIPE
         if not recipe.exists():
-            recipe.write_text(self.job.recipe.model_dump_json(indent=2) + "\n")
+            write_whole(recipe, self.job.recipe.model_dump_json(indent=2) + "\n")
+        kept = self.job.run / MANIFEST_HASH
+        if self.job.manifest.exists() and not kept.exists():
+            write_whole(kept, sha256_of(self.job.manifest) + "\n")
         self.request.write(self.job.run / REQUEST)
         start = self.job.run / START_FOLDER
         if self.job.init == start and not (start / CONFIG).exists():
@@ -154,7 +158,7 @@ def write_environment(out: Path, facts: dict[str, Any]) -> None:
         **facts,
     }
     starts = [*read_starts(out), entry]
-    (out / ENVIRONMENT).write_text(json.dumps({"starts": starts}, indent=2) + "\n")
+    write_whole(out / ENVIRONMENT, json.dumps({"starts": starts}, indent=2) + "\n")
 
 
 def read_starts(out: Path) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from zoo.files import write_whole
+from zoo.files import append_line, write_whole
 
 METRICS = "metrics.jsonl"
 QUARANTINE = "quarantine.jsonl"
@@ -26,7 +26,7 @@ class RunLog:
             self.writer = SummaryWriter(str(run / "tensorboard"))
 
     def write(self, stage: int, step: int, kind: str, **values: float | str) -> None:
-        """Append one record; ``kind`` is train, valid, sliding, features or done.
+        """Append one record; ``kind`` is train, valid, sliding, features, damaged or done.
 
         ``cpu_s`` is the processor time of this process so far: what a run costs, however busy the
         machine is.
@@ -35,8 +35,7 @@ class RunLog:
             return
         clocks = {"time": time.time(), "cpu_s": time.process_time()}
         record = {"stage": stage, "step": step, "kind": kind, **clocks, **values}
-        with (self.run / METRICS).open("a") as stream:
-            stream.write(json.dumps(record) + "\n")
+        append_line(self.run / METRICS, json.dumps(record))
         numbers = {name: value for name, value in values.items() if not isinstance(value, str)}
         for name, value in numbers.items():
             self.writer.add_scalar(f"stage{stage}/{kind}/{name}", value, step)
@@ -80,8 +79,7 @@ def quarantine(run: Path, path: Path, reason: str) -> None:
     """Record a clip that training could not read, once."""
     if str(path) in read_quarantine(run):
         return
-    with (run / QUARANTINE).open("a") as stream:
-        stream.write(json.dumps({"path": str(path), "reason": reason}) + "\n")
+    append_line(run / QUARANTINE, json.dumps({"path": str(path), "reason": reason}))
 
 
 def read_quarantine(run: Path) -> dict[str, str]:

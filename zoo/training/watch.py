@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,25 @@ class MetricsTail:
         self.position += len(text)
         self.seen = (self.seen + text)[-REMEMBERED:]
         *lines, self.rest = (self.rest + text).split(b"\n")
-        return [json.loads(line) for line in lines if line]
+        return list(_records(lines))
+
+
+def _describe_damage(record: Record) -> str:
+    newest = "the last checkpoint is damaged"
+    if record["checkpoints"] > 1:
+        newest = f"the last {record['checkpoints']} checkpoints are damaged"
+    if not record["step"]:
+        return f"{newest}, and there is none before: the stage begins anew"
+    return (
+        f"{newest}; goes on from the one before, step {record['step']} of stage {record['stage']}"
+    )
+
+
+def _records(lines: Iterable[bytes]) -> Iterator[Record]:
+    """Read lines; one that a full disk has cut short is left out."""
+    for line in lines:
+        with suppress(ValueError):
+            yield json.loads(line)
 
 
 @dataclass
@@ -116,6 +135,8 @@ class RunState:
         }
         if record["kind"] == "done":
             return self._done(record)
+        if record["kind"] == "damaged":
+            return [_describe_damage(record)]
         handler = handlers.get((record["stage"], record["kind"]))
         return [] if handler is None else handler(record)
 
