@@ -1,5 +1,6 @@
 """Writing clips, and shifting their sound without re-encoding."""
 
+import os
 from contextlib import ExitStack
 from fractions import Fraction
 
@@ -18,6 +19,15 @@ SAMPLES = np.zeros(16_000, np.float32)
 def test_frames_may_come_one_by_one(tmp_path):
     encode(tmp_path / "a.mp4", (frame for frame in FRAMES), SAMPLES)
     assert decode(tmp_path / "a.mp4").frames.shape == FRAMES.shape
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="Linux alone schedules so")
+def test_an_encoder_that_takes_real_time_for_itself_does_not_keep_it(tmp_path):
+    before = os.sched_getscheduler(0)
+    encode(
+        tmp_path / "a.mkv", FRAMES, None, video_codec="libsvtav1", video_options={"preset": "12"}
+    )
+    assert os.sched_getscheduler(0) == before
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.3, -0.3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,6 +41,23 @@ def replacing(path: Path) -> Iterator[Path]:
             part.replace(path)
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+@contextmanager
+def own_priority() -> Iterator[None]:
+    """Give this thread back the scheduling it had.
+
+    As root, SVT-AV1 makes whoever encodes a real-time process, which starves all others.
+    """
+    if not hasattr(os, "sched_getscheduler"):  # Linux alone has it
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            os.sched_setscheduler(0, policy, parameters)
 
 
 def cannot_write(path: Path, error: OSError) -> MediaError:
@@ -87,7 +105,7 @@ def encode(
     path = Path(path)
     rate = as_rate(fps)
     of_container = dict(container_options or {})
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, own_priority():
         try:
             with av.open(f"file:{temporary}", "w", container_options=of_container) as out:
                 video, track = None, None
