@@ -21,9 +21,9 @@ GENEROUS_S = 900
 LEFT = (".shard-*", ".*.part", ".zoo-part-*")  # what nobody finished
 # fmt: off
 SETTINGS = {
-    "stage1.steps": 8, "stage1.clips": 2, "stage1.num_segments": 9, "stage1.log_every": 1,
-    "stage1.valid_every": 8, "stage1.checkpoint_every": 2, "stage2.steps": 24, "stage2.batch": 8,
-    "stage2.log_every": 2, "stage2.valid_every": 12, "stage2.checkpoint_every": 4,
+    "stage1.steps": 16, "stage1.clips": 2, "stage1.num_segments": 9, "stage1.log_every": 1,
+    "stage1.valid_every": 16, "stage1.checkpoint_every": 2, "stage2.steps": 120, "stage2.batch": 8,
+    "stage2.log_every": 2, "stage2.valid_every": 40, "stage2.checkpoint_every": 8,
 }
 # fmt: on
 
