@@ -16,7 +16,7 @@ from av.format import Flags
 from av.stream import Discard
 
 from zoo.errors import MediaError
-from zoo.media.times import Times, times_of
+from zoo.media.times import Times, frame_length_s, times_of
 from zoo.media.tracks import choose_audio, choose_video, seconds_of
 from zoo.media.untrusted import (
     check_readable,
@@ -333,11 +333,6 @@ class Source:
 def has_b_frames(stream: Any) -> bool:
     """Say whether frames are stored in another order than they are shown."""
     return stream.type == "video" and bool(stream.codec_context.has_b_frames)
-
-
-def frame_length_s(stream: Any) -> float:
-    """Return how long a frame of video lasts as far as its container says, seconds."""
-    return float(1 / (stream.average_rate or stream.guessed_rate or 25))
 
 
 def raw_start_s(stream: Any) -> float:

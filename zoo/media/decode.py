@@ -5,7 +5,6 @@ from __future__ import annotations
 import weakref
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from zoo.contracts import Resize
 from zoo.errors import MediaError
 from zoo.media.apart import is_reading_apart, reads_clip
 from zoo.media.audio import AudioReader
-from zoo.media.container import MIN_MISSING_S, Source, UnsureError, frame_length_s, new_source
+from zoo.media.container import MIN_MISSING_S, Source, UnsureError, new_source
+from zoo.media.times import frame_length_s
 from zoo.media.untrusted import blamed_on, require_packets
 from zoo.media.video import Scaler, VideoReader
 
@@ -78,9 +78,7 @@ class Decoder:
         goes_on: bool = True,
     ) -> None:
         self.path, self.fps, self.sample_rate_hz = Path(path), fps, sample_rate_hz
-        self._scaler = partial(Scaler, short_side, exact=exact, resize=resize)
-        self._tracks, self._goes_on = (audio_track, video_track), goes_on
-        self._number = next(_NUMBERS)
+        self._goes_on, self._number = goes_on, next(_NUMBERS)
         self._given: dict[str, Any] = {
             "fps": fps,
             "short_side": short_side,
@@ -167,7 +165,11 @@ class Decoder:
         return 3 * self.fps * pixels
 
     def _video_reader(self) -> VideoReader:
-        return self._video or VideoReader(self._source(), self.fps, self._scaler())
+        if self._video is not None:
+            return self._video
+        exact, resize = self._given["exact"], self._given["resize"]
+        scaler = Scaler(self._given["short_side"], exact=exact, resize=resize)
+        return VideoReader(self._source(), self.fps, scaler)
 
     def _audio_reader(self) -> AudioReader:
         return self._audio or AudioReader(self._source(), self.sample_rate_hz)
@@ -175,7 +177,8 @@ class Decoder:
     def _source(self) -> Source:
         """Open the file: once for each stream, so that each stays where its last window ended."""
         if self._goes_on or not self._sources:
-            self._sources.append(new_source(self.path, *self._tracks))
+            tracks = self._given["audio_track"], self._given["video_track"]
+            self._sources.append(new_source(self.path, *tracks))
             if self._must_learn:
                 self._sources[-1].learn_times()
         return self._sources[-1]

@@ -87,7 +87,9 @@ def times_in_order(container: Any, streams: Sequence[Any]) -> Times | None:
         last[packet.stream] = packet.order_s
         _widen(spans_s, packet)
     if not spans_s:
-        ends_s = {s.index: counted[s.index] * _frame_s(s) for s in streams if s.type == "video"}
+        ends_s = {
+            s.index: counted[s.index] * frame_length_s(s) for s in streams if s.type == "video"
+        }
         return Times({i: (0.0, end_s) for i, end_s in ends_s.items() if end_s}, is_timed=False)
     return Times(spans_s)
 
@@ -148,7 +150,8 @@ def _packets(container: Any, streams: Sequence[Any], counted: Counter[int]) -> I
         yield Packet(index, counted[index] - 1, order * tick_s, packet.pts * tick_s, length_s)
 
 
-def _frame_s(stream: Any) -> float:
+def frame_length_s(stream: Any) -> float:
+    """Return how long a frame of video lasts as far as its container says, seconds."""
     return float(1 / (stream.average_rate or stream.guessed_rate or 25))
 
 
