@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import Any, get_args
 
@@ -160,7 +161,7 @@ def _forwards(
             for part, segments in zip(parts, (inputs.audio, inputs.vision), strict=True):
                 part(segments[0])
 
-    return _ways(device, lambda *given: lambda: forward(*given), published, ours)
+    return _ways(device, forward, published, ours)
 
 
 def _steps(
@@ -178,17 +179,17 @@ def _steps(
         take_step(model, optimizer, loss, 0, recipe.stage1)
 
     published, ours = reference_encoders(model), parts_of(model)
-    return _ways(device, lambda *given: lambda: step(*given), published, ours)
+    return _ways(device, step, published, ours)
 
 
 def _ways(
-    device: torch.device, work: Callable[[Any, Precision], Work], published: Any, ours: Any
+    device: torch.device, work: Callable[[Any, Precision], None], published: Any, ours: Any
 ) -> dict[str, Work]:
     """Name what is compared; on a GPU also the published way in bf16, as GPUs run it."""
-    ways = {"published": work(published, "fp32")}
+    ways: dict[str, Work] = {"published": partial(work, published, "fp32")}
     if device.type == "cuda":
-        ways["published_bf16"] = work(published, "bf16")
-    return ways | {precision: work(ours, precision) for precision in PRECISIONS}
+        ways["published_bf16"] = partial(work, published, "bf16")
+    return ways | {precision: partial(work, ours, precision) for precision in PRECISIONS}
 
 
 def _alone(tensor: Tensor) -> Tensor:
@@ -197,7 +198,7 @@ def _alone(tensor: Tensor) -> Tensor:
 
 def _summary(times: Times, num: int, flops: int, ceiling: dict[str, float]) -> dict[str, Any]:
     rates = {name: flops / value for name, value in seconds(times).items()}
-    return {
+    summary = {
         "seconds": seconds(times),
         "segments_per_s": {name: round(num * rate / flops, 3) for name, rate in rates.items()},
         "share_of_ceiling": {
@@ -207,12 +208,10 @@ def _summary(times: Times, num: int, flops: int, ceiling: dict[str, float]) -> d
         "fp32_against_published": ratio(times, "published", "fp32"),
         "bf16_against_published": ratio(times, "published", "bf16"),
         "bf16_against_fp32": ratio(times, "fp32", "bf16"),
-        **(
-            {"bf16_against_published_bf16": ratio(times, "published_bf16", "bf16")}
-            if "published_bf16" in times
-            else {}
-        ),
     }
+    if "published_bf16" in times:
+        summary["bf16_against_published_bf16"] = ratio(times, "published_bf16", "bf16")
+    return summary
 
 
 def _on_gpu(

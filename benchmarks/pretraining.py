@@ -96,7 +96,10 @@ def measure(options: argparse.Namespace, device: torch.device) -> dict[str, Any]
     ceiling = ceiling_flops(device, rounds)
     apart = interleave(optimisers(cavmae), rounds, clock)
     works = ways("cavmae", cavmae)
-    times, parts = interleave(works, rounds, clock), {n: shares(w) for n, w in works.items()}
+    times, parts = (
+        interleave(works, rounds, clock),
+        {n: shares(w, device) for n, w in works.items()},
+    )
     works.clear()
     avsiam, full = prepare("avsiam", options, device), unmasked(cavmae)
     full.optimizer = cavmae.optimizer  # of the same parameters
@@ -107,7 +110,7 @@ def measure(options: argparse.Namespace, device: torch.device) -> dict[str, Any]
         "beside_full": ours(full, "fp32"),
     }
     times |= interleave(works, rounds, clock)
-    parts |= {name: shares(work) for name, work in works.items()}
+    parts |= {name: shares(work, device) for name, work in works.items()}
     settings = {"cavmae": cavmae, "avsiam": avsiam, "full": full}
     return {
         "clips": options.clips,
@@ -250,10 +253,10 @@ def operations(setting: Setting) -> int:
     return int(counter.get_total_flops())
 
 
-def shares(work: Work) -> dict[str, float]:
+def shares(work: Work, device: torch.device) -> dict[str, float]:
     """Say which share of a step goes into products of matrices, and into fused attention."""
     activities = [ProfilerActivity.CPU]
-    if is_on_gpu := torch.cuda.is_available():
+    if is_on_gpu := device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
     with profile(activities=activities) as found:
         work()
