@@ -5,16 +5,27 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from zoo.data.manifest import Manifest
+from zoo.files import sha256_of
 from zoo.models.device import add_up_in_order, fork_safely
 from zoo.models.model import Model
 from zoo.models.segments import Tokens
+from zoo.training.engine import LocalEngine
+from zoo.training.job import Job, run_job
+from zoo.training.overrides import override
+from zoo.training.recipe import Recipe
 
 GENEROUS_S = 60
+SMALL = (
+    "stage1.steps=4 stage1.clips=2 stage1.num_segments=8 stage2.steps=12 stage2.batch=4 "
+    "stage2.valid_every=12 stage2.valid_rounds=1"
+)
 
 
 @pytest.fixture
@@ -48,6 +59,19 @@ def test_the_gradients_of_the_default_head_are_the_same_every_time(model: Model)
     """Threads that add to one place in any order gave two or three different ones in 40."""
     add_up_in_order(torch.device("cpu"))
     assert len({gradients(model) for _ in range(15)}) == 1
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_training_ends_with_the_same_weights_every_time(
+    clips: Manifest, recipe: Recipe, tmp_path: Path
+) -> None:
+    small, data = override(recipe, SMALL.split()), clips.folder / "manifest.parquet"
+    weights = set()
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        run_job(LocalEngine(tmp_path / f"{name}-ray"), Job(small, data, tmp_path / name, (1, 2)))
+        weights.add(sha256_of(tmp_path / name / "model.safetensors"))
+    assert len(weights) == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
