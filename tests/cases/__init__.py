@@ -1,0 +1,1 @@
+"""``make cases``: hard media files with known answers, read, measured, compared and copied."""
