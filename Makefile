@@ -22,7 +22,7 @@ help:
 	@echo "make e2e         tests of the command line and of training"
 	@echo "make slow        tests that take minutes"
 	@echo "make fuzz        N=50000 mutated files (SEED=1) through all that reads clips, counted in a table"
-	@echo "make chaos       trainings that lose workers, drivers, machines and disks"
+	@echo "make chaos       trainings and searches that lose workers, drivers, machines and disks"
 	@echo "make soak        a demo with 32 visitors, a tenth of them malicious (MINUTES=30)"
 	@echo "make bench       every script of benchmarks/"
 	@echo "make quickstart  clips, both stages, two heads, a prediction"
@@ -67,7 +67,7 @@ types: setup
 	$(BIN)/mypy
 
 chaos: setup
-	$(BIN)/python -m pytest tests/chaos/chaos_training.py
+	$(BIN)/python -m pytest tests/chaos/chaos_training.py tests/chaos/chaos_search.py
 
 soak: setup
 	PYTHONPATH=.:tests:tests/e2e $(BIN)/python tests/chaos/soak_demo.py --minutes $(or $(MINUTES),30)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 ERROR_LOG = "error.log"
+SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray's list of the checkpoints it knows
 REFRESH_S = 0.25
 COLLECTIVE_TIMEOUT_S = 7200  # one worker may still be encoding clips while the others wait
 MAX_WORKER_FAILURES = 3
@@ -65,6 +68,7 @@ def launch(request: TrainRequest, out: Path, resources: Resources, *, resume: bo
             try:
                 with connected(resources), interruptible():
                     fit(job, resources, shown.refresh)
+                remove_unknown_checkpoints(out / RAY_FOLDER)
             except KeyboardInterrupt:
                 said = f"interrupted; go on with: zoo train --out {out} --resume"
                 console.print(said, highlight=False, soft_wrap=True)
@@ -73,6 +77,22 @@ def launch(request: TrainRequest, out: Path, resources: Resources, *, resume: bo
     closing = summary(job, shown.state, plots, time.monotonic() - started)
     console.print(closing, highlight=False)
     return 0
+
+
+def remove_unknown_checkpoints(folder: Path) -> None:
+    """Remove checkpoints that were written when the driver was killed, of which Ray knows nothing.
+
+    Args:
+        folder: of Ray, in a run that has ended.
+    """
+    try:
+        results = json.loads((folder / SNAPSHOT).read_text())["checkpoint_results"]
+        known = {result["checkpoint_dir_name"] for result in results}
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for place in folder.glob("checkpoint_*"):
+        if place.is_dir() and place.name not in known:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def build_trainer(job: Job, resources: Resources) -> TorchTrainer:

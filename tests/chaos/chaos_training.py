@@ -8,12 +8,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from machinery import (
+    NAMES,
     SIGNALS,
     SmallDisk,
     Struck,
@@ -26,12 +25,10 @@ from machinery import (
     weights_of,
 )
 
-from zoo.cli.app import run as zoo
 from zoo.data.manifest import Manifest
 
 SEED = int(os.environ.get("ZOO_CHAOS_SEED", "0"))
 pytestmark = pytest.mark.timeout(3600)
-WORKER, RAYLET, DRIVER = "ray::RayTrainWorker", "raylet/raylet", ""
 CASES = [
     (phase, who, how)
     for phase in ("stage I", "store", "stage II")
@@ -42,15 +39,6 @@ CASES = [
         ("driver", "terminate"),
     )
 ]
-NAMES = {"worker": WORKER, "raylet": RAYLET, "driver": DRIVER}
-
-
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("clips") / "clips"
-    made = ["--clips", "40", "--seconds", "7.4", "--size", "48", "--seed", "5", "--workers", "1"]
-    assert zoo(["data", "synth", str(out), *made, "--split", "train=0.7,valid=0.3"]) == 0
-    return out / "manifest.parquet"
 
 
 @pytest.fixture(scope="module")
@@ -67,21 +55,12 @@ def struck(manifest: Path, tmp_path: Path) -> Struck:
     return Struck(train_words(manifest, out), out, tmp_path / "log")
 
 
-@pytest.fixture
-def row(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Iterator[list[str]]:
-    """Cells of the table, printed at the end."""
-    cells: list[str] = []
-    started = time.monotonic()
-    yield cells
-    with capsys.disabled():
-        sys.stderr.write(f"\n| {' | '.join(cells)} | {time.monotonic() - started:.0f} s |\n")
-
-
 def require_same(struck: Struck, whole: Path, row: list[str]) -> None:
     """The same weights, nothing repeated, nothing left."""
     assert weights_of(struck.run) == weights_of(whole)
     assert steps_of(struck.run) == steps_of(whole)
     assert struck.leftovers() == []
+    assert len(list(struck.run.glob("ray/checkpoint_*/"))) == 2
     row += ["same weights, nothing repeated, nothing left"]
 
 
@@ -130,7 +109,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room(
 def test_a_half_written_checkpoint_is_passed_over_and_said(
     struck: Struck, whole: Path, row: list[str]
 ) -> None:
-    code = struck.strike(has_logged(struck.run, 2, 10), DRIVER, SIGNALS["kill"], SEED)
+    code = struck.strike(has_logged(struck.run, 2, 10), NAMES["driver"], SIGNALS["kill"], SEED)
     struck.leftovers()  # Ray goes on for a while without its driver
     reported = (struck.run / "ray" / "checkpoint_manager_snapshot.json").read_text()
     checkpoints = sorted(struck.run.glob("ray/checkpoint_*/state.safetensors"))
@@ -146,7 +125,7 @@ def test_a_half_written_checkpoint_is_passed_over_and_said(
 def test_a_manifest_that_was_edited_is_refused_until_it_is_put_back(
     struck: Struck, manifest: Path, whole: Path, row: list[str]
 ) -> None:
-    code = struck.strike(has_logged(struck.run, 1, 3), DRIVER, SIGNALS["terminate"], SEED)
+    code = struck.strike(has_logged(struck.run, 1, 3), NAMES["driver"], SIGNALS["terminate"], SEED)
     row += ["stage I", "manifest edited", f"exit code {code}"]
     before, clips = manifest.read_bytes(), Manifest.read(manifest)
     try:

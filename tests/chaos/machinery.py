@@ -1,4 +1,4 @@
-"""Trainings as processes that are struck at seeded moments, and what they may not leave behind."""
+"""Trainings and searches as processes that are struck at seeded moments; what they leave behind."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from zoo.training.runlog import read_metrics
 
 GENEROUS_S = 900
+NAMES = {"worker": "ray::RayTrainWorker", "raylet": "raylet/raylet", "driver": ""}  # command lines
 LEFT = (".shard-*", ".*.part", ".zoo-part-*")  # what nobody finished
 # fmt: off
 SETTINGS = {
@@ -30,9 +31,19 @@ SETTINGS = {
 
 def train_words(manifest: Path, out: Path, workers: int = 2) -> list[str]:
     """Return a small training of both stages."""
+    return ["train", "--workers", str(workers), *_given(manifest, out)]
+
+
+def search_words(manifest: Path, out: Path) -> list[str]:
+    """Return a search over two points that share stage I."""
+    layout = ["--lengths", "0.64", "--overlaps", "0,0.5", "--input-seconds", "4.8"]
+    return ["tune", "segment-length", *layout, "--max-concurrent", "1", *_given(manifest, out)]
+
+
+def _given(manifest: Path, out: Path) -> list[str]:
     settings = [part for name, value in SETTINGS.items() for part in ("--set", f"{name}={value}")]
     given = ["--extractor", "ast_motionformer", "--head", "correlation", "--data", str(manifest)]
-    return ["train", "--out", str(out), "--workers", str(workers), *given, *settings]
+    return [*given, *settings, "--out", str(out)]
 
 
 def start(words: list[str], log: Path, **environment: str) -> subprocess.Popen[bytes]:
@@ -84,7 +95,7 @@ def is_storing(run: Path) -> Callable[[], bool]:
 
 @dataclass
 class Struck:
-    """A training that something happens to.
+    """A training or a search that something happens to.
 
     Attributes:
         words: its command line.
@@ -130,7 +141,7 @@ class Struck:
 
     def resume(self, **environment: str) -> int:
         """Go on until it has ended; return the exit code."""
-        words = ["train", "--out", str(self.run), "--resume"]
+        words = [self.words[0], "--out", str(self.run), "--resume"]
         return finish(words, self.log, **environment)
 
     def leftovers(self) -> list[str]:

@@ -420,3 +420,17 @@ def test_other_workers_or_threads_are_said(monkeypatch: pytest.MonkeyPatch) -> N
     assert first.differs_from({}) == ""
     other = Resources(workers=1, cpus_per_worker=2)
     assert other.differs_from(first.facts) == "workers 1 instead of 2, threads 2 instead of 3"
+
+
+def test_checkpoints_that_ray_does_not_know_are_removed(tmp_path: Path) -> None:
+    from orchestration.driver import SNAPSHOT, remove_unknown_checkpoints
+
+    for name in ("checkpoint_1", "checkpoint_2", "checkpoint_3"):
+        (tmp_path / name).mkdir()
+    remove_unknown_checkpoints(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+    known = [{"checkpoint_dir_name": name} for name in ("checkpoint_2", "checkpoint_3")]
+    (tmp_path / SNAPSHOT).write_text(json.dumps({"checkpoint_results": known}))
+    remove_unknown_checkpoints(tmp_path)
+    left = {path.name for path in tmp_path.glob("checkpoint_*")}
+    assert left == {"checkpoint_2", "checkpoint_3"} | {SNAPSHOT}
