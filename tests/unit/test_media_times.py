@@ -51,6 +51,24 @@ def test_sound_that_comes_first_behind_a_join_does_not_move_frames_off_their_lat
     assert np.ptp(moved) < 1e-9  # sound and picture alike
 
 
+@pytest.mark.parametrize("times_s", [(0.0, 90.0), (0.0, 90.0, 180.0, 270.0), (5.0,)])
+def test_few_packets_far_apart_are_put_on_one_clock(times_s):
+    found = settled([(VIDEO, time_s, 0.04) for time_s in times_s])
+    np.testing.assert_allclose(np.diff(found), 0.04, atol=1e-9)
+
+
+def test_frames_that_all_have_one_time_keep_the_rate_that_is_said(tmp_path):
+    path = tmp_path / "still.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25, width=64, height=64)
+        black = np.zeros((64, 64, 3), np.uint8)
+        for frame in [*(av.VideoFrame.from_ndarray(black) for _ in range(5)), None]:
+            for packet in stream.encode(frame):
+                packet.pts = packet.dts = 0
+                container.mux(packet)
+    assert probe(path).video.fps == 25
+
+
 @pytest.mark.parametrize("place", [0, 1, 5, 100, 101, 150, -2, -1])
 @pytest.mark.parametrize("wild_s", [24.8 * DAY_S, 7.0, -3.0])
 def test_one_wild_time_is_put_between_its_neighbours(place, wild_s):

@@ -143,7 +143,7 @@ def _describe_video(source: Source) -> VideoInfo:
     steps_s = source.first_steps_s()
     spread_s = float(np.ptp(steps_s)) if len(steps_s) > 1 else 0.0
     fps = float(stream.average_rate or stream.guessed_rate or 25)
-    if len(steps_s) > 1:
+    if len(steps_s) > 1 and MAX_FPS * float(np.mean(steps_s)) >= 1:
         found = 1 / float(np.mean(steps_s))
         is_other = spread_s == 0 and abs(found - fps) > MAX_INEXACT * fps
         fps = found if is_other or spread_s > JITTER_S or fps > MAX_FPS else fps

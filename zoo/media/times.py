@@ -177,7 +177,8 @@ def settle(packets: Sequence[Packet], video: int | None, jump_s: float = JUMP_S)
     for packet in reversed(packets):
         ahead[packet.stream].append(packet.order_s)
     begin = [packet.order_s for packet in packets[: 2 * FEW]]
-    first_s = min(t for t in begin if abs(t - statistics.median(begin)) <= JUMP_S)
+    usual_s = statistics.median_low(begin)
+    first_s = min(t for t in begin if abs(t - usual_s) <= JUMP_S)
     latest_s = first_s
     moves, numbers = [0.0], []
     own: dict[int, int] = {}
