@@ -133,8 +133,8 @@ def _require_new(split: Split, rows: Iterable[Row], clips: Mapping[str, ListedCl
     doubled = [row.video for row in rows if row.video in clips]
     if doubled:
         raise ManifestError(
-            f"{len(doubled)} {split} clips of AVE are in the list of another split as well, the "
-            f"first: {doubled[0]}",
+            f"{split} clips of AVE are in the list of another split as well, the first: "
+            f"{doubled[0]} ({len(doubled)} in all)",
             "a clip that is tested on must not be trained on",
         )
 

@@ -116,6 +116,23 @@ def test_an_interrupted_table_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
+def test_a_variant_that_diverges_is_marked_as_failed(tmp_path: Path) -> None:
+    path, out = tmp_path / "table.yaml", tmp_path / "out"
+    wild = {"head": "correlation", "encoder": "correlation", "set": {"stage2.lr": 1e30}}
+    variants = {**TABLE["variants"], "wild": wild}
+    path.write_text(yaml.safe_dump({**TABLE, "seeds": [1], "variants": variants}))
+    process = start(str(path), "--out", str(out))
+    told = " ".join(process.communicate(timeout=3 * GENEROUS_S)[0].split())
+    assert process.returncode == 1, told
+    rows = {row["variant"]: row for row in csv.DictReader((out / "table.csv").open())}
+    states = {name: row["status"] for name, row in rows.items()}
+    assert states == {"correlation": "done", "sync": "done", "wild": "failed"}
+    assert "stage 2: training diverged at step " in told
+    assert "lower learning rate" in told
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_one_table_answers_different_questions(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

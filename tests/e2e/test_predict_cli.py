@@ -22,7 +22,9 @@ def test_a_plot_of_the_offset_over_time(
     plot = tmp_path / "over time.png"
     command = ["predict", "tiny-synthetic", clip, "--json", "--plot", str(plot)]
     assert run(command) == 0
-    [answer] = json.loads(capsys.readouterr().out)
+    told = capsys.readouterr()
+    assert f"plot: {plot}" in told.err
+    [answer] = json.loads(told.out)
     assert answer["over_time"]["meaning"] == "0.0 s throughout"
     assert answer["over_time"]["stretches"][0]["end_s"] == answer["duration_s"]
     assert answer["synchronizability"] > 0.5

@@ -167,7 +167,7 @@ def test_classes_that_do_not_fit_are_one_sentence(
     ("options", "sentence"),
     [
         (["--set", "encoder.mod=apart"], "unknown key 'encoder.mod'; did you mean 'mode'?"),
-        (["--set", "encoder.mode=alone"], "'cavmae.mode': Input should be 'joint'"),
+        (["--set", "encoder.mode=alone"], "'encoder.mode': Input should be 'joint'"),
         (["--set", "encoder.width=64"], "does not fit the settings that were changed"),
         (["--set", "objective.norm_targets=false"], "unknown key 'objective.norm_targets'"),
         (["--set", "encoder.mode"], "--set takes key=value"),

@@ -168,6 +168,23 @@ def test_optuna_proposes_asha_stops_and_failures_are_kept(manifest: Path, tmp_pa
     assert json.loads((out / "table.json").read_text())["best"] is not None
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_point_that_diverges_is_marked_as_failed(manifest: Path, tmp_path: Path) -> None:
+    space, out = tmp_path / "space.yaml", tmp_path / "out"
+    space.write_text(
+        "base: {extractor: ast_motionformer, head: correlation}\n"
+        "space: {stage2.lr: [1.0e-3, 1.0e+30]}\n"
+    )
+    given = ["--data", str(manifest), "--out", str(out), "--max-concurrent", "1"]
+    process = start(str(space), *given, *settings())
+    told = " ".join(process.communicate(timeout=2 * GENEROUS_S)[0].split())
+    assert process.returncode == 1, told
+    assert [row["status"] for row in rows_of(out)] == ["done", "failed"]
+    assert "stage 2: training diverged at step " in told
+    assert (out / "best" / "model.json").exists()
+
+
 @pytest.fixture
 def cluster() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A Ray cluster of two machines on this one; its address, and the second machine."""

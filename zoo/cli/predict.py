@@ -179,6 +179,8 @@ def _one_by_one(
         _show_offsets(predictions, options.step_s or 0.2)
     else:
         _show_answers(predictions)
+    if plot is not None and predictions:
+        typer.echo(f"plot: {plot}", err=as_json)
     if failures:
         others = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
         raise ZooError(f"{failures[0][1].typed}{others}")

@@ -172,8 +172,8 @@ def list_clips(
 def _require_one_split(part: ClassifiedList, doubled: list[str]) -> None:
     if doubled:
         raise ManifestError(
-            f"{len(doubled)} clips of {part.path} ({part.split}) are in the list of another split "
-            f"as well, the first: {doubled[0]}",
+            f"clips of {part.path} ({part.split}) are in the list of another split as well, the "
+            f"first: {doubled[0]} ({len(doubled)} in all)",
             "a clip that is tested on must not be trained on",
         )
 

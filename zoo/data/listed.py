@@ -154,7 +154,7 @@ def read_lines(path: Path, *, once: bool = True) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"cannot read the list {path}: {error}") from error
+        raise _unreadable(path, error) from error
     lines = map(str.strip, text.splitlines())
     return [line for line in (dict.fromkeys(lines) if once else lines) if line]
 
@@ -171,7 +171,12 @@ def read_rows(path: Path, delimiter: str = ",") -> Iterator[list[str]]:
                 if row and not row[0].startswith("#"):
                     yield row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ManifestError(f"cannot read the list {path}: {error}") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ManifestError:
+    is_text = not isinstance(error, UnicodeDecodeError)
+    return ManifestError(f"cannot read the list {path}: {error if is_text else 'it is not UTF-8'}")
 
 
 class ListedDataset(DatasetAdapter):

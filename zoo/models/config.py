@@ -177,7 +177,8 @@ def parse_encoder(encoder: Component) -> EncoderConfig:
     try:
         return config_class.model_validate(encoder.config)
     except ValidationError as error:
-        raise ConfigError(explain(error, f"{encoder.name}.", config_class)) from None
+        typed = "" if isinstance(spec, PairSpec) else "encoder."  # as after --set
+        raise ConfigError(explain(error, typed, config_class)) from None
 
 
 def pair_component(config: TwoTowerConfig) -> Component:
