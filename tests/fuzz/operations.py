@@ -60,6 +60,7 @@ def judge(path: Path, predict: Callable[[Path], Any] | None = None) -> Outcome:
             return Outcome(EXCEPTION, name, f"{type(error).__name__}: {error} @ {where}")
         resident_kb = _largest_kb()
         if resident_kb > MOST_RESIDENT_KB:
+            _end_readers()  # what was once resident would be held against the next file
             return Outcome(MEMORY, name, f"{resident_kb:,} kB")
     return read
 
@@ -87,6 +88,12 @@ def _fault_in(sentence: str) -> str | None:
     if "it ends the process" in sentence or "no progress in" in sentence:
         return SURVIVED
     return EXCEPTION if re.search(r"cannot be read: \w+Error: ", sentence) else None
+
+
+def _end_readers() -> None:
+    readers = _Readers.here
+    if readers is not None:
+        readers.close()
 
 
 def _largest_kb() -> int:

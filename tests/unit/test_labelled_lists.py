@@ -277,7 +277,9 @@ def test_lists_that_do_not_go_together_are_refused(lists_only: Path, tmp_path: P
     refuse("has no list to read: give set train_list=FILE")
     refuse("has no nowhere.json, which holds the test clips", test_list="nowhere.json")
     both = {"train_list": "train.json", "test_list": "train.sqlite.db"}
-    refuse(r"clips of .*train.sqlite.db \(test\) are in the list of another split .*3 in all", **both)
+    refuse(
+        r"clips of .*train.sqlite.db \(test\) are in the list of another split .*3 in all", **both
+    )
     lists.write_classes(lists_only / "vgg.csv", {1: "b"}, "vgg_")
     refuse("vgg.csv knows no label of", train_list="train.json", class_list="vgg.csv")
     lists.write_classes(lists_only / "class_labels_indices_vgg.csv", {1: "b"}, "vgg_")

@@ -6,7 +6,10 @@ import av
 import numpy as np
 import pytest
 
+import zoo.media.audio
+from zoo.errors import MediaError
 from zoo.media import Decoder, decode, encode, probe, shift_audio
+from zoo.media.audio import resample
 from zoo.media.times import Packet, settle
 
 VIDEO, AUDIO = 0, 1
@@ -251,27 +254,46 @@ def test_a_forgotten_decoder_closes_its_file(tmp_path):
         sources[0].container.seek(0)
 
 
-def test_each_stretch_of_a_sound_is_resampled_from_its_own_rate(tmp_path):
+def with_rates(path, rates_hz):
+    """Write 2 s of a tone at each rate, one behind the other."""
     parts = []
-    for number, rate_hz in enumerate((44_100, 48_000)):
+    for number, rate_hz in enumerate(rates_hz):
         t = np.arange(2 * rate_hz) / rate_hz
         tone = (0.3 * np.sin(2 * np.pi * 1000 * t)).astype(np.float32)
-        tone = np.stack([tone, tone], 1) if number == 0 else tone
-        path = tmp_path / f"{number}.ts"
+        tone = tone if number % 2 else np.stack([tone, tone], 1)
+        one = path.with_name(f"{number}.ts")
         options = {"sample_rate_hz": rate_hz, "audio_delay_s": 0.0}
-        encode(path, pictures(50), tone, audio_codec="mp2", **options)
-        parts.append(path.read_bytes())
-    path = tmp_path / "rates.ts"
+        encode(one, pictures(50), tone, audio_codec="mp2", **options)
+        parts.append(one.read_bytes())
     path.write_bytes(b"".join(parts))
-    window = decode(path, duration_s=3.9, video=False)
-    for start_s in (0.5, 2.5):
+
+
+def test_each_stretch_of_a_sound_is_resampled_from_its_own_rate(tmp_path):
+    path = tmp_path / "rates.ts"
+    with_rates(path, (44_100, 48_000, 44_100))
+    window = decode(path, duration_s=5.9, video=False)
+    for start_s in (0.5, 2.5, 4.5):
         piece = window.samples[round(start_s * RATE) :][:RATE]
         spectrum = np.abs(np.fft.rfft(piece))
         assert spectrum.argmax() == 1000
-    for start_s in (1.5, 2.2):
+    for start_s in (1.5, 2.2, 3.5):
         part = decode(path, start_s=start_s, duration_s=1.0, video=False).samples
         at = round(start_s * RATE)
         np.testing.assert_allclose(part, window.samples[at : at + RATE], atol=2e-3)
+
+
+def test_a_rate_that_changes_again_and_again_is_refused(tmp_path):
+    path = tmp_path / "rates.ts"
+    with_rates(path, (16_000, 22_050, 24_000, 32_000, 48_000))
+    with pytest.raises(MediaError, match="is damaged: the rate of its audio changes"):
+        decode(path, duration_s=9.5, video=False)
+
+
+def test_a_long_sound_is_resampled_in_parts_without_a_seam(monkeypatch):
+    sound = noise(2000)
+    whole = resample(sound, 44_100, RATE)
+    monkeypatch.setattr(zoo.media.audio, "MOST_AT_ONCE", 10_007)
+    np.testing.assert_array_equal(resample(sound, 44_100, RATE), whole)
 
 
 def test_frames_that_change_their_size_keep_their_shape(tmp_path):

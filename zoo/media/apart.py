@@ -176,8 +176,8 @@ class _Readers:
 
     def close(self) -> None:
         """End the processes."""
-        for reader in self._idle:
-            reader.end()
+        while self._idle:
+            self._idle.pop().end()
 
 
 class _DeadError(Exception):

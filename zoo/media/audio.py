@@ -16,6 +16,7 @@ from av.audio.frame import format_dtypes
 from av.audio.plane import AudioPlane
 from av.audio.resampler import AudioResampler
 
+from zoo.errors import MediaError
 from zoo.media.container import Source, UnsureError
 from zoo.media.times import BACK_S, JUMP_S
 
@@ -25,7 +26,10 @@ HOLE_S = 0.002  # larger disagreement between count and timestamp is a hole, sma
 PRE_ROLL_S = 0.25  # decoders need some packets before their output is right (Opus 80 ms, MP3 more)
 NEEDED_S = 0.12  # the part of it that must be there
 MOST_FRAMES = 64  # placed together: 1.5 s of AAC
+MOST_AT_ONCE = 1 << 20  # samples that are resampled together
 MARGIN_S = 0.02  # more than the resampler's filter reaches
+MOST_RATES = 4  # of a stream within a window
+EVER_OTHER_RATES = "the rate of its audio changes again and again"
 WALK_S = 1.0  # a gap that is decoded rather than jumped over
 RETREATS_S = (0.0, 1.0, 4.0)
 CANCELS = 1e-3  # of the power of the loudest channel: less is left when its channels are mixed
@@ -196,19 +200,22 @@ class AudioReader:
         begin_s = window.start_s - PRE_ROLL_S
         self._let_go(begin_s)
         grid = self._grid if self._known_from_s > -math.inf else None
-        lines: list[Line] = []
+        lines: dict[int, Line] = {}
         num_held = len(self._held)
         for number, (time_s, frame) in enumerate(chain(list(self._held), self._frames)):
             if number >= num_held:
                 self._hold(time_s, frame, begin_s)
-            if not lines or frame.sample_rate != lines[-1].rate_hz:
-                lines.append(window.line(frame.sample_rate, grid, self.mix))
-            lines[-1].place(time_s, frame)
+            rate_hz = frame.sample_rate
+            if rate_hz not in lines:
+                if len(lines) == MOST_RATES:
+                    raise MediaError(f"{self.source.path.name} is damaged: {EVER_OTHER_RATES}")
+                lines[rate_hz] = window.line(rate_hz, grid, self.mix)
+            lines[rate_hz].place(time_s, frame)
             if time_s >= window.end_s + MARGIN_S:
                 break
-        for line in lines:
+        for line in lines.values():
             line.flush()
-        return window.cut(lines)
+        return window.cut(list(lines.values()))
 
     def _let_go(self, begin_s: float) -> None:
         """Forget the frames that end before a time."""
@@ -253,15 +260,17 @@ class _WindowTimes:
             if not len(where):
                 continue
             decoded_s += len(where) / line.rate_hz
-            last_s = float(where[-1] + 1) / line.rate_hz
+            last_s = max(last_s, float(where[-1] + 1) / line.rate_hz)
             step_in, step_out = _steps(line.rate_hz, self.sample_rate_hz)
             resampled = resample(line.samples, line.rate_hz, self.sample_rate_hz)
             offset = round(self.start_s * self.sample_rate_hz) - line.first // step_in * step_out
-            part = slice(0, None)
-            if len(lines) > 1:
-                edges_s = where[0] / line.rate_hz, last_s
-                part = slice(*(round(edge_s * self.sample_rate_hz) for edge_s in edges_s))
-            samples[part] = resampled[offset : offset + self.num_samples][part]
+            resampled = resampled[offset : offset + self.num_samples]
+            if len(lines) == 1:
+                samples = resampled
+                break
+            heard = np.arange(self.num_samples) * step_in // step_out
+            is_here = covered[np.minimum(heard, len(covered) - 1)]
+            samples[is_here] = resampled[is_here]
         return Sound(samples, decoded_s, self.start_s + last_s)
 
 
@@ -346,8 +355,12 @@ def resample(samples: Samples, rate_hz: int, sample_rate_hz: int) -> Samples:
     """Resample mono audio; output sample n lies at time n / ``sample_rate_hz`` of the input."""
     if rate_hz == sample_rate_hz:
         return samples
-    frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
-    frame.sample_rate = rate_hz
     resampler = AudioResampler(format="fltp", layout="mono", rate=sample_rate_hz)
-    parts = [*resampler.resample(frame), *resampler.resample(None)]
-    return np.concatenate([part.to_ndarray()[0] for part in parts])
+    parts = []
+    for begin in range(0, len(samples), MOST_AT_ONCE):  # it holds several copies of what it takes
+        block = samples[None, begin : begin + MOST_AT_ONCE]
+        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
+        frame.sample_rate = rate_hz
+        parts += [part.to_ndarray()[0] for part in resampler.resample(frame)]
+    parts += [part.to_ndarray()[0] for part in resampler.resample(None)]
+    return np.concatenate(parts)
