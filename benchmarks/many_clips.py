@@ -2,9 +2,9 @@
 
     python benchmarks/many_clips.py [--clips 3000]
 
-``zoo features`` and ``zoo predict --csv`` over hard links of one small clip of 3.2 s, each in a
-process of its own with one thread: resident memory and open files of the process and of those that
-it starts, and the slope of both after the first 200 clips.
+``zoo features`` and ``zoo predict --csv`` over hard links of one small clip of 3.2 s: resident
+memory and open files of the process and of all that it starts, and by how much memory grows with
+every clip after the first 200.
 """
 
 from __future__ import annotations
@@ -22,16 +22,18 @@ import numpy as np
 import torch
 
 from benchmarks.common import results
-from zoo.media import encode
+from plugins.synthetic.clip_folder import render_folder
+from plugins.synthetic.config import SyntheticConfig
 
-SETTLED, EVERY = 200, 50  # clips before memory counts, and between two looks
-MODEL = "tiny-synthetic"
-KINDS = ("features", "csv")
+EVERY = 20  # clips between two looks
+MODEL, CLIP_S = "tiny-synthetic", 3.2
+COMMANDS = {"features": "zoo features", "csv": "zoo predict --csv"}
 
 
 def main() -> None:
     parser = results.parser(__doc__, "many_clips", rounds=1)
     parser.add_argument("--clips", type=int, default=3000, help="how many")
+    parser.add_argument("--settled", type=int, default=200, help="clips before memory counts")
     parser.add_argument("--work", nargs=2, metavar=("KIND", "FOLDER"), help="one of the processes")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -42,35 +44,43 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _link_clips(folder / "clips", options.clips)
-        rows = [{"kind": kind, **_measure(kind, folder)} for kind in KINDS]
-    result = {"clips": options.clips, "settled": SETTLED, "rows": rows}
+        rows = [_measure(kind, folder, options.settled) for kind in COMMANDS]
+    result = {"clips": options.clips, "settled": options.settled, "rows": rows}
     results.write(options.out, torch.device("cpu"), result)
 
 
 def _link_clips(folder: Path, num: int) -> None:
+    config = SyntheticConfig(seed=3, size=32, seconds=CLIP_S)
+    first = render_folder(folder.with_name("first"), config, 1, {"train": 1}, workers=1).clips[0]
     folder.mkdir()
-    rng = np.random.default_rng(0)
-    first = folder / "000000.mp4"
-    frames = rng.integers(0, 255, (80, 32, 32, 3), np.uint8)
-    encode(first, frames, rng.normal(0, 0.1, 51_200).astype(np.float32))
-    for number in range(1, num):
-        (folder / f"{number:06}.mp4").hardlink_to(first)
+    for number in range(num):
+        (folder / f"{number:06}.mp4").hardlink_to(first.path)
 
 
-def _measure(kind: str, folder: Path) -> dict[str, Any]:
-    """Let a process work through the clips; return its looks at itself, and their slopes."""
+def _measure(kind: str, folder: Path, num_settled: int) -> dict[str, Any]:
+    """Let a process work through the clips; return its looks at itself, and their slope."""
     command = [sys.executable, "-m", "benchmarks.many_clips", "--work", kind, str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    looks = json.loads(done.stdout.splitlines()[-1])
-    settled = np.array([look for look in looks if look[0] >= SETTLED], float)
-    slope_kb = np.polyfit(settled[:, 0], settled[:, 1], 1)[0] if len(settled) > 1 else float("nan")
-    files = settled[:, 2]
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    return _row(kind, json.loads(done.stdout.splitlines()[-1]), num_settled)
+
+
+def _row(kind: str, looks: list[list[int]], num_settled: int) -> dict[str, Any]:
+    clips, kb, files = np.array([look for look in looks if look[0] >= num_settled]).T
     return {
+        "command": COMMANDS[kind],
+        "clips": int(clips[-1]),
         "looks": looks,
-        "kb_per_clip": round(float(slope_kb), 3),
+        "mb": [round(int(kb[at]) / 1000) for at in (0, -1)],
+        "kb_per_clip": round(_slope(clips, kb), 1),
         "open_files": [int(files.min()), int(files.max())],
     }
+
+
+def _slope(clips: np.ndarray, kb: np.ndarray) -> float:
+    """Return the median over all pairs of looks: some fall on a clip that is just being read."""
+    first, second = np.triu_indices(len(clips), 1)
+    return float(np.median((kb[second] - kb[first]) / (clips[second] - clips[first])))
 
 
 def _work(kind: str, folder: Path) -> list[tuple[int, int, int]]:
@@ -91,7 +101,8 @@ def _work(kind: str, folder: Path) -> list[tuple[int, int, int]]:
 def _features(folder: Path, look: Callable[[int, int], None]) -> None:
     from zoo.features import extract
 
-    extract(MODEL, folder / "clips", folder / "tokens", workers=2, progress=look)
+    done = extract(MODEL, folder / "clips", folder / "tokens", workers=1, progress=look)
+    assert not done.failed, done.failed
 
 
 def _csv(folder: Path, look: Callable[[int, int], None]) -> None:
@@ -100,19 +111,21 @@ def _csv(folder: Path, look: Callable[[int, int], None]) -> None:
     from zoo.inference.batch_table import Options
 
     clips, table = find_videos(folder / "clips"), folder / "table.csv"
-    predict_to_csv(MODEL, clips, table, Options(), workers=1, progress=look)
+    done = predict_to_csv(MODEL, clips, table, Options(), workers=os.cpu_count(), progress=look)
+    assert not done["failed"], table.read_text()[:1000]
 
 
 def _use() -> tuple[int, int]:
-    """Return resident kB and open files of this process and of its children."""
-    own = os.getpid()
-    tasks = Path(f"/proc/{own}/task").iterdir()
-    children = [pid for task in tasks for pid in (task / "children").read_text().split()]
+    """Return resident kB and open files of this process and of all below it."""
     kb = num_files = 0
-    for pid in (str(own), *children):
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    below = [str(os.getpid())]
+    while below:
+        process = Path("/proc") / below.pop()
+        for task in (process / "task").iterdir():
+            below += (task / "children").read_text().split()
+        pages = int((process / "statm").read_text().split()[1])
         kb += pages * os.sysconf("SC_PAGE_SIZE") // 1024
-        num_files += len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        num_files += len(list((process / "fd").iterdir()))
     return kb, num_files
 
 

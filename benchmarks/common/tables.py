@@ -6,44 +6,16 @@ python -m benchmarks.common.tables
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any
 
+from benchmarks.common.markdown import Result, table, times, where
 from benchmarks.common.results import FOLDER
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 GIGA = 1e9
 INDEXED = "key frame per second"
-
-Result = dict[str, Any]
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """Return a Markdown table."""
-    lines = [list(head), *([str(cell) for cell in row] for row in rows)]
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def where(result: Result) -> str:
-    """Say on which machine and when."""
-    found = result["machine"]
-    name = found.get("gpu") or f"{found['processor']}, {found['cores']} cores"
-    return (
-        f"*{name}; {found['threads']} thread, torch {found['torch']}, PyAV {found['av']}; "
-        f"{found['date']} UTC, load {found['load'][0]}.*"
-    )
-
-
-def times(value: dict[str, float]) -> str:
-    """Write a ratio with its spread."""
-    middle, lowest, highest = (
-        f"{value[name]:.2f}" if value[name] < 10 else f"{value[name]:.0f}"
-        for name in ("median", "lowest", "highest")
-    )
-    return f"{middle}x ({lowest} to {highest})"
 
 
 def _number(value: float) -> str:
@@ -362,6 +334,16 @@ def one_pass(result: Result) -> str:
     )
 
 
+def many_clips(result: Result) -> str:
+    """Write what a batch of clips takes, and what each clip adds."""
+    rows = []
+    for row in result["rows"]:
+        files = " to ".join(map(str, dict.fromkeys(row["open_files"])))
+        rows.append([f"`{row['command']}`", row["clips"], *row["mb"], row["kb_per_clip"], files])
+    head = ["command", "clips", f"MB after {result['settled']}", "MB at the end", "kB a clip"]
+    return "\n\n".join([table([*head, "open files"], rows), where(result)])
+
+
 SECTIONS: dict[str, Callable[[Result], str]] = {
     "extractor": extractor,
     "loader": loader,
@@ -373,6 +355,7 @@ SECTIONS: dict[str, Callable[[Result], str]] = {
     "fusion": fusion,
     "whole_clips": whole_clips,
     "one_pass": one_pass,
+    "many_clips": many_clips,
 }
 
 

@@ -12,6 +12,7 @@ import pytest
 from orchestration.failures import input_error
 from zoo.cli.app import run
 from zoo.data import store_build
+from zoo.data.growing_array import GrowingArray
 from zoo.data.manifest import Manifest
 from zoo.data.store import StoreConfig
 from zoo.errors import ManifestError, ZooError, from_system
@@ -135,7 +136,7 @@ def test_a_shard_that_cannot_be_written_leaves_nothing(
         raise FULL
 
     (tmp_path / ".shard-00000.1").mkdir()  # of a worker that was killed
-    monkeypatch.setattr(store_build.np, "save", full)
+    monkeypatch.setattr(GrowingArray, "write", full)
     config = StoreConfig(segment_s=0.64, vision_hop_s=0.32, audio_hop_s=0.04)
     build = store_build.build_store(
         tmp_path, model, reader, list(clips.clips[:1]), config, torch.device("cpu")

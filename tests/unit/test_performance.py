@@ -127,6 +127,7 @@ def test_the_reference_reads_the_same_sample(clips: Manifest) -> None:
         "evidence",
         pytest.param("pretraining", marks=pytest.mark.slow),
         pytest.param("whole_clips", marks=pytest.mark.slow),
+        pytest.param("many_clips", marks=pytest.mark.slow),
     ],
 )
 def test_a_benchmark_runs_and_leaves_its_result(script, tmp_path, monkeypatch) -> None:
@@ -140,6 +141,7 @@ def test_a_benchmark_runs_and_leaves_its_result(script, tmp_path, monkeypatch) -
         "evidence": "--models tiny-synthetic --clips 2 --masks 50",
         "pretraining": f"--clips 2 --set {NARROW}",
         "whole_clips": "--clips 1 --real nowhere --sizes 320x240",
+        "many_clips": "--clips 40 --settled 20",
     }[script]
     out = tmp_path / f"{script}.json"
     module = importlib.import_module(f"benchmarks.{script}")

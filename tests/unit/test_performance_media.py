@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from zoo.contracts import Frames
+from zoo.data import reencode
 from zoo.data.frontend import cut_crops, cut_frames, normalise
 from zoo.media import audio, decode, encode, video
 from zoo.timeline import SegmentLayout
@@ -125,3 +126,16 @@ def test_crops_that_travelled_as_bytes_are_cut_alike(step_s) -> None:
         assert torch.equal(segments, cut_frames(crop, layout.starts_s, 0.64, frontend))
     elsewhere = torch.from_numpy(crops).to("meta")  # takes the way of GPUs, without values
     assert cut_crops(elsewhere, *places, frontend).shape == cut.shape
+
+
+def test_a_clip_with_one_key_frame_is_reencoded_in_one_pass(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reencode, "WINDOW_FRAMES", 20)
+    seen = counting(monkeypatch)
+    windows = reencode._Windows(clip, 4.0)
+    frames = np.stack(list(windows.frames()))
+    assert len(seen) == 100
+    whole = decode(clip, short_side=reencode.SHORT_SIDE)
+    assert np.array_equal(frames, whole.frames)
+    assert np.array_equal(np.concatenate(list(windows.samples())), whole.samples)

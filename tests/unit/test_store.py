@@ -8,17 +8,21 @@ import numpy as np
 import pytest
 import torch
 
+from zoo.contracts import Modality
+from zoo.data import frontend
 from zoo.data import store as store_module
 from zoo.data.augment import Augment
 from zoo.data.clip_reader import ClipReader
 from zoo.data.clip_source import ClipSource
-from zoo.data.frontend import cut_crops
+from zoo.data.frontend import crop_square, cut_audio, cut_crops, cut_frames
 from zoo.data.manifest import Clip, Manifest
 from zoo.data.samples import SampleSource
 from zoo.data.sampling import slot_rng
 from zoo.data.store import FeatureStore, is_sealed, seal, store_config, store_key
-from zoo.data.store_build import WholeClips, build_store, encode_clip
-from zoo.errors import ConfigError, TrainingError
+from zoo.data.store_blocks import BlockPlan, DecodedBlocks
+from zoo.data.store_build import build_store
+from zoo.errors import ConfigError, MediaError, TrainingError
+from zoo.media import decode, encode, probe
 from zoo.models.model import Model, build_task
 from zoo.models.segments import Segments, Tokens
 from zoo.timeline import SegmentLayout
@@ -309,18 +313,105 @@ def test_augmented_copies_are_there_to_be_sampled(
 def test_an_augmented_copy_is_the_mirrored_clip(
     tmp_path: Path, model: Model, reader: ClipReader, chosen: list[Clip]
 ) -> None:
-    frames, samples = WholeClips(chosen, reader)[0]
-    assert isinstance(frames, torch.Tensor)
     snug = reader.vision.model_copy(update={"short_side": reader.vision.size})
     small = ClipReader(snug, reader.audio)  # nothing to crop at random
     size = reader.vision.size
-    config = store_config(model, "float32", copies=1, flip=1.0)
-    cut = frames[:, :size, :size].contiguous(), samples
-    mirrored = cut[0].flip(2), samples
-    _, both = encode_clip(model, small, chosen[0], cut, config, CPU)
-    _, other = encode_clip(model, small, chosen[0], mirrored, config, CPU)
-    rows = len(both) // 2
-    torch.testing.assert_close(both[rows:], other[:rows])
+    plan = BlockPlan(model, small, store_config(model, "float32", copies=1, flip=1.0))
+    block = plan.blocks(0, chosen[0])[1]
+    decoded = DecodedBlocks(chosen, reader, [block])[0]
+    assert not isinstance(decoded, str)
+    cut = decoded[0].numpy()[:, :size, :size]
+    both = dict(plan.encode(block, chosen[0], cut, CPU))
+    other = dict(plan.encode(block, chosen[0], cut[:, :, ::-1], CPU))
+    torch.testing.assert_close(both[block.num], other[0])
+
+
+def written(chosen: list[Clip], folder: Path, kind: str) -> Clip:
+    """Write a clip anew, with one key frame or in a container without an index."""
+    window = decode(chosen[0].path)
+    path = folder / kind
+    encode(path, window.frames, window.samples, sample_rate_hz=16_000, gop=1000)
+    return dataclasses.replace(chosen[0], path=path, duration_s=probe(path).common_s)
+
+
+@torch.no_grad()
+def in_one_go(
+    model: Model, reader: ClipReader, clip: Clip, plan: BlockPlan
+) -> dict[Modality, torch.Tensor]:
+    """Return the tokens of a clip that is decoded whole, encoded in the same blocks."""
+    window = decode(
+        clip.path, fps=reader.vision.fps, short_side=reader.vision.short_side, sample_rate_hz=16_000
+    )
+    assert window.frames is not None
+    assert window.samples is not None
+    frames = crop_square(window.frames, reader.vision.size, None)
+    rows: dict[Modality, list[torch.Tensor]] = {"audio": [], "vision": []}
+    for block in plan.blocks(0, clip):
+        hop_s = 0.04 if block.modality == "audio" else 0.32
+        numbers = range(block.first, block.first + block.num)
+        starts_s = [round(number * hop_s, 6) for number in numbers]
+        if block.modality == "audio":
+            segments = cut_audio(window.samples, starts_s, 0.64, reader.audio)
+        else:
+            segments = cut_frames(frames, starts_s, 0.64, reader.vision)
+        rows[block.modality].append(model.separable.modality(block.modality).encode(segments))
+    return {modality: torch.cat(some) for modality, some in rows.items()}
+
+
+@pytest.mark.parametrize("kind", ["one_key_frame.mp4", "no_index.ts"])
+def test_a_long_clip_is_stored_in_blocks_as_if_it_were_decoded_whole(
+    tmp_path: Path,
+    model: Model,
+    reader: ClipReader,
+    chosen: list[Clip],
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(frontend, "MOST_NUMBERS", 1 << 20)
+    clip = written(chosen, tmp_path, kind)
+    plan = BlockPlan(model, reader, store_config(model, "float32"))
+    blocks = plan.blocks(0, clip)
+    assert len(blocks) > 4
+    assert max(block.length_s for block in blocks if block.modality == "vision") < 4
+    expected = in_one_go(model, reader, clip, plan)
+    folder = tmp_path / "store"
+    told = list(build_store(folder, model, reader, [clip, *chosen[:1]], plan.config, CPU))
+    assert told == sorted(told)
+    assert 0 < told[0] < 1  # as it goes on
+    assert {1.0, 2.0} <= set(told)
+    store = FeatureStore(folder, [clip, *chosen[:1]], plan.config)
+    for modality, rows in expected.items():
+        hop_s = 0.04 if modality == "audio" else 0.32
+        starts_s = [round(number * hop_s, 6) for number in range(len(rows))]
+        assert torch.equal(store.segments(0, modality, starts_s), rows.float())
+        assert store.entries[0][f"{modality}_rows"] == len(rows)
+
+
+def test_a_clip_that_is_damaged_near_its_end_leaves_no_rows(
+    tmp_path: Path,
+    model: Model,
+    reader: ClipReader,
+    chosen: list[Clip],
+    stored: FeatureStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(frontend, "MOST_NUMBERS", 1 << 20)
+    read = ClipReader.read_vision
+
+    def damaged(self: ClipReader, path: Path, start_s: float, length_s: float) -> np.ndarray:
+        if path == chosen[0].path and start_s > 4:
+            raise MediaError("damaged here")
+        return read(self, path, start_s, length_s)
+
+    monkeypatch.setattr(ClipReader, "read_vision", damaged)
+    store = build(tmp_path, model, reader, chosen)
+    assert store.skipped == {0: "damaged here"}
+    assert store.entries[1]["audio_first"] == 0
+    for modality in ("audio", "vision"):
+        rows = np.load(tmp_path / "shard-00000" / f"{modality}.npy")
+        assert len(rows) == store.entries[1][f"{modality}_rows"]
+    tokens = [some.segments(1, "vision", [0.32, 6.4]) for some in (store, stored)]
+    torch.testing.assert_close(*tokens, atol=1e-5, rtol=1e-4)
 
 
 def test_a_sealed_store_is_used_and_another_or_a_damaged_one_refused(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -15,6 +16,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
@@ -27,17 +29,34 @@ def print_json(value: Any) -> None:
 
 @contextmanager
 def progress_bar(title: str, hidden: bool = False) -> Iterator[Any]:
-    """Show a bar on standard error; yields a function of (done, total)."""
+    """Show a bar on standard error; yields a function of (done, total).
+
+    A clip that has to be read through before it can be used has a bar of its own meanwhile.
+    """
+    from zoo.media.through import told_of_reading
+
     columns = [
-        TextColumn(title),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
+        TimeElapsedColumn(),
         TimeRemainingColumn(),
     ]
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         task = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        through = progress.add_task("", total=100, visible=False)
+
+        def tell(path: Path, share: float) -> None:
+            progress.update(
+                through,
+                description=f"reading {path.name}, %",
+                completed=int(100 * share),
+                visible=share < 1,
+            )
+
+        with told_of_reading(tell):
+            yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 @contextmanager

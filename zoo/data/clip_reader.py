@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +17,14 @@ from torch import Tensor
 from zoo.contracts import AudioFrontend, EncoderIO, Frames, KaldiFbank, Modality
 from zoo.data.content import Content
 from zoo.data.frontend import crop_square, cut_audio, cut_frames, without_filling
+from zoo.data.growing_array import GrowingArray
 from zoo.errors import MediaError
 from zoo.files import remove_quietly
 from zoo.media import Decoder, Window, decode, probe
+from zoo.media.resize import fit_around
 from zoo.timeline import LATTICE_TOLERANCE, SegmentLayout, to_frames, to_samples
+
+CACHED_AT_ONCE_S = 20.0  # of a clip that goes into the cache: memory stays flat on long ones
 
 
 @dataclass(frozen=True)
@@ -153,9 +158,11 @@ class ClipReader:
             num = to_frames(length_s, self.vision.fps)
             if num == 1 and self._looks_at_one_frame:
                 return self._stored(
-                    path, f"frame{first}", lambda plain: plain.read_vision(path, start_s, length_s)
+                    path,
+                    f"frame{first}",
+                    lambda plain: [plain.read_vision(path, start_s, length_s)],
                 )
-            return _cut(self._cached(path)[0], first, num, path, fill="edge")
+            return _cut(self._cached("vision", path), first, num, path, fill="edge")
         window = self._window(path, start_s, length_s, audio=False)
         assert window.frames is not None
         return window.frames
@@ -165,7 +172,7 @@ class ClipReader:
         if self.cache is not None:
             first = to_samples(start_s, self.audio.sample_rate_hz)
             num = to_samples(length_s, self.audio.sample_rate_hz)
-            return _cut(self._cached_samples(path), first, num, path, fill="constant")
+            return _cut(self._cached("audio", path), first, num, path, fill="constant")
         window = self._window(path, start_s, length_s, video=False)
         assert window.samples is not None
         return window.samples
@@ -207,43 +214,33 @@ class ClipReader:
             self.content.see(part.start_s, frames, self.vision.fps)
         return cut_frames(frames, *part.places, self.vision)
 
-    def read_whole(self, path: Path, duration_s: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return all whole frames of the common stretch, and the samples beside them."""
-        if self.cache is not None:
-            return self._cached(path)
-        length_s = whole_frames_s(duration_s, self.vision.fps)
-        window = self._window(path, 0.0, length_s)
-        assert window.frames is not None
-        assert window.samples is not None
-        return window.frames, window.samples
-
     @property
     def _looks_at_one_frame(self) -> bool:
         return self.io is not None and self.vision.num_frames(self.io.vision.segment_s) == 1
 
-    def _cached(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        def read(plain: ClipReader) -> np.ndarray:
-            length_s = whole_frames_s(probe(path).common_s, self.vision.fps)
-            return plain.read_vision(path, 0.0, length_s)
+    def _cached(self, modality: Modality, path: Path) -> np.ndarray:
+        """Return all whole frames, or all samples, of the stretch that both streams cover."""
+        is_audio = modality == "audio"
+        rate = self.audio.sample_rate_hz if is_audio else self.vision.fps
 
-        return self._stored(path, "frames", read), self._cached_samples(path)
+        def read(plain: ClipReader) -> Iterator[np.ndarray]:
+            read_part = plain.read_audio if is_audio else plain.read_vision
+            total = max(1, round(whole_frames_s(probe(path).common_s, rate) * rate))
+            at_once = round(CACHED_AT_ONCE_S * rate)
+            for first in range(0, total, at_once):
+                yield read_part(path, first / rate, min(at_once, total - first) / rate)
 
-    def _cached_samples(self, path: Path) -> np.ndarray:
-        def read(plain: ClipReader) -> np.ndarray:
-            length_s = whole_frames_s(probe(path).common_s, self.audio.sample_rate_hz)
-            return plain.read_audio(path, 0.0, length_s)
-
-        return self._stored(path, "samples", read)
+        return self._stored(path, "samples" if is_audio else "frames", read)
 
     def _stored(
-        self, path: Path, name: str, read: Callable[[ClipReader], np.ndarray]
+        self, path: Path, name: str, read: Callable[[ClipReader], Iterable[np.ndarray]]
     ) -> np.ndarray:
         """Return an array of the cache, which is read without the cache the first time."""
         assert self.cache is not None
         file = self.cache / f"{self._key(path)}.{name}.npy"
         if not file.exists():
             self.cache.mkdir(parents=True, exist_ok=True)
-            _save_atomically(file, read(ClipReader(self.vision, self.audio)))
+            _save_atomically(file, read(ClipReader(self.vision, self.audio).going_on()))
         array: np.ndarray = np.load(file, mmap_mode="r")
         return array
 
@@ -277,10 +274,16 @@ def _cut(
     return np.ascontiguousarray(np.pad(part, missing, fill) if len(part) < num else part)
 
 
-def _save_atomically(file: Path, array: np.ndarray) -> None:
+def _save_atomically(file: Path, parts: Iterable[np.ndarray]) -> None:
+    """Write an array part by part; where the size of a film changes, it keeps the first one."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}.npy")
     try:
-        np.save(temporary, array)
+        with closing(GrowingArray(temporary)) as array:
+            size: tuple[int, ...] = ()
+            for part in parts:
+                size = size or part.shape[1:3]
+                array.append(fit_around(part, *size) if len(size) == 2 else part)
+            array.finish()
         os.replace(temporary, file)
     finally:
         remove_quietly(temporary)

@@ -146,8 +146,9 @@ class _Windows:
 
     def __init__(self, path: Path, duration_s: float):
         from zoo.data.clip_reader import whole_frames_s
+        from zoo.media import Decoder
 
-        self.path = path
+        self._decoder = Decoder(path, fps=FPS, short_side=SHORT_SIDE, sample_rate_hz=SAMPLE_RATE_HZ)
         self.num_frames = round(whole_frames_s(duration_s, FPS) * FPS)
         if not self.num_frames:
             raise MediaError(f"{path.name} is shorter than one frame")
@@ -162,16 +163,7 @@ class _Windows:
             yield self._samples.popleft()
 
     def _read(self, first: int, num: int) -> npt.NDArray[np.uint8]:
-        from zoo.media import decode
-
-        window = decode(
-            self.path,
-            start_s=first / FPS,
-            duration_s=num / FPS,
-            fps=FPS,
-            short_side=SHORT_SIDE,
-            sample_rate_hz=SAMPLE_RATE_HZ,
-        )
+        window = self._decoder.window(first / FPS, num / FPS)
         assert window.frames is not None
         assert window.samples is not None
         self._samples.append(window.samples)

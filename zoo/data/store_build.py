@@ -5,31 +5,26 @@ from __future__ import annotations
 import json
 import logging
 import os
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from zoo.contracts import ModalityIO
+from zoo.contracts import Modality
 from zoo.data.clip_reader import ClipReader
-from zoo.data.frontend import crop_square, cut_audio, cut_frames, segments_at_once
+from zoo.data.growing_array import GrowingArray
 from zoo.data.manifest import Clip
 from zoo.data.store import INDEX, StoreConfig, shard_folder, shards_of
+from zoo.data.store_blocks import Block, BlockPlan, Decoded, DecodedBlocks
 from zoo.errors import MediaError
 from zoo.files import remove_quietly
 from zoo.models.model import Model
-from zoo.models.modules import ModalityEncoder
-from zoo.timeline import count_steps
 
 log = logging.getLogger(__name__)
-Decoded = tuple[Tensor, Tensor] | str
+SHORT = 2  # blocks: one of audio, one of video
 Load = Callable[[Dataset[Decoded], Sequence[int]], Iterator[Decoded]]
 
 
@@ -50,9 +45,10 @@ def build_store(
     rank: int = 0,
     world_size: int = 1,
     load: Load = map_items,
-) -> Iterator[int]:
+) -> Iterator[float]:
     """Compute this worker's shards and yield the number of clips done after each clip.
 
+    Of a long clip, which is read in several blocks, it also yields how much of it is done.
     Finished shards are kept, so an interrupted build goes on where it was.  A clip that cannot be
     read is left out and its reason is kept in the shard's index.
     """
@@ -60,27 +56,52 @@ def build_store(
     model.eval()
     mine = list(enumerate(shards_of(len(clips))))[rank::world_size]
     missing = [(n, shard) for n, shard in mine if not (shard_folder(folder, n) / INDEX).exists()]
-    wanted = [index for _, shard in missing for index in shard]
-    done = sum(len(shard) for _, shard in mine) - len(wanted)
+    plan = BlockPlan(model, reader, config)
+    blocks = {i: plan.blocks(i, clips[i]) for _, shard in missing for i in shard}
+    done = sum(len(shard) for _, shard in mine) - len(blocks)
     if done:
         yield done
-    decoded = load(WholeClips(clips, reader), wanted)
+    every = [block for some in blocks.values() for block in some]
+    decoded = load(DecodedBlocks(clips, reader, every), range(len(every)))
     for number, shard in missing:
         with _unfinished(folder, number) as temporary:
-            writer = _ShardWriter(temporary, config.dtype)
-            for index in shard:
-                given = next(decoded)
-                try:
-                    writer.add(*encode_clip(model, reader, clips[index], given, config, device))
-                except MediaError as error:
-                    log.warning("left out of the feature store: %s", error)
-                    writer.skip(str(error))
-                done += 1
-                yield done
-            writer.close()
+            with closing(_ShardWriter(temporary, config.dtype)) as writer:
+                for index in shard:
+                    own = blocks[index]
+                    given = ((block, next(decoded)) for block in own)
+                    for part in _store_clip(plan, writer, clips[index], given, device):
+                        if part and len(own) > SHORT:
+                            yield done + part / len(own)
+                    done += 1
+                    yield done
+                writer.finish()
             target = shard_folder(folder, number)
             remove_quietly(target)
             temporary.rename(target)
+
+
+def _store_clip(
+    plan: BlockPlan,
+    writer: _ShardWriter,
+    clip: Clip,
+    given: Iterator[tuple[Block, Decoded]],
+    device: torch.device,
+) -> Iterator[int]:
+    """Encode the blocks of a clip, or leave it out; before each, yield how many are done."""
+    try:
+        counts = plan.rows(clip)
+        for done, (block, decoded) in enumerate(given):
+            yield done
+            if isinstance(decoded, str):
+                raise MediaError(decoded)
+            for first, rows in plan.encode(block, clip, decoded[0].numpy(), device):
+                writer.add(block.modality, first, rows)
+        writer.end_clip(counts)
+    except MediaError as error:
+        log.warning("left out of the feature store: %s", error)
+        writer.skip(str(error))
+        for _ in given:  # what was read ahead
+            pass
 
 
 @contextmanager
@@ -96,116 +117,38 @@ def _unfinished(folder: Path, number: int) -> Iterator[Path]:
         remove_quietly(temporary)
 
 
-@dataclass(frozen=True)
-class WholeClips(Dataset[Decoded]):
-    """Item ``i`` is clip ``i`` as it is decoded, or why it cannot be."""
-
-    clips: list[Clip]
-    reader: ClipReader
-
-    def __getitem__(self, index: int) -> Decoded:
-        """Return frames ``(F, H, W, 3)`` and samples ``(N,)``, or a sentence."""
-        clip = self.clips[index]
-        try:
-            frames, samples = self.reader.read_whole(clip.path, clip.duration_s)
-        except MediaError as error:
-            return str(error)
-        return torch.from_numpy(np.array(frames)), torch.from_numpy(np.array(samples))
-
-
-def encode_clip(
-    model: Model,
-    reader: ClipReader,
-    clip: Clip,
-    decoded: Decoded,
-    config: StoreConfig,
-    device: torch.device,
-) -> tuple[Float[Tensor, "A TxPa Da"], Float[Tensor, "V TxPv Dv"]]:
-    """Encode a clip's audio and video segments on the store's lattices.
-
-    The video segments of augmented copies follow those of the clip as it is.
-
-    Raises:
-        MediaError: if it could not be decoded, or is shorter than a segment.
-    """
-    if isinstance(decoded, str):
-        raise MediaError(decoded)
-    frames, samples = (tensor.numpy() for tensor in decoded)
-    length_s = min(len(frames) / reader.vision.fps, len(samples) / reader.audio.sample_rate_hz)
-    starts_a = _lattice(length_s, config.segment_s, config.audio_hop_s)
-    starts_v = _lattice(length_s, config.segment_s, config.vision_hop_s)
-    if not starts_a or not starts_v:
-        raise MediaError(f"{clip.path} is shorter than one segment of {config.segment_s:g} s")
-
-    encoder, io = model.separable, model.io
-    starts_a, starts_v = (
-        [round(start_s + part.lead_s(config.segment_s), 6) for start_s in starts_s]
-        for part, starts_s in ((io.audio, starts_a), (io.vision, starts_v))
-    )
-
-    def cut_a(starts_s: list[float]) -> Tensor:
-        return cut_audio(samples, starts_s, io.audio.segment_s, reader.audio)
-
-    vision = []
-    for copy in range(1 + config.copies):
-        cropped = _crop(frames, clip, copy, config, reader)
-
-        def cut_v(starts_s: list[float], cropped: np.ndarray = cropped) -> Tensor:
-            return cut_frames(cropped, starts_s, io.vision.segment_s, reader.vision)
-
-        vision.append(_encode(encoder.vision, io.vision, starts_v, cut_v, device))
-    return _encode(encoder.audio, io.audio, starts_a, cut_a, device), torch.cat(vision)
-
-
-def _crop(
-    frames: np.ndarray, clip: Clip, copy: int, config: StoreConfig, reader: ClipReader
-) -> np.ndarray:
-    """Cut the middle out of a clip's frames, or a random part for an augmented copy."""
-    if not copy:
-        return crop_square(frames, reader.vision.size, None)
-    rng = np.random.default_rng([copy, zlib.crc32(str(clip.path).encode())])
-    cut = crop_square(frames, reader.vision.size, rng)
-    return cut[:, :, ::-1] if rng.random() < config.flip else cut
-
-
-def _encode(
-    part: ModalityEncoder,
-    io: ModalityIO,
-    starts_s: list[float],
-    cut: Callable[[list[float]], Tensor],
-    device: torch.device,
-) -> Tensor:
-    """Encode a clip's segments in bounded memory."""
-    block = segments_at_once(io.frontend, io.segment_s)
-    blocks = [starts_s[i : i + block] for i in range(0, len(starts_s), block)]
-    return torch.cat([part.encode(cut(some).to(device)).cpu() for some in blocks])
-
-
-def _lattice(length_s: float, segment_s: float, hop_s: float) -> list[float]:
-    return [round(i * hop_s, 6) for i in range(count_steps(length_s, segment_s, hop_s))]
-
-
 class _ShardWriter:
-    """Collects the rows of a shard's clips and writes them as two arrays and an index."""
+    """Writes the rows of a shard's clips as they come, as two arrays and an index."""
 
     def __init__(self, folder: Path, dtype: str) -> None:
-        self.folder, self.dtype = folder, dtype
-        self.rows: dict[str, list[np.ndarray]] = {"audio": [], "vision": []}
-        self.index: list[dict[str, int | str]] = []
+        self.folder = folder
+        self._arrays: dict[Modality, GrowingArray] = {
+            "audio": GrowingArray(folder / "audio.npy", dtype),
+            "vision": GrowingArray(folder / "vision.npy", dtype),
+        }
+        self._index: list[dict[str, int | str]] = []
 
-    def add(self, audio: Tensor, vision: Tensor) -> None:
+    def add(self, modality: Modality, first: int, rows: Tensor) -> None:
+        """Write rows of a clip, from its row ``first`` on."""
+        self._arrays[modality].write(first, rows.numpy())
+
+    def end_clip(self, counts: dict[Modality, int]) -> None:
+        """Keep the rows of a clip that were written."""
         entry: dict[str, int | str] = {}
-        for modality, tokens in (("audio", audio), ("vision", vision)):
-            entry[f"{modality}_first"] = sum(len(rows) for rows in self.rows[modality])
-            entry[f"{modality}_rows"] = len(tokens)
-            self.rows[modality].append(tokens.numpy().astype(self.dtype))
-        self.index.append(entry)
+        for modality, array in self._arrays.items():
+            entry |= {f"{modality}_first": array.num_rows, f"{modality}_rows": counts[modality]}
+            array.num_rows += counts[modality]
+        self._index.append(entry)
 
     def skip(self, reason: str) -> None:
-        self.index.append({"skipped": reason})
+        """Forget what was written of a clip."""
+        self._index.append({"skipped": reason})
+
+    def finish(self) -> None:
+        for array in self._arrays.values():
+            array.finish()
+        (self.folder / INDEX).write_text(json.dumps(self._index))
 
     def close(self) -> None:
-        for modality, rows in self.rows.items():
-            if rows:
-                np.save(self.folder / f"{modality}.npy", np.concatenate(rows))
-        (self.folder / INDEX).write_text(json.dumps(self.index))
+        for array in self._arrays.values():
+            array.close()

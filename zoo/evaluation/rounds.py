@@ -24,7 +24,7 @@ from zoo.models.segments import Segments
 from zoo.timeline import Sample
 
 CONTROLS = ("audio of another clip", "audio blanked", "video blanked")
-Progress = Callable[[int, int], None]
+Progress = Callable[[float, int], None]
 
 
 @dataclass

@@ -26,6 +26,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from zoo.errors import MediaError, ZooError
+from zoo.media.through import tell_share
 from zoo.media.untrusted import blamed_on
 
 P = ParamSpec("P")
@@ -36,8 +37,9 @@ STALL_S = 60.0  # of processor time without a packet read, after which a process
 SILENCE_S = 600.0  # of any time
 TRIES = 2
 AT_ONCE = 2**22  # bytes of an array on their way
-# What a process sends: that it goes on, a line of its log, an array, the answer.
-BEAT, LOG, ITEM, END = range(4)
+# What a process sends: that it goes on, a line of its log, how much of a clip it has read through,
+# an array, the answer.
+BEAT, LOG, SHARE, ITEM, END = range(5)
 
 
 def reads_clip(function: Callable[P, T]) -> Callable[P, T]:
@@ -235,6 +237,8 @@ class _Reader:
                 if kind == LOG:
                     logger, level, text = content
                     logging.getLogger(logger).log(level, "%s", text)
+                if kind == SHARE:
+                    tell_share(*content)
                 if kind == ITEM:
                     is_late = True
                     yield content

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import MediaError, ZooError
-from zoo.media.apart import BEAT, END, ITEM, LOG, receive, send
+from zoo.media.apart import BEAT, END, ITEM, LOG, SHARE, receive, send
+from zoo.media.through import told_of_reading
 from zoo.media.untrusted import on_progress
 
 BEAT_S = 1.0  # between two signs of life
@@ -35,7 +36,8 @@ def main() -> None:
         beat = _Beat(parent, float(sys.argv[3]))
         on_progress(beat)
         logging.basicConfig(level=logging.WARNING, handlers=[_Log(parent)])
-        with suppress(EOFError, OSError):
+        telling = told_of_reading(lambda path, share: send(parent, (SHARE, (path, share))))
+        with telling, suppress(EOFError, OSError):
             send(parent, (BEAT, None))
             while True:
                 request = receive(parent)

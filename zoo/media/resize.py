@@ -47,3 +47,12 @@ def _square(frame: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.float32]:
         pixels = interpolate(pixels, (side, side), mode="bicubic", antialias=True)
     resized: Any = pixels[0].permute(1, 2, 0).mul(255).contiguous().numpy()
     return resized
+
+
+def fit_around(images: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
+    """Cut images ``(..., H, W, 3)`` to a size around their middle, or repeat their borders."""
+    for axis, wanted in ((-3, height), (-2, width)):
+        over = images.shape[axis] - wanted
+        if over:
+            images = np.take(images, range(over // 2, over // 2 + wanted), axis, mode="clip")
+    return images

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby, islice
@@ -17,9 +17,11 @@ from typing import Any, NamedTuple
 
 import av
 
+from zoo.media.through import reading_through
 from zoo.media.untrusted import demuxed, open_container
 from zoo.timeline import clock_tenths
 
+Reach = Callable[[int | None], None]
 BACK_S = 1.0  # packets of a stream may go back so far: frames are stored before those they refer to
 JUMP_S = 10.0  # what is sent or joined does not stand still for longer
 PAUSE_S = 3600.0  # nor does what was recorded with times of its own, such as a screen
@@ -66,18 +68,21 @@ class Times:
     is_timed: bool = True
 
 
-def times_in_order(container: Any, streams: Sequence[Any]) -> Times | None:
+def times_in_order(
+    container: Any, streams: Sequence[Any], reach: Reach = lambda _: None
+) -> Times | None:
     """Read all packets of some streams; None if steps back, or long ones ahead, are to be settled.
 
     Args:
         container: as it was opened.
         streams: of it.
+        reach: is told the place of each packet in the file.
     """
     spans_s: dict[int, tuple[float, float]] = {}
     last: dict[int, float] = {}
     first_s: float | None = None
     counted: Counter[int] = Counter()
-    for packet in _packets(container, streams, counted):
+    for packet in _packets(container, streams, counted, reach):
         first_s = packet.order_s if first_s is None else first_s
         before_s = last.get(packet.stream)
         if before_s is None and abs(packet.order_s - first_s) > JUMP_S:
@@ -94,9 +99,12 @@ def times_in_order(container: Any, streams: Sequence[Any]) -> Times | None:
     return Times(spans_s)
 
 
-def settled_times(container: Any, streams: Sequence[Any]) -> Times:
-    """Read all packets of some streams, and put them on one clock; see `settle`."""
-    packets = list(_packets(container, streams, Counter()))
+def settled_times(container: Any, streams: Sequence[Any], reach: Reach = lambda _: None) -> Times:
+    """Read all packets of some streams, and put them on one clock; see `settle`.
+
+    Arguments are those of `times_in_order`.
+    """
+    packets = list(_packets(container, streams, Counter(), reach))
     kinds = {s.index: s.type for s in streams}
     video = next((index for index, kind in kinds.items() if kind == "video"), None)
     by_s = settle(packets, video, JUMP_S if container.format.name in MAY_JUMP else PAUSE_S)
@@ -121,14 +129,16 @@ def times_of(
     found: Times | None = None
     for read in (times_in_order, settled_times):
         if found is None:
-            with open_container(path) as container:
+            with open_container(path) as container, reading_through(path, container.size) as reach:
                 streams = [container.streams[index] for index in indices if index is not None]
-                found = read(container, streams)
+                found = read(container, streams, reach)
     assert found is not None
     return found
 
 
-def _packets(container: Any, streams: Sequence[Any], counted: Counter[int]) -> Iterator[Packet]:
+def _packets(
+    container: Any, streams: Sequence[Any], counted: Counter[int], reach: Reach
+) -> Iterator[Packet]:
     """Yield the packets that have times, up to the end or an error; all are counted."""
     has_dts = container.format.name != "matroska,webm"  # where FFmpeg makes them up
     ticks_s = {s.index: float(s.time_base) for s in streams}
@@ -140,6 +150,7 @@ def _packets(container: Any, streams: Sequence[Any], counted: Counter[int]) -> I
             return
         if not packet.size:
             continue
+        reach(packet.pos)
         index = packet.stream.index
         counted[index] += 1
         if packet.pts is None:

@@ -11,7 +11,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from zoo.contracts import Resize
 from zoo.media.container import Source, UnsureError
-from zoo.media.resize import resize_frame
+from zoo.media.resize import fit_around, resize_frame
 from zoo.media.times import BACK_S, JUMP_S
 
 TIME_TOLERANCE_S = 1e-6
@@ -63,11 +63,7 @@ class Scaler:
 
     def like(self, frame: Any, shape: tuple[int, ...]) -> Image:
         """Return an image of another shape: scaled, and cut or filled up around its middle."""
-        image = self(frame, short_side=min(shape[:2]))
-        for axis, wanted in enumerate(shape[:2]):
-            over = image.shape[axis] - wanted
-            image = np.take(image, range(over // 2, over // 2 + wanted), axis, mode="clip")
-        return image
+        return fit_around(self(frame, short_side=min(shape[:2])), shape[0], shape[1])
 
 
 def _target_size(width: int, height: int, short_side: int | None) -> tuple[int, int]:

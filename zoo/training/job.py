@@ -305,7 +305,7 @@ def ensure_store(
         world_size=engine.world_size,
         load=partial(engine.load, workers=recipe.data.loader_workers),
     ):
-        clips = min(total, done * engine.world_size)
+        clips = min(total, int(done * engine.world_size))
         if shown + 10 <= clips < total:
             runlog.write(2, 0, "features", split=split, clips=clips, total=total)
             shown = clips
