@@ -163,9 +163,12 @@ def weights_of(run: Path) -> dict[str, bytes]:
 
 
 def steps_of(run: Path) -> list[tuple[object, ...]]:
-    """Return what was logged, without numbers and times."""
-    keys = ("stage", "step", "kind", "split")
-    return [tuple(r.get(key) for key in keys) for r in read_metrics(run) if r["kind"] != "damaged"]
+    """Return what was logged, without numbers and times.
+
+    How far the feature store was is left out: one that is whole is not told again.
+    """
+    keys, untold = ("stage", "step", "kind", "split"), {"damaged", "features"}
+    return [tuple(r.get(key) for key in keys) for r in read_metrics(run) if r["kind"] not in untold]
 
 
 def can_mount() -> bool:
