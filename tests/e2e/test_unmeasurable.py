@@ -21,8 +21,6 @@ AUDIO_CODECS = [
     ("libmp3lame", 16_000, "32k"),
     ("libmp3lame", 44_100, "64k"),
     ("libmp3lame", 44_100, "128k"),
-    ("libopus", 48_000, "16k"),
-    ("ac3", 48_000, "96k"),
 ]
 VIDEO_CODECS = [
     ("libx264", 23, 25, {}),

@@ -133,8 +133,7 @@ def _heard(
         (0.0, 2.4, 300.0),  # a sixth of it is within 2 s
         (-3.0, 1.2, 120.0),  # comes into reach after 50 s
         (-0.4, 3.0, 60.0),
-        (-0.4, -5.3, 60.0),  # 48 kHz taken for 44.1 kHz: beyond 2 s after 18 s
-        (0.4, 5.3, 60.0),
+        (1.5, -5.3, 60.0),  # 48 kHz taken for 44.1 kHz: beyond 2 s after 40 s
     ],
 )
 def test_a_drift_is_named_with_its_rate(
@@ -159,13 +158,6 @@ def test_jumps_and_one_offset_are_no_drift(
     assert over_time.drift is None
     ends_s = [stretch.end_s for stretch in over_time.stretches]
     assert ends_s == pytest.approx([*jumps_s, length_s], abs=3.0)
-
-
-@pytest.mark.parametrize("per_minute_s", [-0.0075, 0.0075])
-def test_clocks_of_two_recorders_drift(per_minute_s: float) -> None:
-    over_time = _heard(lambda t: -0.4 + per_minute_s * t / 60, 600.0, 0.04)
-    assert over_time.drift is not None
-    assert over_time.drift.per_minute_s == pytest.approx(per_minute_s, rel=0.15)
 
 
 @pytest.mark.parametrize("wrong", [0, 59, 30])
