@@ -181,7 +181,10 @@ def test_a_clip_that_repeats_names_all_offsets_that_fit(
         assert answer["repeats"]["period_s"] == pytest.approx(0.48, abs=0.005)
         assert answer["confidence"] <= most
         assert answer["synchronizability"] is None
-        steps_s = np.diff(answer["repeats"]["offsets_s"])
+        offsets_s = np.asarray(answer["repeats"]["offsets_s"])
+        assert np.abs(offsets_s + 0.2).min() < 0.08
+        assert answer["refined_s"] in offsets_s
+        steps_s = np.diff(offsets_s)
         assert steps_s == pytest.approx(np.full(len(steps_s), 0.48), abs=0.005)
         assert "every 0.48 s from it fit equally well" in answer["meaning"]
     assert run(["predict", "tiny-synthetic", str(repeating)]) == 0

@@ -16,7 +16,7 @@ from zoo.cli.app import run
 from zoo.data.clip_reader import ClipReader
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError
-from zoo.inference.crops import ClipEncoder, encode_crops
+from zoo.inference.crops import ClipEncoder, SlidingTokens, encode_crops
 from zoo.inference.predictor import Predictor
 from zoo.inference.windows import find_streams, plan_windows
 from zoo.models.config import Component, ModelConfig
@@ -149,7 +149,7 @@ def test_the_shorter_modality_is_read_in_the_middle(joint: Model, clips: Manifes
 def test_search_needs_an_encoder_of_one_modality_at_a_time(joint: Model, clips: Manifest) -> None:
     encoder = ClipEncoder(joint, find_streams(clips.clips[0].path))
     with pytest.raises(ConfigError, match="looks at both modalities at once"):
-        encoder.tokens("audio", 0, 5)
+        SlidingTokens(encoder, "audio")
 
 
 def test_the_command_says_the_answer_in_words(

@@ -21,7 +21,26 @@ def picture(seconds: float = SECONDS) -> np.ndarray:
 
 
 def noise(seconds: float = SECONDS) -> np.ndarray:
-    return np.random.default_rng(0).normal(0, 0.1, round(seconds * 16_000)).astype(np.float32)
+    """Noise that is twice as loud now and then."""
+    rng = np.random.default_rng(0)
+    levels = rng.choice([0.05, 0.1], 1 + round(seconds / 0.5)).repeat(8_000)
+    num = round(seconds * 16_000)
+    return (rng.normal(0, 1, num) * levels[:num]).astype(np.float32)
+
+
+def flicker() -> np.ndarray:
+    """Two levels in turn."""
+    levels = np.resize([90, 130], 175).astype(np.uint8)
+    return np.broadcast_to(levels[:, None, None, None], (175, 64, 64, 3))
+
+
+def ticking() -> tuple[np.ndarray, np.ndarray]:
+    """A flash and a click every 0.52 s."""
+    frames, samples = np.full((175, 64, 64, 3), 90, np.uint8), np.zeros(112_000)
+    frames[::13] = 230
+    for start in range(0, 112_000, 8_320):
+        samples[start : start + 480] = 0.5 * np.sin(0.4 * np.arange(480))
+    return frames, samples
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +78,21 @@ def test_each_lack_has_its_reason(tmp_path: Path, frames, samples, problem: str)
     report = check_clip(path)
     assert not report.is_usable
     assert any(problem in each for each in report.problems), report
+
+
+@pytest.mark.parametrize(
+    ("frames", "samples", "note"),
+    [
+        (picture(), 0.3 * np.sin(0.2 * np.arange(112_000)), "no offset to find: the sound has no"),
+        (picture(), np.random.default_rng(0).normal(0, 0.1, 112_000), "the sound has no events"),
+        (flicker(), noise(), "no offset to find: the picture only flickers"),
+        (ticking()[0], ticking()[1], "sound and picture repeat every 0.52 s: several offsets fit"),
+    ],
+)
+def test_a_clip_without_an_offset_is_noted(tmp_path: Path, frames, samples, note: str) -> None:
+    encode(tmp_path / "clip.mkv", frames, samples.astype(np.float32), audio_codec="pcm_s16le")
+    report = check_clip(tmp_path / "clip.mkv")
+    assert any(note in each for each in report.notes), report
 
 
 def test_nearly_all_silent_is_silent_and_a_few_sounds_are_enough(tmp_path: Path) -> None:

@@ -87,6 +87,23 @@ def test_still_noisy_and_flickering_pictures_say_so() -> None:
     )
 
 
+def test_key_frames_fades_and_a_clock_are_no_changes() -> None:
+    rng, numbers = np.random.default_rng(0), np.arange(225)
+    image = rng.integers(30, 200, (8, 8, 3)).repeat(8, axis=0).repeat(8, axis=1)
+    keys = rng.normal(0, 2.5, (9, 8, 8, 1)).repeat(25, axis=0).repeat(8, axis=1).repeat(8, axis=2)
+    clock = np.repeat(image[None], 225, axis=0)
+    clock[:, :8, 56:] = np.resize([100, 112], 9).repeat(25)[:, None, None, None]
+    for fade in (np.linspace(1, 0.2, 225), (1 - (numbers - 50) / 75).clip(0, 1)):
+        assert not _content(frames=(fade[:, None, None, None] * image)).has_motion(0.0, 9.0)
+    assert not _content(frames=image + keys).has_motion(0.0, 9.0)
+    assert not _content(frames=clock).has_motion(0.0, 9.0)
+    walk = np.abs(numbers % 80 - 40)
+    moving = image + keys
+    for frame, at in zip(moving, walk, strict=True):
+        frame[20:30, at : at + 10] = 220
+    assert _content(frames=moving).has_motion(0.0, 9.0)
+
+
 def test_a_flash_and_a_small_moving_part_are_changes() -> None:
     assert _content(frames=_flashes([4.0])).has_motion(0.0, 9.0)
     talking = _flashes([])
@@ -105,19 +122,24 @@ def test_windows_count_by_what_is_in_them() -> None:
 
 def test_what_was_not_read_says_nothing() -> None:
     assert Content().counted([(0.0, 0.0)], 4.8) == [0]
-    assert Content().period_s(4.0) is None
+    assert Content().repeating(4.0) is None
 
 
-@pytest.mark.parametrize("period_s", [0.4, 0.48, 0.5, 0.77, 1.3, 1.9])
-def test_what_repeats_in_sound_and_picture_has_a_period(period_s: float) -> None:
-    times_s = np.arange(0.1, 8.5, period_s).tolist()
-    content = _content(_clicks([t + 0.2 for t in times_s]), _flashes(times_s))
-    assert content.period_s(4.0) == pytest.approx(period_s, abs=0.01)
+@pytest.mark.parametrize("late_s", [-0.9, 0.2, 1.1])
+@pytest.mark.parametrize("period_s", [0.25, 0.4, 0.48, 0.5, 0.77, 1.3, 2.0])
+def test_what_repeats_in_sound_and_picture_has_a_period(period_s: float, late_s: float) -> None:
+    times_s = np.arange(0.1, 8.9, period_s)
+    clicks_s = np.arange(0.1 + late_s % period_s, 8.9, period_s).tolist()
+    found = _content(_clicks(clicks_s), _flashes(times_s.tolist())).repeating(4.0)
+    assert found is not None
+    assert found.period_s == pytest.approx(period_s, abs=0.01)
+    apart_s = (found.offset_s + late_s + period_s / 2) % period_s - period_s / 2
+    assert abs(apart_s) < 0.08
 
 
 def test_a_period_of_the_sound_alone_is_none() -> None:
     rng = np.random.default_rng(3)
     beats_s = np.arange(0.1, 8.5, 0.5).tolist()
     others_s = np.cumsum(rng.uniform(0.6, 1.6, 7)).tolist()
-    assert _content(_clicks(beats_s), _flashes(others_s)).period_s(4.0) is None
-    assert _content(_clicks(others_s), _flashes(others_s)).period_s(4.0) is None
+    assert _content(_clicks(beats_s), _flashes(others_s)).repeating(4.0) is None
+    assert _content(_clicks(others_s), _flashes(others_s)).repeating(4.0) is None

@@ -12,10 +12,11 @@ from av.stream import Disposition
 import zoo
 from zoo.data.check import check_clip
 from zoo.data.manifest import Manifest
-from zoo.errors import MediaError
+from zoo.errors import MediaError, NothingToMeasureError
 from zoo.inference.batch import _row
 from zoo.inference.batch_table import Options
 from zoo.inference.changepoints import OverTime, follow
+from zoo.inference.crops import SlidingTokens
 from zoo.inference.offset_predictor import OffsetPredictor
 from zoo.inference.windows import Streams, plan_windows
 from zoo.media import decode, encode
@@ -131,6 +132,8 @@ def _heard(
         (-0.4, -2.56, 60.0),  # PAL: beyond 2 s after 38 s
         (0.0, 2.4, 300.0),  # a sixth of it is within 2 s
         (-3.0, 1.2, 120.0),  # comes into reach after 50 s
+        (-0.4, 3.0, 60.0),
+        (1.5, -5.3, 60.0),  # 48 kHz taken for 44.1 kHz: beyond 2 s after 40 s
     ],
 )
 def test_a_drift_is_named_with_its_rate(
@@ -215,6 +218,26 @@ def test_crops_further_apart_than_they_are_long(untrained: OffsetPredictor, tmp_
     )
     assert calls == [(0, 2), (1, 2), (2, 2)]
     assert sparse.windows[1].probability == pytest.approx(dense.windows[25].probability, abs=1e-4)
+
+
+@pytest.mark.parametrize("max_offset_s", [None, 6.0])
+def test_a_clip_without_events_is_refused_before_the_model_runs(
+    untrained: OffsetPredictor,
+    clips: Manifest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    max_offset_s: float | None,
+) -> None:
+    def never(*given: object) -> None:
+        raise AssertionError("the model runs")
+
+    window = decode(clips.clips[0].path)
+    assert window.samples is not None
+    tone = 0.3 * np.sin(0.2 * np.arange(len(window.samples)))
+    encode(tmp_path / "tone.mp4", window.frames, tone.astype(np.float32))
+    monkeypatch.setattr(SlidingTokens, "crops", never)
+    with pytest.raises(NothingToMeasureError, match="the sound has no events"):
+        untrained.predict(tmp_path / "tone.mp4", max_offset_s=max_offset_s)
 
 
 def test_a_clip_a_little_too_short_is_filled_up_and_says_so(

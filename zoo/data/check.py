@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from zoo.data.content import Content
 from zoo.data.manifest import Progress
 from zoo.errors import MediaError
 from zoo.media import ClipInfo, Decoder, probe
@@ -91,17 +92,19 @@ def check_clip(path: Path, min_seconds: float = MIN_SECONDS) -> ClipReport:
         return ClipReport(path, info.common_s, (missing,))
     problems, notes = _check_times(info, min_seconds)
     try:
-        content, num_errors, others = _Content.of(path, info.common_s)
+        found, num_errors, others = _Found.of(path, info)
     except MediaError as error:
         return ClipReport(path, info.common_s, (*problems, str(error)), tuple(notes))
     notes += [note for note in others if note not in notes]
     if num_errors:
         what = "1 packet" if num_errors == 1 else f"{num_errors} packets"
         notes.append(f"{what} could not be decoded")
-    if content.silent > MAX_DEAD:
-        problems.append(f"silent for {content.silent:.0%} of its length")
-    if content.still > MAX_DEAD:
-        problems.append(f"the video stands still for {content.still:.0%} of its length")
+    if found.silent > MAX_DEAD:
+        problems.append(f"silent for {found.silent:.0%} of its length")
+    if found.still > MAX_DEAD:
+        problems.append(f"the video stands still for {found.still:.0%} of its length")
+    if max(found.silent, found.still) <= MAX_DEAD:
+        notes += _check_offset(found, info.common_s)
     return ClipReport(path, info.common_s, tuple(problems), tuple(notes))
 
 
@@ -127,29 +130,46 @@ def _check_times(info: ClipInfo, min_seconds: float) -> tuple[list[str], list[st
     return problems, notes
 
 
+def _check_offset(found: _Found, duration_s: float) -> list[str]:
+    """Say why no offset can be found in a clip, or why several fit."""
+    crop_s = SegmentLayout().covered_s
+    starts_s = np.arange(0, max(duration_s - crop_s, 0) + 1e-6, crop_s / 4).tolist()
+    if not found.content.counted([(start_s, start_s) for start_s in starts_s], crop_s):
+        return [f"no offset to find: {found.content.lack()}"]
+    repeating = found.content.repeating(2 * OffsetGrid().reach_s)
+    if repeating is None:
+        return []
+    return [f"sound and picture repeat every {repeating.period_s:.2f} s: several offsets fit"]
+
+
 @dataclass(frozen=True)
-class _Content:
-    """Shares of a clip in which nothing is to be heard, or to be seen moving."""
+class _Found:
+    """Shares of a clip in which nothing is to be heard, or to be seen moving; what is in it."""
 
     silent: float
     still: float
+    content: Content
 
     @classmethod
-    def of(cls, path: Path, duration_s: float) -> tuple[_Content, int, list[str]]:
+    def of(cls, path: Path, info: ClipInfo) -> tuple[_Found, int, list[str]]:
+        assert info.audio is not None
         is_silent: list[npt.NDArray[np.bool_]] = []
         is_still: list[npt.NDArray[np.bool_]] = []
         num_errors = 0
-        num_windows = max(1, round(duration_s / WINDOW_S))
-        window_s = duration_s / num_windows
+        num_windows = max(1, round(info.common_s / WINDOW_S))
+        window_s = info.common_s / num_windows
+        content = Content(info.audio.start_s)
         decoder = Decoder(path, fps=FPS, short_side=SHORT_SIDE, sample_rate_hz=SAMPLE_RATE_HZ)
         for index in range(num_windows):
             window = decoder.window(index * window_s, window_s)
             assert window.frames is not None
             assert window.samples is not None
+            content.see(index * window_s, window.frames, FPS)
+            content.hear(index * window_s, window.samples, SAMPLE_RATE_HZ)
             is_silent.append(_find_silence(window.samples))
             is_still.append(_find_stillness(window.frames))
             num_errors += window.num_errors
-        return cls(_share(is_silent), _share(is_still)), num_errors, decoder.notes
+        return cls(_share(is_silent), _share(is_still), content), num_errors, decoder.notes
 
 
 def _share(parts: list[npt.NDArray[np.bool_]]) -> float:

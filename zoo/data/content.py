@@ -13,17 +13,19 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from zoo.data.repeating import Repeating, find_repeating
+
 Array = npt.NDArray[np.float64]
 
 BIN_S = 0.04  # to which everything is measured
 SILENT_DB = -70.0  # of full scale (RMS); all of a silent stretch lies below
-EVENT_DB = 3.3  # by which some band must rise; steady noise stays below 3.0, real sounds reach 3.7
-BURST_DB = 12.0  # or by which the power of one above 500 Hz must rise within two bins: a click
+EVENT_DB = 5.5  # by which one band must rise, a whistle; a codec lets one of steady noise by 4.8
+WIDE_DB = 3.0  # or by which two bands must; a codec lets two of steady noise rise by 2.7
+BURST_DB = 7.0  # or by which the power of two above 500 Hz must within two bins: a click
 MOST_SILENCE = 0.4  # of a window, at a stretch
-SAME = 0.8  # correlation of what repeats with itself, one period later
-BLUR = np.asarray([1, 2, 3, 2, 1]) / 9  # so that half a bin more or less is no difference
-SHORTEST_PERIOD_S, FEWEST_PERIODS = 0.2, 3
 CHANGE = 6.0  # levels of 255: largest change of a part, plus three times the median one
+JUMP = 16.0  # levels: a key frame of a hard compressed still, or a digit, changes so much at once
+FADE = 0.7  # by which all of the picture may darken, or brighten back, in 0.16 s
 FLICKER = 1.5  # times the median change from frame to frame, which a change must exceed as well
 BLOCK_S, PICTURE_BLOCK_S = 0.2, 0.16  # that are compared with the one before
 LEAD_S = 0.2  # after the start of the sound, in which a codec may fade in
@@ -44,21 +46,23 @@ class Content:
 
     def __init__(self, audio_start_s: float = 0.0) -> None:
         self._after_s = audio_start_s + LEAD_S
-        self._level, self._rise, self._burst, self._onset = (_Track() for _ in range(4))
-        self._change, self._flicker, self._motion = _Track(), _Track(), _Track()
+        self._level, self._rise, self._wide, self._burst, self._onset = (_Track() for _ in range(5))
+        self._usual, self._change, self._flicker, self._motion = (_Track() for _ in range(4))
 
     def hear(self, start_s: float, samples: npt.NDArray[np.float32], sample_rate_hz: int) -> None:
         """Take a stretch of the sound: mono ``(N,)``, from ``start_s`` on."""
         bands_db, powers_db, level_db = _bands(samples, sample_rate_hz)  # (T, bands) twice, (T,)
         times_s = start_s + BIN_S * np.arange(len(level_db))
         self._level.put(times_s, level_db)
-        rise = _steps(bands_db, round(BLOCK_S / BIN_S)).max(axis=1, initial=0.0)
-        edges_s = times_s[: len(rise)] + BLOCK_S  # between the two blocks
+        before_db, after_db = _blocks(bands_db, round(BLOCK_S / BIN_S))
+        rises_db = after_db - before_db
+        edges_s = times_s[: len(rises_db)] + BLOCK_S  # between the two blocks
         is_inside = edges_s - BLOCK_S >= self._after_s
-        self._rise.put(edges_s[is_inside], rise[is_inside])
-        burst = (powers_db[2:] - powers_db[:-2]).max(axis=1, initial=0.0)
-        is_inside = times_s[: len(burst)] >= self._after_s
-        self._burst.put(times_s[2:][is_inside], burst[is_inside])
+        self._rise.put(edges_s[is_inside], _nth_largest(rises_db, 1)[is_inside])
+        self._wide.put(edges_s[is_inside], _nth_largest(rises_db, 2)[is_inside])
+        burst_db = _nth_largest(powers_db[2:] - powers_db[:-2], 2)
+        is_inside = times_s[: len(burst_db)] >= self._after_s
+        self._burst.put(times_s[2:][is_inside], burst_db[is_inside])
         onset = np.diff(bands_db, axis=0).clip(0.0).mean(axis=1)
         is_inside = times_s[:-1] >= self._after_s
         self._onset.put(times_s[1:][is_inside], onset[is_inside])
@@ -68,8 +72,11 @@ class Content:
         parts = _parts(frames)  # (Tv, P)
         times_s = start_s + np.arange(len(parts)) / fps
         num = 2 * max(1, round(PICTURE_BLOCK_S / 2 * fps))  # even: two-frame flicker cancels out
-        change = np.abs(_steps(parts, num)).max(axis=1, initial=0.0)
-        self._change.put(times_s[: len(change)] + num / fps, change)
+        blocks_s = times_s[: max(0, len(parts) - 2 * num + 1)] + num / fps
+        change, jump = _changes(parts, num)  # (len(blocks_s), P) each
+        self._usual.put(blocks_s, change.max(axis=1, initial=0.0))
+        left = change - np.where(jump <= JUMP, jump, 0.0)
+        self._change.put(blocks_s, left.max(axis=1, initial=0.0))
         moved = np.diff(parts, axis=0)
         self._flicker.put(times_s[1:], np.abs(moved).max(axis=1, initial=0.0))
         self._motion.put(times_s[1:], np.sqrt((moved**2).mean(axis=1)))
@@ -102,17 +109,18 @@ class Content:
 
     def has_sound(self, start_s: float, end_s: float) -> bool:
         """Whether there is an event in a stretch of the sound, or nobody knows."""
-        rise, burst = (track.between(start_s, end_s) for track in (self._rise, self._burst))
-        if not rise.size:
+        limits_db = ((self._rise, EVENT_DB), (self._wide, WIDE_DB), (self._burst, BURST_DB))
+        found = [(track.between(start_s, end_s), limit_db) for track, limit_db in limits_db]
+        if not found[0][0].size:
             return True
-        is_event = rise.max() >= EVENT_DB or burst.max(initial=0.0) >= BURST_DB
-        return bool(is_event and self._is_loud(start_s, end_s))
+        is_event = any(by_db.max(initial=0.0) >= limit_db for by_db, limit_db in found)
+        return is_event and self._is_loud(start_s, end_s)
 
     def has_motion(self, start_s: float, end_s: float) -> bool:
         """Whether the picture changes in a stretch, or nobody knows."""
-        change = self._change.between(start_s, end_s)
+        change, usual = (track.between(start_s, end_s) for track in (self._change, self._usual))
         least = max(CHANGE, self._flickers_by(start_s, end_s))
-        return not change.size or bool(change.max() + 3 * np.median(change) >= least)
+        return not change.size or bool(change.max() + 3 * np.median(usual) >= least)
 
     def _flickers_by(self, start_s: float, end_s: float) -> float:
         by = self._flicker.between(start_s, end_s)
@@ -131,13 +139,13 @@ class Content:
     def _is_loud(self, start_s: float, end_s: float) -> bool:
         return bool(self._level.between(start_s, end_s).max(initial=-np.inf) >= SILENT_DB)
 
-    def period_s(self, longest_s: float) -> float | None:
-        """Return the time after which both sound and picture repeat, seconds; None if they do not.
+    def repeating(self, longest_s: float) -> Repeating | None:
+        """Return how both sound and picture repeat; None if they do not.
 
         Args:
-            longest_s: look for no longer one.
+            longest_s: look for no longer period, seconds.
         """
-        return common_period_s(self._onset.filled(), self._motion.filled(), longest_s)
+        return find_repeating(self._onset.filled(), self._motion.filled(), BIN_S, longest_s)
 
 
 class _Track:
@@ -201,61 +209,30 @@ def _parts(frames: npt.NDArray[np.generic]) -> Array:
     return cut.mean(axis=(2, 4), dtype=np.float32).reshape(len(cut), -1).astype(float)
 
 
-def _steps(values: Array, num: int) -> Array:
-    """Return by how much the mean of ``num`` values exceeds that of as many before them."""
+def _changes(parts: Array, num: int) -> tuple[Array, Array]:
+    """Return by how much every part changes between two blocks of frames, and its largest jump.
+
+    A fade, which slowly changes all parts by one factor, does not count.
+    """
+    if len(parts) < 2 * num:
+        return parts[:0], parts[:0]
+    moved = np.abs(np.diff(parts, axis=0))
+    jump = np.lib.stride_tricks.sliding_window_view(moved, 2 * num - 1, axis=0).max(axis=-1)
+    before, after = _blocks(parts, num)
+    factor = (before * after).sum(axis=1) / (before**2).sum(axis=1).clip(1e-9)
+    factor = np.where(jump.max(axis=1) <= JUMP, factor.clip(FADE, 1 / FADE), 1.0)
+    return np.abs(after - factor[:, None] * before), jump
+
+
+def _blocks(values: Array, num: int) -> tuple[Array, Array]:
+    """Return the mean of ``num`` values at every place, and that of as many behind them."""
     sums = np.cumsum(np.concatenate([np.zeros((1, values.shape[1])), values]), axis=0)
     means = (sums[num:] - sums[:-num]) / num
-    return means[num:] - means[:-num]
+    return means[:-num], means[num:]
 
 
-def common_period_s(sound: Array, picture: Array, longest_s: float) -> float | None:
-    """Return the shortest time after which two tracks both repeat, seconds; None if none does.
-
-    Args:
-        sound: onset strength in every bin, NaN where nothing was read.
-        picture: change between frames, likewise.
-        longest_s: look for no longer one.
-    """
-    num = min(len(sound), len(picture))
-    if not num:
-        return None
-    likeness = np.minimum(_likeness(sound[:num]), _likeness(picture[:num]))
-    first = round(SHORTEST_PERIOD_S / BIN_S)
-    last = min(round(longest_s / BIN_S), len(likeness) // FEWEST_PERIODS)
-    for lag in range(first, last + 1):
-        nearby = likeness[lag - 1 : lag + 2]
-        if likeness[lag] >= SAME and likeness[lag] == nearby.max():
-            return _refined(likeness, lag) * BIN_S
-    return None
-
-
-def _likeness(track: Array) -> Array:
-    """Correlate a track with itself at every lag, over what was read of both."""
-    is_read = np.isfinite(track)
-    mean = track[is_read].mean() if is_read.any() else 0.0
-    values = np.convolve(np.where(is_read, track - mean, 0.0), BLUR, "same")
-    size = 2 * len(track)
-    spectra = [np.fft.rfft(x, size) for x in (values, values**2, is_read.astype(float))]
-    products, before, after = (
-        np.fft.irfft(a.conj() * b, size)[: len(track)]
-        for a, b in (
-            (spectra[0], spectra[0]), (spectra[1], spectra[2]), (spectra[2], spectra[1])
-        )
-    )  # fmt: skip
-    power = (before.clip(0.0) * after.clip(0.0)) ** 0.5
-    return np.where(power > 1e-6 * power.max(initial=0.0), products / power.clip(1e-12), 0.0)
-
-
-def _refined(likeness: Array, lag: int) -> float:
-    """Place a period between the bins, by the last of its multiples that still stands out."""
-    period = float(lag)
-    for number in range(1, len(likeness) // FEWEST_PERIODS // lag + 1):
-        nearest = round(number * period)
-        around = np.arange(max(1, nearest - 1), min(nearest + 2, len(likeness) - 1))
-        peak = int(around[likeness[around].argmax()])
-        left, middle, right = likeness[peak - 1 : peak + 2]
-        bend = left - 2 * middle + right
-        if middle < SAME or bend >= 0:
-            break
-        period = (peak + 0.5 * (left - right) / bend) / number
-    return period
+def _nth_largest(values: Array, number: int) -> Array:
+    """Return the largest value of every row, or the second."""
+    if values.shape[1] < number:
+        return np.zeros(len(values))
+    return np.sort(values, axis=1)[:, -number]

@@ -58,7 +58,7 @@ def follow(
 
     A drift: the most likely line, scored alike.  A slope costs as much as a jump, so a line takes
     the place of the steps where it explains the windows as well with fewer changes.  Where it
-    leaves the offsets, steps take over, at the price of another jump.
+    leaves the offsets, nothing is known, or steps take over at the price of another jump.
 
     Args:
         starts_s: start of each window ``(W,)``, ascending.
@@ -158,9 +158,12 @@ def _find_drift(
     windows = Windows(centres_s, scores, offsets_s, before, after[::-1], price)
     p, sureness = (x.double().numpy() for x in (probabilities, certainty(probabilities)))
     line = find_line(windows, p, sureness, class_step_s)
-    if line is None or line.score <= before[-1] - price:
+    if line is None:
         return None
-    if line.score <= before[-1]:
+    steps = max(before[-1], _totals(scores[line.inside], price)[0][-1] + line.outside)
+    if line.score <= steps - price:
+        return None
+    if line.score <= steps:
         seen = seen_near(line, windows, p, sureness, NEAR * class_step_s)
         if not _is_even(
             line, offsets_s[_likeliest_path(scores, price)], centres_s, *seen, class_step_s

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,6 @@ from zoo.errors import NothingToMeasureError
 from zoo.inference.windows import Plan, Progress, Streams
 from zoo.models.model import Model
 from zoo.models.segments import Segments, Tokens
-
-Encode = Callable[[Sequence[int]], tuple[Tokens, Tokens]]  # of crops by their first segments
 
 
 @dataclass(frozen=True)
@@ -70,6 +68,16 @@ class ClipEncoder:
         starts_s = [round(i * step_s - shift_s, 6) for i in range(first, last)]
         return self._reader.read_segments(modality, path, starts_s, segment_s)
 
+    def has_events(self, first: int, shift_s: float = 0.0) -> bool:
+        """Say whether a crop that has been read holds anything to hear and to see.
+
+        Args:
+            first: its first segment.
+            shift_s: how much earlier the audio is read, seconds.
+        """
+        start_s = first * self.layout.step_s
+        return self.content.has_events(start_s, start_s - shift_s, self.layout.covered_s)
+
     def nothing_to_measure(self) -> NothingToMeasureError:
         """Say why no offset can be found in what was read."""
         reason = self.content.lack()
@@ -77,97 +85,144 @@ class ClipEncoder:
             f"{self.streams.video} has no offset to find: {reason}", reason=reason
         )
 
-    def tokens(
-        self, modality: Modality, first: int, last: int, shift_s: float = 0.0
-    ) -> Float[Tensor, "M TxP D"]:
-        """Encode segments of one modality by itself; the tokens are on the CPU.
 
-        Raises:
-            ConfigError: if the encoder looks at both modalities at once.
-        """
-        part = self.model.separable.modality(modality)
-        encoded = []
-        for begin in range(first, last, self.block):
-            segments = self.read(modality, begin, min(last, begin + self.block), shift_s)
-            encoded.append(part.encode(segments.to(self.model.device)).cpu())
-        return torch.cat(encoded)
+@dataclass
+class _Run:
+    """Segments in a row, from ``first`` to ``stop - 1``: as they were read, or their tokens."""
+
+    first: int
+    stop: int
+    values: Tensor
+    is_encoded: bool = False
 
 
 class SlidingTokens:
     """Tokens of one modality around the crops at hand; what lies before them is let go.
 
+    What no crop asks for is read, but not encoded.
+
     Args:
         encoder: of the clip.
         modality: which one.
         shift_s: how much earlier it is read, seconds.
+
+    Raises:
+        ConfigError: if the encoder looks at both modalities at once.
     """
 
     def __init__(self, encoder: ClipEncoder, modality: Modality, shift_s: float = 0.0) -> None:
         self._encoder, self._modality, self._shift_s = encoder, modality, shift_s
-        self._declared = encoder.model.separable.modality(modality).tokens
-        self._first = 0
-        self._held: Float[Tensor, "M TxP D"] = torch.empty(0)
+        self._part = encoder.model.separable.modality(modality)
+        self._runs: list[_Run] = []
+
+    def read(self, firsts: Sequence[int]) -> None:
+        """Read crops that begin with these segments; the earliest one must never go back."""
+        begin, end = self._span(firsts)
+        self._runs = [run for run in self._runs if run.stop > begin]
+        known = self._runs[-1].stop if self._runs else begin
+        for first in range(known, end, self._encoder.block):
+            stop = min(end, first + self._encoder.block)
+            segments = self._encoder.read(self._modality, first, stop, self._shift_s)
+            self._runs.append(_Run(first, stop, segments))
 
     def crops(self, firsts: Sequence[int]) -> Tokens:
-        """Return crops that begin with these segments; the earliest one must never go back."""
+        """Encode crops that have been read; the tokens are on the CPU."""
+        begin, end = self._span(firsts)
+        runs = [run for run in self._runs if run.first < end and run.stop > begin]
+        for run in runs:
+            if not run.is_encoded:
+                segments = run.values.to(self._encoder.model.device)
+                run.values, run.is_encoded = self._part.encode(segments).cpu(), True
+        held = torch.cat([run.values for run in runs])  # (M, T*P, D)
         num_segments = self._encoder.layout.num_segments
-        begin, end = min(firsts), max(firsts) + num_segments
-        kept = self._held[begin - self._first :]
-        known = begin + len(kept)
-        if known < end:
-            new = self._encoder.tokens(self._modality, known, end, self._shift_s)
-            kept = torch.cat([kept, new]) if len(kept) else new
-        self._first, self._held = begin, kept
-        runs = np.asarray(firsts)[:, None] - begin + np.arange(num_segments)  # (W, S)
-        return Tokens.of_segments(kept[runs].flatten(0, 1), num_segments, self._declared)
+        places = np.asarray(firsts)[:, None] - runs[0].first + np.arange(num_segments)  # (W, S)
+        return Tokens.of_segments(held[places].flatten(0, 1), num_segments, self._part.tokens)
+
+    def _span(self, firsts: Sequence[int]) -> tuple[int, int]:
+        return min(firsts), max(firsts) + self._encoder.layout.num_segments
+
+
+class _Shared:
+    """Crops of an encoder that sees each modality by itself: every segment is encoded once."""
+
+    def __init__(self, encoder: ClipEncoder, shift_s: float) -> None:
+        self._audio = SlidingTokens(encoder, "audio", shift_s)
+        self._vision = SlidingTokens(encoder, "vision")
+
+    def read(self, firsts: Sequence[int]) -> None:
+        self._audio.read(firsts)
+        self._vision.read(firsts)
+
+    def encode(self, firsts: Sequence[int]) -> tuple[Tokens, Tokens]:
+        return self._audio.crops(firsts), self._vision.crops(firsts)
+
+
+class _Whole:
+    """Crops of an encoder that looks at both modalities at once."""
+
+    def __init__(self, encoder: ClipEncoder, shift_s: float) -> None:
+        self._encoder, self._shift_s = encoder, shift_s
+        self._segments: dict[int, Segments] = {}  # of crops, by their first one
+
+    def read(self, firsts: Sequence[int]) -> None:
+        self._segments = {first: self._crop(first) for first in firsts}
+
+    def _crop(self, first: int) -> Segments:
+        span = first, first + self._encoder.layout.num_segments
+        return Segments(
+            audio=self._encoder.read("audio", *span, self._shift_s),
+            vision=self._encoder.read("vision", *span),
+        )
+
+    def encode(self, firsts: Sequence[int]) -> tuple[Tokens, Tokens]:
+        crops = [self._segments.pop(first) for first in firsts]
+        segments = Segments(
+            audio=torch.stack([crop.audio for crop in crops]),
+            vision=torch.stack([crop.vision for crop in crops]),
+        )
+        model = self._encoder.model
+        audio, vision = model.encoder.encode_many(segments.to(model.device))
+        return audio.to("cpu"), vision.to("cpu")
 
 
 @torch.no_grad()
 def encode_crops(
-    encoder: ClipEncoder, plan: Plan, progress: Progress | None = None
+    encoder: ClipEncoder,
+    plan: Plan,
+    progress: Progress | None = None,
+    *,
+    with_events: bool = False,
 ) -> Iterator[Crops]:
     """Yield all crops, a block at a time.
 
     A separable encoder encodes segments that neighbouring crops share once; any other one encodes
     every crop by itself.  Only a block is held.
 
+    Args:
+        encoder: of the clip.
+        plan: where crops start.
+        progress: is told how many crops are done, and of how many.
+        with_events: leave out those in which nothing is to be heard or to be seen; they are read,
+            but the model does not run.
+
     Raises:
         MediaError: if the clip is damaged.
     """
-    encode = _shared(encoder, plan) if encoder.model.encoder.is_separable else _whole(encoder, plan)
-    new_segments = plan.step  # that a crop adds to those before
-    if not encoder.model.encoder.is_separable:
-        new_segments = encoder.layout.num_segments
+    is_separable = encoder.model.encoder.is_separable
+    crops = (_Shared if is_separable else _Whole)(encoder, plan.shift_s)
+    new_segments = plan.step if is_separable else encoder.layout.num_segments  # that a crop adds
     per_block = max(1, encoder.block // new_segments)
     if progress is not None:
         progress(0, len(plan.firsts))
     for done in range(0, len(plan.firsts), per_block):
         firsts = plan.firsts[done : done + per_block]
-        yield Crops([round(first * encoder.layout.step_s, 6) for first in firsts], *encode(firsts))
+        crops.read(firsts)
+        kept = [f for f in firsts if not with_events or encoder.has_events(f, plan.shift_s)]
+        if kept:
+            starts_s = [round(first * encoder.layout.step_s, 6) for first in kept]
+            yield Crops(starts_s, *crops.encode(kept))
         if progress is not None:
             progress(done + len(firsts), len(plan.firsts))
-
-
-def _shared(encoder: ClipEncoder, plan: Plan) -> Encode:
-    """Encode each modality by itself, every segment once."""
-    audio = SlidingTokens(encoder, "audio", plan.shift_s)
-    vision = SlidingTokens(encoder, "vision")
-    return lambda firsts: (audio.crops(firsts), vision.crops(firsts))
-
-
-def _whole(encoder: ClipEncoder, plan: Plan) -> Encode:
-    """Encode crops with both modalities at once."""
-
-    def encode(firsts: Sequence[int]) -> tuple[Tokens, Tokens]:
-        spans = [(first, first + encoder.layout.num_segments) for first in firsts]
-        segments = Segments(
-            audio=torch.stack([encoder.read("audio", *span, plan.shift_s) for span in spans]),
-            vision=torch.stack([encoder.read("vision", *span) for span in spans]),
-        )
-        audio, vision = encoder.model.encoder.encode_many(segments.to(encoder.model.device))
-        return audio.to("cpu"), vision.to("cpu")
-
-    return encode
 
 
 @torch.no_grad()

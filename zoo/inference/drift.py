@@ -38,12 +38,16 @@ class Drift:
 
 @dataclass(frozen=True)
 class Line:
-    """``offset_s = start_s + slope * time``, with the windows inside the grid and its score."""
+    """``offset_s = start_s + slope * time``, with the windows inside the grid and its score.
+
+    ``outside`` is the part of the score that is from windows outside the grid.
+    """
 
     start_s: float
     slope: float
     inside: slice
     score: float
+    outside: float
 
 
 @dataclass(frozen=True)
@@ -67,17 +71,21 @@ class Windows:
     price: float
 
     def line(self, start_s: float, slope: float) -> Line | None:
-        """Score a line; where it leaves the grid, steps take its place."""
+        """Score a line at the price of its slope.
+
+        Where it leaves the grid nothing is known, unless steps are worth the price of a change.
+        """
         places = self._places(start_s + slope * self.times_s)
         is_inside = (places >= 0) & (places <= len(self.offsets_s) - 1)
         if not is_inside.any():
             return None
         first, last = int(is_inside.argmax()), len(places) - int(is_inside[::-1].argmax())
         rows = np.arange(first, last)
-        score = self.scores[rows, np.round(places[rows]).astype(int)].sum()
-        score += self.before[first] + self.after[last]
-        changes = 1 + (first > 0) + (last < len(places))
-        return Line(start_s, slope, slice(first, last), float(score - changes * self.price))
+        score = self.scores[rows, np.round(places[rows]).astype(int)].sum() - self.price
+        outside = sum(
+            max(0.0, part - self.price) for part in (self.before[first], self.after[last])
+        )
+        return Line(start_s, slope, slice(first, last), float(score + outside), float(outside))
 
     def _places(self, offsets_s: Array) -> Array:
         step_s = self.offsets_s[1] - self.offsets_s[0]

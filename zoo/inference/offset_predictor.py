@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from zoo.errors import ConfigError
 from zoo.inference.changepoints import follow
-from zoo.inference.crops import ClipEncoder, classify, encode_crops
+from zoo.inference.crops import ClipEncoder, Crops, classify, encode_crops
 from zoo.inference.estimate import combine
 from zoo.inference.offset_search import Found, search
 from zoo.inference.prediction import Prediction, WindowPrediction, with_repeats
@@ -22,6 +22,8 @@ from zoo.inference.windows import Plan, Progress, find_streams, plan_windows
 from zoo.models.model import Model, require_offsets
 from zoo.models.modules import Head
 from zoo.timeline import LATTICE_TOLERANCE, count_steps, describe_offset
+
+FINE_STEP_S = 0.04  # finer brings nothing: docs/predict.md
 
 
 class OffsetPredictor(Predictor):
@@ -116,9 +118,7 @@ class OffsetPredictor(Predictor):
             found = search(encoder, self.grid, max_offset_s, progress)
         shift_s = self._shift_to(found)
         plan = plan_windows(streams, self.model, self.name, every_s, shift_s)
-        longest_s = 2 * max(self.grid.reach_s, 0.0 if found is None else found.reach_s)
         prediction = self._predict(encoder, plan, offsets_s, found, progress)
-        prediction = with_repeats(prediction, encoder.content.period_s(longest_s), longest_s / 2)
         asks_second = self.synchronizability is not None and not self._shares_tokens
         if asks_second and prediction.repeats is None:
             assert self.synchronizability is not None
@@ -154,21 +154,23 @@ class OffsetPredictor(Predictor):
         progress: Progress | None,
     ) -> Prediction:
         scored = self._score(encoder, plan, offsets_s, progress)
-        starts_s, probabilities, synchronizability, num_left_out = scored
-        total_s = tuple(round(offset_s + plan.shift_s, 6) for offset_s in offsets_s)
-        estimate = combine(probabilities, total_s, self.grid.step_s)
+        total_s, between_s = (
+            tuple(round(offset_s + plan.shift_s, 6) for offset_s in each)
+            for each in (offsets_s, self._between(offsets_s))
+        )
+        estimate = combine(scored.probabilities, total_s, self.grid.step_s)
         best, mean = estimate.best, estimate.distribution
         start_s, end_s = encoder.streams.shared_s(plan.shift_s)
         over_time = follow(
-            np.asarray(starts_s),
-            probabilities,
-            total_s,
+            np.asarray(scored.starts_s),
+            scored.between,
+            between_s,
             window_s=self.model.config.layout.covered_s,
             end_s=end_s,
             start_s=start_s if plan.shift_s else 0.0,
             class_step_s=self.grid.step_s,
         )
-        return Prediction(
+        prediction = Prediction(
             path=str(encoder.streams.video),
             model=self.name,
             offset_s=total_s[best],
@@ -179,16 +181,19 @@ class OffsetPredictor(Predictor):
             refined_s=estimate.refined_s,
             confidence=estimate.confidence * (1.0 if found is None else found.probability),
             distribution={o: float(p) for o, p in zip(total_s, mean, strict=True)},
-            synchronizability=synchronizability,
+            synchronizability=scored.synchronizability,
             duration_s=round(end_s, 6),
             over_time=over_time,
             windows=[
                 WindowPrediction(start_s, total_s[int(p.argmax())], float(p.max()))
-                for start_s, p in zip(starts_s, probabilities, strict=True)
+                for start_s, p in zip(scored.starts_s, scored.probabilities, strict=True)
             ],
             low_confidence=encoder.streams.low_confidence,
-            notes=[*notes_on(plan, encoder), *_left_out(num_left_out, len(starts_s))],
+            notes=[*notes_on(plan, encoder), *_left_out(len(plan.firsts), len(scored.starts_s))],
         )
+        reach_s = max(self.grid.reach_s, 0.0 if found is None else found.reach_s)
+        repeating = encoder.content.repeating(2 * reach_s)
+        return with_repeats(prediction, repeating, reach_s) if repeating else prediction
 
     def _score(
         self,
@@ -196,17 +201,18 @@ class OffsetPredictor(Predictor):
         plan: Plan,
         offsets_s: tuple[float, ...],
         progress: Progress | None,
-    ) -> tuple[list[float], Float[Tensor, "W O"], float | None, int]:
-        """Return starts and distributions of the crops that hold something to measure.
+    ) -> _Scored:
+        """Score the crops that hold something to measure.
 
-        Then what a second model says to the same crops, and how many are left out.
+        Raises:
+            NothingToMeasureError: if there is none.
         """
-        between = None if offsets_s == self.grid.offsets_s else offsets_s
         starts_s: list[float] = []
-        scored, second = [], []
-        for crops in encode_crops(encoder, plan, progress):
+        scored, between, second = [], [], []
+        for crops in encode_crops(encoder, plan, progress, with_events=True):
             starts_s += crops.starts_s
-            scored.append(classify(self.model, crops, between))
+            scored.append(self._classify(crops, offsets_s))
+            between.append(self._classify(crops, self._between(offsets_s)))
             if self.synchronizability is not None and self._shares_tokens:
                 second.append(self.synchronizability.classify(crops))
         kept = encoder.content.counted(
@@ -217,8 +223,21 @@ class OffsetPredictor(Predictor):
         probability = None
         if self.synchronizability is not None and second:
             probability = self.synchronizability.combine([torch.cat(second)[kept]])
-        num_left_out = len(starts_s) - len(kept)
-        return [starts_s[i] for i in kept], torch.cat(scored)[kept], probability, num_left_out
+        return _Scored(
+            [starts_s[i] for i in kept],
+            torch.cat(scored)[kept],
+            torch.cat(between)[kept],
+            probability,
+        )
+
+    def _classify(self, crops: Crops, offsets_s: tuple[float, ...]) -> Float[Tensor, "W O"]:
+        own = offsets_s == self.grid.offsets_s
+        return classify(self.model, crops, None if own else offsets_s)
+
+    def _between(self, offsets_s: tuple[float, ...]) -> tuple[float, ...]:
+        """Return the offsets at which changes are looked for: finer, where the head can."""
+        is_coarse = len(offsets_s) == self.grid.num_classes
+        return self._offsets(FINE_STEP_S) if self.can_refine and is_coarse else offsets_s
 
     def _offsets(self, step_s: float | None) -> tuple[float, ...]:
         grid = self.grid
@@ -230,11 +249,28 @@ class OffsetPredictor(Predictor):
         return tuple(round(grid.min_s + i * step_s, 6) for i in range(count))
 
 
+@dataclass(frozen=True)
+class _Scored:
+    """What the models say to the crops that count.
+
+    Attributes:
+        starts_s: of each crop, seconds.
+        probabilities: of the offsets to choose from ``(W, O)``.
+        between: of finer ones, where the head can score them ``(W, O')``.
+        synchronizability: that the clip can be synchronized, if a second model was asked.
+    """
+
+    starts_s: list[float]
+    probabilities: Float[Tensor, "W O"]
+    between: Float[Tensor, "W P"]
+    synchronizability: float | None
+
+
 def _left_out(num: int, num_kept: int) -> list[str]:
     """Say how many crops do not count."""
-    if not num:
+    if num == num_kept:
         return []
     return [
-        f"{num} of {num + num_kept} crops do not count: silence, no event in the sound, or no "
+        f"{num - num_kept} of {num} crops do not count: silence, no event in the sound, or no "
         "change in the picture"
     ]

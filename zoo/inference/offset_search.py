@@ -11,6 +11,7 @@ import torch
 from zoo.inference.changepoints import OUTLIERS
 from zoo.inference.crops import ClipEncoder, Crops, SlidingTokens, classify
 from zoo.inference.windows import Progress
+from zoo.models.model import Model
 from zoo.models.segments import Tokens
 from zoo.timeline import OffsetGrid, search_shifts, shared_segments
 
@@ -76,13 +77,16 @@ def search(
     for done, first in enumerate(firsts):
         fits = [i for i, shift in enumerate(shifts) if first - shift in audio]
         if fits:
-            audio_firsts = [first - shifts[i] for i in fits]
-            p = _classify_at(encoder, first, sliding.crops(audio_firsts))  # (F, K)
-            known = np.where(np.isfinite(scores[fits]), scores[fits], 0.0)
-            said = np.log(OUTLIERS + (1 - OUTLIERS) * p.shape[1] * p)
-            counts = [_has_events(encoder, first, first - shifts[i]) for i in fits]
-            scores[fits] = known + weight * said * np.asarray(counts)[:, None]
-            num_counted += sum(counts)
+            vision_at = SlidingTokens(encoder, "vision")
+            sliding.read([first - shifts[i] for i in fits])
+            vision_at.read([first])
+            scores[fits] = np.where(np.isfinite(scores[fits]), scores[fits], 0.0)
+            counted = [i for i in fits if encoder.has_events(first, shifts[i] * layout.step_s)]
+            if counted:
+                audio_at = sliding.crops([first - shifts[i] for i in counted])
+                p = _classify(encoder.model, vision_at.crops([first]), audio_at)  # (F, K)
+                scores[counted] += weight * np.log(OUTLIERS + (1 - OUTLIERS) * p.shape[1] * p)
+            num_counted += len(counted)
         if progress is not None:
             progress(done + 1, len(firsts))
     if not num_counted:
@@ -92,19 +96,10 @@ def search(
     return _best(scores, total_s, grid.step_s)
 
 
-def _has_events(encoder: ClipEncoder, vision: int, audio: int) -> bool:
-    """Say whether there is anything to see and to hear from two segments on."""
-    layout = encoder.layout
-    return encoder.content.has_events(
-        vision * layout.step_s, audio * layout.step_s, layout.covered_s
-    )
-
-
-def _classify_at(encoder: ClipEncoder, first: int, audio: Tokens) -> Array:
+def _classify(model: Model, vision: Tokens, audio: Tokens) -> Array:
     """Classify one crop of the video against crops of the audio."""
-    vision = SlidingTokens(encoder, "vision").crops([first])  # (1, S, T, P, D)
     same = vision.with_values(vision.values.expand(len(audio), -1, -1, -1, -1))
-    return classify(encoder.model, Crops([], audio, same)).double().numpy()
+    return classify(model, Crops([], audio, same)).double().numpy()
 
 
 def _best(scores: Array, total_s: Array, class_step_s: float) -> Found:

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from zoo.data.repeating import Repeating
 from zoo.inference.changepoints import OverTime, Stretch, seconds
 
 # A clip can be synchronized from the first probability on, and cannot below the second: there the
@@ -112,39 +113,41 @@ class Prediction:
         }
 
 
-def with_repeats(prediction: Prediction, period_s: float | None, reach_s: float) -> Prediction:
+def with_repeats(prediction: Prediction, repeating: Repeating, reach_s: float) -> Prediction:
     """Return a prediction that names all offsets that fit equally well.
+
+    One of them is as probable as any other, whichever the model prefers and however long the clip.
 
     Args:
         prediction: as the model made it.
-        period_s: after which sound and picture repeat, seconds, if they do.
+        repeating: how sound and picture repeat.
         reach_s: how far either way offsets were searched, seconds.
     """
-    if period_s is None:
-        return prediction
-    one_s = prediction.refined_s
+    first_s, period_s = repeating.offset_s, repeating.period_s
     lowest, highest = (
-        -math.floor((reach_s + one_s) / period_s),
-        math.floor((reach_s - one_s) / period_s),
+        math.ceil((-reach_s - first_s) / period_s),
+        math.floor((reach_s - first_s) / period_s),
     )
-    offsets_s = [round(one_s + k * period_s, 3) for k in range(lowest, highest + 1)]
-    if len(offsets_s) < 2:  # the others lie beyond what was searched
+    equal_s = [round(first_s + k * period_s, 3) for k in range(lowest, highest + 1)]
+    if len(equal_s) < 2:  # the others lie beyond what was searched
         return prediction
+    one_s = min(equal_s, key=lambda offset_s: abs(offset_s - prediction.refined_s))
     meaning = (
         f"sound and picture repeat: {seconds(one_s)} and every {period_s:.2f} s from it "
         "fit equally well"
     )
-    confidence = min(prediction.confidence, 1 / len(offsets_s))
+    confidence = 1 / max(2, round(2 * reach_s / period_s))  # the same for all of one period
     stretch = Stretch(
         prediction.over_time.stretches[0].start_s, prediction.duration_s, one_s, confidence
     )
     return replace(
         prediction,
         meaning=meaning,
+        refined_s=one_s,
         confidence=confidence,
         synchronizability=None,
         over_time=OverTime([stretch], None, meaning),
-        repeats=Repeats(round(period_s, 4), offsets_s),
+        repeats=Repeats(round(period_s, 4), equal_s),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from zoo.errors import MediaError, RepairError, option
 from zoo.files import part_beside
-from zoo.inference.offset_predictor import OffsetPredictor
+from zoo.inference.offset_predictor import FINE_STEP_S, OffsetPredictor
 from zoo.inference.prediction import Prediction
 from zoo.inference.windows import Progress
 from zoo.media import shift_audio
@@ -17,7 +17,6 @@ from zoo.media.remux import require_writable
 from zoo.timeline import describe_offset
 
 MIN_CONFIDENCE = 0.8  # of a model that knows such clips; see docs/repair.md for what it costs
-FINE_STEP_S = 0.04
 SMALL_S = 0.1  # a residue up to here is no sign of a mistake, even if the clip was better before
 
 
