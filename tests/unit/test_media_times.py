@@ -1,5 +1,6 @@
 """Times that start again, jump or are wild: what is read, and what is said of it."""
 
+import struct
 from fractions import Fraction
 
 import av
@@ -271,3 +272,40 @@ def test_frames_that_change_their_size_keep_their_shape(tmp_path):
     later = decode(path, start_s=3.0, duration_s=0.4, audio=False)
     assert later.frames.shape == (10, 48, 96, 3)
     np.testing.assert_array_equal(later.frames[:, :, 24:72], window.frames[75:85])
+
+
+def with_two_edits(path, source, shown_ms):
+    """Copy a film of 25 fps, and show parts of it: two edits in place of a delay and one edit."""
+    with av.open(str(source)) as given, av.open(str(path), "w") as out:
+        copy = out.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(video=0):
+            if packet.size:
+                second = round(1 / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts + second, packet.dts + second, copy
+                out.mux(packet)
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"elst") + 12
+    (first,) = struct.unpack(">i", data[at + 12 + 4 : at + 12 + 8])  # where its media time begins
+    for number, (begin, end) in enumerate(shown_ms):
+        media = first + begin * second // 1000
+        struct.pack_into(">IiI", data, at + 12 * number, end - begin, media, 1 << 16)
+    for box, skip in ((b"mvhd", 16), (b"tkhd", 20)):
+        struct.pack_into(">I", data, data.rindex(box) + 4 + skip, sum(b - a for a, b in shown_ms))
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("gop", [25, 1000])
+def test_all_parts_of_an_edited_film_are_read_and_nothing_that_is_hidden(gop, tmp_path):
+    whole = tmp_path / "whole.mp4"
+    encode(whole, pictures(100), noise(100), gop=gop)
+    path = with_two_edits(tmp_path / "edited.mp4", whole, [(0, 1000), (3000, 4000)])
+    info = probe(path)
+    assert (info.video.start_s, round(info.video.duration_s, 2)) == (0.0, 2.0)
+    assert info.video.fps == pytest.approx(25, rel=0.03)
+    expected = 20 + 2 * np.array([*range(25), *range(75, 100)])
+    decoder = Decoder(path, fps=25)
+    for start_s in (0.0, 1.0, 0.4):
+        window = decoder.window(start_s, 0.6, audio=False)
+        shown = window.frames.mean((1, 2, 3)) - expected[round(start_s * 25) :][:15]
+        assert np.abs(shown).max() < (3 if gop == 25 else 7)  # FFmpeg shows two frames late

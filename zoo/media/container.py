@@ -37,6 +37,7 @@ KNOWS_ENDS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "wav", "flac", 
 CAN_SKIP = ("h264", "hevc")  # decoders that leave out single frames from one packet to the next
 MIN_LATTICE_FPS = 10  # below, half a frame is too far to move the clock
 MAX_FPS = 300  # what is said to be faster is the clock's tick, not the rate
+BEFORE_ALL_S = 1e6  # hidden frames of an edit list have times long before the first that is shown
 TAIL_S = 1.0  # how far before the end to start looking for the last packet
 MIN_MISSING_S = 0.25  # below this, a claimed duration is merely inexact
 FAR_S = 60.0  # streams whose ends lie so much and ten times apart are read to find out why
@@ -201,7 +202,7 @@ class Source:
 
         What cannot seek is opened again.
         """
-        if self.seek(stream, self.start_of(stream) - 1.0):
+        if self.seek(stream, self.start_of(stream) - BEFORE_ALL_S):
             return stream
         if self._retired is not None:
             self._retired.close()
@@ -291,7 +292,8 @@ class Source:
     def first_steps_s(self) -> Any:
         """Return the time from each of the first frames of the film to the next, seconds."""
         stream = self.rewind(self.video)
-        packets = list(islice(self.packets(stream), STEPS))
+        shown = (packet for packet in self.packets(stream) if not packet.is_discard)
+        packets = list(islice(shown, STEPS))
         pts = sorted(packet.pts for packet in packets if packet.pts is not None)
         if len(packets) == STEPS:
             pts = pts[:-MAX_REORDER]  # frames between the last ones may come in packets not read
