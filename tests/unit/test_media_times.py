@@ -109,6 +109,7 @@ def test_both_recordings_of_a_joined_file_are_read(joined):
     assert "start again at 0:02" in info.notes[0]
     shown = decode(joined, duration_s=4.0, audio=False).frames.mean((1, 2, 3))
     assert np.abs(shown - (20 + 2 * np.arange(100))).max() < 4
+    assert decode(joined, duration_s=4.0).num_errors == 0  # the last packet before is whole, too
     tail = decode(joined, start_s=3.0, duration_s=0.8, audio=False).frames.mean((1, 2, 3))
     np.testing.assert_array_equal(tail, shown[75:95])
 
@@ -246,7 +247,9 @@ def test_each_stretch_of_a_sound_is_resampled_from_its_own_rate(tmp_path):
         parts.append(path.read_bytes())
     path = tmp_path / "rates.ts"
     path.write_bytes(b"".join(parts))
-    window = decode(path, duration_s=3.9, video=False)
+    decoder = Decoder(path)
+    window = decoder.window(0.0, 3.9, video=False)
+    assert "from 44100 Hz and 2 channels to 48000 Hz and 1 channel at 0:02" in decoder.notes[-1]
     for start_s in (0.5, 2.5):
         piece = window.samples[round(start_s * RATE) :][:RATE]
         spectrum = np.abs(np.fft.rfft(piece))
@@ -266,7 +269,9 @@ def test_frames_that_change_their_size_keep_their_shape(tmp_path):
         parts.append((tmp_path / f"{width}.ts").read_bytes())
     path = tmp_path / "sizes.ts"
     path.write_bytes(b"".join(parts))
-    window = decode(path, duration_s=4.0, audio=False)
+    decoder = Decoder(path)
+    window = decoder.window(0.0, 4.0, audio=False)
+    assert "the video changes from 48x48 pixels to 96x48 pixels at 0:02" in decoder.notes
     assert window.frames.shape == (100, 48, 48, 3)
     assert np.abs(window.frames[10].astype(int) - window.frames[90].astype(int)).max() < 12
     later = decode(path, start_s=3.0, duration_s=0.4, audio=False)
@@ -281,7 +286,11 @@ def with_two_edits(path, source, shown_ms):
         for packet in given.demux(video=0):
             if packet.size:
                 second = round(1 / packet.time_base)
-                packet.pts, packet.dts, packet.stream = packet.pts + second, packet.dts + second, copy
+                packet.pts, packet.dts, packet.stream = (
+                    packet.pts + second,
+                    packet.dts + second,
+                    copy,
+                )
                 out.mux(packet)
     data = bytearray(path.read_bytes())
     at = data.rindex(b"elst") + 12
