@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from zoo.media import Decoder, decode, encode, probe, shift_audio
+from zoo.media.audio import Mix
 from zoo.media.times import Packet, settle
 
 VIDEO, AUDIO = 0, 1
@@ -318,3 +319,22 @@ def test_all_parts_of_an_edited_film_are_read_and_nothing_that_is_hidden(gop, tm
         window = decoder.window(start_s, 0.6, audio=False)
         shown = window.frames.mean((1, 2, 3)) - expected[round(start_s * 25) :][:15]
         assert np.abs(shown).max() < (3 if gop == 25 else 7)  # FFmpeg shows two frames late
+
+
+def channels(*gains, num=6, faint=0.05):
+    """One sound in some of the channels, and noise of its own in each, as an encoder adds it."""
+    sound = noise(seed=1)
+    mixed = np.stack([faint * noise(seed=2 + n) for n in range(num)])
+    mixed[: len(gains)] += np.outer(gains, sound)
+    return av.AudioFrame.from_ndarray(mixed, format="fltp", layout={2: "stereo", 6: "5.1"}[num])
+
+
+@pytest.mark.parametrize("num", [2, 6])
+@pytest.mark.parametrize("gains", [(1, -1), (1,), (0, 1), (1, 1), (1, -0.2)])
+def test_channels_cancel_where_a_mix_leaves_less_than_one_of_them_would(num, gains):
+    mix = Mix()
+    heard = mix([channels(*gains, num=num)])
+    cancels = gains == (1, -1)
+    assert bool(mix.notes) == cancels
+    expected = noise(seed=1) * (1 if cancels else sum(gains) / num)
+    assert abs(np.corrcoef(heard, expected)[0, 1]) > 0.97  # either of two that cancel
