@@ -1,7 +1,7 @@
 # Everything runs in .venv, or in the environment that is active.  `make setup` is instant once done.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help setup test slow e2e fuzz chaos soak check format lint types bench quickstart demo clean
+.PHONY: help setup test slow e2e fuzz cases chaos soak check format lint types bench quickstart demo clean
 
 VENV ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
@@ -22,6 +22,7 @@ help:
 	@echo "make e2e         tests of the command line and of training"
 	@echo "make slow        tests that take minutes"
 	@echo "make fuzz        N=50000 mutated files (SEED=1) through all that reads clips, counted in a table"
+	@echo "make cases       hard media files with known answers: read, measured, judged in a table (SALT=1, OUT=cases-out)"
 	@echo "make chaos       trainings and searches that lose workers, drivers, machines and disks"
 	@echo "make soak        a demo with 32 visitors, a tenth of them malicious (MINUTES=30)"
 	@echo "make bench       every script of benchmarks/"
@@ -50,6 +51,10 @@ e2e: setup
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz.run --files $(N) --seed $(SEED) --workers $(JOBS) --out $(OUT)
+
+cases: OUT = cases-out
+cases: setup
+	$(BIN)/python -m tests.cases.reading --out $(OUT)/reading $(if $(SALT),--salt $(SALT))
 
 check: lint types test
 

@@ -139,3 +139,15 @@ def test_what_is_passed_over_is_listed(
         "elsewhere": "a link to a folder, which is not followed",
         "pipe.mp4": "not a regular file",
     }
+
+
+def test_every_name_is_printed_on_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [folder / name for name in (NAMES["new line"], NAMES["markup"])]
+    assert run(["predict", "tiny-synthetic", *map(str, files)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert f"{folder}/two lines.mp4" in printed
+    assert str(files[1]) in printed
+    assert run(["data", "check", str(files[0])]) in (0, 2)
+    assert "two lines.mp4" in capsys.readouterr().out

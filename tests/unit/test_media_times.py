@@ -1,5 +1,6 @@
 """Times that start again, jump or are wild: what is read, and what is said of it."""
 
+import struct
 from fractions import Fraction
 
 import av
@@ -9,7 +10,7 @@ import pytest
 import zoo.media.audio
 from zoo.errors import MediaError
 from zoo.media import Decoder, decode, encode, probe, shift_audio
-from zoo.media.audio import resample
+from zoo.media.audio import Mix, resample
 from zoo.media.times import Packet, settle
 
 VIDEO, AUDIO = 0, 1
@@ -129,6 +130,7 @@ def test_both_recordings_of_a_joined_file_are_read(joined):
     assert "start again at 0:02" in info.notes[0]
     shown = decode(joined, duration_s=4.0, audio=False).frames.mean((1, 2, 3))
     assert np.abs(shown - (20 + 2 * np.arange(100))).max() < 4
+    assert decode(joined, duration_s=4.0).num_errors == 0  # the last packet before is whole, too
     tail = decode(joined, start_s=3.0, duration_s=0.8, audio=False).frames.mean((1, 2, 3))
     np.testing.assert_array_equal(tail, shown[75:95])
 
@@ -271,7 +273,10 @@ def with_rates(path, rates_hz):
 def test_each_stretch_of_a_sound_is_resampled_from_its_own_rate(tmp_path):
     path = tmp_path / "rates.ts"
     with_rates(path, (44_100, 48_000, 44_100))
-    window = decode(path, duration_s=5.9, video=False)
+    decoder = Decoder(path)
+    window = decoder.window(0.0, 5.9, video=False)
+    told = "; ".join(decoder.notes)
+    assert "from 44100 Hz and 2 channels to 48000 Hz and 1 channel at 0:02" in told
     for start_s in (0.5, 2.5, 4.5):
         piece = window.samples[round(start_s * RATE) :][:RATE]
         spectrum = np.abs(np.fft.rfft(piece))
@@ -305,9 +310,71 @@ def test_frames_that_change_their_size_keep_their_shape(tmp_path):
         parts.append((tmp_path / f"{width}.ts").read_bytes())
     path = tmp_path / "sizes.ts"
     path.write_bytes(b"".join(parts))
-    window = decode(path, duration_s=4.0, audio=False)
+    decoder = Decoder(path)
+    window = decoder.window(0.0, 4.0, audio=False)
+    assert "the video changes from 48x48 pixels to 96x48 pixels at 0:02" in decoder.notes
     assert window.frames.shape == (100, 48, 48, 3)
     assert np.abs(window.frames[10].astype(int) - window.frames[90].astype(int)).max() < 12
     later = decode(path, start_s=3.0, duration_s=0.4, audio=False)
     assert later.frames.shape == (10, 48, 96, 3)
     np.testing.assert_array_equal(later.frames[:, :, 24:72], window.frames[75:85])
+
+
+def with_two_edits(path, source, shown_ms):
+    """Copy a film of 25 fps, and show parts of it: two edits in place of a delay and one edit."""
+    with av.open(str(source)) as given, av.open(str(path), "w") as out:
+        copy = out.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(video=0):
+            if packet.size:
+                second = round(1 / packet.time_base)
+                packet.pts, packet.dts, packet.stream = (
+                    packet.pts + second,
+                    packet.dts + second,
+                    copy,
+                )
+                out.mux(packet)
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"elst") + 12
+    (first,) = struct.unpack(">i", data[at + 12 + 4 : at + 12 + 8])  # where its media time begins
+    for number, (begin, end) in enumerate(shown_ms):
+        media = first + begin * second // 1000
+        struct.pack_into(">IiI", data, at + 12 * number, end - begin, media, 1 << 16)
+    for box, skip in ((b"mvhd", 16), (b"tkhd", 20)):
+        struct.pack_into(">I", data, data.rindex(box) + 4 + skip, sum(b - a for a, b in shown_ms))
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("gop", [25, 1000])
+def test_all_parts_of_an_edited_film_are_read_and_nothing_that_is_hidden(gop, tmp_path):
+    whole = tmp_path / "whole.mp4"
+    encode(whole, pictures(100), noise(100), gop=gop)
+    path = with_two_edits(tmp_path / "edited.mp4", whole, [(0, 1000), (3000, 4000)])
+    info = probe(path)
+    assert (info.video.start_s, round(info.video.duration_s, 2)) == (0.0, 2.0)
+    assert info.video.fps == pytest.approx(25, rel=0.03)
+    expected = 20 + 2 * np.array([*range(25), *range(75, 100)])
+    decoder = Decoder(path, fps=25)
+    for start_s in (0.0, 1.0, 0.4):
+        window = decoder.window(start_s, 0.6, audio=False)
+        shown = window.frames.mean((1, 2, 3)) - expected[round(start_s * 25) :][:15]
+        assert np.abs(shown).max() < (3 if gop == 25 else 7)  # FFmpeg shows two frames late
+
+
+def channels(*gains, num=6, faint=0.05):
+    """One sound in some of the channels, and noise of its own in each, as an encoder adds it."""
+    sound = noise(seed=1)
+    mixed = np.stack([faint * noise(seed=2 + n) for n in range(num)])
+    mixed[: len(gains)] += np.outer(gains, sound)
+    return av.AudioFrame.from_ndarray(mixed, format="fltp", layout={2: "stereo", 6: "5.1"}[num])
+
+
+@pytest.mark.parametrize("num", [2, 6])
+@pytest.mark.parametrize("gains", [(1, -1), (1,), (0, 1), (1, 1), (1, -0.2)])
+def test_channels_cancel_where_a_mix_leaves_less_than_one_of_them_would(num, gains):
+    mix = Mix()
+    heard = mix([channels(*gains, num=num)])
+    cancels = gains == (1, -1)
+    assert bool(mix.notes) == cancels
+    expected = noise(seed=1) * (1 if cancels else sum(gains) / num)
+    assert abs(np.corrcoef(heard, expected)[0, 1]) > 0.97  # either of two that cancel

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from zoo.cli.options import AudioTrack, Overwrite, VideoTrack
-from zoo.cli.output import print_json, progress_bar
+from zoo.cli.output import file_name, print_json, progress_bar
 from zoo.timeline import describe_offset
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def attribute(
 
 def _show(found: Attribution, out: Path | None) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"[bold]{escape(found.path)}[/], {found.start_s:.2f} s to {found.end_s:.2f} s")
+    console.print(f"[bold]{file_name(found.path)}[/], {found.start_s:.2f} s to {found.end_s:.2f} s")
     console.print(
         f"  offset {found.offset_s:+.2f} s (probability {found.probability:.2f}): "
         f"{describe_offset(found.offset_s)}"

@@ -132,6 +132,8 @@ def _print_reports(reports: Sequence[ClipReport]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from zoo.cli.output import file_name
+
     console = Console()
     shown = [report for report in reports if report.problems or report.notes]
     if shown:
@@ -140,7 +142,7 @@ def _print_reports(reports: Sequence[ClipReport]) -> None:
         for report in shown:
             why = "\n".join([*report.problems, *(f"note: {note}" for note in report.notes)])
             name = str(report.path.absolute().relative_to(folder))
-            table.add_row(escape(name), "yes" if report.is_usable else "[red]no[/]", escape(why))
+            table.add_row(file_name(name), "yes" if report.is_usable else "[red]no[/]", escape(why))
         console.print(table)
     num_usable = sum(report.is_usable for report in reports)
     seconds = sum(report.duration_s or 0 for report in reports if report.is_usable)

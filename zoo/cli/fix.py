@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from zoo.catalog.entries import BY_CATALOG
 from zoo.cli.options import Precision, Synchronizability, VideoTrack
-from zoo.cli.output import print_json, progress_bar
+from zoo.cli.output import file_name, print_json, progress_bar
 
 if TYPE_CHECKING:
     from zoo.inference.repair import Repair
@@ -87,9 +87,9 @@ def fix(
 
 def _show(done: Repair) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"[bold]{escape(done.path)}[/]")
+    console.print(f"[bold]{file_name(done.path)}[/]")
     console.print(f"  offset {done.offset_s:+.3f} s (confidence {done.confidence:.2f})")
-    console.print(f"[bold]{escape(done.out)}[/]")
+    console.print(f"[bold]{file_name(done.out)}[/]")
     moved = "later" if done.delay_s >= 0 else "earlier"
     console.print(f"  the audio plays {abs(done.delay_s):.3f} s {moved}; nothing is re-encoded")
     if done.residue_s is not None:

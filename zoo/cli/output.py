@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -25,6 +26,11 @@ from rich.progress import (
 def print_json(value: Any) -> None:
     """Print a value as JSON on standard output."""
     typer.echo(json.dumps(value, indent=2))
+
+
+def file_name(path: str | Path) -> str:
+    """Return a path as rich is to print it: on one line, and brackets are no markup."""
+    return escape(" ".join(str(path).splitlines()))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from zoo.catalog.entries import BY_CATALOG, NO_MODEL
 from zoo.cli.options import AudioTrack, Precision, Synchronizability, VideoTrack
-from zoo.cli.output import print_json, progress_bar
+from zoo.cli.output import file_name, print_json, progress_bar
 from zoo.errors import ConfigError, MediaError, NothingToMeasureError, ZooError
 from zoo.inference.batch_table import Options
 
@@ -230,7 +230,7 @@ def _to_csv(
 def _show_answers(answers: list[ClipAnswer]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for answer in answers:
-        console.print(f"[bold]{escape(answer.path)}[/]")
+        console.print(f"[bold]{file_name(answer.path)}[/]")
         for line in answer.lines():
             console.print(f"  {escape(line)}")
         _show_notes(console, answer)
@@ -239,7 +239,7 @@ def _show_answers(answers: list[ClipAnswer]) -> None:
 def _show_offsets(predictions: list[Prediction], step_s: float) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for prediction in predictions:
-        console.print(f"[bold]{escape(prediction.path)}[/]")
+        console.print(f"[bold]{file_name(prediction.path)}[/]")
         console.print(f"  {_answer(prediction)}")
         if prediction.synchronizability is not None:
             console.print(

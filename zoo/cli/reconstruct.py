@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from zoo import contracts
 from zoo.cli.options import AudioTrack, Overwrite, VideoTrack
-from zoo.cli.output import print_json
+from zoo.cli.output import file_name, print_json
 
 if TYPE_CHECKING:
     from zoo.inference.reconstruction import Reconstruction
@@ -96,7 +96,7 @@ def _show(found: Reconstruction, out: Path | None) -> None:
     console = Console(highlight=False, soft_wrap=True)
     segments = "1 segment" if found.num_segments == 1 else f"{found.num_segments} segments"
     console.print(
-        f"[bold]{escape(found.path)}[/], {found.start_s:.2f} s to {found.end_s:.2f} s, "
+        f"[bold]{file_name(found.path)}[/], {found.start_s:.2f} s to {found.end_s:.2f} s, "
         f"{segments} of {found.segment_s:g} s"
     )
     for line in found.lines():

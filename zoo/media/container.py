@@ -17,7 +17,7 @@ from av.stream import Discard
 
 from zoo.errors import MediaError
 from zoo.media.times import Times, frame_length_s, times_of
-from zoo.media.tracks import choose_audio, choose_video, seconds_of
+from zoo.media.tracks import Change, choose_audio, choose_video, seconds_of
 from zoo.media.untrusted import (
     check_readable,
     demuxed,
@@ -37,6 +37,7 @@ KNOWS_ENDS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "wav", "flac", 
 CAN_SKIP = ("h264", "hevc")  # decoders that leave out single frames from one packet to the next
 MIN_LATTICE_FPS = 10  # below, half a frame is too far to move the clock
 MAX_FPS = 300  # what is said to be faster is the clock's tick, not the rate
+BEFORE_ALL_S = 1e6  # hidden frames of an edit list have times long before the first that is shown
 TAIL_S = 1.0  # how far before the end to start looking for the last packet
 MIN_MISSING_S = 0.25  # below this, a claimed duration is merely inexact
 FAR_S = 60.0  # streams whose ends lie so much and ten times apart are read to find out why
@@ -201,7 +202,7 @@ class Source:
 
         What cannot seek is opened again.
         """
-        if self.seek(stream, self.start_of(stream) - 1.0):
+        if self.seek(stream, self.start_of(stream) - BEFORE_ALL_S):
             return stream
         if self._retired is not None:
             self._retired.close()
@@ -241,19 +242,26 @@ class Source:
         is_counted |= self.times is not None and not self.times.is_timed
         next_s: float | None = None
         video_frame_s = None if stream.type == "audio" else frame_length_s(stream)
+        change = Change()
         for frame in self._decoded(stream, can_skip=not is_counted):
             if frame.pts is not None and (next_s is None or not is_counted):
                 time_s = frame.time - self.origin_s
             else:
                 time_s = self.start_of(stream) if next_s is None else next_s
             next_s = time_s + (video_frame_s or frame.samples / frame.sample_rate)
+            if (note := change.see(frame, time_s)) and note not in self.notes:
+                self.notes.append(note)
             yield time_s, frame
 
     def _decoded(self, stream: Any, *, can_skip: bool) -> Iterator[Any]:
         codec = stream.codec_context
         can_skip &= codec.name in CAN_SKIP
         tick_s = float(stream.time_base)
+        wait = 0  # packets of video until one that seems incomplete counts
         for packet in self.packets(stream):
+            # Where recordings are joined, the last packets before the key frame seem to be.
+            self.num_errors += wait == 1 and not packet.is_keyframe
+            wait = 0 if packet.is_keyframe else max(0, wait - 1)
             if can_skip:
                 skip_until_s = self.skip_until_s + self.origin_s
                 is_early = packet.pts is not None and packet.pts * tick_s < skip_until_s
@@ -265,9 +273,13 @@ class Source:
                 continue
             for frame in frames:
                 require_sane(self.path, frame)
-            if packet.is_corrupt or any(frame.is_corrupt for frame in frames):
+            if packet.is_corrupt and stream.type == "video":
+                self.num_errors += wait > 0
+                wait = 2
+            elif packet.is_corrupt or any(frame.is_corrupt for frame in frames):
                 self.num_errors += 1
             yield from frames
+        self.num_errors += wait > 0
         try:  # after a read error the decoder still holds frames; after a clean end it has none
             frames = stream.codec_context.decode(None)
         except av.FFmpegError:
@@ -291,7 +303,8 @@ class Source:
     def first_steps_s(self) -> Any:
         """Return the time from each of the first frames of the film to the next, seconds."""
         stream = self.rewind(self.video)
-        packets = list(islice(self.packets(stream), STEPS))
+        shown = (packet for packet in self.packets(stream) if not packet.is_discard)
+        packets = list(islice(shown, STEPS))
         pts = sorted(packet.pts for packet in packets if packet.pts is not None)
         if len(packets) == STEPS:
             pts = pts[:-MAX_REORDER]  # frames between the last ones may come in packets not read
@@ -346,12 +359,7 @@ def raw_start_s(stream: Any) -> float:
 def open_source(
     path: str | Path, audio_track: int | None = None, video_track: int | None = None
 ) -> Iterator[Source]:
-    """Open a clip for reading.
-
-    Args:
-        path: the clip's file.
-        audio_track: which audio track to read, from 1; by default the first that can be decoded.
-        video_track: which video track to read, from 1; by default the film.
+    """Open a clip for reading; tracks count from 1, and are chosen where none is given.
 
     Raises:
         MediaError: if there is no such file, it is not media, or it has no such track.

@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import av
 from av.stream import Disposition
 
 from zoo.errors import MediaError
+from zoo.timeline import clock_tenths
 
 PICTURES = ("mjpeg", "png", "bmp", "gif", "webp", "tiff")  # codecs of thumbnails
 
@@ -98,3 +100,39 @@ def _numbered(path: Path, streams: Any, number: int, kind: str) -> Any:
     if streams[number - 1].codec_context is None:
         raise MediaError(f"{kind} track {number} of {path} cannot be decoded")
     return streams[number - 1]
+
+
+class Change:
+    """Finds out whether the frames of a stream go on with another rate, channels or size.
+
+    Two alike make a stretch: HE-AAC tells its rate with the second frame, and where streams are
+    joined, one frame may be of both.
+    """
+
+    def __init__(self) -> None:
+        self._usual: tuple[int, int] | None = None
+        self._last: tuple[int, int] | None = None
+        self._since_s = 0.0
+
+    def see(self, frame: Any, time_s: float) -> str | None:
+        """Take the next frame; say what has changed, and when."""
+        is_audio = isinstance(frame, av.AudioFrame)
+        if is_audio:
+            now = frame.sample_rate, frame.layout.nb_channels
+        else:
+            now = frame.width, frame.height
+        if now != self._last:
+            self._last, self._since_s = now, time_s
+            return None
+        before, self._usual = self._usual or now, now
+        if before == now:
+            return None
+        kind = "audio" if is_audio else "video"
+        one, other = (_in_words(kind, *size) for size in (before, now))
+        return f"the {kind} changes from {one} to {other} at {clock_tenths(self._since_s)}"
+
+
+def _in_words(kind: str, first: int, second: int) -> str:
+    if kind == "video":
+        return f"{first}x{second} pixels"
+    return f"{first} Hz and {second} channel{'s' * (second != 1)}"
