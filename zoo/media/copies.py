@@ -43,6 +43,7 @@ class Copied:
         language: None if it is not said.
         title: of the track.
         dispositions: flags such as ``forced``.
+        tick_s: unit of the times of its packets, seconds.
         shape: aspect of the pixels, of video.
         num_packets: written.
         num_shown: written with an end behind time 0.
@@ -60,6 +61,7 @@ class Copied:
     language: str | None
     title: str | None
     dispositions: Disposition
+    tick_s: float = 0.0
     shape: tuple[Any, ...] = ()
     num_packets: int = 0
     num_shown: int = 0
@@ -82,6 +84,7 @@ class Copied:
             language=None if language in NO_LANGUAGE else language,
             title=stream.metadata.get("title"),
             dispositions=Disposition(stream.disposition),
+            tick_s=float(stream.time_base or 0),
             shape=(codec.sample_aspect_ratio or 1,) if stream.type == "video" and codec else (),
         )
 
@@ -115,8 +118,8 @@ class Copied:
         self.num_bytes += packet.size
         if packet.pts is None:
             return
-        start_s = float(packet.pts * packet.time_base)
-        end_s = start_s + float((packet.duration or 0) * packet.time_base)
+        start_s = packet.pts * self.tick_s
+        end_s = start_s + (packet.duration or 0) * self.tick_s
         self.is_reordered |= start_s < self.last_s
         self.num_shown += end_s > TOLERANCE_S
         last_s = end_s if self.is_cut_anew else start_s

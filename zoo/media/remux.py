@@ -27,6 +27,8 @@ from zoo.media.streams import (
     is_kept_otherwise,
     number_of,
     options_for,
+    shifted,
+    with_dts,
 )
 from zoo.media.untrusted import demuxed
 from zoo.timeline import clock_tenths
@@ -216,21 +218,25 @@ class _Copy:
                 self.copies[stream.index] = self._add(stream)
         by_index = {track.index: track for track in self.copied}
         shifts = self._shifts()
-        chapters = _shifted(container.chapters(), shifts["others"])
+        ticks = {
+            s.index: round(shifts["audio" if s.type == "audio" else "others"] / s.time_base)
+            for s in container.streams
+            if s.index in self.copies
+        }
+        chapters = shifted(container.chapters(), shifts["others"])
         contents = Contents.of(self.copied, chapters, container.metadata)
         self.target.metadata.update(container.metadata)
         self.target.set_chapters(chapters)
-        for packet in _with_dts(demuxed(container)):
-            index, kind = packet.stream.index, packet.stream.type
+        for packet in with_dts(demuxed(container)):
+            index = packet.stream.index
             if index not in self.copies or self._was_cut_off(packet):
                 continue
-            self._check(packet)
-            by_index[index].look_at(packet)
-            shift_s = shifts["audio" if kind == "audio" else "others"]
+            track = by_index[index]
+            self._check(packet, track.tick_s)
+            track.look_at(packet)
             if packet.pts is not None:
-                ticks = round(shift_s / packet.time_base)
-                packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
-            by_index[index].take(packet)
+                packet.pts, packet.dts = packet.pts + ticks[index], packet.dts + ticks[index]
+            track.take(packet)
             packet.stream = self.copies[index]
             self.target.mux(packet)
         self._check_order()
@@ -321,7 +327,7 @@ class _Copy:
         others = -zero if self.hides_start else later - zero
         return {"others": others, "audio": others + delay}
 
-    def _check(self, packet: Any) -> None:
+    def _check(self, packet: Any, tick_s: float) -> None:
         """Refuse times that no copy can have, and pictures that it would bring back.
 
         Raises:
@@ -330,7 +336,7 @@ class _Copy:
         stream, name = packet.stream, self.source.path.name
         if packet.dts is None:
             return
-        time_s = float(packet.dts * packet.time_base)
+        time_s = packet.dts * tick_s
         is_shown = packet.pts is not None and packet.pts >= 0
         if stream.type == "video" and packet.is_discard and is_shown:
             raise MediaError(
@@ -359,41 +365,3 @@ class _Copy:
 
 def _start_of(stream: Any) -> Fraction:
     return Fraction(0) if stream.start_time is None else stream.start_time * stream.time_base
-
-
-def _shifted(chapters: list[Any], by_s: Fraction) -> list[Any]:
-    """Move chapters along with the picture."""
-    moved = []
-    for chapter in chapters:
-        ticks = round(by_s / chapter["time_base"])
-        moved.append({**chapter, "start": chapter["start"] + ticks, "end": chapter["end"] + ticks})
-    return moved
-
-
-def _with_dts(packets: Iterator[Any]) -> Iterator[Any]:
-    """Fill missing decoding times backwards from the first known one.
-
-    Matroska gives none for the first packets of a stream with B-frames, the key frame among them.
-    """
-    waiting: dict[int, list[Any]] = {}
-    known: set[int] = set()
-    for packet in packets:
-        if packet.size == 0:
-            continue
-        index = packet.stream.index
-        if packet.dts is None and index not in known:
-            waiting.setdefault(index, []).append(packet)
-            continue
-        if packet.dts is None:
-            packet.dts = packet.pts
-        known.add(index)
-        early = waiting.pop(index, [])
-        step = max(packet.duration or 1, 1)
-        for place, missing in enumerate(early):
-            missing.dts = packet.dts - step * (len(early) - place)
-        yield from early
-        yield packet
-    for left in waiting.values():
-        for packet in left:
-            packet.dts = packet.pts
-        yield from left

@@ -1,8 +1,10 @@
-"""What a copy takes over from a clip as it is: its streams with their marks, and what else fits."""
+"""What a copy takes over from a clip: streams with their marks, covers, chapters, packets."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +87,41 @@ def number_of(stream: Any) -> int:
     """Return which track of its kind a stream is, from 1."""
     same = [s.index for s in stream.container.streams if s.type == stream.type]
     return 1 + same.index(stream.index)
+
+
+def shifted(chapters: list[Any], by_s: Fraction) -> list[Any]:
+    """Move chapters along with the picture."""
+    moved = []
+    for chapter in chapters:
+        ticks = round(by_s / chapter["time_base"])
+        moved.append({**chapter, "start": chapter["start"] + ticks, "end": chapter["end"] + ticks})
+    return moved
+
+
+def with_dts(packets: Iterator[Any]) -> Iterator[Any]:
+    """Fill missing decoding times backwards from the first known one.
+
+    Matroska gives none for the first packets of a stream with B-frames, the key frame among them.
+    """
+    waiting: dict[int, list[Any]] = {}
+    known: set[int] = set()
+    for packet in packets:
+        if packet.size == 0:
+            continue
+        index = packet.stream.index
+        if packet.dts is None and index not in known:
+            waiting.setdefault(index, []).append(packet)
+            continue
+        if packet.dts is None:
+            packet.dts = packet.pts
+        known.add(index)
+        early = waiting.pop(index, [])
+        step = max(packet.duration or 1, 1)
+        for place, missing in enumerate(early):
+            missing.dts = packet.dts - step * (len(early) - place)
+        yield from early
+        yield packet
+    for left in waiting.values():
+        for packet in left:
+            packet.dts = packet.pts
+        yield from left
