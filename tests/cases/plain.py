@@ -124,7 +124,7 @@ def _described(stream: Any) -> Track:
         marks=Disposition(stream.disposition),
     )
     if stream.type == "video" and codec is not None:
-        names = ("width", "height", "pix_fmt", "color_range", "color_primaries", "color_trc",
+        names = ("width", "height", "color_range", "color_primaries", "color_trc",
                  "colorspace", "profile", "codec_tag")  # fmt: skip
         track.facts = {name: getattr(codec, name) for name in names}
         track.facts["aspect"] = stream.sample_aspect_ratio or 1
@@ -177,6 +177,7 @@ def _take_picture(track: Track, frame: Any, hidden_s: float) -> None:
     if not track.facts.get("frame"):
         track.facts["frame"] = True
         track.facts["rotation"] = frame.rotation
+        track.facts["pix_fmt"] = frame.format.name
         track.facts["matrix"] = next(
             (bytes(d).hex() for d in frame.side_data if d.type.name == "DISPLAYMATRIX"), ""
         )

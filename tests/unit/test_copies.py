@@ -17,7 +17,8 @@ import pytest
 from av.stream import Disposition
 from PIL import Image
 
-from tests.cases.copies import differences, rows_of
+from tests.cases.comparison import differences
+from tests.cases.copies import rows_of
 from tests.cases.dressed import make_dressed
 from tests.cases.generated import GENERATOR, make_cases
 from tests.cases.plain import read_content

@@ -340,8 +340,8 @@ class _Copy:
         is_shown = packet.pts is not None and packet.pts >= 0
         if stream.type == "video" and packet.is_discard and is_shown:
             raise MediaError(
-                f"an edit list joins several parts of {name}, and a copy would not keep the cuts",
-                "make one recording of them first",
+                f"an edit list cuts parts out of {name}, and a copy would not keep the cuts",
+                "make one recording of what is left first",
             )
         if stream.type == "video" and packet.is_discard and not self.hides_start:
             raise MediaError(
