@@ -232,3 +232,18 @@ def test_sound_that_an_edit_list_hides_is_not_delayed_into_the_clip(
     samples = decode(tmp_path / f"out{suffix}", fps=25, sample_rate_hz=RATE).samples
     loud = np.flatnonzero(np.abs(samples) > 0.1) / RATE
     assert loud[0] == pytest.approx(1.1, abs=0.01)  # the click at 0.6 s is hidden
+
+
+def test_a_hidden_beginning_beside_another_cut_is_refused_for_the_cut(
+    plain: Path, tmp_path: Path
+) -> None:
+    """Another container would be no help."""
+    clip = dressed(plain, tmp_path / "cut.mp4", lambda _: None, later_s=-0.6)
+    with pytest.raises(MediaError, match=r"hides the beginning of cut\.mp4, .*; write it as \.mp4"):
+        shift_audio(clip, tmp_path / "out.mkv", 0.2)
+    data = clip.read_bytes()
+    at = data.index(b"elst") + 12  # how long the edit of the video is, in milliseconds
+    clip.write_bytes(data[:at] + struct.pack(">I", 900) + data[at + 4 :])
+    for suffix in (".mkv", ".mp4"):
+        with pytest.raises(MediaError, match=r"cuts parts out of cut\.mp4"):
+            shift_audio(clip, tmp_path / f"out{suffix}", 0.2)

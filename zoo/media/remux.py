@@ -194,6 +194,7 @@ class _Copy:
         copied: what was written, to be compared with what is there.
         last_s: decoding time of the last packet of each stream, seconds.
         cut: streams whose sound was cut off by an edit list.
+        reveals: whether the copy shows what an edit list hides.
     """
 
     source: Source
@@ -204,6 +205,7 @@ class _Copy:
     copied: list[Copied] = field(default_factory=list)
     last_s: dict[int, float] = field(default_factory=dict)
     cut: set[int] = field(default_factory=set)
+    reveals: bool = False
 
     def write(self) -> Contents:
         """Copy everything; say what the copy must hold."""
@@ -239,7 +241,7 @@ class _Copy:
             track.take(packet)
             packet.stream = self.copies[index]
             self.target.mux(packet)
-        self._check_order()
+        self._check_at_end()
         return contents
 
     def _add(self, stream: Any) -> Any:
@@ -294,12 +296,18 @@ class _Copy:
         is_past = packet.pts + (packet.duration or 0) <= 0
         return is_past and stream.index in self.cut
 
-    def _check_order(self) -> None:
-        """Refuse frames whose order is not known: AVI may not say when they are shown.
+    def _check_at_end(self) -> None:
+        """Refuse a hidden beginning that would be shown, and frames whose order is not known.
 
         Raises:
             MediaError: naming the clip.
         """
+        if self.reveals:  # and no other cut, for which another container would be no help
+            raise MediaError(
+                f"an edit list hides the beginning of {self.source.path.name}, and "
+                f"{self.out.suffix or 'the copy'} would show it again",
+                "write it as .mp4 or .mov",
+            )
         video, format = self.source.video, self.source.container.format.name
         if video is None or format not in NO_CLOCK or not has_b_frames(video):
             return
@@ -343,12 +351,7 @@ class _Copy:
                 f"an edit list cuts parts out of {name}, and a copy would not keep the cuts",
                 "make one recording of what is left first",
             )
-        if stream.type == "video" and packet.is_discard and not self.hides_start:
-            raise MediaError(
-                f"an edit list hides the beginning of {name}, and {self.out.suffix or 'the copy'} "
-                "would show it again",
-                "write it as .mp4 or .mov",
-            )
+        self.reveals |= stream.type == "video" and packet.is_discard and not self.hides_start
         last_s = self.last_s.get(stream.index)
         self.last_s[stream.index] = time_s
         if last_s is None or stream.type not in {"audio", "video"}:
