@@ -203,11 +203,13 @@ def test_a_copy_that_could_not_be_decoded_is_refused(tmp_path: Path) -> None:
         shift_audio(clip, tmp_path / "out.ts", 0.2)
 
 
-def test_tracks_that_a_container_only_seems_to_take_are_counted(tmp_path: Path) -> None:
+def test_tracks_that_a_container_only_seems_to_take_are_named(tmp_path: Path) -> None:
     clip = tmp_path / "a.mkv"
     encode(clip, FRAMES, SAMPLES, sample_rate_hz=RATE, audio_codec="flac")
     with pytest.raises(MediaError, match=r"it would lose 1 of 1 audio tracks; write it as \.mkv"):
         shift_audio(clip, tmp_path / "out.ts", 0.2)
+    with pytest.raises(MediaError, match=r"\.mov does not take audio track 1 \(flac\); write it"):
+        shift_audio(clip, tmp_path / "out.mov", 0.2)
 
 
 def test_avi_is_refused_where_its_times_do_not_suffice(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from zoo.media.streams import (
     number_of,
     options_for,
     shifted,
+    takes,
     with_dts,
 )
 from zoo.media.untrusted import demuxed
@@ -229,6 +230,7 @@ class _Copy:
         contents = Contents.of(self.copied, chapters, container.metadata)
         self.target.metadata.update(container.metadata)
         self.target.set_chapters(chapters)
+        self._start()
         for packet in with_dts(demuxed(container)):
             index = packet.stream.index
             if index not in self.copies or self._was_cut_off(packet):
@@ -253,13 +255,31 @@ class _Copy:
         try:
             return add_copy(stream, self.target)
         except ValueError:
-            context = stream.codec_context
-            codec = "unknown" if context is None else context.codec.canonical_name
-            raise MediaError(
-                f"cannot write {self.source.path.name} as {self.out.name}: {self.out.suffix} does "
-                f"not take {stream.type} track {number_of(stream)} ({codec})",
-                _own_kind(self.source.path, self.out),
-            ) from None
+            raise self._not_taken(stream) from None
+
+    def _start(self) -> None:
+        """Write the header.
+
+        Raises:
+            MediaError: naming the track, if the container cannot hold one.
+        """
+        try:
+            self.target.start_encoding()
+        except (av.FFmpegError, ValueError):
+            streams = self.source.container.streams
+            for stream in (streams[index] for index in self.copies):
+                if not takes(stream, self.target):
+                    raise self._not_taken(stream) from None
+            raise
+
+    def _not_taken(self, stream: Any) -> MediaError:
+        context = stream.codec_context
+        codec = "unknown" if context is None else context.codec.canonical_name
+        return MediaError(
+            f"cannot write {self.source.path.name} as {self.out.name}: {self.out.suffix} does not "
+            f"take {stream.type} track {number_of(stream)} ({codec})",
+            _own_kind(self.source.path, self.out),
+        )
 
     def _can_keep(self, stream: Any) -> bool:
         """Say whether a stream is copied; what is left out is said."""

@@ -54,19 +54,22 @@ def add_copy(stream: Any, target: Any) -> Any:
     kept = {k: v for k, v in stream.metadata.items() if k != "DURATION" and not k.startswith("_")}
     copy.metadata.update(kept)
     is_kin = stream.container.format.name == APPLE and target.format.name in APPLE.split(",")
-    if is_kin and stream.type in {"video", "audio"} and _takes_tag(stream, target):
-        copy.codec_context.codec_tag = stream.codec_context.codec_tag
+    if is_kin and stream.type in {"video", "audio"}:
+        tag = stream.codec_context.codec_tag
+        if takes(stream, target, tag):
+            copy.codec_context.codec_tag = tag
     return copy
 
 
-def _takes_tag(stream: Any, target: Any) -> bool:
-    """Say whether a container takes the name that another gives to a codec.
+def takes(stream: Any, target: Any, tag: str | None = None) -> bool:
+    """Say whether a container takes a stream, under the name that another gives to its codec.
 
     Apple's players want `hvc1`, where FFmpeg would write `hev1`.
     """
     trial = av.open(io.BytesIO(), "w", format=target.format.name)
     copy = trial.add_stream_from_template(stream, opaque=True)
-    copy.codec_context.codec_tag = stream.codec_context.codec_tag
+    if tag is not None:
+        copy.codec_context.codec_tag = tag
     try:
         trial.start_encoding()
     except (av.FFmpegError, ValueError):
