@@ -70,10 +70,9 @@ def shift_audio(path: str | Path, out: str | Path, delay_s: float) -> None:
         _check_constant(source, out)
     with open_source(path) as source, replacing(out) as temporary:
         options = options_for(source.container, out.suffix.lower())
-        opened = av.open(f"file:{temporary}", "w", container_options=options)
-        with _refused_as(path, out), opened as target:
-            written = _Copy(source, target, out, delay_s).write()
         with _refused_as(path, out):
+            with av.open(f"file:{temporary}", "w", container_options=options) as target:
+                written = _Copy(source, target, out, delay_s).write()
             found = read_contents(temporary)
         difference = what_differs(temporary, written, found)
         if difference:
