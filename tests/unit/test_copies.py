@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import subprocess
 import sys
@@ -18,6 +17,11 @@ import pytest
 from av.stream import Disposition
 from PIL import Image
 
+from tests.cases.comparison import differences
+from tests.cases.copies import rows_of
+from tests.cases.dressed import make_dressed
+from tests.cases.generated import GENERATOR, make_cases
+from tests.cases.plain import read_content
 from zoo.cli.app import run
 from zoo.errors import MediaError
 from zoo.files import PART, part_beside
@@ -29,7 +33,6 @@ FRAMES[[20, 55]] = 255  # a flash at 0.8 s and at 2.2 s
 SAMPLES = np.zeros(3 * RATE, np.float32)
 for begin in (0.9, 2.3):  # a click after each
     SAMPLES[int(begin * RATE) : int(begin * RATE) + 400] = 0.5 * np.sin(np.arange(400) * 0.4)
-CASES = Path(__file__).parents[3] / "shared" / "cases" / "make_cases.py"
 Change = Callable[[Any], None]
 
 
@@ -259,33 +262,39 @@ def test_parts_that_a_killed_program_left_go_and_others_stay(tmp_path: Path) -> 
     assert sorted(tmp_path.iterdir()) == [at_work, young]
 
 
-@pytest.mark.skipif(not CASES.exists(), reason="the hard media files are not beside this checkout")
+@pytest.mark.skipif(
+    not GENERATOR.exists(), reason="the hard media files are not beside this checkout"
+)
 def test_hard_files_are_copied_whole_or_refused_for_the_true_reason(tmp_path: Path) -> None:
-    words = [str(tmp_path / "cases"), "--only", "a1,a2,a4,a8,a9"]
-    subprocess.run([sys.executable, CASES, *words], check=True, capture_output=True)
-    truth = json.loads((tmp_path / "cases" / "truth.json").read_text())
-    refused = {
-        "a2_again.ts": "jump from",
-        "a2_jump.ts": "jump from",
-        "a8_rate.ts": "changes at",
-        "a8_layout.ts": "changes at",
-        "a8_size.ts": "changes at",
-        "a9_edits_many_keys.mp4": "joins several parts",
-        "a9_edits_one_key.mp4": "joins several parts",
-    }
-    for name in (n for n in truth if n.startswith("a")):
+    made = [
+        make_cases(tmp_path / "cases", only="a1,a4,a9"),
+        make_dressed(tmp_path / "dressed", only="d_tracks.mkv,d_chapters.mp4,c_fragments.mp4"),
+    ]
+    folder, suffixes = tmp_path / "copies", [".mp4"]
+    rows = [row for cases in made for row in rows_of(cases, folder, suffixes, [-0.2])]
+    assert not [row for row in rows if row.outcome == "wrong"]
+    refused = {row.case for row in rows if row.outcome == "refused"}
+    assert refused == {"a9_edits_one_key.mp4", "a9_edits_many_keys.mp4", "d_tracks.mkv"}
+
+
+def test_the_comparison_sees_what_is_missing(plain: Path, tmp_path: Path) -> None:
+    def without(*lost: int) -> Path:
+        seen = {"video": 0, "audio": 0}
         out = tmp_path / "out.mp4"
-        out.unlink(missing_ok=True)
-        if name in refused:
-            with pytest.raises(MediaError, match=refused[name]):
-                shift_audio(tmp_path / "cases" / name, out, 0.2)
-            continue
-        shift_audio(tmp_path / "cases" / name, out, 0.2)
-        clip, told = decode(out, fps=25, sample_rate_hz=RATE), truth[name]
-        bright = clip.frames.mean((1, 2, 3)) > 170
-        flashes = np.flatnonzero(np.diff(bright.astype(int), prepend=0) == 1) / 25
-        assert len(flashes) == len(told["flashes"]), name
-        assert np.allclose(flashes - flashes[0], np.subtract(told["flashes"], told["flashes"][0]))
-        click = int((np.abs(clip.samples) > 0.2).argmax()) / RATE
-        wanted = told["clicks"][0] - told["flashes"][0] + 0.2
-        assert click - flashes[0] == pytest.approx(wanted, abs=0.021), name
+        with av.open(str(plain)) as source, av.open(str(out), "w") as target:
+            copies = [target.add_stream_from_template(s) for s in source.streams]
+            for packet in source.demux():
+                kind = packet.stream.type
+                seen[kind] += 1
+                if packet.size and not (kind == "video" and seen[kind] in lost):
+                    packet.stream = copies[packet.stream.index]
+                    target.mux(packet)
+        return out
+
+    original = read_content(plain)
+    assert not list(differences(original, read_content(without()), {}, 0.0, ".mp4", []))
+    found = list(differences(original, read_content(without(75)), {}, 0.0, ".mp4", []))
+    assert found == ["74 other frames than the 75"]
+    assert "clicks 0.200 s off" in list(
+        differences(original, read_content(without()), {}, 0.2, ".mp4", [])
+    )

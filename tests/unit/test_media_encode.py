@@ -176,7 +176,9 @@ def test_shift_leaves_out_a_timecode_track(tmp_path, caplog):
                 out.mux(packet)
     with av.open(str(path)) as camera:
         assert "data" in [stream.type for stream in camera.streams]
-    shift_audio(path, tmp_path / "out.mkv", 0.1)
+    shift_audio(path, tmp_path / "out.mkv", 0.1)  # which has a tag for it
+    assert not caplog.text
+    shift_audio(path, tmp_path / "out.ts", 0.1)
     assert "camera.mov: data track 2 is left out" in caplog.text
     assert decode(tmp_path / "out.mkv").frames.shape == FRAMES.shape
 

@@ -16,19 +16,30 @@ from av.format import Flags
 
 from zoo.errors import MediaError, option
 from zoo.media.apart import reads_clip
-from zoo.media.container import Source, open_source, raw_start_s
-from zoo.media.copies import Copied, what_differs
+from zoo.media.container import NO_CLOCK, Source, has_b_frames, open_source, raw_start_s
+from zoo.media.copies import Contents, Copied, lost_tags, read_contents, what_differs
 from zoo.media.encode import reason, replacing
+from zoo.media.streams import (
+    ATTACHES,
+    EDIT_LIST_SUFFIXES,
+    add_copy,
+    attach_cover,
+    is_kept_otherwise,
+    number_of,
+    options_for,
+    shifted,
+    takes,
+    with_dts,
+)
 from zoo.media.untrusted import demuxed
 from zoo.timeline import clock_tenths
 
 logger = logging.getLogger(__name__)
 
-EDIT_LIST_SUFFIXES = {".mp4", ".m4a", ".m4v", ".mov"}  # these can hide what lies before time 0
-ATTACHES = {".mkv", ".mka", ".webm"}  # these hold a cover as an attached file
 MAY_CHANGE = {"mpegts", "mpeg", "flv"}  # formats whose streams may change size or rate half-way
 LATE_S = 1.0  # a clock that begins so late counts from another moment than the clip's beginning
 JUMP_S = 10.0  # between two packets of a stream in such a format
+PRIMING_S = 0.1  # sound that is hidden for so long is what an encoder begins with, more was cut off
 
 
 @reads_clip
@@ -58,20 +69,27 @@ def shift_audio(path: str | Path, out: str | Path, delay_s: float) -> None:
         _check_delay(source, delay_s)
         _check_constant(source, out)
     with open_source(path) as source, replacing(out) as temporary:
-        with _refused_as(path, out), av.open(f"file:{temporary}", "w") as target:
-            copied = _Copy(source, target, out, delay_s).write()
-        difference = what_differs(temporary, copied)
+        options = options_for(source.container, out.suffix.lower())
+        with _refused_as(path, out):
+            with av.open(f"file:{temporary}", "w", container_options=options) as target:
+                written = _Copy(source, target, out, delay_s).write()
+            found = read_contents(temporary)
+        difference = what_differs(temporary, written, found)
         if difference:
             raise MediaError(
                 f"{path.name} cannot be copied to {out.name} as it is: {difference}",
                 _own_kind(path, out),
             )
+    lost = lost_tags(written, found)
+    if lost:
+        logger.warning("%s: %s does not keep the tags %s", path.name, out.suffix, ", ".join(lost))
 
 
 def _own_kind(path: Path, out: Path) -> str:
     """Say what helps where another container does not fit."""
     own = path.suffix.lower()
-    return "" if out.suffix.lower() == own else f"write it as {own}, the clip's own kind"
+    is_no_help = own in {out.suffix.lower(), ".avi"}
+    return "" if is_no_help else f"write it as {own}, the clip's own kind"
 
 
 @contextmanager
@@ -103,6 +121,11 @@ def require_writable(path: Path, out: Path, *, overwrite: bool) -> None:
         )
     if not out.parent.is_dir():
         raise MediaError(f"there is no folder {out.parent} to write {out.name} to")
+    if out.suffix.lower() == ".avi":
+        raise MediaError(
+            f"{out.name}: AVI keeps no times, so sound cannot be moved in it",
+            "write it as .mkv or .mp4",
+        )
 
 
 def _check_delay(source: Source, delay_s: float) -> None:
@@ -170,6 +193,8 @@ class _Copy:
         copies: stream of the copy for every stream that is copied.
         copied: what was written, to be compared with what is there.
         last_s: decoding time of the last packet of each stream, seconds.
+        cut: streams whose sound was cut off by an edit list.
+        reveals: whether the copy shows what an edit list hides.
     """
 
     source: Source
@@ -179,35 +204,46 @@ class _Copy:
     copies: dict[int, Any] = field(default_factory=dict)
     copied: list[Copied] = field(default_factory=list)
     last_s: dict[int, float] = field(default_factory=dict)
+    cut: set[int] = field(default_factory=set)
+    reveals: bool = False
 
-    def write(self) -> list[Copied]:
+    def write(self) -> Contents:
         """Copy everything; say what the copy must hold."""
         container = self.source.container
         for stream in container.streams:
             if not self._can_keep(stream):
                 continue
             self.copied.append(Copied.of(stream))
-            if self.out.suffix.lower() in ATTACHES and self.copied[-1].is_cover:
-                _attach(self.source.path, stream, self.target)
+            if self.suffix in ATTACHES and self.copied[-1].is_cover:
+                attach_cover(self.source.path, stream, self.target)
             else:
                 self.copies[stream.index] = self._add(stream)
         by_index = {track.index: track for track in self.copied}
         shifts = self._shifts()
+        ticks = {
+            s.index: round(shifts["audio" if s.type == "audio" else "others"] / s.time_base)
+            for s in container.streams
+            if s.index in self.copies
+        }
+        chapters = shifted(container.chapters(), shifts["others"])
+        contents = Contents.of(self.copied, chapters, container.metadata)
         self.target.metadata.update(container.metadata)
-        self.target.set_chapters(_shifted(container.chapters(), shifts["others"]))
-        for packet in _with_dts(demuxed(container)):
-            index, kind = packet.stream.index, packet.stream.type
-            if index not in self.copies:
+        self.target.set_chapters(chapters)
+        self._start()
+        for packet in with_dts(demuxed(container)):
+            index = packet.stream.index
+            if index not in self.copies or self._was_cut_off(packet):
                 continue
-            self._check(packet)
-            shift_s = shifts["audio" if kind == "audio" else "others"]
+            track = by_index[index]
+            self._check(packet, track.tick_s)
+            track.look_at(packet)
             if packet.pts is not None:
-                ticks = round(shift_s / packet.time_base)
-                packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
-            by_index[index].take(packet)
+                packet.pts, packet.dts = packet.pts + ticks[index], packet.dts + ticks[index]
+            track.take(packet)
             packet.stream = self.copies[index]
             self.target.mux(packet)
-        return self.copied
+        self._check_at_end()
+        return contents
 
     def _add(self, stream: Any) -> Any:
         """Add a stream to the copy.
@@ -216,24 +252,43 @@ class _Copy:
             MediaError: naming the track, if the container cannot hold it.
         """
         try:
-            return _copy_stream(stream, self.target)
+            return add_copy(stream, self.target)
         except ValueError:
-            number = _number_of(stream)
-            codec = "unknown" if stream.codec_context is None else stream.codec_context.name
-            raise MediaError(
-                f"cannot write {self.source.path.name} as {self.out.name}: {self.out.suffix} does "
-                f"not take {stream.type} track {number} ({codec})",
-                _own_kind(self.source.path, self.out),
-            ) from None
+            raise self._not_taken(stream) from None
+
+    def _start(self) -> None:
+        """Write the header.
+
+        Raises:
+            MediaError: naming the track, if the container cannot hold one.
+        """
+        try:
+            self.target.start_encoding()
+        except (av.FFmpegError, ValueError):
+            streams = self.source.container.streams
+            for stream in (streams[index] for index in self.copies):
+                if not takes(stream, self.target):
+                    raise self._not_taken(stream) from None
+            raise
+
+    def _not_taken(self, stream: Any) -> MediaError:
+        context = stream.codec_context
+        codec = "unknown" if context is None else context.codec.canonical_name
+        return MediaError(
+            f"cannot write {self.source.path.name} as {self.out.name}: {self.out.suffix} does not "
+            f"take {stream.type} track {number_of(stream)} ({codec})",
+            _own_kind(self.source.path, self.out),
+        )
 
     def _can_keep(self, stream: Any) -> bool:
         """Say whether a stream is copied; what is left out is said."""
         name = self.source.path.name
-        if stream.type == "data":  # no muxer takes these back; mov writes its timecode anew
-            logger.warning("%s: data track %d is left out", name, stream.index)
+        if stream.type == "data":  # no muxer takes these back
+            if not is_kept_otherwise(stream, self.suffix):
+                logger.warning("%s: data track %d is left out", name, stream.index)
             return False
         if stream.type in {"audio", "video"} and stream.codec_context is None:
-            number = _number_of(stream)
+            number = number_of(stream)
             logger.warning(
                 "%s: %s track %d cannot be decoded and is left out", name, stream.type, number
             )
@@ -241,9 +296,46 @@ class _Copy:
         return True
 
     @property
+    def suffix(self) -> str:
+        """Which container it is."""
+        return self.out.suffix.lower()
+
+    @property
     def hides_start(self) -> bool:
         """Whether the copy can hide what lies before time 0."""
-        return self.out.suffix.lower() in EDIT_LIST_SUFFIXES
+        return self.suffix in EDIT_LIST_SUFFIXES
+
+    def _was_cut_off(self, packet: Any) -> bool:
+        """Say whether an edit list hides a packet of sound, which the copy might play."""
+        stream = packet.stream
+        if stream.type != "audio" or not packet.is_discard or packet.pts is None:
+            return False
+        if packet.pts * packet.time_base < -PRIMING_S:
+            self.cut.add(stream.index)
+        is_past = packet.pts + (packet.duration or 0) <= 0
+        return is_past and stream.index in self.cut
+
+    def _check_at_end(self) -> None:
+        """Refuse a hidden beginning that would be shown, and frames whose order is not known.
+
+        Raises:
+            MediaError: naming the clip.
+        """
+        if self.reveals:  # and no other cut, for which another container would be no help
+            raise MediaError(
+                f"an edit list hides the beginning of {self.source.path.name}, and "
+                f"{self.out.suffix or 'the copy'} would show it again",
+                "write it as .mp4 or .mov",
+            )
+        video, format = self.source.video, self.source.container.format.name
+        if video is None or format not in NO_CLOCK or not has_b_frames(video):
+            return
+        if not any(track.is_reordered for track in self.copied if track.index == video.index):
+            raise MediaError(
+                f"{self.source.path.name} does not say when its frames are shown, only in which "
+                "order they are stored, and a copy would mix them up",
+                "convert it to .mp4 with a program that decodes it",
+            )
 
     def _shifts(self) -> dict[str, Fraction]:
         """Return by how much audio and all else move, seconds."""
@@ -262,7 +354,7 @@ class _Copy:
         others = -zero if self.hides_start else later - zero
         return {"others": others, "audio": others + delay}
 
-    def _check(self, packet: Any) -> None:
+    def _check(self, packet: Any, tick_s: float) -> None:
         """Refuse times that no copy can have, and pictures that it would bring back.
 
         Raises:
@@ -271,19 +363,14 @@ class _Copy:
         stream, name = packet.stream, self.source.path.name
         if packet.dts is None:
             return
-        time_s = float(packet.dts * packet.time_base)
+        time_s = packet.dts * tick_s
         is_shown = packet.pts is not None and packet.pts >= 0
         if stream.type == "video" and packet.is_discard and is_shown:
             raise MediaError(
-                f"an edit list joins several parts of {name}, and a copy would not keep the cuts",
-                "make one recording of them first",
+                f"an edit list cuts parts out of {name}, and a copy would not keep the cuts",
+                "make one recording of what is left first",
             )
-        if stream.type == "video" and packet.is_discard and not self.hides_start:
-            raise MediaError(
-                f"an edit list hides the beginning of {name}, and {self.out.suffix or 'the copy'} "
-                "would show it again",
-                "write it as .mp4 or .mov",
-            )
+        self.reveals |= stream.type == "video" and packet.is_discard and not self.hides_start
         last_s = self.last_s.get(stream.index)
         self.last_s[stream.index] = time_s
         if last_s is None or stream.type not in {"audio", "video"}:
@@ -298,66 +385,5 @@ class _Copy:
             )
 
 
-def _number_of(stream: Any) -> int:
-    """Return which track of its kind a stream is, from 1."""
-    same = [s.index for s in stream.container.streams if s.type == stream.type]
-    return 1 + same.index(stream.index)
-
-
-def _attach(path: Path, stream: Any, target: Any) -> None:
-    """Keep a cover as Matroska does: as a file."""
-    with open_source(path) as source:
-        picture = next(p for p in source.packets(source.container.streams[stream.index]) if p.size)
-    kind = {"mjpeg": "jpeg"}.get(stream.codec_context.name, stream.codec_context.name)
-    target.add_attachment(f"cover.{kind.replace('jpeg', 'jpg')}", f"image/{kind}", bytes(picture))
-
-
 def _start_of(stream: Any) -> Fraction:
     return Fraction(0) if stream.start_time is None else stream.start_time * stream.time_base
-
-
-def _shifted(chapters: list[Any], by_s: Fraction) -> list[Any]:
-    """Move chapters along with the picture."""
-    moved = []
-    for chapter in chapters:
-        ticks = round(by_s / chapter["time_base"])
-        moved.append({**chapter, "start": chapter["start"] + ticks, "end": chapter["end"] + ticks})
-    return moved
-
-
-def _copy_stream(stream: Any, target: Any) -> Any:
-    copy = target.add_stream_from_template(stream)
-    copy.disposition = stream.disposition
-    # "DURATION" and the statistics tags of Matroska would no longer be true.
-    kept = {k: v for k, v in stream.metadata.items() if k != "DURATION" and not k.startswith("_")}
-    copy.metadata.update(kept)
-    return copy
-
-
-def _with_dts(packets: Iterator[Any]) -> Iterator[Any]:
-    """Fill missing decoding times backwards from the first known one.
-
-    Matroska gives none for the first packets of a stream with B-frames, the key frame among them.
-    """
-    waiting: dict[int, list[Any]] = {}
-    known: set[int] = set()
-    for packet in packets:
-        if packet.size == 0:
-            continue
-        index = packet.stream.index
-        if packet.dts is None and index not in known:
-            waiting.setdefault(index, []).append(packet)
-            continue
-        if packet.dts is None:
-            packet.dts = packet.pts
-        known.add(index)
-        early = waiting.pop(index, [])
-        step = max(packet.duration or 1, 1)
-        for place, missing in enumerate(early):
-            missing.dts = packet.dts - step * (len(early) - place)
-        yield from early
-        yield packet
-    for left in waiting.values():
-        for packet in left:
-            packet.dts = packet.pts
-        yield from left
