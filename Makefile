@@ -22,7 +22,7 @@ help:
 	@echo "make e2e         tests of the command line and of training"
 	@echo "make slow        tests that take minutes"
 	@echo "make fuzz        N=50000 mutated files (SEED=1) through all that reads clips, counted in a table"
-	@echo "make cases       hard media files with known answers: read, measured, judged in a table (SALT=1, OUT=cases-out)"
+	@echo "make cases       hard media files with known answers: read, measured, copied, judged in tables (SALT=1, OUT=cases-out)"
 	@echo "make chaos       trainings and searches that lose workers, drivers, machines and disks"
 	@echo "make soak        a demo with 32 visitors, a tenth of them malicious (MINUTES=30)"
 	@echo "make bench       every script of benchmarks/"
@@ -54,7 +54,8 @@ fuzz: setup
 
 cases: OUT = cases-out
 cases: setup
-	$(BIN)/python -m tests.cases.reading --out $(OUT)/reading $(if $(SALT),--salt $(SALT))
+	$(BIN)/python -m tests.cases.reading --out $(OUT)/reading $(if $(SALT),--salt $(SALT)); read=$$?; \
+	$(BIN)/python -m tests.cases.copies --out $(OUT)/copies $(if $(SALT),--salt $(SALT)) && exit $$read
 
 check: lint types test
 
