@@ -120,6 +120,17 @@ def test_windows_count_by_what_is_in_them() -> None:
     assert content.counted([(1.9, 1.9)], 4.8) == [0]  # but is better than none
 
 
+def test_windows_that_reach_into_a_long_silence_do_not_count() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.01, len(TIMES_S))
+    events_s = [1.0, 2.0, 3.0, 4.5, 5.5]
+    content = _content((_clicks(events_s) + noise) * (TIMES_S < 6.0), _flashes(events_s))
+    starts_s = [(t, t) for t in (0.0, 1.0, 1.6, 2.0)]
+    assert content.counted(starts_s, 4.8) == [0, 1, 2]
+    assert content.counted(starts_s[3:], 4.8) == [0]  # better than none
+    short = _content((_clicks(events_s) + noise) * (TIMES_S < 7.2), _flashes(events_s))
+    assert short.counted([(3.0, 3.0)], 4.8) == [0]
+
+
 def test_what_was_not_read_says_nothing() -> None:
     assert Content().counted([(0.0, 0.0)], 4.8) == [0]
     assert Content().repeating(4.0) is None

@@ -23,6 +23,7 @@ EVENT_DB = 5.5  # by which one band must rise, a whistle; a codec lets one of st
 WIDE_DB = 3.0  # or by which two bands must; a codec lets two of steady noise rise by 2.7
 BURST_DB = 7.0  # or by which the power of two above 500 Hz must within two bins: a click
 MOST_SILENCE = 0.4  # of a window, at a stretch
+MOST_BEYOND = 0.1  # or of a window, where all that follows, or all before, is silent so long
 CHANGE = 6.0  # levels of 255: largest change of a part, plus three times the median one
 JUMP = 16.0  # levels: a key frame of a hard compressed still, or a digit, changes so much at once
 FADE = 0.7  # by which all of the picture may darken, or brighten back, in 0.16 s
@@ -84,7 +85,8 @@ class Content:
     def counted(self, windows_s: Sequence[tuple[float, float]], length_s: float) -> list[int]:
         """Return which windows have something to say.
 
-        A window that is largely silent misleads a model: it counts only where there is no other.
+        A window that is largely silent misleads a model, as does one that reaches into a long
+        silence at either end of the clip: they count only where there is no other.
 
         Args:
             windows_s: where each starts in the picture and in the sound, seconds.
@@ -93,13 +95,26 @@ class Content:
         found = [n for n, starts_s in enumerate(windows_s) if self.has_events(*starts_s, length_s)]
         longest_s = MOST_SILENCE * length_s
         filled = [n for n in found if self._silence_s(windows_s[n][1], length_s) <= longest_s]
-        return filled or found
+        first_s, last_s = self._sounds(longest_s)
+        first_s, last_s = first_s - MOST_BEYOND * length_s, last_s + MOST_BEYOND * length_s
+        inside = [n for n in filled if first_s <= windows_s[n][1] <= last_s - length_s]
+        return inside or filled or found
 
     def has_events(self, video_s: float, audio_s: float, length_s: float) -> bool:
         """Whether a window holds anything to hear and to see; starts and length in seconds."""
         return self.has_motion(video_s, video_s + length_s) and self.has_sound(
             audio_s, audio_s + length_s
         )
+
+    def _sounds(self, longest_s: float) -> tuple[float, float]:
+        """Return when the sound begins and ends, seconds; silence of up to a length is part."""
+        level_db = self._level.filled()
+        loud = np.flatnonzero(level_db >= SILENT_DB)
+        if not len(loud):
+            return -math.inf, math.inf
+        first_s, last_s = loud[0] * BIN_S, (loud[-1] + 1) * BIN_S
+        is_over = len(level_db) * BIN_S - last_s > longest_s
+        return first_s if first_s > longest_s else -math.inf, last_s if is_over else math.inf
 
     def _silence_s(self, start_s: float, length_s: float) -> float:
         """Return the longest silence in a stretch of the sound, seconds."""

@@ -9,7 +9,7 @@ from pydantic import Field
 from zoo.contracts import ComponentConfig
 
 Mode = Literal["published", "corrected"]
-METHOD = 2  # raised whenever the same clips would get other scores
+METHOD = 3  # raised whenever the same clips would get other scores
 
 
 class Settings(ComponentConfig):
