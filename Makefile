@@ -1,7 +1,7 @@
 # Everything runs in .venv, or in the environment that is active.  `make setup` is instant once done.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help setup test slow e2e fuzz cases chaos soak check format lint types bench quickstart demo clean
+.PHONY: help setup test slow e2e fuzz cases chaos soak robustness check format lint types bench quickstart demo clean
 
 VENV ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
@@ -25,6 +25,7 @@ help:
 	@echo "make cases       hard media files with known answers: read, measured, copied, judged in tables (SALT=1, OUT=cases-out)"
 	@echo "make chaos       trainings and searches that lose workers, drivers, machines and disks"
 	@echo "make soak        a demo with 32 visitors, a tenth of them malicious (MINUTES=30)"
+	@echo "make robustness  cases, fuzz, chaos and soak, reading in one pass, thousands of clips: hours"
 	@echo "make bench       every script of benchmarks/"
 	@echo "make quickstart  clips, both stages, two heads, a prediction"
 	@echo "make demo        setup, then a web page at http://127.0.0.1:7860"
@@ -77,6 +78,10 @@ chaos: setup
 
 soak: setup
 	PYTHONPATH=.:tests:tests/e2e $(BIN)/python tests/chaos/soak_demo.py --minutes $(or $(MINUTES),30)
+
+robustness: cases fuzz chaos soak
+	$(BIN)/python benchmarks/one_pass.py
+	$(BIN)/python benchmarks/many_clips.py
 
 bench: setup
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done; \
