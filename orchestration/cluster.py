@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import TrainingError
+from zoo.experiments.process import BROKE_OFF
 from zoo.training.resources import RELEASE_S, Resources, ask, check_enough, count_cpus, fitting
 
 # Measured: a third less start-up time, and a dead worker is noticed in a fifth of a second.
@@ -23,6 +25,7 @@ _SETTINGS = {
     "RAY_gcs_server_port_wait_time_s": "120",  # on a machine that is busy; 20 otherwise
 }
 _LOCAL_SETTINGS = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+_VITAL = ("raylet", "gcs_server")
 _LONGEST_FOLDER = 38  # bytes: the name of a socket of Ray below it has 68, and may have 107
 _START_VARIABLE, _START_S = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", 120
 
@@ -55,6 +58,29 @@ def connected(resources: Resources) -> Iterator[None]:
     finally:
         if is_ours:
             ray.shutdown()
+
+
+def require_running() -> None:
+    """Notice that the cluster that this process started has lost a part it cannot do without.
+
+    Ray notices it some seconds later, and ends this process without a sentence.
+
+    Raises:
+        TrainingError: naming the part.
+    """
+    from ray._private import worker  # nothing public tells before Ray ends the process
+
+    node = worker._global_node
+    for kind, process in [] if node is None else node.dead_processes():
+        if kind in _VITAL:
+            raise TrainingError(
+                f"{BROKE_OFF}: Ray's process '{kind}' on this machine ended "
+                f"({_how(process.returncode)}), perhaps for want of memory; go on with --resume"
+            )
+
+
+def _how(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
 def has_token() -> bool:

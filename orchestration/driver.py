@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from orchestration.cluster import connected
+from orchestration.cluster import connected, require_running
 from zoo.errors import TrainingError
 from zoo.experiments.lock import interruptible
 from zoo.experiments.process import BROKE_OFF
@@ -168,6 +168,7 @@ def fit(job: Job, resources: Resources, refresh: Callable[[], None]) -> None:
     while thread.is_alive():
         thread.join(REFRESH_S)
         refresh()
+        require_running()
     if outcome:
         mistake = input_error(outcome[0])
         if mistake is not None:

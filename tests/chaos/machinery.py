@@ -66,7 +66,7 @@ def finish(words: list[str], log: Path, **environment: str) -> int:
 def descendants(pid: int) -> dict[int, str]:
     """Return all processes below one, with their command lines."""
     listed = subprocess.run(
-        ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+        ["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     )
     rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
     children: dict[int, list[tuple[int, str]]] = {}
@@ -134,8 +134,8 @@ class Struck:
         time.sleep(random.Random(seed).random())
         family = descendants(process.pid)
         self.seen |= family.keys()
-        found = [pid for pid, words in sorted(family.items()) if whom in words] if whom else []
-        target = random.Random(seed).choice(found) if found else process.pid
+        found = [pid for pid, words in sorted(family.items()) if whom in words]
+        target = random.Random(seed).choice(found) if whom else process.pid
         os.kill(target, number)
         return process.wait(GENEROUS_S)
 

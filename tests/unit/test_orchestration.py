@@ -7,12 +7,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from orchestration.cluster import connected, has_token
+from orchestration.cluster import connected, has_token, require_running
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError, ZooError
@@ -434,3 +435,20 @@ def test_checkpoints_that_ray_does_not_know_are_removed(tmp_path: Path) -> None:
     remove_unknown_checkpoints(tmp_path)
     left = {path.name for path in tmp_path.glob("checkpoint_*")}
     assert left == {"checkpoint_2", "checkpoint_3"} | {SNAPSHOT}
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "how"), [("raylet", -9, "SIGKILL"), ("gcs_server", 1, "exit code 1")]
+)
+def test_a_cluster_that_loses_a_vital_part_is_one_sentence(
+    kind: str, code: int, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray._private import worker
+
+    ended = [("dashboard", SimpleNamespace(returncode=1))]
+    node = SimpleNamespace(dead_processes=lambda: ended)
+    monkeypatch.setattr(worker, "_global_node", node)
+    require_running()
+    ended.append((kind, SimpleNamespace(returncode=code)))
+    with pytest.raises(TrainingError, match=rf"broke off: .*'{kind}' .*ended \({how}\)"):
+        require_running()
