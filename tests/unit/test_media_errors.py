@@ -153,3 +153,22 @@ def test_random_damage_is_decoded_or_refused(seed, clip, tmp_path):
     assert window.frames.shape[0] == 25
     assert window.samples.shape == (16_000,)
     assert np.isfinite(window.samples).all()
+
+
+def test_a_run_of_frames_that_the_file_cannot_hold_is_refused(noise, tmp_path):
+    path = tmp_path / "fragments.mp4"
+    encode(path, *noise, gop=10, container_options={"movflags": "frag_keyframe+empty_moov"})
+    assert probe(path).video.duration_s == pytest.approx(3.0, abs=0.1)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"trun") + 4
+    data[place : place + 8] = b"\0\0\0\0" + (2**25).to_bytes(4)  # no bytes for any of them
+    path.write_bytes(data)
+    assert_refused(path, "is damaged", "33,554,432 frames", action=probe)
+
+
+def test_sizes_that_are_all_alike_may_not_claim_more_than_the_file_holds(clip):
+    data = bytearray(clip.read_bytes())
+    place = data.index(b"stsz") + 8
+    data[place : place + 8] = (1).to_bytes(4) + (2**31).to_bytes(4)
+    clip.write_bytes(data)
+    assert_refused(clip, "is damaged", "2,147,483,648 frames", action=probe)

@@ -10,6 +10,7 @@ from typing import Any
 import av
 
 from zoo.errors import MediaError
+from zoo.media.boxes import require_credible_index
 
 # Demuxers of sound and film.  All others are refused: playlists, manifests and scripts open other
 # files or the network, text and pictures are no clips, and raw samples have no beginning to know
@@ -58,6 +59,7 @@ def open_container(path: Path) -> Any:
     Raises:
         MediaError: if it is none.
     """
+    require_credible_index(path)
     try:
         container = av.open(
             f"file:{path}",
