@@ -209,10 +209,13 @@ class OffsetPredictor(Predictor):
         """
         starts_s: list[float] = []
         scored, between, second = [], [], []
+        between_s = self._between(offsets_s)
         for crops in encode_crops(encoder, plan, progress, with_events=True):
             starts_s += crops.starts_s
             scored.append(self._classify(crops, offsets_s))
-            between.append(self._classify(crops, self._between(offsets_s)))
+            between.append(
+                scored[-1] if between_s == offsets_s else self._classify(crops, between_s)
+            )
             if self.synchronizability is not None and self._shares_tokens:
                 second.append(self.synchronizability.classify(crops))
         kept = encoder.content.counted(
