@@ -29,7 +29,6 @@ MOST_FRAMES = 64  # placed together: 1.5 s of AAC
 MOST_AT_ONCE = 1 << 20  # samples that are resampled together
 MARGIN_S = 0.02  # more than the resampler's filter reaches
 MOST_RATES = 4  # of a stream within a window
-EVER_OTHER_RATES = "the rate of its audio changes again and again"
 WALK_S = 1.0  # a gap that is decoded rather than jumped over
 RETREATS_S = (0.0, 1.0, 4.0)
 # Of the power that the loudest channel alone would leave in the mix: less is left of channels that
@@ -210,7 +209,10 @@ class AudioReader:
             rate_hz = frame.sample_rate
             if rate_hz not in lines:
                 if len(lines) == MOST_RATES:
-                    raise MediaError(f"{self.source.path.name} is damaged: {EVER_OTHER_RATES}")
+                    name = self.source.path.name
+                    raise MediaError(
+                        f"{name} is damaged: the rate of its audio changes all the time"
+                    )
                 lines[rate_hz] = window.line(rate_hz, grid, self.mix)
             lines[rate_hz].place(time_s, frame)
             if time_s >= window.end_s + MARGIN_S:
