@@ -267,14 +267,16 @@ def test_parts_that_a_killed_program_left_go_and_others_stay(tmp_path: Path) -> 
 )
 def test_hard_files_are_copied_whole_or_refused_for_the_true_reason(tmp_path: Path) -> None:
     made = [
-        make_cases(tmp_path / "cases", only="a1,a4,a9"),
+        make_cases(tmp_path / "cases", only="a1,a2,a4,a8,a9"),
         make_dressed(tmp_path / "dressed", only="d_tracks.mkv,d_chapters.mp4,c_fragments.mp4"),
     ]
     folder, suffixes = tmp_path / "copies", [".mp4"]
     rows = [row for cases in made for row in rows_of(cases, folder, suffixes, [-0.2])]
     assert not [row for row in rows if row.outcome == "wrong"]
     refused = {row.case for row in rows if row.outcome == "refused"}
-    assert refused == {"a9_edits_one_key.mp4", "a9_edits_many_keys.mp4", "d_tracks.mkv"}
+    joined = {"a2_again.ts", "a2_jump.ts", "a9_edits_one_key.mp4", "a9_edits_many_keys.mp4"}
+    changing = {"a8_rate.ts", "a8_layout.ts", "a8_size.ts"}
+    assert refused == {*joined, *changing, "d_tracks.mkv"}
 
 
 def test_the_comparison_sees_what_is_missing(plain: Path, tmp_path: Path) -> None:
