@@ -30,14 +30,22 @@ def desync(*words: object) -> int:
     return run(["desync", *(str(word) for word in words)])
 
 
-@pytest.mark.parametrize("mode", ["published", "corrected"])
+@pytest.mark.parametrize(
+    ("mode", "score", "chance"),
+    [
+        ("published", "mean |offset|", "1.048 s"),
+        ("corrected", "mean |offset|", "1.048 s"),
+        ("avgen-bench", "mean |mean of the distribution|", "0.000 s"),
+    ],
+)
 def test_the_table_names_mode_and_numbers(
-    videos: Path, mode: str, capsys: pytest.CaptureFixture[str]
+    videos: Path, mode: str, score: str, chance: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert desync(MODEL, "--videos", videos, "--mode", mode) == 0
     shown = capsys.readouterr().out
     assert f"DeSync ({mode}) of 3 of 4 clips" in shown
-    assert "1.048 s" in shown
+    assert f"DeSync, {score}" in shown
+    assert chance in shown
     assert "2.000 s" in shown
     assert "1 of 4 clips have no score" in shown
     assert "000000.mp4 is cut short" in shown

@@ -64,13 +64,22 @@ def write_audio_of(path: Path, source: Path, *, seconds: float = 8.5, delay_s: f
 
 
 def reference(
-    model: Model, video: Path, audio: Path, duration_s: float
-) -> list[tuple[float, float]]:
-    """The public scorer's two offsets and their probabilities, step by step, nothing shared."""
+    model: Model,
+    video: Path,
+    audio: Path,
+    duration_s: float,
+    short_side: int | None = None,
+    first: tuple[int, int] = (0, 0),
+) -> list[torch.Tensor]:
+    """The distributions of the public scorer's two windows, step by step, nothing shared.
+
+    With the short side of the frames, and the first frame and sample, of AVGen-Bench, the first
+    window is that benchmark's.
+    """
     size = model.vision_frontend.size
     transform = v2.Compose(
         [
-            v2.Resize(size, interpolation=v2.InterpolationMode.BICUBIC),
+            v2.Resize(short_side or size, interpolation=v2.InterpolationMode.BICUBIC),
             v2.CenterCrop(size),
             v2.ToDtype(torch.float32, scale=True),
             v2.Normalize(mean=[0.5] * 3, std=[0.5] * 3),
@@ -84,7 +93,7 @@ def reference(
     assert rate is not None
     nearest = [math.ceil(k * rate / 25 - 0.5) for k in range(int(25 * duration_s))]
     stacked = torch.from_numpy(np.stack([decoded[i] for i in nearest])).permute(0, 3, 1, 2)
-    frames = transform(stacked)  # (Tv, C, H, W)
+    frames = transform(stacked)[first[0] :]  # (Tv, C, H, W)
     with av.open(str(audio)) as container:
         parts = [f.to_ndarray() for f in container.decode(audio=0)]
         rate_hz = container.streams.audio[0].rate
@@ -97,6 +106,7 @@ def reference(
         samples = Resample(rate_hz, 16_000)(samples)
     samples = samples[: int(16_000 * duration_s)]
     assert len(samples) == int(16_000 * duration_s)
+    samples = samples[first[1] :]
     mel = MelSpectrogram(16_000, n_fft=1024, win_length=400, hop_length=160, n_mels=128)
     vision, audio_tokens, encoder = [], [], model.separable
     for i in range((len(frames) - 16) // 8 + 1):
@@ -106,16 +116,17 @@ def reference(
         log = torch.log(mel(samples[i * 5_120 : i * 5_120 + 10_240]) + 1e-6)
         log = (pad(log, (0, 66 - log.shape[1])) + 4.2677393) / (2 * 4.5689974)
         audio_tokens.append(encoder.audio(log[None])[0])
-    answers = []
+    answers: list[torch.Tensor] = []
     for part in (slice(None, 14), slice(-14, None)):
         tokens = (
             Tokens(torch.stack(parts[part])[None, :, :, None], side.tokens.times_s)
             for parts, side in ((audio_tokens, encoder.audio), (vision, encoder.vision))
         )
-        probabilities = model.answer(*tokens)[0].softmax(0)
-        best = int(probabilities.argmax())
-        answers.append((float(torch.linspace(-2, 2, 21)[best]), float(probabilities[best])))
+        answers.append(model.answer(*tokens)[0].softmax(0))
     return answers
+
+
+GRID_S = torch.linspace(-2, 2, 21)
 
 
 @torch.no_grad()
@@ -132,12 +143,35 @@ def test_published_equals_a_plain_reference(
     offsets_s = []
     for clip, (video, audio) in zip(result.clips, files, strict=True):
         answers = reference(model, videos / video, tmp_path / audio, duration_s)
-        offsets_s += [offset for offset, _ in answers]
-        assert clip.offsets_s == pytest.approx([offset for offset, _ in answers], abs=1e-6)
-        assert clip.probabilities == pytest.approx([p for _, p in answers], abs=1e-4)
+        most_probable_s = [float(GRID_S[p.argmax()]) for p in answers]
+        offsets_s += most_probable_s
+        assert clip.offsets_s == pytest.approx(most_probable_s, abs=1e-6)
+        assert clip.probabilities == pytest.approx([float(p.max()) for p in answers], abs=1e-4)
     assert result.desync_s == pytest.approx(np.abs(offsets_s).mean(), abs=1e-6)
     assert result.summary["predictions"] == 6
     assert len(set(offsets_s)) > 1
+
+
+@torch.no_grad()
+def test_avgen_bench_equals_a_plain_reference(videos: Path, tmp_path: Path) -> None:
+    model = load_model(resolve(MODEL))
+    audio = tmp_path / "square.wav"
+    write_audio_of(audio, videos / "square.mp4", delay_s=0.3)
+    shutil.copy(videos / "wide.mp4", tmp_path / "wide.mp4")
+    result = score(MODEL, videos, tmp_path, mode="avgen-bench")
+    expected_s = []
+    for clip in (result.clips[0], result.clips[2]):
+        short_side, first = model.vision_frontend.short_side, (2, 1280)  # of 125 frames, 120 count
+        p = reference(model, Path(clip.video), Path(clip.audio), 5.0, short_side, first)[0]
+        expected_s.append(abs(float(p @ GRID_S)))
+        assert clip.desync_s == pytest.approx(expected_s[-1], abs=1e-4)
+        assert clip.offsets_s == pytest.approx([float(GRID_S[p.argmax()])], abs=1e-6)
+    assert result.desync_s == pytest.approx(np.mean(expected_s), abs=1e-4)
+    assert result.summary["uniform_guessing_s"] == pytest.approx(0)
+    assert (result.summary["duration_s"], result.summary["predictions"]) == (5.0, 2)
+    assert result.summary["most_probable_s"] != result.desync_s
+    with pytest.raises(ConfigError, match=r"looks at the first 5 s, not 8 s: leave duration out"):
+        score(MODEL, videos, mode="avgen-bench", duration_s=8.0)
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (48, 48), (90, 121), (333, 160), (30, 41)])
@@ -145,7 +179,7 @@ def test_frames_are_resized_as_torchvision_does(shape: tuple[int, int]) -> None:
     frame = np.random.default_rng(0).integers(0, 255, (*shape, 3), np.uint8)
     tensor = torch.from_numpy(frame).permute(2, 0, 1)
     wanted = v2.CenterCrop(48)(v2.Resize(48, interpolation=v2.InterpolationMode.BICUBIC)(tensor))
-    assert np.array_equal(resized_square(frame, 48), wanted.permute(1, 2, 0).numpy())
+    assert np.array_equal(resized_square(frame, 48, 48), wanted.permute(1, 2, 0).numpy())
 
 
 def test_published_skips_what_is_shorter_and_says_so(videos: Path, tmp_path: Path) -> None:
@@ -205,9 +239,9 @@ def test_windows_with_nothing_to_hear_or_see_do_not_count(clips: Manifest, tmp_p
     encode(tmp_path / "still.mp4", np.repeat(frames[:1], len(frames), axis=0), late)
     tone = np.sin(np.arange(len(late)) / 5)
     encode(tmp_path / "tone.mp4", frames, (0.3 * tone).astype(np.float32))
-    modes: tuple[Mode, Mode] = ("published", "corrected")
-    for mode in modes:
-        result = score(MODEL, tmp_path, mode=mode, duration_s=17.0)
+    modes: dict[Mode, float | None] = {"published": 17.0, "corrected": 17.0, "avgen-bench": None}
+    for mode, duration_s in modes.items():
+        result = score(MODEL, tmp_path, mode=mode, duration_s=duration_s)
         assert result.desync_s == pytest.approx(0.4, abs=0.05)
         assert {clip.name: clip.skipped for clip in result.clips} == {
             "silence.mp4": "the sound is silent",
@@ -434,9 +468,9 @@ def test_bad_clips_are_listed_and_the_others_scored(videos: Path, tmp_path: Path
     encode(tmp_path / "mute.mp4", frames, None)
     encode(tmp_path / "blind.mp4", None, noise)
     encode(tmp_path / "short.mp4", frames[:100], noise)
-    broken = np.where(np.arange(128_000) == 5, np.nan, noise).astype(np.float32)
+    broken = np.where(np.arange(128_000) == 5_000, np.nan, noise).astype(np.float32)
     encode(tmp_path / "nan.mkv", frames, broken, audio_codec="pcm_f32le")
-    for mode in ("published", "corrected"):
+    for mode in ("published", "corrected", "avgen-bench"):
         result = score(MODEL, tmp_path, mode=mode, out=tmp_path / mode)
         reasons = {clip.name: clip.skipped for clip in result.clips}
         assert [name for name, reason in reasons.items() if not reason] == ["good.mp4"]

@@ -4,7 +4,7 @@
 >>> result = score("tiny-synthetic", "videos", "generated", mode="published")
 >>> result.desync_s, result.summary["scored"], result.summary["clips"]
 
-What both modes do, and how they differ, is described in docs/desync.md.
+What the modes do, and how they differ, is described in docs/desync.md.
 """
 
 from zoo.desync.pairs import Pair, pair_clips

@@ -1,4 +1,4 @@
-"""From a pair of files to segments, in both modes."""
+"""From a pair of files to segments, in every mode."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from zoo.contracts import AudioFrontend, EncoderIO, Frames, Modality
 from zoo.data.clip_reader import ClipReader, whole_frames_s
 from zoo.data.content import Content
 from zoo.data.frontend import crop_square, cut_audio
+from zoo.data.published import place_segments
 from zoo.desync.pairs import Pair
 from zoo.desync.score_settings import Mode
 from zoo.errors import MediaError
@@ -66,15 +67,14 @@ class PairReader:
         read: Callable[[Pair], Reading] = {
             "published": self._read_published,
             "corrected": self._read_corrected,
+            "avgen-bench": self._read_avgen_bench,
         }[mode]
         return read(pair)
 
     def _read_published(self, pair: Pair) -> Reading:
         """Read both streams from their own first frame and sample, as the public scorer does."""
-        assert pair.video is not None
-        assert pair.audio is not None
-        frames = self._published_frames(pair)
-        samples = self._published_samples(pair)
+        frames = self._frames_in_order(pair, self.vision.size, MISSING_FRAMES)
+        samples = self._samples_in_order(pair)
         return self._cut(
             frames,
             samples,
@@ -82,19 +82,29 @@ class PairReader:
             self._num_segments(len(samples) / self.audio.sample_rate_hz),
         )
 
-    def _published_frames(self, pair: Pair) -> np.ndarray:
+    def _read_avgen_bench(self, pair: Pair) -> Reading:
+        """Read the middle of the first 5 s of both streams, as AVGen-Bench does."""
+        frames = self._frames_in_order(pair, self.vision.short_side, 0)
+        samples = self._samples_in_order(pair)
+        fps, rate_hz, num = self.vision.fps, self.audio.sample_rate_hz, self.layout.num_segments
+        vision, audio = place_segments(
+            self.layout, len(frames), len(samples), fps=fps, sample_rate_hz=rate_hz
+        )
+        return self._cut(frames[vision[0, 0] :], samples[audio[0, 0] :], num, num)
+
+    def _frames_in_order(self, pair: Pair, short_side: int, most_missing: int) -> np.ndarray:
         assert pair.video is not None
         wanted = int(self.vision.fps * self.duration_s)  # truncated as published
         with closing(pictures_in_order(pair.video, self.vision.fps, wanted)) as found:
-            squares = [resized_square(frame, self.vision.size) for frame in found]
-        if len(squares) < max(1, wanted - MISSING_FRAMES):
+            squares = [resized_square(frame, self.vision.size, short_side) for frame in found]
+        if len(squares) < max(1, wanted - most_missing):
             raise MediaError(
                 f"too short: {pair.video.name} has {len(squares) / self.vision.fps:.2f} s of "
                 f"video, {self.duration_s:g} s are wanted"
             )
         return np.stack(squares + squares[-1:] * (wanted - len(squares)))
 
-    def _published_samples(self, pair: Pair) -> np.ndarray:
+    def _samples_in_order(self, pair: Pair) -> np.ndarray:
         assert pair.audio is not None
         wanted = int(self.audio.sample_rate_hz * self.duration_s)
         native, rate_hz = samples_in_order(pair.audio, self.duration_s + MARGIN_S)
@@ -170,15 +180,15 @@ class PairReader:
         return ClipReader(self.vision, self.audio, io=self.io).places(modality, layout)
 
 
-def resized_square(frame: np.ndarray, size: int) -> np.ndarray:
-    """Resize the short side to ``size`` (bicubic, antialiased) and crop the centre.
+def resized_square(frame: np.ndarray, size: int, short_side: int) -> np.ndarray:
+    """Resize the short side (bicubic, antialiased) and crop the centre.
 
     Source: torchvision's ``Resize`` and ``CenterCrop`` on uint8, bit for bit.
     """
     height, width = frame.shape[:2]
     short = min(height, width)
-    if short != size:
-        target = [int(size * side / short) for side in (height, width)]
+    if short != short_side:
+        target = [int(short_side * side / short) for side in (height, width)]
         tensor = torch.from_numpy(frame).permute(2, 0, 1)[None]
         resized = torch.nn.functional.interpolate(
             tensor, target, mode="bicubic", antialias=True, align_corners=False

@@ -23,9 +23,9 @@ from zoo.data.frontend import normalise
 from zoo.desync.pairs import Pair, pair_clips
 from zoo.desync.reading import PairReader, Reading
 from zoo.desync.score_folder import ResultFolder
-from zoo.desync.score_settings import Mode, Settings
+from zoo.desync.score_settings import Mode, Settings, duration_of
 from zoo.desync.scores import ClipScore, scored, skipped, summarise
-from zoo.errors import ConfigError, ManifestError, MediaError
+from zoo.errors import ManifestError, MediaError
 from zoo.media.apart import reading_apart
 from zoo.models.device import find_device
 from zoo.models.model import Model, require_offsets, require_separable
@@ -47,7 +47,7 @@ class Result:
 
     @property
     def desync_s(self) -> float:
-        """The score: mean of ``|offset|``, seconds."""
+        """The score: mean of ``|offset|`` over clips, seconds, as the mode defines it."""
         return float(self.summary["desync_s"])
 
 
@@ -57,7 +57,7 @@ def score(
     audios: str | Path | None = None,
     *,
     mode: Mode = "corrected",
-    duration_s: float = 8.0,
+    duration_s: float | None = None,
     out: str | Path | None = None,
     device: str = "cpu",
     batch: int = BATCH,
@@ -72,10 +72,10 @@ def score(
         model: catalog name or model folder; its head must answer offsets.
         videos: folder of the videos.
         audios: folder of the audios, paired by name; by default the videos' own audio.
-        mode: ``published`` equals the public scorer, ``corrected`` does without its mistakes;
-            docs/desync.md says how they differ.
-        duration_s: how much of every clip is looked at, seconds.  Shorter clips are skipped when
-            published, and used as far as they go when corrected.
+        mode: ``published`` equals the public scorer, ``corrected`` does without its mistakes,
+            ``avgen-bench`` scores as that benchmark; docs/desync.md says how they differ.
+        duration_s: how much of every clip is looked at, seconds; 8 by default, and always 5 for
+            ``avgen-bench``.  ``corrected`` uses shorter clips as far as they go, others skip them.
         out: folder for ``clips.csv``, ``summary.json`` and ``offsets.png``; a run that was
             interrupted goes on there, and clips whose files have not changed are not read again.
         device: where to compute.
@@ -91,6 +91,7 @@ def score(
     """
     folder = resolve(model)
     loaded, grid = _load(folder, str(model), device)
+    duration_s = duration_of(mode, loaded.config.layout, duration_s)
     scorer = Scorer(loaded, grid, mode, duration_s, batch)
     videos, audios = Path(videos), None if audios is None else Path(audios)
     pairs = pair_clips(videos, audios)
@@ -176,16 +177,10 @@ class Scorer:
     def __init__(
         self, model: Model, grid: OffsetGrid, mode: Mode, duration_s: float, batch: int
     ) -> None:
-        layout = model.config.layout
-        if not duration_s >= layout.covered_s - 1e-6:
-            raise ConfigError(
-                f"a duration of {duration_s:g} s is too short: the model looks at "
-                f"{layout.covered_s:g} s at a time"
-            )
         self.model, self.grid, self.mode, self.batch = model, grid, mode, batch
         self.encoder = model.separable
         self.reader = PairReader(
-            model.vision_frontend, model.audio_frontend, model.io, layout, duration_s
+            model.vision_frontend, model.audio_frontend, model.io, model.config.layout, duration_s
         )
 
     def rows(self, pairs: Sequence[Pair], workers: int | None) -> Iterator[list[ClipScore]]:
@@ -250,7 +245,7 @@ class Scorer:
         kept = reading.content.counted(windows_s, layout.covered_s)
         if not kept:
             return skipped(pair, reading.content.lack(), version)
-        return scored(pair, logits[kept], self.grid, reading.note, version)
+        return scored(pair, logits[kept], self.grid, self.mode, reading.note, version)
 
     def logits(self, readings: Sequence[Reading]) -> list[Float[Tensor, "W K"]]:
         """Classify the windows of clips whose segments are in memory."""

@@ -7,8 +7,12 @@ from typing import Literal
 from pydantic import Field
 
 from zoo.contracts import ComponentConfig
+from zoo.data.published import crop_s
+from zoo.errors import ConfigError, option
+from zoo.timeline import SegmentLayout
 
-Mode = Literal["published", "corrected"]
+Mode = Literal["published", "corrected", "avgen-bench"]
+DURATION_S = 8.0  # that is looked at by default, as papers do
 METHOD = 3  # raised whenever the same clips would get other scores
 
 
@@ -33,3 +37,26 @@ class Settings(ComponentConfig):
             if name != "model" and mine != theirs:
                 return f"{name.removesuffix('_s')} {theirs} there, {mine} here"
         return None
+
+
+def duration_of(mode: Mode, layout: SegmentLayout, duration_s: float | None) -> float:
+    """Return how much of every clip is looked at, seconds.
+
+    Raises:
+        ConfigError: if the model looks at more, or the mode says how much.
+    """
+    if mode == "avgen-bench":
+        only_s = crop_s(layout)
+        if duration_s not in (None, only_s):
+            raise ConfigError(
+                f"the mode avgen-bench looks at the first {only_s:g} s, not {duration_s:g} s: "
+                f"leave {option('duration')} out"
+            )
+        return only_s
+    duration_s = DURATION_S if duration_s is None else duration_s
+    if not duration_s >= layout.covered_s - 1e-6:
+        raise ConfigError(
+            f"a duration of {duration_s:g} s is too short: the model looks at "
+            f"{layout.covered_s:g} s at a time"
+        )
+    return duration_s

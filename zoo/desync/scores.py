@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from zoo.desync.pairs import Pair
-from zoo.desync.score_settings import Settings
+from zoo.desync.score_settings import Mode, Settings
 from zoo.evaluation.bootstrap import mean_intervals
 from zoo.timeline import OffsetGrid
 
@@ -26,7 +26,8 @@ class ClipScore:
         name: of the pair.
         video: the video file.
         audio: the audio file.
-        desync_s: mean of ``|offset|`` over the windows; None if the clip was skipped.
+        desync_s: mean of ``|offset|`` over the windows, the offset being the most probable one, or
+            with ``avgen-bench`` the mean of the distribution; None if the clip was skipped.
         signed_s: mean offset over the windows, positive where the audio is early.
         expected_s: mean over the windows of ``|offset|`` as the model's distribution expects it.
         probability: mean over the windows of the most probable offset's probability.
@@ -89,7 +90,7 @@ def skipped(pair: Pair, reason: str, files: str = "") -> ClipScore:
 
 
 def scored(
-    pair: Pair, logits: Float[Tensor, "W K"], grid: OffsetGrid, note: str, files: str
+    pair: Pair, logits: Float[Tensor, "W K"], grid: OffsetGrid, mode: Mode, note: str, files: str
 ) -> ClipScore:
     """Return the row of a clip from the logits of its windows."""
     if not bool(logits.isfinite().all()):
@@ -98,11 +99,12 @@ def scored(
     best = logits.argmax(1).numpy()
     probabilities = logits.double().softmax(1).numpy()
     of_best = probabilities[np.arange(len(best)), best]
+    chosen_s = probabilities @ grid_s if mode == "avgen-bench" else grid_s[best]
     return ClipScore(
         pair.name,
         str(pair.video),
         str(pair.audio),
-        desync_s=float(np.abs(grid_s[best]).mean()),
+        desync_s=float(np.abs(chosen_s).mean()),
         signed_s=float(grid_s[best].mean()),
         expected_s=float((probabilities @ np.abs(grid_s)).mean()),
         probability=float(of_best.mean()),
@@ -118,7 +120,8 @@ def summarise(clips: Sequence[ClipScore], settings: Settings, grid: OffsetGrid) 
 
     Returns:
         ``desync_s`` (the score), its 95 % ``interval_s`` over clips, ``median_s``,
-        ``signed_mean_s``, ``expected_s``, ``probability``, what chance and the worst score are,
+        ``signed_mean_s``, ``expected_s``, ``most_probable_s`` (the mean of ``|offset|`` of the most
+        probable offsets, whatever the mode), ``probability``, what chance and the worst score are,
         how many of how many clips were ``scored``, which were ``skipped`` and why, the
         ``histogram`` of the predictions.
     """
@@ -132,8 +135,9 @@ def summarise(clips: Sequence[ClipScore], settings: Settings, grid: OffsetGrid) 
         "median_s": float(np.median(per_clip_s)) if good else None,
         "signed_mean_s": _mean([clip.signed_s for clip in good]),
         "expected_s": _mean([clip.expected_s for clip in good]),
+        "most_probable_s": _mean([np.abs(clip.offsets_s).mean() for clip in good]),
         "probability": _mean([clip.probability for clip in good]),
-        "uniform_guessing_s": float(np.abs(grid.offsets_s).mean()),
+        "uniform_guessing_s": _uniform_guessing_s(settings.mode, grid),
         "maximum_s": grid.reach_s,
         "clips": len(clips),
         "scored": len(good),
@@ -146,6 +150,12 @@ def summarise(clips: Sequence[ClipScore], settings: Settings, grid: OffsetGrid) 
             for offset in grid.offsets_s
         ],
     }
+
+
+def _uniform_guessing_s(mode: Mode, grid: OffsetGrid) -> float:
+    """Return the score of a model that finds all offsets equally probable."""
+    offsets_s = np.asarray(grid.offsets_s)
+    return float(abs(offsets_s.mean()) if mode == "avgen-bench" else np.abs(offsets_s).mean())
 
 
 def _mean(values: Any) -> float | None:
