@@ -7,7 +7,7 @@ from typing import Literal
 
 from demo.actions import Desynchronized, Measured, Repaired, Said
 from zoo.inference.changepoints import OverTime
-from zoo.inference.prediction import SYNCHRONIZABLE, Prediction
+from zoo.inference.prediction import SYNCHRONIZABLE, Prediction, is_unlike
 from zoo.timeline import clock_time
 
 # ITU-R BT.1359: viewers begin to notice sound that is early by 45 ms, and late by 125 ms.
@@ -47,12 +47,8 @@ def headline(measured: Measured) -> Headline:
         return Headline("The offset changes", _course(p.over_time), "off")
     if p.repeats is not None:
         return Headline("Several offsets fit", _sentence(p.meaning), "doubt")
-    if p.confidence < UNSURE:
-        return Headline(
-            "The model is not sure",
-            f"Its best guess: {words}. A longer clip or another model may help.",
-            "doubt",
-        )
+    if is_unlike(p.unfamiliarity) or p.confidence < UNSURE:
+        return _unsure(p, words)
     if abs(offset_s) <= UNNOTICED_S:
         detail = f"The audio is {words}; nobody notices less than {UNNOTICED_S:g} s."
         if abs(offset_s) < 0.005:
@@ -62,6 +58,14 @@ def headline(measured: Measured) -> Headline:
     return Headline(
         f"The audio is {words}", f"{way} it by {abs(offset_s):.2f} s to repair the clip.", "off"
     )
+
+
+def _unsure(p: Prediction, words: str) -> Headline:
+    if is_unlike(p.unfamiliarity):
+        text, hope = "The model knows no clips like this", "Another model may know better."
+    else:
+        text, hope = "The model is not sure", "A longer clip or another model may help."
+    return Headline(text, f"Its best guess: {words}. {hope}", "doubt")
 
 
 def _changes(p: Prediction) -> bool:

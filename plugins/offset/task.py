@@ -12,11 +12,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax
 
 from plugins.offset import OffsetConfig
+from plugins.offset.confidence import confidence_table, plot_reliability
 from plugins.offset.findings import find, plot
 from plugins.offset.plots import plot_by_offset, plot_confusion
 from plugins.offset.report import describe_offsets, further_rows
 from zoo.data.published import crop_s, random_crop, require_length
+from zoo.evaluation.calibration import ask, calibrate, measure
 from zoo.evaluation.offset_metrics import chance, scores_from, sums_of
+from zoo.evaluation.sample_sources import RandomSamples
 from zoo.evaluation.sliding import describe_sliding, sliding_check
 from zoo.models.task import MIN_DECISIONS, Need, Task
 from zoo.timeline import OffsetGrid, Placement, Sample, SegmentLayout, place_crops, shortest_clip_s
@@ -26,9 +29,11 @@ if TYPE_CHECKING:
 
     from zoo.data.manifest import Clip
     from zoo.data.published import Crop, RawClip
+    from zoo.data.samples import SampleSource
     from zoo.data.store import FeatureStore
     from zoo.evaluation.rounds import Outcome
     from zoo.evaluation.sample_sources import Samples
+    from zoo.evaluation.tables import ReportTable
     from zoo.models.model import Model
 
 
@@ -95,6 +100,10 @@ class Offset(Task):
             scores["num"] >= MIN_DECISIONS and is_near
         )
 
+    def calibrate(self, model: Model, source: SampleSource) -> bool:
+        """Fit temperatures, and learn which tokens are usual."""
+        return calibrate(model, source, self.grid)
+
     def check_features(self, model: Model, store: FeatureStore) -> dict[str, float]:
         """Slide the audio over the video: the training-free check of stage I."""
         return sliding_check(model, store, self.grid)
@@ -132,18 +141,30 @@ class Offset(Task):
         """Return published metrics, confusion, and scores where both crops share an event."""
         logits, targets = outcome.output(), self.collate(outcome.answers)
         found = describe_offsets(logits, targets, outcome.samples, samples, self.grid)
+        known = None if outcome.model is None else outcome.model.calibration
+        probabilities, answers = logits.softmax(1)[:, None], None
         if outcome.model is not None and outcome.store is not None:
             found["sliding"] = self.check_features(outcome.model, outcome.store)
+            if isinstance(samples, RandomSamples):
+                answers = ask(outcome.model, samples.source, self.grid, seed)
+        if answers is not None:
+            probabilities, targets = answers.probabilities, answers.targets
+        found["confidence"] = measure(probabilities, targets, self.grid, known)
         return found
 
     def report_rows(self, report: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
         """Return the scores where both crops share an event, and of the sliding check."""
         return further_rows(report)
 
+    def report_tables(self, report: Mapping[str, Any]) -> list[ReportTable]:
+        """Return what confidence is worth."""
+        return [confidence_table(report["confidence"], self.grid)]
+
     def plot_report(self, report: Mapping[str, Any]) -> dict[str, Any]:
-        """Draw the confusion, and accuracy by offset."""
+        """Draw the confusion, accuracy by offset, and what confidence is worth."""
         counts, offsets_s = report["confusion"], report["offset_classes_s"]
         return {
+            "reliability": plot_reliability(report["confidence"]),
             "confusion": plot_confusion(counts, offsets_s, "samples"),
             "offsets": plot_by_offset(report),
         }

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -26,19 +27,23 @@ from zoo.catalog.entries import (
 )
 from zoo.errors import ModelError, PluginError, option
 from zoo.files import remove_quietly, save_tensors, sha256_of, write_whole
+from zoo.models.calibration import Calibration
 from zoo.models.config import ModelConfig
 from zoo.models.device import fork_safely
-from zoo.models.model import OBJECTIVE, Model, count_parameters
+from zoo.models.model import FAMILIAR, OBJECTIVE, Model, count_parameters
 from zoo.models.settings import with_classes
 from zoo.models.upgrade import FORMAT_VERSION, read_model_config, upgrade_names
 from zoo.models.without_values import WithoutInitialisation
 from zoo.registry.manager import registry
 from zoo.registry.plugin_files import missing_plugin, origin_of
 
+CALIBRATION = "calibration"  # in the description
+
 __all__ = [
     "CONFIG",
     "WEIGHTS",
     "add_model",
+    "keep_calibration",
     "load_model",
     "name_classes",
     "read_config",
@@ -90,11 +95,53 @@ def save_model(
         **({"beside": {Path(n).stem: sha256 for n, sha256 in hashes.items()}} if hashes else {}),
         "parameters": count_parameters(model),
         "plugins": plugins_of(model.config),
+        **_calibration_of(model),
         **facts,
     }
     write_whole(folder / CONFIG, json.dumps(description, indent=2) + "\n")
     for name in parts:  # safetensors writes for its owner
         (folder / name).chmod((folder / CONFIG).stat().st_mode)
+
+
+def _calibration_of(model: Model) -> dict[str, Any]:
+    known = model.calibration
+    return {} if known is None else {CALIBRATION: known.model_dump(mode="json")}
+
+
+def _read_calibration(description: Mapping[str, Any], where: Path) -> Calibration | None:
+    """Read what probabilities are worth, if that is known.
+
+    Raises:
+        ModelError: if it is damaged.
+    """
+    if CALIBRATION not in description:
+        return None
+    try:
+        return Calibration.model_validate(description[CALIBRATION])
+    except ValidationError as error:
+        reason = str(error.errors()[0]["msg"])
+        raise ModelError(f"{where} has a damaged '{CALIBRATION}': {reason}") from None
+
+
+def keep_calibration(folder: Path, model: Model) -> None:
+    """Keep in a model's folder what its probabilities are worth, and which tokens are usual.
+
+    Raises:
+        ModelError: if the folder does not describe a model.
+        OSError: if it cannot be written.
+    """
+    description, familiar = read_description(folder), model.beside[FAMILIAR]()
+    file = folder / f"{FAMILIAR}.safetensors"
+    part = folder / f".{file.name}.part"
+    save_tensors(familiar, part)
+    part.replace(file)
+    file.chmod((folder / CONFIG).stat().st_mode)
+    changed = {
+        **description,
+        "beside": {**description.get("beside", {}), FAMILIAR: sha256_of(file)},
+        **_calibration_of(model),
+    }
+    write_whole(folder / CONFIG, json.dumps(changed, indent=2) + "\n")
 
 
 def _read(file: Path, sha256: str) -> dict[str, Tensor]:
@@ -179,6 +226,7 @@ def load_model(folder: Path) -> Model:
     _require_finite(model.state_dict(), str(weights))
     for name, sha256 in description.get("beside", {}).items():
         model.beside[name] = partial(_read, folder / f"{name}.safetensors", sha256)
+    model.calibration = _read_calibration(description, folder / CONFIG)
     return model.eval()
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from zoo.cli import (
     attribute,
+    calibrate,
     catalog,
     convert,
     data,
@@ -59,6 +60,7 @@ def build_app() -> typer.Typer:
     app.command("attribute")(attribute.attribute)
     app.command("reconstruct")(reconstruct.reconstruct)
     app.command("evaluate")(evaluate.evaluate)
+    app.command("calibrate")(calibrate.calibrate)
     app.command("desync")(desync.desync)
     app.command("retrieve")(retrieve.retrieve)
     app.command("features")(features.features)

@@ -147,12 +147,13 @@ def _build_stores(
         if member.is_twin:
             member.store = members[0].store
         else:
-            member.store = _build_store(folder / str(number), clips, member.model, progress)
+            member.store = build_store_of(folder / str(number), clips, member.model, progress)
 
 
-def _build_store(
+def build_store_of(
     folder: Path, clips: list[Clip], model: Model, progress: Progress | None
 ) -> FeatureStore:
+    """Encode all clips for a model that reads each modality by itself."""
     config = store_config(model, "float16")
     for done in build_store(folder, model, reader_of(model), clips, config, model.device):
         if progress is not None:

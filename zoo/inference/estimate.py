@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+
+from zoo.models.calibration import tempered
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,10 @@ class Estimate:
 
 
 def combine(
-    probabilities: Float[Tensor, "W O"], offsets_s: tuple[float, ...], class_step_s: float
+    probabilities: Float[Tensor, "W O"],
+    offsets_s: tuple[float, ...],
+    class_step_s: float,
+    temperature: float = 1.0,
 ) -> Estimate:
     """Average the windows' distributions, each weighted by how far it is from uniform.
 
@@ -39,19 +44,38 @@ def combine(
         probabilities: distribution of each window over the offsets.
         offsets_s: the offsets, seconds, ascending.
         class_step_s: distance of the model's own classes, seconds.
+        temperature: of the mean distribution (`zoo.models.calibration`).
     """
-    weights = certainty(probabilities)
-    mean = (weights[:, None] * probabilities).sum(0) / weights.sum()  # (O,)
-    best = int(mean.argmax())
-    offsets = torch.tensor(offsets_s, dtype=torch.float64)
-    near = (offsets - offsets[best]).abs() <= class_step_s + 1e-6
-    mass = mean[near].double()
+    mean = tempered(average(probabilities), temperature)  # (O,)
+    best, refined_s, confidence = conclude(mean, offsets_s, class_step_s)
     return Estimate(
-        best=best,
-        refined_s=round(float((offsets[near] * mass).sum() / mass.sum()), 6),
-        confidence=float(mass.sum().clamp(max=1.0)),
+        best=int(best),
+        refined_s=round(float(refined_s), 6),
+        confidence=float(confidence),
         distribution=mean,
     )
+
+
+def average(probabilities: Float[Tensor, "W O"]) -> Float[Tensor, O]:
+    """Average distributions, each weighted by how far it is from uniform."""
+    weights = certainty(probabilities)
+    return (weights[:, None] * probabilities).sum(0) / weights.sum()
+
+
+def conclude(
+    distribution: Float[Tensor, "... O"], offsets_s: tuple[float, ...], class_step_s: float
+) -> tuple[Int[Tensor, ...], Float[Tensor, ...], Float[Tensor, ...]]:
+    """Return the most probable offset, the mean of what is near it, and the probability of that.
+
+    Returns:
+        An index, seconds, and a probability, for each distribution.
+    """
+    offsets = torch.tensor(offsets_s, dtype=torch.float64)
+    best = distribution.argmax(-1)
+    near = (offsets - offsets[best][..., None]).abs() <= class_step_s + 1e-6  # (..., O)
+    mass = distribution.double() * near
+    confidence = mass.sum(-1)
+    return best, (offsets * mass).sum(-1) / confidence, confidence.clamp(max=1.0)
 
 
 def certainty(probabilities: Float[Tensor, "W O"]) -> Float[Tensor, W]:

@@ -15,7 +15,7 @@ from zoo.inference.changepoints import follow
 from zoo.inference.crops import ClipEncoder, Crops, classify, encode_crops
 from zoo.inference.estimate import combine
 from zoo.inference.offset_search import Found, search
-from zoo.inference.prediction import Prediction, WindowPrediction, with_repeats
+from zoo.inference.prediction import Prediction, WindowPrediction, unlike, with_repeats
 from zoo.inference.predictor import Predictor, notes_on, require_seconds
 from zoo.inference.synchronizability import SynchronizabilityPredictor
 from zoo.inference.windows import Plan, Progress, find_streams, plan_windows
@@ -158,7 +158,9 @@ class OffsetPredictor(Predictor):
             tuple(round(offset_s + plan.shift_s, 6) for offset_s in each)
             for each in (offsets_s, self._between(offsets_s))
         )
-        estimate = combine(scored.probabilities, total_s, self.grid.step_s)
+        known = self.model.calibration
+        temperature = known.temperature(len(scored.starts_s)) if known is not None else 1.0
+        estimate = combine(scored.probabilities, total_s, self.grid.step_s, temperature)
         best, mean = estimate.best, estimate.distribution
         start_s, end_s = encoder.streams.shared_s(plan.shift_s)
         over_time = follow(
@@ -189,7 +191,12 @@ class OffsetPredictor(Predictor):
                 for start_s, p in zip(scored.starts_s, scored.probabilities, strict=True)
             ],
             low_confidence=encoder.streams.low_confidence,
-            notes=[*notes_on(plan, encoder), *_left_out(len(plan.firsts), len(scored.starts_s))],
+            notes=[
+                *notes_on(plan, encoder),
+                *_left_out(len(plan.firsts), len(scored.starts_s)),
+                *unlike(self.name, scored.unfamiliarity),
+            ],
+            unfamiliarity=scored.unfamiliarity,
         )
         reach_s = max(self.grid.reach_s, 0.0 if found is None else found.reach_s)
         repeating = encoder.content.repeating(2 * reach_s)
@@ -208,7 +215,8 @@ class OffsetPredictor(Predictor):
             NothingToMeasureError: if there is none.
         """
         starts_s: list[float] = []
-        scored, between, second = [], [], []
+        scored, between, second, distances = [], [], [], []
+        familiarity = self.model.familiarity
         between_s = self._between(offsets_s)
         for crops in encode_crops(encoder, plan, progress, with_events=True):
             starts_s += crops.starts_s
@@ -216,6 +224,8 @@ class OffsetPredictor(Predictor):
             between.append(
                 scored[-1] if between_s == offsets_s else self._classify(crops, between_s)
             )
+            if familiarity is not None:
+                distances.append(familiarity.distance(crops.audio, crops.vision))
             if self.synchronizability is not None and self._shares_tokens:
                 second.append(self.synchronizability.classify(crops))
         kept = encoder.content.counted(
@@ -231,6 +241,7 @@ class OffsetPredictor(Predictor):
             torch.cat(scored)[kept],
             torch.cat(between)[kept],
             probability,
+            float(torch.cat(distances)[kept].mean()) if distances else None,
         )
 
     def _classify(self, crops: Crops, offsets_s: tuple[float, ...]) -> Float[Tensor, "W O"]:
@@ -261,12 +272,14 @@ class _Scored:
         probabilities: of the offsets to choose from ``(W, O)``.
         between: of finer ones, where the head can score them ``(W, O')``.
         synchronizability: that the clip can be synchronized, if a second model was asked.
+        unfamiliarity: how unlike the clips that the model knows, if that can be told.
     """
 
     starts_s: list[float]
     probabilities: Float[Tensor, "W O"]
     between: Float[Tensor, "W P"]
     synchronizability: float | None
+    unfamiliarity: float | None
 
 
 def _left_out(num: int, num_kept: int) -> list[str]:

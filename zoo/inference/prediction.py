@@ -63,6 +63,8 @@ class Prediction:
         low_confidence: why the file's own clock cannot be trusted, or None.
         notes: what else one should know about how the clip was read.
         repeats: the offsets that fit as well, where sound and picture repeat.
+        unfamiliarity: how unlike the clips that the model was validated on this one is; above 1 it
+            is like none of them, and its confidence means little. None if that cannot be told.
     """
 
     path: str
@@ -80,6 +82,7 @@ class Prediction:
     low_confidence: str | None
     notes: list[str]
     repeats: Repeats | None = None
+    unfamiliarity: float | None = None
 
     @property
     def can_be_synchronized(self) -> bool:
@@ -149,6 +152,21 @@ def with_repeats(prediction: Prediction, repeating: Repeating, reach_s: float) -
         over_time=OverTime([stretch], None, meaning),
         repeats=Repeats(round(period_s, 4), equal_s),
     )
+
+
+def is_unlike(unfamiliarity: float | None) -> bool:
+    """Say whether a model knows no clips like this one."""
+    return unfamiliarity is not None and unfamiliarity > 1
+
+
+def unlike(model: str, unfamiliarity: float | None) -> list[str]:
+    """Say that a model knows no clips like this one, if so."""
+    if unfamiliarity is None or not is_unlike(unfamiliarity):
+        return []
+    return [
+        f"sound and picture are unlike all that {model} has learnt from ({unfamiliarity:.1f} times "
+        "as far from it as any clip it was tried on), so its confidence means little"
+    ]
 
 
 def verdict_on(synchronizability: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from zoo.errors import MediaError, RepairError, option
 from zoo.files import part_beside
 from zoo.inference.offset_predictor import FINE_STEP_S, OffsetPredictor
-from zoo.inference.prediction import Prediction
+from zoo.inference.prediction import Prediction, unlike
 from zoo.inference.windows import Progress
 from zoo.media import shift_audio
 from zoo.media.encode import cannot_write
@@ -97,7 +97,7 @@ def repair(
     if warnings and not force:
         raise _not_repaired(path, warnings[0])
     warnings += [] if before.low_confidence is None else [before.low_confidence]
-    warnings += before.notes
+    warnings += [note for note in before.notes if note not in warnings]
     try:
         with part_beside(out, is_folder=True) as folder:
             copy = folder / out.name  # so that messages name the copy as it will be
@@ -166,6 +166,7 @@ def doubts(prediction: Prediction, min_confidence: float) -> list[str]:
             f"its sound and picture cannot be synchronized (probability that they can: "
             f"{prediction.synchronizability:.2f})",
         )
+    found += unlike(prediction.model, prediction.unfamiliarity)
     if prediction.repeats is not None:
         found.insert(0, prediction.meaning)
     if len(prediction.over_time.stretches) > 1 or prediction.over_time.drift is not None:

@@ -18,6 +18,7 @@ from zoo.contracts import (
     Precision,
 )
 from zoo.errors import ConfigError, PluginError, option
+from zoo.models.calibration import Calibration, Familiarity
 from zoo.models.config import Component, ModelConfig, TwoTowerConfig, build_component
 from zoo.models.modules import Encoder, Head, Objective, SeparableEncoder
 from zoo.models.segments import Segments, Tokens
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from zoo.models.task import Task
 
 
-OBJECTIVE, LEFTOVER = "objective", "leftover"
+OBJECTIVE, LEFTOVER, FAMILIAR = "objective", "leftover", "familiar"
 
 
 class Model(nn.Module):
@@ -50,7 +51,9 @@ class Model(nn.Module):
         self._objective: list[Objective] = []  # no child: its weights are not the model's
         self.beside: dict[str, Callable[[], Mapping[str, Tensor]]] = {}
         """Reads what is kept beside the weights: the objective's trained parameters (`OBJECTIVE`),
-        and tensors of a published file that have no use (`LEFTOVER`)."""
+        tensors of a published file that have no use (`LEFTOVER`), and which tokens are usual
+        (`FAMILIAR`)."""
+        self.calibration: Calibration | None = None
 
     @property
     def objective(self) -> Objective | None:
@@ -63,6 +66,11 @@ class Model(nn.Module):
                 objective.load_state_dict(self.beside[OBJECTIVE]())
             self._objective.append(objective)
         return self._objective[0].to(self.device).requires_grad_(False).eval()
+
+    @property
+    def familiarity(self) -> Familiarity | None:
+        """Which tokens are usual; None if nobody knows."""
+        return Familiarity(self.beside[FAMILIAR]()) if FAMILIAR in self.beside else None
 
     @property
     def can_compare(self) -> bool:

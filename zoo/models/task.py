@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from zoo.data.manifest import Clip
     from zoo.data.published import Crop, RawClip
+    from zoo.data.samples import SampleSource
     from zoo.data.store import FeatureStore
     from zoo.evaluation.rounds import Outcome
     from zoo.evaluation.sample_sources import Samples
@@ -280,6 +281,17 @@ class Task(ABC):
             facts: of the answer.
         """
         raise NotImplementedError
+
+    def calibrate(self, model: Model, source: SampleSource) -> bool:
+        """Find out what a trained model's probabilities are worth; say if that could be done.
+
+        By default it cannot.
+
+        Args:
+            model: in eval mode; keeps what is found.
+            source: of clips that it was not trained on.
+        """
+        return False
 
     # --- what is shown ---
 

@@ -107,8 +107,7 @@ def run_job(engine: Engine, job: Job) -> None:
         if recipe.stage2.encoder == "trained":  # away from what a decoder reads
             model.beside.pop(OBJECTIVE, None)
         if engine.rank == 0:
-            save_model(job.run, model, scores={"valid": best})
-            write_findings(diagnose(finetuning), job.run)
+            _keep(job, finetuning, best)
     else:
         if recipe.data.features == "store":  # for every head that will start from here
             for split, source in zip(_SPLITS, sources, strict=True):
@@ -119,6 +118,14 @@ def run_job(engine: Engine, job: Job) -> None:
         runlog.write(max(job.stages), 0, "done", quarantined=len(read_quarantine(job.run)))
     runlog.close()
     wait_for_all()
+
+
+def _keep(job: Job, finetuning: Finetuning, best: dict[str, float]) -> None:
+    """Keep a trained model, what its probabilities are worth, and what its plots need."""
+    if not job.recipe.overfit:
+        finetuning.task.calibrate(finetuning.model.eval(), finetuning.valid)
+    save_model(job.run, finetuning.model, scores={"valid": best})
+    write_findings(diagnose(finetuning), job.run)
 
 
 def _pretrain(
