@@ -21,7 +21,7 @@ def confidence_table(rows: Sequence[Row], grid: OffsetGrid) -> ReportTable:
     cells = [
         [
             str(row["windows"]),
-            "fitted" if row["is_calibrated"] else "1",
+            f"{row['temperature']:.2f}, fitted" if row["is_calibrated"] else "1",
             f"{row['confidence']:.1%}",
             f"{row['right']:.1%}",
             f"{row['ece']:.1%}",

@@ -31,8 +31,7 @@ def calibrate_model(
     """Fit what a model's confidence is worth, and keep it in the model's folder.
 
     Returns:
-        For each number of windows the temperature, and what `measure` finds with it on the same
-        clips.
+        For each number of windows what `measure` finds on the same clips.
 
     Raises:
         ConfigError: if the model finds no offsets, or there are too few clips.
@@ -56,10 +55,5 @@ def calibrate_model(
         )
     learn(model, answers, grid)
     keep_calibration(folder, model)
-    assert model.calibration is not None
     rows = measure(answers.probabilities, answers.targets, grid, model.calibration)
-    return [
-        {**row, "temperature": model.calibration.temperature(row["windows"])}
-        for row in rows
-        if row["is_calibrated"]
-    ]
+    return [row for row in rows if row["is_calibrated"]]

@@ -118,10 +118,13 @@ def fit(answers: Answers, grid: OffsetGrid) -> Calibration:
 
     Both on average over the clips.  One clip more on either side, right and wrong, counts as well
     (Laplace's rule of succession): a few clips without a mistake do not make a model infallible.
+    More windows never get a lower temperature than fewer: a model that is wrong about a clip, or
+    hears the sound of another one, is often wrong in all of its windows, and must not be surer of
+    it because the clip is longer.
 
     Source: expectation consistency, Clarté et al. (2023), section 2, with our confidence.
     """
-    temperatures = []
+    temperatures: list[float] = []
     for num in WINDOWS:
         means = _averages(answers.probabilities, num)
         is_right = _judge(means, answers.targets, grid, 1.0)[1]
@@ -131,7 +134,7 @@ def fit(answers: Answers, grid: OffsetGrid) -> Calibration:
             middle = math.sqrt(low * high)
             is_too_sure = _judge(means, answers.targets, grid, middle)[0].mean() > wanted
             low, high = (middle, high) if is_too_sure else (low, middle)
-        temperatures.append(round(math.sqrt(low * high), 4))
+        temperatures.append(round(max([math.sqrt(low * high), *temperatures[-1:]]), 4))
     return Calibration(
         windows=WINDOWS, temperatures=tuple(temperatures), samples=len(answers.targets)
     )
@@ -188,14 +191,18 @@ def measure(
 
     Returns:
         For each number of windows, without temperatures and, where there are some, with them:
-        ``windows``, ``is_calibrated``, and what `reliability` finds.
+        ``windows``, ``is_calibrated``, ``temperature``, and what `reliability` finds.
     """
     rows = []
     for num in [num for num in WINDOWS if num <= probabilities.shape[1]]:
         means = _averages(probabilities, num)
         for given in (None, calibration) if calibration is not None else (None,):
             temperature = 1.0 if given is None else given.temperature(num)
-            about = {"windows": num, "is_calibrated": given is not None}
+            about = {
+                "windows": num,
+                "is_calibrated": given is not None,
+                "temperature": temperature,
+            }
             rows.append(about | reliability(*_judge(means, targets, grid, temperature)))
     return rows
 
