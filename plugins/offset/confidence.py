@@ -59,7 +59,7 @@ def plot_reliability(rows: Sequence[Row]) -> Figure:
         axis.set_title(
             "fitted temperatures" if is_calibrated else "as the head answers", fontsize=10
         )
-        axis.legend(fontsize=8, frameon=False, loc="upper left")
+        axis.legend(fontsize=8, frameon=False, loc="lower right")
         tidy(axis)
     axes[0, 0].set_ylabel("share that is right to within a class")
     return figure
