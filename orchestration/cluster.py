@@ -86,7 +86,7 @@ def require_running() -> None:
 def noticing_loss() -> Iterator[None]:
     """Require again and again that the cluster is running, while Ray keeps the main thread.
 
-    The main thread looks whenever another one signals it.
+    The main thread looks whenever another one signals it; SIGUSR1 ends a search of Ray Tune.
 
     Raises:
         TrainingError: naming what was lost.
@@ -100,10 +100,10 @@ def noticing_loss() -> Iterator[None]:
 
     def remind() -> None:
         while not over.wait(_LOOK_S):
-            os.kill(os.getpid(), signal.SIGUSR1)
+            os.kill(os.getpid(), signal.SIGUSR2)
 
     over = threading.Event()
-    before = signal.signal(signal.SIGUSR1, look)
+    before = signal.signal(signal.SIGUSR2, look)
     reminder = threading.Thread(target=remind, name="look-at-cluster", daemon=True)
     reminder.start()
     try:
@@ -111,7 +111,7 @@ def noticing_loss() -> Iterator[None]:
     finally:
         over.set()
         reminder.join()
-        signal.signal(signal.SIGUSR1, before)
+        signal.signal(signal.SIGUSR2, before)
 
 
 def _how(code: int) -> str:
