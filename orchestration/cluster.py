@@ -86,7 +86,8 @@ def require_running() -> None:
 def noticing_loss() -> Iterator[None]:
     """Require again and again that the cluster is running, while Ray keeps the main thread.
 
-    The main thread looks whenever another one signals it; SIGUSR1 ends a search of Ray Tune.
+    The main thread looks whenever another one signals it; SIGUSR1 ends a search of Ray Tune.  What
+    it finds is raised until Ray lets go, which wraps it and tidies up as if there were a cluster.
 
     Raises:
         TrainingError: naming what was lost.
@@ -95,8 +96,15 @@ def noticing_loss() -> Iterator[None]:
         yield
         return
 
+    lost: list[TrainingError] = []
+
     def look(number: int, frame: FrameType | None) -> None:
-        require_running()
+        try:
+            if not over.is_set():
+                require_running()
+        except TrainingError as error:
+            lost.append(error)
+            raise
 
     def remind() -> None:
         while not over.wait(_LOOK_S):
@@ -108,6 +116,11 @@ def noticing_loss() -> Iterator[None]:
     reminder.start()
     try:
         yield
+    except Exception:
+        over.set()
+        if lost:
+            raise lost[0] from None
+        raise
     finally:
         over.set()
         reminder.join()
