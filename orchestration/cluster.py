@@ -6,10 +6,12 @@ import math
 import os
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from zoo.errors import TrainingError
@@ -26,6 +28,7 @@ _SETTINGS = {
 }
 _LOCAL_SETTINGS = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 _VITAL = ("raylet", "gcs_server")
+_LOOK_S = 0.5  # from one look at them to the next
 _LONGEST_FOLDER = 38  # bytes: the name of a socket of Ray below it has 68, and may have 107
 _START_VARIABLE, _START_S = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", 120
 
@@ -77,6 +80,51 @@ def require_running() -> None:
                 f"{BROKE_OFF}: Ray's process '{kind}' on this machine ended "
                 f"({_how(process.returncode)}), perhaps for want of memory; go on with --resume"
             )
+
+
+@contextmanager
+def noticing_loss() -> Iterator[None]:
+    """Require again and again that the cluster is running, while Ray keeps the main thread.
+
+    The main thread looks whenever another one signals it; SIGUSR1 ends a search of Ray Tune.  What
+    it finds is raised until Ray lets go, which wraps it and tidies up as if there were a cluster.
+
+    Raises:
+        TrainingError: naming what was lost.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    lost: list[TrainingError] = []
+
+    def look(number: int, frame: FrameType | None) -> None:
+        try:
+            if not over.is_set():
+                require_running()
+        except TrainingError as error:
+            lost.append(error)
+            raise
+
+    def remind() -> None:
+        while not over.wait(_LOOK_S):
+            os.kill(os.getpid(), signal.SIGUSR2)
+
+    over = threading.Event()
+    before = signal.signal(signal.SIGUSR2, look)
+    reminder = threading.Thread(target=remind, name="look-at-cluster", daemon=True)
+    reminder.start()
+    try:
+        yield
+    except Exception:
+        over.set()
+        if lost:
+            raise lost[0] from None
+        raise
+    finally:
+        over.set()
+        reminder.join()
+        signal.signal(signal.SIGUSR2, before)
 
 
 def _how(code: int) -> str:

@@ -20,6 +20,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from orchestration.cluster import noticing_loss
 from orchestration.tune.point_work import PointWork, Report, patient
 from orchestration.tune.points import name_of
 from orchestration.tune.search import Params, Search
@@ -198,7 +199,7 @@ def run_trials(session: Session, watcher: Watcher, tries: int, points: list[Para
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
-    with _terminable():
+    with _terminable(), noticing_loss():
         tuner.fit()
 
 

@@ -1,6 +1,7 @@
 """The extractor pair of Synchformer."""
 
 import zoo
+from plugins.ast_motionformer.recipes import RECIPES
 
 
 @zoo.hookimpl
@@ -12,6 +13,7 @@ def register_encoders() -> list[zoo.EncoderSpec | zoo.PairSpec]:
             summary="AST for audio, Motionformer for video: Synchformer's own pair",
             audio="ast",
             vision="motionformer",
+            recipes=RECIPES,
             source="arXiv:2401.16423 section 3.1",
         )
     ]

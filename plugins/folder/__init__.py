@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
-
 import zoo
+from zoo.data.shares import SharesConfig
 
 
-class FolderConfig(zoo.ComponentConfig):
+class FolderConfig(SharesConfig):
     """How the videos of a folder are split."""
-
-    valid: float = Field(default=0.1, ge=0, le=1, description="share for validation")
-    test: float = Field(default=0.1, ge=0, le=1, description="share for testing")
-    seed: int = Field(default=0, description="another seed gives another split")
-
-    @model_validator(mode="after")
-    def _shares_fit(self) -> FolderConfig:
-        if self.valid + self.test > 1:
-            raise ValueError(
-                f"valid={self.valid:g} and test={self.test:g} are more than everything"
-            )
-        return self
 
 
 def build(config: FolderConfig) -> zoo.DatasetAdapter:

@@ -43,6 +43,9 @@ def test_a_search_loses_nothing(
     seed = SEED + CASES.index((phase, who, how))
     code = struck.strike(lambda: any(out.glob(LOGS[phase])), NAMES[who], SIGNALS[how], seed)
     row += [f"search, {phase}", f"{how} {who}", f"exit code {code}"]
+    if who == "raylet":
+        assert code == 2, struck.log.read_text()
+        assert "Ray's process 'raylet' on this machine ended" in struck.log.read_text()
     for _ in range(3):
         if code == 0:
             break

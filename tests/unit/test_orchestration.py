@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orchestration.cluster import connected, has_token, require_running
+from orchestration.cluster import connected, has_token, noticing_loss, require_running
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError, ZooError
@@ -452,3 +453,5 @@ def test_a_cluster_that_loses_a_vital_part_is_one_sentence(
     ended.append((kind, SimpleNamespace(returncode=code)))
     with pytest.raises(TrainingError, match=rf"broke off: .*'{kind}' .*ended \({how}\)"):
         require_running()
+    with pytest.raises(TrainingError, match=rf"'{kind}' .*ended"), noticing_loss():
+        time.sleep(30)

@@ -18,7 +18,9 @@ Preset = Annotated[
 ]
 Named = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="A published training of the encoder: as20k, vggsound."),
+    typer.Option(
+        metavar="NAME", help="A training of the encoder on one data set: as20k, vggsound, grid."
+    ),
 ]
 Init = Annotated[
     list[str] | None,

@@ -108,14 +108,15 @@ class ExtractorSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class NamedRecipe:
-    """The numbers of a published training, for ``zoo train --recipe``."""
+    """The numbers of a training on one data set, for ``zoo train --recipe``."""
 
     summary: str
     clips: int
-    """How many the authors had, where nobody says which there are."""
+    """How many the authors had, or the data set has, where nobody says which there are."""
     settings: Callable[[int], Mapping[str, Any]]
     """``settings(clips)`` as ``--set`` takes them: ``{"stage2.lr": 1e-4}``; epochs become steps."""
-    stage: Literal["1", "2"] = "2"
+    preset: Literal["tiny", "paper"] = "paper"
+    stage: Literal["1", "2", "all"] = "2"
     task: str | None = None
     """Of stage II; None is that of the head."""
     head: str | None = None
@@ -138,7 +139,7 @@ class EncoderDefaults:
     stage2: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Per preset, what is different in stage II."""
     recipes: Mapping[str, NamedRecipe] = field(default_factory=dict)
-    """Published trainings of this encoder, by name."""
+    """Trainings of this encoder on one data set, published ones above all, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,7 @@ class TrainRequest(ComponentConfig):
     init: tuple[str, ...] | None = Field(None, description="models or weights to start from")
     init_positions: Positions | None = None
     preset: Preset | None = None
-    recipe: str | None = Field(None, description="published training of the encoder")
+    recipe: str | None = Field(None, description="training of the encoder on one data set")
     features: Literal["store", "online"] | None = None
     overfit: int | None = Field(None, gt=0, description="clips")
     seed: int | None = Field(None, ge=0)
@@ -88,7 +88,7 @@ class TrainRequest(ComponentConfig):
         return (1, 2) if stage in {None, "all"} else (int(stage or 0),)
 
     def named_recipe(self) -> NamedRecipe | None:
-        """Return the published training that is asked for.
+        """Return the training by name that is asked for.
 
         Raises:
             ConfigError: if the encoder has no such recipe.
@@ -124,7 +124,7 @@ class TrainRequest(ComponentConfig):
                 "stage": self.stage or named.stage,
                 "task": self.task or named.task,
                 "head": self.head or named.head,
-                "preset": self.preset or "paper",
+                "preset": self.preset or named.preset,
                 "set": {**settings, **self.set},
             }
         )

@@ -1,0 +1,70 @@
+"""Trainings on GRID: talking people, offsets in classes of a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import zoo
+
+CLIPS = 27_000  # by 27 people; 6 others are for validation and testing
+CACHED = 3000  # so many clips are 4 GB at 72 pixels, decoded
+
+# Clips of 3 s hold a crop of 1.6 s and offsets of up to 0.6 s to either side.
+_COMMON: Mapping[str, Any] = {
+    "layout.num_segments": 4,
+    "grid.min_s": -0.6,
+    "grid.max_s": 0.6,
+    "grid.num_classes": 31,
+    "stage1.num_segments": 4,
+    "stage2.batch": 64,
+    "stage2.lr": 1e-3,
+    "stage2.schedule": "cosine",
+    "stage2.warmup_steps": 50,
+    "stage2.weight_decay": 0.05,
+    "stage2.valid_every": 200,
+    "data.features": "store",
+}
+
+
+def _recipe(
+    summary: str,
+    preset: Literal["tiny", "paper"],
+    *,
+    clips: int,
+    epochs: tuple[int, int],
+    settings: Mapping[str, Any],
+) -> zoo.NamedRecipe:
+    """Return a recipe of both stages; small folders get no fewer steps than one speaker needs."""
+
+    def resolve(num: int) -> dict[str, Any]:
+        return {
+            **_COMMON,
+            "stage1.clips": clips,
+            "stage1.steps": max(1400, epochs[0] * num // clips),
+            "stage2.steps": max(400, epochs[1] * num // 64),
+            "data.cache": preset == "tiny" and num <= CACHED,
+            **settings,
+        }
+
+    return zoo.NamedRecipe(
+        summary=summary, preset=preset, stage="all", task="offset", clips=CLIPS, settings=resolve
+    )
+
+
+RECIPES: Mapping[str, zoo.NamedRecipe] = {
+    "grid": _recipe(
+        "GRID on GPUs: whole frames, offsets of up to 0.6 s in classes of 0.04 s",
+        "paper",
+        clips=16,
+        epochs=(40, 10),
+        settings={"stage1.valid_every": 1000, "stage1.checkpoint_every": 1000},
+    ),
+    "grid_tiny": _recipe(
+        "GRID on two cores: frames of 64 pixels, offsets of up to 0.6 s in classes of 0.04 s",
+        "tiny",
+        clips=12,
+        epochs=(4, 4),
+        settings={"vision.frontend.size": 64, "vision.frontend.short_side": 72},
+    ),
+}
