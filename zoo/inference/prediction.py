@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from zoo.data.repeating import Repeating
+from zoo.data.rule import RuleOffset
 from zoo.inference.changepoints import OverTime, Stretch, seconds
 
 # A clip can be synchronized from the first probability on, and cannot below the second: there the
@@ -63,6 +64,7 @@ class Prediction:
         low_confidence: why the file's own clock cannot be trusted, or None.
         notes: what else one should know about how the clip was read.
         repeats: the offsets that fit as well, where sound and picture repeat.
+        rule: what a rule without learning says, if it was asked for and has an answer.
     """
 
     path: str
@@ -80,6 +82,7 @@ class Prediction:
     low_confidence: str | None
     notes: list[str]
     repeats: Repeats | None = None
+    rule: RuleOffset | None = None
 
     @property
     def can_be_synchronized(self) -> bool:
