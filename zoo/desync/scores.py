@@ -30,6 +30,8 @@ class ClipScore:
         signed_s: mean offset over the windows, positive where the audio is early.
         expected_s: mean over the windows of ``|offset|`` as the model's distribution expects it.
         probability: mean over the windows of the most probable offset's probability.
+        av_align: how many onsets of the sound and peaks of the motion meet, 0 to 1, without the
+            model (`zoo.data.rule.av_align`); None if there are none.
         offsets_s: most probable offset of every window.
         probabilities: of these offsets.
         skipped: why the clip has no score; empty if it has.
@@ -44,6 +46,7 @@ class ClipScore:
     signed_s: float | None = None
     expected_s: float | None = None
     probability: float | None = None
+    av_align: float | None = None
     offsets_s: tuple[float, ...] = ()
     probabilities: tuple[float, ...] = ()
     skipped: str = ""
@@ -64,7 +67,7 @@ class ClipScore:
         if list(row) != COLUMNS or None in row.values():
             raise ValueError("columns are missing")
         values: dict[str, Any] = dict(row)
-        for name in ("desync_s", "signed_s", "expected_s", "probability"):
+        for name in ("desync_s", "signed_s", "expected_s", "probability", "av_align"):
             values[name] = float(row[name]) if row[name] else None
         for name in ("offsets_s", "probabilities"):
             values[name] = tuple(float(part) for part in row[name].split())
@@ -89,7 +92,12 @@ def skipped(pair: Pair, reason: str, files: str = "") -> ClipScore:
 
 
 def scored(
-    pair: Pair, logits: Float[Tensor, "W K"], grid: OffsetGrid, note: str, files: str
+    pair: Pair,
+    logits: Float[Tensor, "W K"],
+    grid: OffsetGrid,
+    note: str,
+    files: str,
+    av_align: float | None = None,
 ) -> ClipScore:
     """Return the row of a clip from the logits of its windows."""
     if not bool(logits.isfinite().all()):
@@ -106,6 +114,7 @@ def scored(
         signed_s=float(grid_s[best].mean()),
         expected_s=float((probabilities @ np.abs(grid_s)).mean()),
         probability=float(of_best.mean()),
+        av_align=av_align,
         offsets_s=tuple(grid_s[best].tolist()),
         probabilities=tuple(np.round(of_best, 6).tolist()),
         note=note,
@@ -118,8 +127,8 @@ def summarise(clips: Sequence[ClipScore], settings: Settings, grid: OffsetGrid) 
 
     Returns:
         ``desync_s`` (the score), its 95 % ``interval_s`` over clips, ``median_s``,
-        ``signed_mean_s``, ``expected_s``, ``probability``, what chance and the worst score are,
-        how many of how many clips were ``scored``, which were ``skipped`` and why, the
+        ``signed_mean_s``, ``expected_s``, ``probability``, ``av_align``, what chance and the worst
+        score are, how many of how many clips were ``scored``, which were ``skipped`` and why, the
         ``histogram`` of the predictions.
     """
     good = [clip for clip in clips if clip.desync_s is not None]
@@ -133,6 +142,7 @@ def summarise(clips: Sequence[ClipScore], settings: Settings, grid: OffsetGrid) 
         "signed_mean_s": _mean([clip.signed_s for clip in good]),
         "expected_s": _mean([clip.expected_s for clip in good]),
         "probability": _mean([clip.probability for clip in good]),
+        "av_align": _mean([clip.av_align for clip in good if clip.av_align is not None]),
         "uniform_guessing_s": float(np.abs(grid.offsets_s).mean()),
         "maximum_s": grid.reach_s,
         "clips": len(clips),
