@@ -56,4 +56,6 @@ def further_rows(report: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
         rows[f"crops that share an event ({share:.1%})"] = report["with_common_event"]
     if report.get("sliding", {}).get("num"):
         rows["sliding check of the features"] = report["sliding"]
+    if "rule" in report:
+        rows["rule without learning"] = report["rule"]
     return rows

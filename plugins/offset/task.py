@@ -19,6 +19,7 @@ from plugins.offset.report import describe_offsets, further_rows
 from zoo.data.published import crop_s, random_crop, require_length
 from zoo.evaluation.calibration import ask, calibrate, measure
 from zoo.evaluation.offset_metrics import chance, scores_from, sums_of
+from zoo.evaluation.rule_control import score_rule
 from zoo.evaluation.sample_sources import RandomSamples
 from zoo.evaluation.sliding import describe_sliding, sliding_check
 from zoo.models.task import MIN_DECISIONS, Need, Task
@@ -138,7 +139,7 @@ class Offset(Task):
         return plot(findings)
 
     def report(self, outcome: Outcome, samples: Samples, seed: int) -> dict[str, Any]:
-        """Return published metrics, confusion, and scores where both crops share an event."""
+        """Return published metrics, confusion, the rule, and scores where crops share an event."""
         logits, targets = outcome.output(), self.collate(outcome.answers)
         found = describe_offsets(logits, targets, outcome.samples, samples, self.grid)
         known = None if outcome.model is None else outcome.model.calibration
@@ -150,10 +151,12 @@ class Offset(Task):
         if answers is not None:
             probabilities, targets = answers.probabilities, answers.targets
         found["confidence"] = measure(probabilities, targets, self.grid, known)
+        if outcome.controls:
+            found["rule"] = score_rule(outcome.samples, samples, self.grid)
         return found
 
     def report_rows(self, report: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
-        """Return the scores where both crops share an event, and of the sliding check."""
+        """Return the scores where both crops share an event, of the sliding check, of the rule."""
         return further_rows(report)
 
     def report_tables(self, report: Mapping[str, Any]) -> list[ReportTable]:

@@ -110,6 +110,7 @@ def _summarise(runs: dict[str, Path], seconds: dict[str, float], total_s: float)
         for name, found in report["controls"].items():
             table.add_row(f"  [dim]control: {name}[/]", *cells(found))
     table.add_row("sliding check (no head)", *cells(first["sliding"]))
+    table.add_row("rule without learning", *cells(first["rule"]))
     table.add_row("chance", *cells(first["chance"]))
     console = Console()
     console.print()

@@ -140,10 +140,12 @@ def test_evaluate_reports_scores_chance_and_controls(
     assert report["pooled"]["num"] == 2 * report["num_clips"]
     assert report["chance"]["accuracy"] == pytest.approx(1 / 21)
     assert set(report["controls"]) == {"audio of another clip", "audio blanked", "video blanked"}
-    assert np.sum(report["confusion"]) == report["pooled"]["num"]
+    assert np.sum(report["confusion"]) == report["rule"]["num"] == report["pooled"]["num"]
     assert report["left_out"] == {}
     assert run([*words, "--rounds", "1"]) == 0
-    assert "chance" in capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "chance" in shown
+    assert "rule without" in shown
 
 
 def test_both_ways_of_evaluating_see_the_same_draws(

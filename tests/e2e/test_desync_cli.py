@@ -47,6 +47,7 @@ def test_the_table_names_mode_and_numbers(
     assert f"DeSync, {score}" in shown
     assert chance in shown
     assert "2.000 s" in shown
+    assert "AV-Align" in shown
     assert "1 of 4 clips have no score" in shown
     assert "000000.mp4 is cut short" in shown
 
@@ -64,6 +65,10 @@ def test_a_folder_of_results_has_all_there_is(
     with (tmp_path / "out" / "clips.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [bool(row["skipped"]) for row in rows] == [True, False, False, False]
+    aligned = [float(row["av_align"]) for row in rows[1:]]
+    assert rows[0]["av_align"] == ""
+    assert summary["av_align"] == pytest.approx(sum(aligned) / 3)
+    assert all(0 < value <= 1 for value in aligned)
     assert len(rows[1]["offsets_s"].split()) == 11
     assert (tmp_path / "out" / "offsets.png").exists()
 

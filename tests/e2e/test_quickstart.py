@@ -21,4 +21,5 @@ def test_the_quickstart_goes_all_the_way(tmp_path: Path, capfd: pytest.CaptureFi
     printed = capfd.readouterr().out
     assert "Held-out clips:" in printed
     assert "sliding check (no head)" in printed
+    assert "rule without learning" in printed
     assert printed.count("offset ") >= 2  # both heads are asked about the broken clip

@@ -173,6 +173,7 @@ def test_the_command_says_the_answer_in_words(
         ["--max-offset", "5"],
         ["--synchronizability", "tiny-synthetic-trust"],
         ["--plot", "a.png"],
+        ["--explain"],
         ["--step", "0.04", "--csv", "a.csv"],
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import shutil
@@ -368,6 +369,19 @@ def test_rows_survive_the_file_to_the_last_bit(tmp_path: Path, videos: Path) -> 
     assert (tmp_path / "offsets.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="columns"):
         ClipScore.parse({"name": "x"})
+
+
+def test_rows_without_a_newer_column_are_scored_again(videos: Path, tmp_path: Path) -> None:
+    whole = score(MODEL, videos, out=tmp_path)
+    file = tmp_path / "clips.csv"
+    with file.open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    older = [name for name in rows[0] if name != "av_align"]
+    with file.open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, older, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    assert score(MODEL, videos, out=tmp_path).clips == whole.clips
 
 
 def test_an_interrupted_run_goes_on_and_repeats_nothing(

@@ -99,6 +99,8 @@ def _show(summary: dict[str, Any], out: Path | None) -> None:
         most_probable = f"{summary['most_probable_s']:.3f} s"
         table.add_row("mean |offset| of the most probable offsets", most_probable)
     table.add_row("mean offset (positive: audio early)", f"{summary['signed_mean_s']:+.3f} s")
+    if summary["av_align"] is not None:
+        table.add_row("AV-Align, without the model", f"{summary['av_align']:.3f}")
     table.add_row("[dim]chance[/]", f"{summary['uniform_guessing_s']:.3f} s")
     table.add_row("[dim]maximum[/]", f"{summary['maximum_s']:.3f} s")
     console.print(table)

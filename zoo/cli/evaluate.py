@@ -63,6 +63,9 @@ Subset = Annotated[
     Path | None,
     typer.Option(help="Ids of the clips to take, JSON or text; for retrieval."),
 ]
+Controls = Annotated[
+    bool, typer.Option(help="Also score with a wrong or blank stream, and a rule without learning.")
+]
 Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Folder for the report, or a .json file."),
@@ -84,7 +87,7 @@ def evaluate(
     features: Features = "auto",
     frames: Frames = 1,
     views: Views = 1,
-    controls: Annotated[bool, typer.Option(help="Also score with a wrong or blank stream.")] = True,
+    controls: Controls = True,
     out: Out = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

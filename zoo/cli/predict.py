@@ -44,6 +44,9 @@ Plot = Annotated[
     Path | None,
     typer.Option(help="Draw the answer along the one clip: its offset, or what happens when."),
 ]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Say beside it what a rule without learning finds.")
+]
 Csv = Annotated[
     Path | None, typer.Option(help="Write a table of thousands of clips, or go on with it.")
 ]
@@ -65,6 +68,7 @@ def predict(
     max_offset: MaxOffset = None,
     synchronizability: Synchronizability = BY_CATALOG,
     plot: Plot = None,
+    explain: Explain = False,
     csv: Csv = None,
     workers: Workers = 0,
     overwrite: Overwrite = False,
@@ -82,11 +86,14 @@ def predict(
 
     clips = find_clips(clips)
     _check_options(clips, audio, every, max_offset, plot, csv, overwrite)
+    if explain and csv is not None:
+        raise ConfigError("--explain has no column in a table; leave it out with --csv")
     second = None if synchronizability in (BY_CATALOG, NO_MODEL) else synchronizability
     for_offsets = {
         "--step": step,
         "--max-offset": max_offset,
         "--synchronizability": second,
+        "--explain": explain or None,
     }
     _refuse_for_other_tasks(
         model, [name for name, given in for_offsets.items() if given is not None], plot
@@ -97,7 +104,7 @@ def predict(
     if csv is not None:
         _to_csv(model, clips, csv, options, device, workers, overwrite, as_json)
         return
-    _one_by_one(model, clips, audio, options, plot, device, as_json)
+    _one_by_one(model, clips, audio, options, plot, device, explain, as_json)
 
 
 def _check_options(
@@ -148,13 +155,14 @@ def _one_by_one(
     options: Options,
     plot: Path | None,
     device: str,
+    explain: bool,
     as_json: bool,
 ) -> None:
     from zoo.inference.load import load
     from zoo.media.apart import reading_apart
 
     predictor = load(model, device, options.synchronizability, options.precision)
-    given = options.arguments(predictor.task)
+    given = options.arguments(predictor.task) | ({"explain": True} if explain else {})
     predictions: list[Any] = []
     failures: list[tuple[Path, MediaError]] = []
     for clip in clips:
@@ -246,6 +254,8 @@ def _show_offsets(predictions: list[Prediction], step_s: float) -> None:
                 f"  {prediction.verdict} "
                 f"(probability that they can: {prediction.synchronizability:.2f})"
             )
+        if prediction.rule is not None:
+            console.print(f"  rule without learning: {prediction.rule}")
         if len(prediction.over_time.stretches) > 1:
             console.print(f"  over time: {prediction.over_time.meaning}")
         _show_notes(console, prediction)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,18 @@ LEAD_S = 0.2  # after the start of the sound, in which a codec may fade in
 BAND_HZ, TOP_HZ = 500.0, 7000.0  # of sound; mp3 cuts noise into events above
 FLOOR_DB, QUIETEST_DB = -50.0, -90.0  # below the loudest of a stretch, and in all: codec noise
 PARTS = 8  # of the picture, across and down
+
+
+class Tracks(NamedTuple):
+    """A stretch of sound and a stretch of picture, one value in every bin of 0.04 s ``(T,)`` each.
+
+    Attributes:
+        onset: rise of the bands of the sound, dB.
+        motion: change of the picture from frame to frame, levels of 255.
+    """
+
+    onset: Array
+    motion: Array
 
 
 class Content:
@@ -154,13 +167,28 @@ class Content:
     def _is_loud(self, start_s: float, end_s: float) -> bool:
         return bool(self._level.between(start_s, end_s).max(initial=-np.inf) >= SILENT_DB)
 
+    def tracks(
+        self, audio_s: float = 0.0, video_s: float = 0.0, length_s: float = math.inf
+    ) -> Tracks:
+        """Return what was measured in every bin, NaN where nothing was read.
+
+        Args:
+            audio_s: where the stretch of the sound starts, seconds.
+            video_s: where that of the picture starts, seconds.
+            length_s: of both, seconds; either may end before.
+        """
+        return Tracks(
+            self._onset.stretch(audio_s, audio_s + length_s),
+            self._motion.stretch(video_s, video_s + length_s),
+        )
+
     def repeating(self, longest_s: float) -> Repeating | None:
         """Return how both sound and picture repeat; None if they do not.
 
         Args:
             longest_s: look for no longer period, seconds.
         """
-        return find_repeating(self._onset.filled(), self._motion.filled(), BIN_S, longest_s)
+        return find_repeating(*self.tracks(), BIN_S, longest_s)
 
 
 class _Track:
@@ -180,13 +208,19 @@ class _Track:
         np.fmax.at(self._values, bins[is_in], values[is_in])
 
     def between(self, start_s: float, end_s: float) -> Array:
-        start, end = (round(min(max(0.0, t), 1e9) / BIN_S) for t in (start_s, end_s))
-        found = self._values[start:end]
+        found = self._values[_bins_of(start_s, end_s)]
         return found[np.isfinite(found)]
+
+    def stretch(self, start_s: float, end_s: float) -> Array:
+        return self.filled()[_bins_of(start_s, end_s)]
 
     def filled(self) -> Array:
         known = np.flatnonzero(np.isfinite(self._values))
         return self._values[: known[-1] + 1] if len(known) else self._values[:0]
+
+
+def _bins_of(start_s: float, end_s: float) -> slice:
+    return slice(*(round(min(max(0.0, t), 1e9) / BIN_S) for t in (start_s, end_s)))
 
 
 def _bands(samples: npt.NDArray[np.float32], sample_rate_hz: int) -> tuple[Array, Array, Array]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from zoo.data.lags import correlate
+
 Array = npt.NDArray[np.float64]
 
 SAME = 0.75  # correlation of what repeats with itself, one period later
-BLUR = np.asarray([1, 2, 3, 2, 1]) / 9  # so that half a bin more or less is no difference
 SHORTEST_PERIOD_S, FEWEST_PERIODS = 0.2, 3
 IN_PARTS = 0.65  # of the power of both in the harmonics of a part of a period: product of shares
 PHASE_STEP_S = 0.01
@@ -46,7 +47,9 @@ def find_repeating(
     if not num:
         return None
     sound, picture = sound[:num], picture[:num]
-    likeness = np.minimum(_likeness(sound), _likeness(picture))
+    likeness = np.minimum(
+        *(correlate(track, track, num - 1)[0][num - 1 :] for track in (sound, picture))
+    )
     first = round(SHORTEST_PERIOD_S / bin_s)
     last = min(round(longest_s / bin_s), len(likeness) // FEWEST_PERIODS)
     for lag in range(first, last + 1):
@@ -79,23 +82,6 @@ def _placed(sound: Array, picture: Array, period: float, bin_s: float) -> Repeat
     turns = np.exp(2j * np.pi * numbers[:, None] * offsets_s / (period * bin_s))
     fit = ((v * a.conj())[:, None] * turns).real.sum(axis=0)
     return Repeating(period_s, float(offsets_s[fit.argmax()]))
-
-
-def _likeness(track: Array) -> Array:
-    """Correlate a track with itself at every lag, over what was read of both."""
-    is_read = np.isfinite(track)
-    mean = track[is_read].mean() if is_read.any() else 0.0
-    values = np.convolve(np.where(is_read, track - mean, 0.0), BLUR, "same")
-    size = 2 * len(track)
-    spectra = [np.fft.rfft(x, size) for x in (values, values**2, is_read.astype(float))]
-    products, before, after = (
-        np.fft.irfft(a.conj() * b, size)[: len(track)]
-        for a, b in (
-            (spectra[0], spectra[0]), (spectra[1], spectra[2]), (spectra[2], spectra[1])
-        )
-    )  # fmt: skip
-    power = (before.clip(0.0) * after.clip(0.0)) ** 0.5
-    return np.where(power > 1e-6 * power.max(initial=0.0), products / power.clip(1e-12), 0.0)
 
 
 def _refined(likeness: Array, lag: int) -> float:

@@ -20,6 +20,7 @@ from torch import Tensor
 from zoo.catalog.entries import read_description, resolve
 from zoo.catalog.model_folder import load_model
 from zoo.data.frontend import normalise
+from zoo.data.rule import av_align
 from zoo.desync.pairs import Pair, pair_clips
 from zoo.desync.reading import PairReader, Reading
 from zoo.desync.score_folder import ResultFolder
@@ -245,7 +246,8 @@ class Scorer:
         kept = reading.content.counted(windows_s, layout.covered_s)
         if not kept:
             return skipped(pair, reading.content.lack(), version)
-        return scored(pair, logits[kept], self.grid, self.mode, reading.note, version)
+        aligned, grid = av_align(reading.content), self.grid
+        return scored(pair, logits[kept], grid, self.mode, reading.note, version, aligned)
 
     def logits(self, readings: Sequence[Reading]) -> list[Float[Tensor, "W K"]]:
         """Classify the windows of clips whose segments are in memory."""

@@ -31,6 +31,8 @@ class ClipScore:
         signed_s: mean offset over the windows, positive where the audio is early.
         expected_s: mean over the windows of ``|offset|`` as the model's distribution expects it.
         probability: mean over the windows of the most probable offset's probability.
+        av_align: how many onsets of the sound and peaks of the motion meet, 0 to 1, without the
+            model (`zoo.data.rule.av_align`); None if there are none.
         offsets_s: most probable offset of every window.
         probabilities: of these offsets.
         skipped: why the clip has no score; empty if it has.
@@ -45,6 +47,7 @@ class ClipScore:
     signed_s: float | None = None
     expected_s: float | None = None
     probability: float | None = None
+    av_align: float | None = None
     offsets_s: tuple[float, ...] = ()
     probabilities: tuple[float, ...] = ()
     skipped: str = ""
@@ -65,7 +68,7 @@ class ClipScore:
         if list(row) != COLUMNS or None in row.values():
             raise ValueError("columns are missing")
         values: dict[str, Any] = dict(row)
-        for name in ("desync_s", "signed_s", "expected_s", "probability"):
+        for name in ("desync_s", "signed_s", "expected_s", "probability", "av_align"):
             values[name] = float(row[name]) if row[name] else None
         for name in ("offsets_s", "probabilities"):
             values[name] = tuple(float(part) for part in row[name].split())
@@ -90,7 +93,13 @@ def skipped(pair: Pair, reason: str, files: str = "") -> ClipScore:
 
 
 def scored(
-    pair: Pair, logits: Float[Tensor, "W K"], grid: OffsetGrid, mode: Mode, note: str, files: str
+    pair: Pair,
+    logits: Float[Tensor, "W K"],
+    grid: OffsetGrid,
+    mode: Mode,
+    note: str,
+    files: str,
+    av_align: float | None = None,
 ) -> ClipScore:
     """Return the row of a clip from the logits of its windows."""
     if not bool(logits.isfinite().all()):
@@ -108,6 +117,7 @@ def scored(
         signed_s=float(grid_s[best].mean()),
         expected_s=float((probabilities @ np.abs(grid_s)).mean()),
         probability=float(of_best.mean()),
+        av_align=av_align,
         offsets_s=tuple(grid_s[best].tolist()),
         probabilities=tuple(np.round(of_best, 6).tolist()),
         note=note,
@@ -121,9 +131,9 @@ def summarise(clips: Sequence[ClipScore], settings: Settings, grid: OffsetGrid) 
     Returns:
         ``desync_s`` (the score), its 95 % ``interval_s`` over clips, ``median_s``,
         ``signed_mean_s``, ``expected_s``, ``most_probable_s`` (the mean of ``|offset|`` of the most
-        probable offsets, whatever the mode), ``probability``, what chance and the worst score are,
-        how many of how many clips were ``scored``, which were ``skipped`` and why, the
-        ``histogram`` of the predictions.
+        probable offsets, whatever the mode), ``probability``, ``av_align``, what chance and the
+        worst score are, how many of how many clips were ``scored``, which were ``skipped`` and why,
+        the ``histogram`` of the predictions.
     """
     good = [clip for clip in clips if clip.desync_s is not None]
     offsets_s = np.asarray([offset for clip in good for offset in clip.offsets_s])
@@ -137,6 +147,7 @@ def summarise(clips: Sequence[ClipScore], settings: Settings, grid: OffsetGrid) 
         "expected_s": _mean([clip.expected_s for clip in good]),
         "most_probable_s": _mean([np.abs(clip.offsets_s).mean() for clip in good]),
         "probability": _mean([clip.probability for clip in good]),
+        "av_align": _mean([clip.av_align for clip in good if clip.av_align is not None]),
         "uniform_guessing_s": _uniform_guessing_s(settings.mode, grid),
         "maximum_s": grid.reach_s,
         "clips": len(clips),

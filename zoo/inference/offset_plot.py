@@ -56,9 +56,15 @@ def draw(prediction: Prediction, path: Path, window_s: float) -> Path:
     )
     axis.plot([], [], "o", color=VALID, markersize=4, label="one crop; pale: unsure")
     _draw_answer(axis, prediction)
+    if prediction.rule is not None:
+        rule_s = prediction.rule.offset_s
+        axis.axhline(
+            rule_s, color=CHANCE, linestyle=":", linewidth=2, label="rule without learning"
+        )
     axis.set_xlim(0, prediction.duration_s)
     drift = prediction.over_time.drift
     ends_s = [] if drift is None else [drift.start_offset_s, drift.end_offset_s]
+    ends_s += [] if prediction.rule is None else [prediction.rule.offset_s]
     low_s, high_s = min(offsets_s.min(), -0.5, *ends_s), max(offsets_s.max(), 0.5, *ends_s)
     axis.set_ylim(low_s - 0.1 * (high_s - low_s), high_s + 0.1 * (high_s - low_s))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: clock_time(seconds)))

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from zoo.errors import ConfigError
+from zoo.data.rule import find_offset
+from zoo.errors import ConfigError, NothingToMeasureError
 from zoo.inference.changepoints import follow
 from zoo.inference.crops import ClipEncoder, Crops, classify, encode_crops
 from zoo.inference.estimate import combine
@@ -84,6 +85,7 @@ class OffsetPredictor(Predictor):
         video_track: int | None = None,
         every_s: float | None = None,
         max_offset_s: float | None = None,
+        explain: bool = False,
         progress: Progress | None = None,
     ) -> Prediction:
         """Predict the offset of a clip from crops along all of it, in bounded memory.
@@ -102,6 +104,7 @@ class OffsetPredictor(Predictor):
             every_s: distance between crops, seconds; by default as in `Predictor.predict`.
             max_offset_s: first search so far on either side for the offset, seconds; by default
                 the answer is one of the model's own offsets.
+            explain: also ask the rule without learning (`zoo.data.rule`), of what was read.
             progress: is told how many crops are done, and of how many.
 
         Raises:
@@ -128,7 +131,21 @@ class OffsetPredictor(Predictor):
             prediction = replace(prediction, synchronizability=probability)
         if max_offset_s is not None:
             prediction.notes.extend(self._reach_notes(found, max_offset_s))
-        return prediction
+        return self._explained(prediction, encoder, found) if explain else prediction
+
+    def _explained(
+        self, prediction: Prediction, encoder: ClipEncoder, found: Found | None
+    ) -> Prediction:
+        """Put beside a prediction what the rule says, within what the model searched."""
+        try:
+            rule = find_offset(encoder.content, self._reach_s(found))
+        except NothingToMeasureError as error:
+            prediction.notes.append(str(error))
+            return prediction
+        return replace(prediction, rule=rule)
+
+    def _reach_s(self, found: Found | None) -> float:
+        return max(self.grid.reach_s, 0.0 if found is None else found.reach_s)
 
     def _reach_notes(self, found: Found | None, max_offset_s: float) -> list[str]:
         reach_s = self.grid.reach_s if found is None else found.reach_s
@@ -198,7 +215,7 @@ class OffsetPredictor(Predictor):
             ],
             unfamiliarity=scored.unfamiliarity,
         )
-        reach_s = max(self.grid.reach_s, 0.0 if found is None else found.reach_s)
+        reach_s = self._reach_s(found)
         repeating = encoder.content.repeating(2 * reach_s)
         return with_repeats(prediction, repeating, reach_s) if repeating else prediction
 

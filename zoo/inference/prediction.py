@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from zoo.data.repeating import Repeating
+from zoo.data.rule import RuleOffset
 from zoo.inference.changepoints import OverTime, Stretch, seconds
 
 # A clip can be synchronized from the first probability on, and cannot below the second: there the
@@ -65,6 +66,7 @@ class Prediction:
         repeats: the offsets that fit as well, where sound and picture repeat.
         unfamiliarity: how unlike the clips that the model was validated on this one is; above 1 it
             is like none of them, and its confidence means little. None if that cannot be told.
+        rule: what a rule without learning says, if it was asked for and has an answer.
     """
 
     path: str
@@ -83,6 +85,7 @@ class Prediction:
     notes: list[str]
     repeats: Repeats | None = None
     unfamiliarity: float | None = None
+    rule: RuleOffset | None = None
 
     @property
     def can_be_synchronized(self) -> bool:
