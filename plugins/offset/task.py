@@ -167,9 +167,9 @@ class Offset(Task):
         """Draw the confusion, accuracy by offset, and what confidence is worth."""
         counts, offsets_s = report["confusion"], report["offset_classes_s"]
         return {
-            "reliability": plot_reliability(report["confidence"]),
             "confusion": plot_confusion(counts, offsets_s, "samples"),
             "offsets": plot_by_offset(report),
+            "reliability": plot_reliability(report["confidence"]),
         }
 
     def published_crop(self, raw: RawClip, layout: SegmentLayout, rng: random.Random) -> Crop:

@@ -189,6 +189,7 @@ def test_a_folder_holds_the_whole_report(
         "report.md",
         "confusion.png",
         "offsets.png",
+        "reliability.png",
         "roc.png",
         "tiers.png",
     ]

@@ -22,6 +22,13 @@ class Augment(ComponentConfig):
     )
     flip: float = Field(0.0, ge=0, le=1, description="probability of a horizontal flip, per clip")
     gain_db: float = Field(0.0, ge=0, description="largest random audio gain, either way")
+    reverb: float = Field(0.0, ge=0, le=1, description="probability of a room's echo, per clip")
+    snr_db: float | None = Field(
+        None, description="lowest ratio of sound to added noise, sampled per clip; None adds none"
+    )
+    shift_bins: int = Field(
+        0, ge=0, description="most rows that spectrograms move up or down, per clip: other voices"
+    )
     random_crop: bool = Field(
         False, description="crop frames at random rather than in the middle, per clip"
     )

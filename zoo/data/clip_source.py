@@ -18,6 +18,7 @@ from zoo.data.clip_reader import ClipReader, whole_frames_s
 from zoo.data.frontend import crop_square, cut_audio, cut_crops, without_filling
 from zoo.data.manifest import Clip
 from zoo.data.vary_frames import scale_frames, vary_colours
+from zoo.data.vary_sound import add_noise, reverberate, shift_rows
 from zoo.data.wrapped import place_middle, place_wrapped, read_around
 from zoo.errors import MediaError, TrainingError
 from zoo.models.segments import Segments
@@ -116,6 +117,10 @@ def read_cut(
         frames = vary_colours(frames, augment.colour_jitter, augment.grey, rng)
     if augment.gain_db:
         samples = samples * np.float32(10 ** (rng.uniform(-1, 1) * augment.gain_db / 20))
+    if augment.reverb and rng.random() < augment.reverb:
+        samples = reverberate(samples, reader.audio.sample_rate_hz, rng)
+    if augment.snr_db is not None:
+        samples = add_noise(samples, augment.snr_db, rng)
     if layout.num_segments == 1 and not is_wrapped:
         samples = without_filling(samples, reader.audio, clip.duration_s - start_s)
     return Cut(samples, frames)
@@ -134,12 +139,16 @@ def finish_cut(
 def vary_spectrograms(
     audio: Float[Tensor, "S F Ta"], filling: float, augment: Augment, rng: np.random.Generator
 ) -> Float[Tensor, "S F Ta"]:
-    """Hide bands and stretches (SpecAugment), add noise, shift in a circle; all segments alike.
+    """Shift rows, hide bands and stretches (SpecAugment), add noise, shift in a circle.
+
+    All segments alike.
 
     (Source: CAV-MAE's loader, whose masks are 0 before the normalisation: ``filling`` after it.
     MBT's are 0 after it, and may be several; it shifts before it hides, which for bands is the
     same.)
     """
+    if augment.shift_bins:
+        audio = shift_rows(audio, augment.shift_bins, filling, rng)
     bins, frames = audio.shape[1:]
     value = filling if augment.mask_fill == "filling" else 0.0
     masks = [(1, bins, augment.mask_bins)] * augment.mask_bins_times
