@@ -10,6 +10,7 @@ from typing import Literal
 from zoo.data.fixed_offsets import FixedOffset, read_fixed_offsets
 from zoo.data.manifest import Clip, Split
 from zoo.errors import ConfigError, ManifestError, option
+from zoo.evaluation.protocol import find_protocol
 from zoo.evaluation.sample_sources import find_fixed
 from zoo.models.model import Model
 from zoo.models.task import Task
@@ -78,6 +79,36 @@ class Request:
         """
         offsets = None if self.offsets is None else read_fixed_offsets(self.offsets)
         return find_fixed(clips, offsets, self.offsets_name)
+
+
+def refuse_sampling(request: Request, reason: str) -> None:
+    """Refuse options that only samples of tasks have.
+
+    Args:
+        request: what is asked for.
+        reason: why this protocol has none.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    given = {
+        "offsets": request.offsets,
+        "rounds": request.rounds,
+        "as_published": request.as_published,
+        "audio_shift": request.audio_shift_s,
+        "synchronizability": request.synchronizability,
+        "features": None if request.features == "auto" else request.features,
+        "frames": request.frames > 1,
+        "views": request.views > 1,
+    }
+    if find_protocol(request.protocol).needs_head:
+        given["subset"] = request.subset
+    for name, value in given.items():
+        if value:
+            raise ConfigError(
+                f"{option(name)} is for protocols that cut samples, and {reason}",
+                "leave it out",
+            )
 
 
 def choose_features(

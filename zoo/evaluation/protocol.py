@@ -34,6 +34,16 @@ RETRIEVAL = Scored(
 """Recall at 1, 5 and 10 both ways, and the median rank of the right clip."""
 
 
+PAIRWISE = Scored(
+    scores=(
+        *(Score(name=f"shift_{ms}", title=f"{ms} ms") for ms in (50, 100, 200, 300, 500)),
+        Score(name="overall", title="all"),
+    ),
+    rank=("overall",),
+)
+"""How often the original sound is scored above a copy that is moved by so much."""
+
+
 @dataclass(frozen=True)
 class Protocol:
     """How a split is evaluated.
@@ -44,7 +54,8 @@ class Protocol:
         is_fixed: offsets and starts come from a list, else they are chosen anew in every round.
         split: which clips.
         end_s: where the published code stops reading a clip, seconds; None reads all.
-        scored: what is scored, if that is not the model's task; the model then needs no head.
+        scored: what is scored, if that is not the model's task; nothing is sampled then.
+        needs_head: whether a head is evaluated.
     """
 
     summary: str
@@ -53,6 +64,7 @@ class Protocol:
     split: Split = "test"
     end_s: float | None = None
     scored: Scored | None = None
+    needs_head: bool = True
 
 
 PROTOCOLS = {
@@ -64,7 +76,13 @@ PROTOCOLS = {
     ),
     "lrs3-fs": Protocol("LRS3 full scene, 2 random samples per clip", 2, end_s=11.0),
     "retrieval": Protocol(
-        "which video goes with an audio, and back, among all clips", 1, scored=RETRIEVAL
+        "which video goes with an audio, and back, among all clips",
+        1,
+        scored=RETRIEVAL,
+        needs_head=False,
+    ),
+    "av-syncbench": Protocol(
+        "AV-SyncBench: the original sound against copies moved by 50 to 500 ms", 1, scored=PAIRWISE
     ),
 }
 

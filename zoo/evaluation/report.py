@@ -28,11 +28,15 @@ from zoo.evaluation.sample_sources import (
     ViewSamples,
 )
 from zoo.evaluation.scoring import score_task
+from zoo.evaluation.sync_bench import evaluate_pairs
 from zoo.evaluation.views import Evaluation, TaskView
 from zoo.models.device import find_device
 from zoo.models.model import Model
 from zoo.models.task import Task
 from zoo.timeline import SegmentLayout
+
+WITHOUT_SAMPLES = {"retrieval": evaluate_retrieval, "av-syncbench": evaluate_pairs}
+"""Protocols that do not sample a task's questions."""
 
 
 def evaluate_manifest(request: Request, progress: Progress | None = None) -> dict[str, Any]:
@@ -52,8 +56,8 @@ def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
             contradict each other.
     """
     protocol = find_protocol(request.protocol)
-    if protocol.scored is not None:
-        return evaluate_retrieval(request, protocol, progress)
+    if request.protocol in WITHOUT_SAMPLES:
+        return WITHOUT_SAMPLES[request.protocol](request, protocol, progress)
     if request.subset is not None:
         raise ConfigError(f"{option('subset')} is for {option('protocol')} retrieval")
     is_fixed = protocol.is_fixed or request.offsets is not None

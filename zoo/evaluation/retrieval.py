@@ -11,9 +11,9 @@ from zoo.catalog.entries import resolve
 from zoo.catalog.model_folder import load_model, read_description
 from zoo.data.manifest import Clip, Manifest
 from zoo.data.subset import match_ids, read_ids
-from zoo.errors import ConfigError, ManifestError, option
+from zoo.errors import ManifestError
 from zoo.evaluation.bootstrap import interval, mean_intervals
-from zoo.evaluation.evaluation_request import Request
+from zoo.evaluation.evaluation_request import Request, refuse_sampling
 from zoo.evaluation.protocol import WAYS, Protocol
 from zoo.evaluation.retrieval_view import RetrievalView
 from zoo.evaluation.views import Evaluation
@@ -51,7 +51,7 @@ def evaluate_retrieval(
         ZooError: if the model, the manifest or the subset cannot be used, or an option has no
             meaning here.
     """
-    _refuse_options(request)
+    refuse_sampling(request, "retrieval compares whole clips")
     folder = resolve(request.model)
     model = load_model(folder).to(find_device(request.device))
     embedder = ClipEmbedder(model, request.model)
@@ -90,31 +90,6 @@ def evaluate_retrieval(
         "left_out": {str(clips[i].path): why for i, why in sorted(left_out.items())},
     }
     return Evaluation(report, RetrievalView())
-
-
-def _refuse_options(request: Request) -> None:
-    """Refuse what only samples of tasks have.
-
-    Raises:
-        ConfigError: naming the option.
-    """
-    given = {
-        "offsets": request.offsets,
-        "rounds": request.rounds,
-        "as_published": request.as_published,
-        "audio_shift": request.audio_shift_s,
-        "synchronizability": request.synchronizability,
-        "features": None if request.features == "auto" else request.features,
-        "frames": request.frames > 1,
-        "views": request.views > 1,
-    }
-    for name, value in given.items():
-        if value:
-            raise ConfigError(
-                f"{option(name)} is for protocols that cut samples, and retrieval compares whole "
-                "clips",
-                "leave it out",
-            )
 
 
 def _choose(clips: list[Clip], request: Request, split: str) -> tuple[list[Clip], list[str]]:

@@ -222,7 +222,7 @@ def _resolve(
     )
     stages = request.stages(recipe)
     protocol = _protocol(table)
-    if 2 not in stages and protocol.scored is None:
+    if 2 not in stages and protocol.needs_head:
         raise ConfigError(
             "stage 1 alone has no head to evaluate; leave out 'stage', or evaluate it with "
             "protocol: retrieval"
@@ -235,7 +235,7 @@ def _resolve(
         trained = trained.model_copy(update={"head": None})
     with without_values():
         model = Model(trained)
-    if protocol.scored is not None:
+    if not protocol.needs_head:
         require_alone(model, name)
     parameters = count_parameters(model)
     return _Resolved(request, recipe, stages, parameters)
@@ -285,12 +285,13 @@ def _check_evaluate(table: Table) -> None:
     """
     given = table.evaluate
     try:
-        is_retrieval = _protocol(table).scored is not None
+        protocol = _protocol(table)
         if given.subset is not None:
             read_ids(Path(given.subset))
     except ZooError as error:
         raise error.within(f"{table.path}: 'evaluate'") from error
-    others = ("offsets", "rounds", "features") if is_retrieval else ("subset",)
+    others = ["offsets", "rounds", "features"] if protocol.scored is not None else []
+    others += ["subset"] if protocol.needs_head else []
     for key in others:
         if getattr(given, key) is not None:
             raise ConfigError(
