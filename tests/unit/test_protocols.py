@@ -53,6 +53,7 @@ def test_protocols_sample_as_often_as_published() -> None:
         "vggsound-sparse": 25,
         "vggsound-sparse-clean": 1,
         "lrs3-fs": 2,
+        "av-syncbench": 1,
         "retrieval": 1,
     }
     assert PROTOCOLS["vggsound-sparse-clean"].is_fixed
