@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from zoo.evaluation.calibration import WINDOWS, Answers, fit, measure, reliabili
 from zoo.inference.load import load_offsets
 from zoo.inference.repair import repair
 from zoo.media import encode
-from zoo.models.calibration import Calibration, Familiarity, tempered
+from zoo.models.calibration import Calibration, Familiarity, tempered, unfamiliarity
 from zoo.models.segments import Tokens
 from zoo.timeline import OffsetGrid
 
@@ -42,7 +43,7 @@ def answers(sharpness: float, num: int = 400) -> Answers:
     torch.manual_seed(0)
     probabilities = (sharpness * scores).softmax(1)[:, None].expand(-1, max(WINDOWS), -1)
     nothing = tokens(torch.zeros(num, 8))
-    return Answers(probabilities.float(), right.sample(), nothing, nothing)
+    return Answers(probabilities.float(), right.sample(), torch.arange(num), nothing, nothing)
 
 
 def test_a_distribution_becomes_flatter_or_steeper() -> None:
@@ -79,7 +80,7 @@ def test_few_clips_without_a_mistake_make_no_model_infallible() -> None:
     given = answers(1.0, num=30)
     perfect = torch.nn.functional.one_hot(given.targets, GRID.num_classes).float()
     sure = 0.9 * perfect + 0.1 / GRID.num_classes
-    always = Answers(sure[:, None].expand(-1, 8, -1), given.targets, given.audio, given.vision)
+    always = replace(given, probabilities=sure[:, None].expand(-1, 8, -1))
     rows = measure(always.probabilities, always.targets, GRID, fit(always, GRID))
     assert rows[1]["right"] == 1
     assert rows[1]["confidence"] == pytest.approx(31 / 32, abs=0.003)
@@ -95,11 +96,17 @@ def test_the_calibration_error_is_how_far_bins_are_from_what_they_say() -> None:
 def test_tokens_far_from_all_known_ones_are_unfamiliar() -> None:
     rng = np.random.default_rng(0)
     spread = np.array([1.0, 1.0, 0.1, 0.1] * 2)
-    known = tokens(torch.from_numpy(rng.normal(size=(300, 8)) * spread))
-    familiarity = Familiarity.fit(known, known, 0.995, 1.5)
-    assert float(familiarity.distance(known, known).max()) < 1.1
-    wide = tokens(torch.from_numpy(rng.normal(size=(300, 8)) * spread[::-1].copy()))
-    assert float(familiarity.distance(wide, wide).median()) > 1.5
+
+    def two_kinds(num: int) -> Tokens:
+        middles = rng.choice([-8.0, 8.0], (num, 1)) * (spread == 1)
+        return tokens(torch.from_numpy(middles + rng.normal(size=(num, 8)) * spread))
+
+    known = two_kinds(300)
+    familiarity = Familiarity.fit(known, known, torch.arange(300))
+    new, between = two_kinds(50), tokens(torch.from_numpy(rng.normal(size=(50, 8)) * spread))
+    assert unfamiliarity(familiarity.distance(new, new)) < 1
+    assert unfamiliarity(familiarity.distance(between, between)) > 1.5
+    assert unfamiliarity(familiarity.distance(new, between)) > 1.5
 
 
 # --- a model ---

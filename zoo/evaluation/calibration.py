@@ -26,7 +26,6 @@ WINDOWS = (1, 2, 4, 8)  # that are averaged
 MOST, MOST_ONLINE = 256, 32  # offsets to tell; files take longer to read than a store
 FEWEST = 10  # clips; fewer say nothing
 BINS = 10
-KNOWN, MARGIN = 0.995, 1.5  # share of known windows below the limit, and what it is multiplied by
 CALIBRATION = 5  # the "stage" of the random numbers
 LOWEST, HIGHEST, HALVINGS = 0.05, 20.0, 12  # temperatures, to half a percent
 
@@ -38,12 +37,14 @@ class Answers:
     Attributes:
         probabilities: of the classes, for W windows of each of N clips ``(N, W, K)``.
         targets: right classes ``(N,)``.
-        audio: tokens of the first window of every clip.
+        clips: which clip each is ``(N,)``; several offsets of one may be asked for.
+        audio: tokens of the first window of each.
         vision: the same.
     """
 
     probabilities: Float[Tensor, "N W K"]
     targets: Int[Tensor, N]
+    clips: Int[Tensor, N]
     audio: Tokens
     vision: Tokens
 
@@ -66,7 +67,7 @@ def ask(model: Model, source: SampleSource, grid: OffsetGrid, seed: int) -> Answ
     most = MOST if source.store is not None else MOST_ONLINE
     rounds = -(-most // len(source.usable))
     wanted = [(number, clip) for number in range(rounds) for clip in source.usable][:most]
-    found, targets = [], []
+    found, targets, clips = [], [], []
     for number, clip in wanted:
         rng = slot_rng(seed, CALIBRATION, number, clip)
         target = int(rng.integers(grid.num_classes))
@@ -84,12 +85,14 @@ def ask(model: Model, source: SampleSource, grid: OffsetGrid, seed: int) -> Answ
         outputs = model.answer(audio, vision).float().cpu()
         found.append((outputs.softmax(1), *(part.with_values(part.values[:1]) for part in tokens)))
         targets.append(target)
+        clips.append(clip)
     if not found:
         return None
     probabilities, audios, visions = zip(*found, strict=True)
     return Answers(
         torch.stack(probabilities),
         torch.tensor(targets),
+        torch.tensor(clips),
         Tokens.stack(audios),
         Tokens.stack(visions),
     )
@@ -158,7 +161,7 @@ def calibrate(model: Model, source: SampleSource, grid: OffsetGrid) -> bool:
 def learn(model: Model, answers: Answers, grid: OffsetGrid) -> None:
     """Let a model keep its temperatures, and which tokens are usual."""
     model.calibration = fit(answers, grid)
-    tensors = Familiarity.fit(answers.audio, answers.vision, KNOWN, MARGIN).tensors
+    tensors = Familiarity.fit(answers.audio, answers.vision, answers.clips).tensors
     model.beside[FAMILIAR] = lambda: tensors
 
 

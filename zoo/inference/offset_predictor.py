@@ -20,6 +20,7 @@ from zoo.inference.prediction import Prediction, WindowPrediction, unlike, with_
 from zoo.inference.predictor import Predictor, notes_on, require_seconds
 from zoo.inference.synchronizability import SynchronizabilityPredictor
 from zoo.inference.windows import Plan, Progress, find_streams, plan_windows
+from zoo.models.calibration import unfamiliarity
 from zoo.models.model import Model, require_offsets
 from zoo.models.modules import Head
 from zoo.timeline import LATTICE_TOLERANCE, count_steps, describe_offset
@@ -258,7 +259,7 @@ class OffsetPredictor(Predictor):
             torch.cat(scored)[kept],
             torch.cat(between)[kept],
             probability,
-            float(torch.cat(distances)[kept].mean()) if distances else None,
+            unfamiliarity(torch.cat(distances)[kept]) if distances else None,
         )
 
     def _classify(self, crops: Crops, offsets_s: tuple[float, ...]) -> Float[Tensor, "W O"]:

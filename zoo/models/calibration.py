@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
@@ -16,6 +16,8 @@ from zoo.contracts import ComponentConfig
 from zoo.models.segments import Tokens
 
 SHRINKAGE = 0.1  # of covariances towards spheres
+LARGEST = 512  # segments that are kept
+KNOWN, MARGIN = 0.99, 1.15  # share of known clips below the limit, and what it is multiplied by
 
 
 class Calibration(ComponentConfig):
@@ -57,50 +59,72 @@ def tempered(distribution: Float[Tensor, "... K"], temperature: float) -> Float[
 class Familiarity:
     """How far tokens lie from those of the clips a model was validated on.
 
-    The squared Mahalanobis distance of a segment's mean token to the mean of all, averaged over
-    the segments of a window and both modalities, in units of the limit that hardly any of the known
-    windows exceeds.
+    The distance of a segment's mean token to the nearest known one, both whitened; averaged over
+    segments, for either modality, in units of the limit that hardly any other known clip exceeds.
 
-    Source: Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples (2018),
-    without classes.
+    Source: Sun et al., Out-of-Distribution Detection with Deep Nearest Neighbors (2022).
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.tensors = dict(tensors)
 
     @classmethod
-    def fit(cls, audio: Tokens, vision: Tokens, share: float, margin: float) -> Familiarity:
-        """Learn from windows of known clips.
+    def fit(cls, audio: Tokens, vision: Tokens, clips: Int[Tensor, N]) -> Familiarity:
+        """Learn from windows of known clips: one half of the clips, compared with the other half.
 
         Args:
             audio: tokens of N windows.
             vision: the same.
-            share: of the known windows that lie below the limit before the margin.
-            margin: by which it is multiplied.
+            clips: of which clip each window is.
         """
+        names = clips.unique()
+        is_kept = torch.isin(clips, names[::2])
         tensors: dict[str, Tensor] = {}
         for name, tokens in (("audio", audio), ("vision", vision)):
-            means = segment_means(tokens).flatten(0, 1)  # (N*S, D)
-            centred = means - means.mean(0)
-            covariance = centred.T @ centred / max(1, len(means) - 1)
-            size = covariance.trace() / len(covariance)
-            sphere = torch.eye(len(covariance), dtype=covariance.dtype)
-            shrunk = (1 - SHRINKAGE) * covariance + (SHRINKAGE * size + 1e-9) * sphere
-            tensors[f"{name}.mean"] = means.mean(0).float()
-            tensors[f"{name}.precision"] = torch.linalg.inv(shrunk).float()
-        tensors["limit"] = torch.ones(1)
-        distances = cls(tensors).distance(audio, vision)
-        tensors["limit"] = margin * torch.quantile(distances, share)[None]
+            known = segment_means(tokens)[is_kept].flatten(0, 1)  # (M, D)
+            whiten = _whitening(known)
+            chosen = torch.randperm(len(known), generator=torch.Generator().manual_seed(0))[
+                :LARGEST
+            ]
+            tensors[f"{name}.mean"], tensors[f"{name}.whiten"] = (
+                known.mean(0).float(),
+                whiten.float(),
+            )
+            tensors[f"{name}.known"] = ((known[chosen] - known.mean(0)) @ whiten).half()
+            tensors[f"{name}.limit"] = torch.ones(1)
+        others = names[1::2] if len(names) > 1 else names
+        distances = cls(tensors).distance(audio, vision)  # (N, 2)
+        by_clip = torch.stack([distances[clips == clip].mean(0) for clip in others])
+        for column, name in enumerate(("audio", "vision")):
+            tensors[f"{name}.limit"] = MARGIN * by_clip[:, column].quantile(KNOWN)[None].float()
         return cls(tensors)
 
-    def distance(self, audio: Tokens, vision: Tokens) -> Float[Tensor, W]:
-        """Return how unlike known ones windows are; 1 is the limit."""
+    def distance(self, audio: Tokens, vision: Tokens) -> Float[Tensor, "W 2"]:
+        """Return how unlike known ones windows are, audio and video; 1 is the limit."""
         found = []
         for name, tokens in (("audio", audio), ("vision", vision)):
-            off = segment_means(tokens) - self.tensors[f"{name}.mean"].double()  # (W, S, D)
-            precision = self.tensors[f"{name}.precision"].double()
-            found.append(((off @ precision) * off).sum(-1).mean(1) / off.shape[-1])
-        return torch.stack(found).mean(0) / float(self.tensors["limit"])
+            mean, whiten, known, limit = (
+                self.tensors[f"{name}.{part}"].double()
+                for part in ("mean", "whiten", "known", "limit")
+            )
+            nearest = torch.cdist((segment_means(tokens) - mean) @ whiten, known).amin(-1)  # (W, S)
+            found.append(nearest.mean(1) / limit)
+        return torch.stack(found, dim=1)
+
+
+def unfamiliarity(distances: Float[Tensor, "W 2"]) -> float:
+    """Return how unlike all that is known a clip is, from its windows: the stranger modality."""
+    return float(distances.mean(0).max())
+
+
+def _whitening(known: Float[Tensor, "M D"]) -> Float[Tensor, "D D"]:
+    """Return a matrix that makes all directions spread alike, more or less."""
+    centred = known - known.mean(0)
+    covariance = centred.T @ centred / max(1, len(known) - 1)
+    size = covariance.trace() / len(covariance)
+    sphere = torch.eye(len(covariance), dtype=covariance.dtype)
+    shrunk = (1 - SHRINKAGE) * covariance + (SHRINKAGE * size + 1e-9) * sphere
+    return torch.linalg.inv(torch.linalg.cholesky(shrunk)).T
 
 
 def segment_means(tokens: Tokens) -> Float[Tensor, "W S D"]:
