@@ -22,7 +22,7 @@ from orchestration.tune.search import (
     refuse_difference,
 )
 from orchestration.tune.search_rows import Rows, SearchTable, best_of, best_run, metric_of
-from zoo.catalog.model_folder import CONFIG, WEIGHTS
+from zoo.catalog.model_folder import files_of, read_description
 from zoo.contracts import Score
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, TrainingError, option, suggest
@@ -333,7 +333,7 @@ def keep_best(session: Session) -> Path | None:
     target, part = session.out / BEST, session.out / f".{BEST}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
-    for name in (CONFIG, WEIGHTS, RECIPE):
+    for name in (*files_of(read_description(run)), RECIPE):
         shutil.copy2(run / name, part / name)
     command = shlex.join(train_command(best.point, seed, session.options.resources))
     (part / COMMAND).write_text(command + "\n")

@@ -413,7 +413,9 @@ class FakeProcess:
         lines.append({"stage": int(self.stage), "step": 0, "kind": "done", "time": 2.0})
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (self.run / "metrics.jsonl").write_text(text)
-        (self.run / "model.json").write_text(json.dumps({"scores": {"valid": scores}}))
+        description = {"scores": {"valid": scores}, "beside": {"familiar": "its hash"}}
+        (self.run / "model.json").write_text(json.dumps(description))
+        (self.run / "familiar.safetensors").write_bytes(b"tokens")
         (self.run / "model.safetensors").write_bytes(b"weights")
         (self.run / "recipe.json").write_text("{}")
 
@@ -798,6 +800,7 @@ def test_an_interrupted_search_repeats_nothing(
     command = (out / BEST / COMMAND).read_text()
     assert command.startswith("zoo train --extractor ast_motionformer")
     assert (out / BEST / "model.safetensors").read_bytes() == b"weights"
+    assert (out / BEST / "familiar.safetensors").read_bytes() == b"tokens"
 
 
 @pytest.mark.usefixtures("no_ray")

@@ -43,6 +43,7 @@ __all__ = [
     "CONFIG",
     "WEIGHTS",
     "add_model",
+    "files_of",
     "keep_calibration",
     "load_model",
     "name_classes",
@@ -185,6 +186,11 @@ def verify_folder(folder: Path, *, beside: bool = False) -> dict[str, Any]:
     return description
 
 
+def files_of(description: Mapping[str, Any]) -> list[str]:
+    """Return the files that a model is made of, by its description."""
+    return [WEIGHTS, CONFIG, *(f"{name}.safetensors" for name in description.get("beside", {}))]
+
+
 def read_config(folder: Path) -> ModelConfig:
     """Read what a model is made of, without its weights.
 
@@ -286,8 +292,7 @@ def add_model(folder: Path, name: str, summary: str, synchronizability: str = ""
     place = f"models/{name}"
     target = user_catalog().parent / place
     target.mkdir(parents=True, exist_ok=True)
-    beside = [f"{part}.safetensors" for part in description.get("beside", {})]
-    for part in (WEIGHTS, CONFIG, *beside):
+    for part in files_of(description):
         shutil.copy2(folder / part, target / part)
     scores = description.get("scores", {})
     add_entry(
