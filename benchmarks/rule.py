@@ -4,8 +4,7 @@
 
 Takes the clips of any folders; without one, it renders 100 sparse clips.  Every clip counts as it
 is: the right answer is 0.  AV-Align is that of the clips, and of each with the sound of the one
-before it.  Nothing is timed; takes
-less than a minute.
+before it.  Nothing is timed.
 """
 
 from __future__ import annotations

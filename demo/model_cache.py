@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar, cast
 
 from demo.memory import free_bytes
-from zoo.catalog.entries import WEIGHTS, resolve, second_model
+from zoo.catalog.entries import CONFIG, WEIGHTS, resolve, second_model
 from zoo.inference.load import load
 from zoo.inference.predictor import Predictor
 from zoo.models.model import OBJECTIVE
@@ -94,7 +94,7 @@ def _stamp(name: str) -> Stamp:
     """Identify the weights of a model and of the one beside it, with their sizes in bytes."""
     stamps = []
     for part in (p for p in (name, second_model(name)) if p is not None):
-        for file in (WEIGHTS, f"{OBJECTIVE}.safetensors"):
+        for file in (WEIGHTS, CONFIG, f"{OBJECTIVE}.safetensors"):
             weights = resolve(part) / file
             if weights.exists():
                 facts = weights.stat()

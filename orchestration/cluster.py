@@ -121,6 +121,9 @@ def noticing_loss() -> Iterator[None]:
         if lost:
             raise lost[0] from None
         raise
+    else:
+        if lost:
+            raise lost[0]
     finally:
         over.set()
         reminder.join()

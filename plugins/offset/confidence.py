@@ -29,7 +29,7 @@ def confidence_table(rows: Sequence[Row], grid: OffsetGrid) -> ReportTable:
         ]
         for row in rows
     ]
-    header = ["windows", "temperature", "confidence", "right", "calibration error", "clips"]
+    header = ["windows", "temperature", "confidence", "right", "calibration error", "offsets"]
     text = (
         f"Right means within a class ({grid.step_s:g} s), which is what confidence is about. The "
         "expected calibration error is how far both are apart, bin by bin."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from zoo.evaluation.sample_sources import Samples
     from zoo.evaluation.tables import ReportTable
     from zoo.models.model import Model
+
+
+log = logging.getLogger(__name__)
 
 
 class Offset(Task):
@@ -103,7 +107,10 @@ class Offset(Task):
 
     def calibrate(self, model: Model, source: SampleSource) -> bool:
         """Fit temperatures, and learn which tokens are usual."""
-        return calibrate(model, source, self.grid)
+        is_done = calibrate(model, source, self.grid)
+        if not is_done:
+            log.warning("too few validation clips to find out what its confidence is worth")
+        return is_done
 
     def check_features(self, model: Model, store: FeatureStore) -> dict[str, float]:
         """Slide the audio over the video: the training-free check of stage I."""

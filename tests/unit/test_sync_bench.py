@@ -194,11 +194,13 @@ def test_a_missing_file_is_left_out_by_name(benchmark: Path) -> None:
         ({"original_video": "/etc/passwd"}, "lies outside the folder of the manifest"),
         ({"direction": "sideways"}, "neither advance nor delay"),
         ({"offset_ms": "half a second"}, "is no number"),
+        ({"offset_ms": "inf"}, "is no number"),
+        ({"offset_ms": [50]}, "is no number"),
         ({"edited_audio": ""}, "it has no edited_audio"),
         ({"sample_id": "0-delay"}, "has the sample_id '0-delay' twice"),
     ],
 )
-def test_a_damaged_line_is_named(benchmark: Path, change: dict[str, str], message: str) -> None:
+def test_a_damaged_line_is_named(benchmark: Path, change: dict[str, object], message: str) -> None:
     lines = benchmark.read_text().splitlines()
     lines[0] = json.dumps({**json.loads(lines[0]), **change})
     benchmark.write_text("\n".join(lines))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -18,6 +20,7 @@ from zoo.files import write_whole
 HOME_VARIABLE = "ZOO_HOME"
 PACKAGE = Path(__file__).parents[1]  # the folder of `zoo`
 WEIGHTS, CONFIG = "model.safetensors", "model.json"
+CALIBRATION = "calibration"  # in the latter
 TIMM = "timm:"  # before the name of a model of timm
 BY_CATALOG, NO_MODEL = "catalog", "none"  # in place of the name of a synchronizability model
 
@@ -223,6 +226,23 @@ def read_description(folder: Path) -> dict[str, Any]:
     if not isinstance(description, dict):
         raise ModelError(f"{folder / CONFIG} is damaged: it does not describe a model")
     return description
+
+
+def fingerprint(description: Mapping[str, Any]) -> str:
+    """Return what tells a model's answers from another's.
+
+    The hash of its weights, and after a colon that of its calibration, if it has one.
+    """
+    known = [description[CALIBRATION]] if CALIBRATION in description else []
+    known += [
+        sha256 for name, sha256 in description.get("beside", {}).items() if name == "familiar"
+    ]
+    weights = str(description["sha256"])
+    if not known:
+        return weights
+    return (
+        f"{weights}:{hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]}"
+    )
 
 
 def add_entry(name: str, entry: CatalogEntry) -> None:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from zoo.catalog.entries import (
+    CALIBRATION,
     CONFIG,
     WEIGHTS,
     CatalogEntry,
@@ -36,8 +37,6 @@ from zoo.models.upgrade import FORMAT_VERSION, read_model_config, upgrade_names
 from zoo.models.without_values import WithoutInitialisation
 from zoo.registry.manager import registry
 from zoo.registry.plugin_files import missing_plugin, origin_of
-
-CALIBRATION = "calibration"  # in the description
 
 __all__ = [
     "CONFIG",
@@ -132,14 +131,18 @@ def keep_calibration(folder: Path, model: Model) -> None:
         OSError: if it cannot be written.
     """
     description, familiar = read_description(folder), model.beside[FAMILIAR]()
+    beside = {n: sha256 for n, sha256 in description.get("beside", {}).items() if n != FAMILIAR}
+    # An interruption leaves a model without a calibration rather than with half of one.
+    without = {key: value for key, value in description.items() if key != CALIBRATION}
+    write_whole(folder / CONFIG, json.dumps({**without, "beside": beside}, indent=2) + "\n")
     file = folder / f"{FAMILIAR}.safetensors"
     part = folder / f".{file.name}.part"
     save_tensors(familiar, part)
     part.replace(file)
     file.chmod((folder / CONFIG).stat().st_mode)
     changed = {
-        **description,
-        "beside": {**description.get("beside", {}), FAMILIAR: sha256_of(file)},
+        **without,
+        "beside": {**beside, FAMILIAR: sha256_of(file)},
         **_calibration_of(model),
     }
     write_whole(folder / CONFIG, json.dumps(changed, indent=2) + "\n")
@@ -232,6 +235,9 @@ def load_model(folder: Path) -> Model:
     _require_finite(model.state_dict(), str(weights))
     for name, sha256 in description.get("beside", {}).items():
         model.beside[name] = partial(_read, folder / f"{name}.safetensors", sha256)
+    if FAMILIAR in model.beside:  # now, since another calibration may take its place
+        known = model.beside[FAMILIAR]()
+        model.beside[FAMILIAR] = lambda: known
     model.calibration = _read_calibration(description, folder / CONFIG)
     return model.eval()
 

@@ -43,4 +43,5 @@ def calibrate(
             f"{row['windows']:7}  {row['temperature']:11.2f}  {row['confidence']:10.1%}  "
             f"{row['right']:6.1%}  {row['ece']:6.1%}"
         )
+    typer.echo("(on the clips that the temperatures were fitted on: zoo evaluate takes others)")
     typer.echo(f"kept in {resolve(model)}, and used by predict, fix and the demo")

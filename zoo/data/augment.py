@@ -24,7 +24,9 @@ class Augment(ComponentConfig):
     gain_db: float = Field(0.0, ge=0, description="largest random audio gain, either way")
     reverb: float = Field(0.0, ge=0, le=1, description="probability of a room's echo, per clip")
     snr_db: float | None = Field(
-        None, description="lowest ratio of sound to added noise, sampled per clip; None adds none"
+        None,
+        le=40,
+        description="lowest ratio of sound to added noise, sampled per clip; None adds none",
     )
     shift_bins: int = Field(
         0, ge=0, description="most rows that spectrograms move up or down, per clip: other voices"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from zoo.catalog.model_folder import keep_calibration, load_model
 from zoo.data.clip_source import ClipSource
 from zoo.data.manifest import Manifest, Split
 from zoo.data.samples import SampleSource
 from zoo.errors import ConfigError
-from zoo.evaluation.calibration import FEWEST, ask, learn, measure
+from zoo.evaluation.calibration import FEWEST, MOST, ask, learn, measure
 from zoo.evaluation.members import reader_of
 from zoo.evaluation.report import build_store_of
 from zoo.evaluation.rounds import Progress
@@ -38,10 +41,14 @@ def calibrate_model(
         ModelError: if it cannot be loaded.
         OSError: if its folder cannot be written.
     """
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"{folder} cannot be written: copy the model, and calibrate the copy")
     model = load_model(folder).to(find_device(device))
     grid, task = require_offsets(model, name), model.task
     assert task is not None
     clips = list(Manifest.read(data).select(split).clips)
+    order = np.random.default_rng(seed).permutation(len(clips))[:MOST]
+    clips = [clips[i] for i in sorted(order.tolist())]
     with tempfile.TemporaryDirectory() as temporary:
         store = None
         if model.encoder.is_separable:

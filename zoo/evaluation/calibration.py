@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,9 +23,10 @@ from zoo.models.model import FAMILIAR, Model
 from zoo.models.segments import Tokens
 from zoo.timeline import OffsetGrid, Sample, place_crops
 
+log = logging.getLogger(__name__)
 WINDOWS = (1, 2, 4, 8)  # that are averaged
 MOST, MOST_ONLINE = 256, 32  # offsets to tell; files take longer to read than a store
-FEWEST = 10  # clips; fewer say nothing
+FEWEST = 20  # clips; fewer say nothing
 BINS = 10
 CALIBRATION = 5  # the "stage" of the random numbers
 LOWEST, HIGHEST, HALVINGS = 0.05, 20.0, 12  # temperatures, to half a percent
@@ -65,8 +67,9 @@ def ask(model: Model, source: SampleSource, grid: OffsetGrid, seed: int) -> Answ
     if len(source.usable) < FEWEST:
         return None
     most = MOST if source.store is not None else MOST_ONLINE
-    rounds = -(-most // len(source.usable))
-    wanted = [(number, clip) for number in range(rounds) for clip in source.usable][:most]
+    order = slot_rng(seed, CALIBRATION, 0, len(source.usable)).permutation(source.usable)
+    rounds = -(-most // len(order))
+    wanted = [(number, int(clip)) for number in range(rounds) for clip in order][:most]
     found, targets, clips = [], [], []
     for number, clip in wanted:
         rng = slot_rng(seed, CALIBRATION, number, clip)
@@ -79,14 +82,15 @@ def ask(model: Model, source: SampleSource, grid: OffsetGrid, seed: int) -> Answ
         try:
             sides = zip(*_tokens(model, source, samples), strict=True)
             tokens = [Tokens.stack(parts) for parts in sides]
-        except MediaError:
+        except MediaError as error:
+            log.warning("%s is left out: %s", source.clips.clips[clip].path.name, error)
             continue
         audio, vision = (part.to(model.device) for part in tokens)
         outputs = model.answer(audio, vision).float().cpu()
         found.append((outputs.softmax(1), *(part.with_values(part.values[:1]) for part in tokens)))
         targets.append(target)
         clips.append(clip)
-    if not found:
+    if len(set(clips)) < FEWEST:
         return None
     probabilities, audios, visions = zip(*found, strict=True)
     return Answers(
@@ -119,7 +123,7 @@ def _tokens(
 def fit(answers: Answers, grid: OffsetGrid) -> Calibration:
     """Find the temperature for each number of windows at which confidence is as high as accuracy.
 
-    Both on average over the clips.  One clip more on either side, right and wrong, counts as well
+    Both on average over all answers.  One clip more on either side, right and wrong, counts as well
     (Laplace's rule of succession): a few clips without a mistake do not make a model infallible.
     More windows never get a lower temperature than fewer: a model that is wrong about a clip, or
     hears the sound of another one, is often wrong in all of its windows, and must not be surer of
@@ -128,19 +132,18 @@ def fit(answers: Answers, grid: OffsetGrid) -> Calibration:
     Source: expectation consistency, Clarté et al. (2023), section 2, with our confidence.
     """
     temperatures: list[float] = []
+    num_clips = len(answers.clips.unique())
     for num in WINDOWS:
         means = _averages(answers.probabilities, num)
         is_right = _judge(means, answers.targets, grid, 1.0)[1]
-        wanted = (is_right.sum() + 1) / (len(is_right) + 2)
+        wanted = (is_right.mean() * num_clips + 1) / (num_clips + 2)
         low, high = LOWEST, HIGHEST
         for _ in range(HALVINGS):
             middle = math.sqrt(low * high)
             is_too_sure = _judge(means, answers.targets, grid, middle)[0].mean() > wanted
             low, high = (middle, high) if is_too_sure else (low, middle)
         temperatures.append(round(max([math.sqrt(low * high), *temperatures[-1:]]), 4))
-    return Calibration(
-        windows=WINDOWS, temperatures=tuple(temperatures), samples=len(answers.targets)
-    )
+    return Calibration(windows=WINDOWS, temperatures=tuple(temperatures), clips=num_clips)
 
 
 def calibrate(model: Model, source: SampleSource, grid: OffsetGrid) -> bool:

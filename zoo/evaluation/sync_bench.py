@@ -40,12 +40,12 @@ from zoo.media.apart import reading_apart
 from zoo.models.device import find_device
 from zoo.models.model import Model, require_offsets
 from zoo.models.segments import Segments, Tokens
-from zoo.timeline import FIXED_CROP_S, to_frames, to_samples
+from zoo.timeline import FIXED_CROP_S
 
 Progress = Callable[[int, int], None]
 STRIDE_S = 0.64  # from window to window
 ROUNDED_S = 5.0  # to a multiple of which clips are filled up, with the last frame and silence
-AT_ONCE = 16  # segments
+AT_ONCE = 16  # segments, or windows
 OTHER = "audio of another clip"
 
 
@@ -70,15 +70,16 @@ def evaluate_pairs(
     films, notes = _films(request, split)
     rows: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
-    before: list[Sound] | None = None
+    before: tuple[Film, list[Sound]] | None = None
+    num_clips = 0
     with reading_apart():
         for done, film in enumerate(films, start=1):
             try:
                 frames, sounds = scorer.read(film)
                 zeros = scorer.zeros(frames, sounds)
-                others = _others(scorer, frames, before) if request.with_controls else None
+                others = _others(scorer, frames, before) if request.with_controls else {}
                 rows += _compare(film, zeros, others)
-                before = sounds
+                before, num_clips = (film, sounds), num_clips + 1
             except MediaError as error:
                 left_out[str(film.video)] = str(error)
             if progress is not None:
@@ -96,7 +97,7 @@ def evaluate_pairs(
         "rounds": None,
         "model_sha256": read_description(folder).get("sha256"),
         "manifest_sha256": sha256_of(request.data),
-        "num_clips": len(films) - len(left_out),
+        "num_clips": num_clips,
         "num_clips_of_split": len(films),
         "window_s": scorer.window_s,
         **summarise(rows, request.seed),
@@ -116,17 +117,26 @@ def _films(request: Request, split: Any) -> tuple[list[Film], list[str]]:
 
 
 def _others(
-    scorer: PairScorer, frames: np.ndarray, sounds: list[Sound] | None
-) -> list[float] | None:
-    """Score the sounds of another clip against a picture: a control."""
-    return None if sounds is None else scorer.zeros(frames, sounds)
+    scorer: PairScorer, frames: np.ndarray, other: tuple[Film, list[Sound]] | None
+) -> dict[tuple[int, str], bool]:
+    """Say which pairs of another clip's sounds come out right beside a picture: a control."""
+    if other is None:
+        return {}
+    film, sounds = other
+    own, *moved = scorer.zeros(frames, sounds)
+    return {
+        (pair.shift_ms, pair.direction): own > zero
+        for pair, zero in zip(film.moved, moved, strict=True)
+    }
 
 
-def _compare(film: Film, zeros: list[float], others: list[float] | None) -> list[dict[str, Any]]:
+def _compare(
+    film: Film, zeros: list[float], others: dict[tuple[int, str], bool]
+) -> list[dict[str, Any]]:
     """Return a row for every pair: right if the original is strictly better; ties are wrong."""
     own, *moved = zeros
     rows = []
-    for number, (pair, zero) in enumerate(zip(film.moved, moved, strict=True), start=1):
+    for pair, zero in zip(film.moved, moved, strict=True):
         row = {
             "id": pair.id,
             "clip": str(film.video),
@@ -136,9 +146,8 @@ def _compare(film: Film, zeros: list[float], others: list[float] | None) -> list
             "moved": zero,
             "is_right": own > zero,
         }
-        if others is not None and len(others) > number:
-            row["control"] = others[0] > others[number]
-        rows.append(row)
+        control = others.get((pair.shift_ms, pair.direction))
+        rows.append(row if control is None else row | {"control": control})
     return rows
 
 
@@ -205,8 +214,7 @@ class PairScorer:
         covered_s = self.layout.covered_s
         self.is_published = covered_s > FIXED_CROP_S - STRIDE_S
         self.window_s = max(FIXED_CROP_S, covered_s) if self.is_published else covered_s
-        slack = to_frames(self.window_s, self.fps) - to_frames(covered_s, self.fps)
-        self.lead_s = slack // 2 / self.fps
+        self.lead_s = int((self.window_s - covered_s) * self.fps / 2 + 1e-6) / self.fps
 
     def read(self, film: Film) -> tuple[np.ndarray, list[Sound]]:
         """Read the picture, and the original sound before those that are moved.
@@ -247,10 +255,15 @@ class PairScorer:
         """Return how probable the model finds offset 0, for each sound, averaged over windows."""
         starts_s = self._starts_s(len(frames) / self.fps)
         total_s = starts_s[-1] + self.window_s
-        missing = max(0, to_frames(total_s, self.fps) - len(frames))
+        missing = max(0, round(total_s * self.fps) - len(frames))
         padded = np.pad(frames, ((0, missing), (0, 0), (0, 0), (0, 0)), "edge")
-        vision = self._tokens("vision", padded, starts_s)
-        return [self._zero(vision, sound, starts_s, total_s) for sound in sounds]
+        vision = _Side(self, "vision", padded, starts_s)
+        found = []
+        for sound in sounds:
+            missing = max(0, round(total_s * self.rate_hz) - len(sound))
+            audio = _Side(self, "audio", np.pad(sound, (0, missing)), starts_s)
+            found.append(self._zero(audio, vision, len(starts_s)))
+        return found
 
     def _starts_s(self, length_s: float) -> list[float]:
         """Return where windows start; the published ones go on to the end that is filled up."""
@@ -258,44 +271,54 @@ class PairScorer:
             end_s = max(ROUNDED_S, -(-(length_s - 1e-6) // ROUNDED_S) * ROUNDED_S)
         else:
             end_s = max(length_s - self.window_s, 0.0) + 1e-6
-        return [round(k * STRIDE_S, 6) for k in range(int(-(-end_s // STRIDE_S)))]
+        num = int(-(-end_s // STRIDE_S))
+        return [round(round(k * STRIDE_S * self.fps) / self.fps, 6) for k in range(num)]
 
-    def _zero(
-        self, vision: Tensor, sound: Sound, starts_s: Sequence[float], total_s: float
-    ) -> float:
-        missing = max(0, to_samples(total_s, self.rate_hz) - len(sound))
-        audio = self._tokens("audio", np.pad(sound, (0, missing)), starts_s)
-        found = []
-        for first in range(0, len(starts_s), AT_ONCE):
-            chosen = slice(first, first + AT_ONCE)
-            logits = self._answer(audio[chosen], vision[chosen])
-            found.append(logits.softmax(1)[:, self.zero])
+    def _zero(self, audio: _Side, vision: _Side, num_windows: int) -> float:
+        model, num, found = self.model, self.layout.num_segments, []
+        for first in range(0, num_windows, AT_ONCE):
+            a, v = (side.windows(slice(first, first + AT_ONCE)) for side in (audio, vision))
+            if model.encoder.is_separable:
+                pair = (
+                    Tokens.of_segments(values.flatten(0, 1), num, declared.tokens)
+                    for values, declared in ((a, model.io.audio), (v, model.io.vision))
+                )
+                logits = model.answer(*pair)
+            else:
+                segments = Segments(a, v).to(model.device)
+                logits = model.answer(*model.encoder.encode_many(segments))
+            found.append(logits.float().cpu().softmax(1)[:, self.zero])
         return float(torch.cat(found).double().mean())
 
-    def _tokens(
-        self, modality: Modality, read: np.ndarray, starts_s: Sequence[float]
-    ) -> Float[Tensor, "W S ..."]:
-        """Return the segments of every window: encoded, each once, if the encoder can do that."""
-        within_s, segment_s = self.reader.places(modality, self.layout)
-        places_s = np.round(np.asarray(starts_s)[:, None] + self.lead_s + within_s, 6)  # (W, S)
-        unique_s, index = np.unique(places_s, return_inverse=True)
-        if modality == "audio":
-            cut = cut_audio(read, unique_s.tolist(), segment_s, self.reader.audio)
-        else:
-            cut = cut_frames(read, unique_s.tolist(), segment_s, self.reader.vision)
-        if self.model.encoder.is_separable:
-            part = self.model.separable.modality(modality)
-            parts = [part.encode(given.to(self.model.device)) for given in cut.split(AT_ONCE)]
-            cut = torch.cat(parts)
-        return cut[torch.from_numpy(index.reshape(places_s.shape))]
 
-    def _answer(self, audio: Tensor, vision: Tensor) -> Float[Tensor, "W K"]:
-        model, num = self.model, self.layout.num_segments
-        if not model.encoder.is_separable:
-            segments = Segments(audio, vision).to(model.device)
-            return model.answer(*model.encoder.encode_many(segments)).float().cpu()
-        pair = (
-            Tokens.of_segments(values.flatten(0, 1), num, declared.tokens)
-            for values, declared in ((audio, model.io.audio), (vision, model.io.vision))
-        )
-        return model.answer(*pair).float().cpu()
+class _Side:
+    """The segments of all windows of one modality; a separable encoder encodes each once."""
+
+    def __init__(
+        self, scorer: PairScorer, modality: Modality, read: np.ndarray, starts_s: Sequence[float]
+    ) -> None:
+        self.scorer, self.modality, self.read = scorer, modality, read
+        within_s, self.segment_s = scorer.reader.places(modality, scorer.layout)
+        self.places_s = np.round(
+            np.asarray(starts_s)[:, None] + scorer.lead_s + within_s, 6
+        )  # (W, S)
+        self.tokens: Tensor | None = None
+        if scorer.model.encoder.is_separable:
+            part, device = scorer.model.separable.modality(modality), scorer.model.device
+            unique_s, index = np.unique(self.places_s, return_inverse=True)
+            blocks = np.split(unique_s, range(AT_ONCE, len(unique_s), AT_ONCE))
+            encoded = [part.encode(self._cut(block).to(device)) for block in blocks]
+            self.tokens = torch.cat(encoded)
+            self.index = torch.from_numpy(index.reshape(self.places_s.shape))
+
+    def windows(self, chosen: slice) -> Float[Tensor, "W S ..."]:
+        """Return tokens, or segments, of some windows."""
+        if self.tokens is not None:
+            return self.tokens[self.index[chosen]]
+        return torch.stack([self._cut(places_s) for places_s in self.places_s[chosen]])
+
+    def _cut(self, places_s: np.ndarray) -> Tensor:
+        reader, starts_s = self.scorer.reader, places_s.tolist()
+        if self.modality == "audio":
+            return cut_audio(self.read, starts_s, self.segment_s, reader.audio)
+        return cut_frames(self.read, starts_s, self.segment_s, reader.vision)

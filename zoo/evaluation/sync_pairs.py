@@ -131,7 +131,7 @@ def _pair(record: dict[str, Any], root: Path, where: str) -> tuple[tuple[Path, P
         raise ManifestError(f"{where}: direction '{direction}' is neither advance nor delay")
     try:
         shift_ms = abs(round(float(record["offset_ms"])))
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         raise ManifestError(f"{where}: offset_ms '{record['offset_ms']}' is no number") from None
     own = record.get("original_audio")
     video, edited = (_inside(root, record[name], where) for name in needed[1:3])

@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.catalog.entries import read_description, resolve, second_model
+from zoo.catalog.entries import fingerprint, read_description, resolve, second_model
 from zoo.errors import ConfigError, ZooError, option
 from zoo.inference.batch_table import ANSWER_FIELDS, OFFSET_FIELDS, Options, Row, Table
 
@@ -91,7 +91,7 @@ def _open_table(model: str, out: Path, options: Options, overwrite: bool) -> Tab
         out,
         OFFSET_FIELDS if is_offset else ANSWER_FIELDS,
         model=model,
-        sha256=read_description(resolve(model))["sha256"],
+        sha256=fingerprint(read_description(resolve(model))),
         options=options,
         overwrite=overwrite,
     )

@@ -49,6 +49,7 @@ def follow(
     end_s: float,
     class_step_s: float,
     start_s: float = 0.0,
+    temperature: float = 1.0,
 ) -> OverTime:
     """Find where the offset of a clip changes, by steps or evenly.
 
@@ -68,6 +69,7 @@ def follow(
         end_s: end of what sound and picture share.
         class_step_s: distance of the model's own classes.
         start_s: where that begins.
+        temperature: of the confidence of a stretch (`zoo.models.calibration`).
     """
     centres_s = starts_s + window_s / 2
     scores, price = _score(starts_s, probabilities, offsets_s, window_s, class_step_s)
@@ -84,7 +86,7 @@ def follow(
     edges = [0, *(np.flatnonzero(np.diff(path)) + 1).tolist(), len(path)]
     stretches = []
     for first, last in pairwise(edges):
-        estimate = combine(probabilities[first:last], offsets_s, class_step_s)
+        estimate = combine(probabilities[first:last], offsets_s, class_step_s, temperature)
         begin = start_s if first == 0 else (centres_s[first - 1] + centres_s[first]) / 2
         end = end_s if last == len(path) else (centres_s[last - 1] + centres_s[last]) / 2
         stretches.append(

@@ -46,8 +46,10 @@ def combine(
         class_step_s: distance of the model's own classes, seconds.
         temperature: of the mean distribution (`zoo.models.calibration`).
     """
-    mean = tempered(average(probabilities), temperature)  # (O,)
-    best, refined_s, confidence = conclude(mean, offsets_s, class_step_s)
+    raw = average(probabilities)  # (O,)
+    best, refined_s, _ = conclude(raw, offsets_s, class_step_s)  # which temperatures do not move
+    mean = tempered(raw, temperature)
+    _, _, confidence = conclude(mean, offsets_s, class_step_s)
     return Estimate(
         best=int(best),
         refined_s=round(float(refined_s), 6),

@@ -189,6 +189,7 @@ class OffsetPredictor(Predictor):
             end_s=end_s,
             start_s=start_s if plan.shift_s else 0.0,
             class_step_s=self.grid.step_s,
+            temperature=temperature,
         )
         prediction = Prediction(
             path=str(encoder.streams.video),

@@ -167,8 +167,8 @@ def unlike(model: str, unfamiliarity: float | None) -> list[str]:
     if unfamiliarity is None or not is_unlike(unfamiliarity):
         return []
     return [
-        f"sound and picture are unlike all that {model} has learnt from ({unfamiliarity:.1f} times "
-        "as far from it as any clip it was tried on), so its confidence means little"
+        f"its sound or picture is unlike all that {model} was tried on ({unfamiliarity:.2f} times "
+        "the distance that counts as known), so its confidence means little"
     ]
 
 

@@ -33,7 +33,7 @@ class Calibration(ComponentConfig):
         min_length=1, description="numbers of windows that were averaged, ascending"
     )
     temperatures: tuple[PositiveFloat, ...] = Field(description="one for each")
-    samples: int = Field(ge=0, description="clips with a known offset that they were fitted on")
+    clips: int = Field(ge=0, description="how many, with known offsets, they were fitted on")
 
     @model_validator(mode="after")
     def _one_for_each(self) -> Self:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from zoo.catalog.model_folder import load_model, save_model
+from zoo.catalog.model_folder import keep_calibration, load_model, save_model
 from zoo.data.clip_reader import ClipReader
 from zoo.data.clip_source import ClipSource
 from zoo.data.manifest import Clip, Manifest, Split
@@ -122,9 +122,10 @@ def run_job(engine: Engine, job: Job) -> None:
 
 def _keep(job: Job, finetuning: Finetuning, best: dict[str, float]) -> None:
     """Keep a trained model, what its probabilities are worth, and what its plots need."""
-    if not job.recipe.overfit:
-        finetuning.task.calibrate(finetuning.model.eval(), finetuning.valid)
-    save_model(job.run, finetuning.model, scores={"valid": best})
+    model = finetuning.model.eval()
+    save_model(job.run, model, scores={"valid": best})
+    if not job.recipe.overfit and finetuning.task.calibrate(model, finetuning.valid):
+        keep_calibration(job.run, model)
     write_findings(diagnose(finetuning), job.run)
 
 
