@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.catalog.entries import resolve
+from zoo.catalog.entries import fingerprint, resolve
 from zoo.catalog.model_folder import read_description
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, ModelError
@@ -105,7 +105,7 @@ def test_corrupt_clips_are_rows_and_a_run_goes_on(clips: Manifest, tmp_path: Pat
     bad.write_text("not a clip")
     good = [clip.path for clip in clips.clips[:2]]
     out = tmp_path / "t.csv"
-    sha256 = read_description(resolve("tiny-synthetic"))["sha256"]
+    sha256 = fingerprint(read_description(resolve("tiny-synthetic")))
     table = _table_of(out, Options(), "tiny-synthetic", sha256)
     table.add({"path": str(good[0]), **ANSWER})
     calls: list[tuple[int, int]] = []

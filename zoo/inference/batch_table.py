@@ -71,7 +71,7 @@ class Table:
         path: the file.
         fields: its columns.
         model: the model's name.
-        sha256: of its weights.
+        sha256: of its weights and its calibration (`zoo.catalog.entries.fingerprint`).
         options: with which all rows are made.
         overwrite: begin anew, whatever is there.
 
