@@ -118,16 +118,14 @@ def noticing_loss() -> Iterator[None]:
         yield
     except Exception:
         over.set()
-        if lost:
-            raise lost[0] from None
-        raise
-    else:
-        if lost:
-            raise lost[0]
+        if not lost:
+            raise
     finally:
         over.set()
         reminder.join()
         signal.signal(signal.SIGUSR2, before)
+    if lost:
+        raise lost[0]
 
 
 def _how(code: int) -> str:

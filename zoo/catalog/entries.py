@@ -233,16 +233,11 @@ def fingerprint(description: Mapping[str, Any]) -> str:
 
     The hash of its weights, and after a colon that of its calibration, if it has one.
     """
-    known = [description[CALIBRATION]] if CALIBRATION in description else []
-    known += [
-        sha256 for name, sha256 in description.get("beside", {}).items() if name == "familiar"
-    ]
     weights = str(description["sha256"])
-    if not known:
+    if CALIBRATION not in description:
         return weights
-    return (
-        f"{weights}:{hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]}"
-    )
+    known = json.dumps([description[CALIBRATION], description.get("beside")], sort_keys=True)
+    return f"{weights}:{hashlib.sha256(known.encode()).hexdigest()[:12]}"
 
 
 def add_entry(name: str, entry: CatalogEntry) -> None:

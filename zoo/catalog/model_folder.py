@@ -27,7 +27,7 @@ from zoo.catalog.entries import (
     user_catalog,
 )
 from zoo.errors import ModelError, PluginError, option
-from zoo.files import remove_quietly, save_tensors, sha256_of, write_whole
+from zoo.files import part_beside, remove_quietly, save_tensors, sha256_of, write_whole
 from zoo.models.calibration import Calibration
 from zoo.models.config import ModelConfig
 from zoo.models.device import fork_safely
@@ -136,9 +136,9 @@ def keep_calibration(folder: Path, model: Model) -> None:
     without = {key: value for key, value in description.items() if key != CALIBRATION}
     write_whole(folder / CONFIG, json.dumps({**without, "beside": beside}, indent=2) + "\n")
     file = folder / f"{FAMILIAR}.safetensors"
-    part = folder / f".{file.name}.part"
-    save_tensors(familiar, part)
-    part.replace(file)
+    with part_beside(file) as part:
+        save_tensors(familiar, part)
+        part.replace(file)
     file.chmod((folder / CONFIG).stat().st_mode)
     changed = {
         **without,

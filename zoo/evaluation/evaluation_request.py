@@ -10,7 +10,6 @@ from typing import Literal
 from zoo.data.fixed_offsets import FixedOffset, read_fixed_offsets
 from zoo.data.manifest import Clip, Split
 from zoo.errors import ConfigError, ManifestError, option
-from zoo.evaluation.protocol import find_protocol
 from zoo.evaluation.sample_sources import find_fixed
 from zoo.models.model import Model
 from zoo.models.task import Task
@@ -101,8 +100,6 @@ def refuse_sampling(request: Request, reason: str) -> None:
         "frames": request.frames > 1,
         "views": request.views > 1,
     }
-    if find_protocol(request.protocol).needs_head:
-        given["subset"] = request.subset
     for name, value in given.items():
         if value:
             raise ConfigError(

@@ -34,9 +34,11 @@ RETRIEVAL = Scored(
 """Recall at 1, 5 and 10 both ways, and the median rank of the right clip."""
 
 
+SHIFTS_MS = (50, 100, 200, 300, 500)
+"""By how much AV-SyncBench moves sounds."""
 PAIRWISE = Scored(
     scores=(
-        *(Score(name=f"shift_{ms}", title=f"{ms} ms") for ms in (50, 100, 200, 300, 500)),
+        *(Score(name=f"shift_{ms}", title=f"{ms} ms") for ms in SHIFTS_MS),
         Score(name="overall", title="all"),
     ),
     rank=("overall",),

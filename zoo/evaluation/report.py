@@ -56,10 +56,10 @@ def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
             contradict each other.
     """
     protocol = find_protocol(request.protocol)
+    if request.subset is not None and protocol.needs_head:
+        raise ConfigError(f"{option('subset')} is for {option('protocol')} retrieval")
     if request.protocol in WITHOUT_SAMPLES:
         return WITHOUT_SAMPLES[request.protocol](request, protocol, progress)
-    if request.subset is not None:
-        raise ConfigError(f"{option('subset')} is for {option('protocol')} retrieval")
     is_fixed = protocol.is_fixed or request.offsets is not None
     device = find_device(request.device)
     folder = resolve(request.model)

@@ -17,22 +17,16 @@ from torch import Tensor
 from zoo.catalog.entries import resolve
 from zoo.catalog.model_folder import load_model, read_description
 from zoo.contracts import Modality
+from zoo.data.clip_reader import whole_frames_s
 from zoo.data.frontend import crop_square, cut_audio, cut_frames
 from zoo.data.manifest import Manifest
 from zoo.errors import ConfigError, ManifestError, MediaError
 from zoo.evaluation.bootstrap import mean_intervals
 from zoo.evaluation.evaluation_request import Request, refuse_sampling
 from zoo.evaluation.members import reader_of
-from zoo.evaluation.protocol import PAIRWISE, Protocol
+from zoo.evaluation.protocol import PAIRWISE, SHIFTS_MS, Protocol
 from zoo.evaluation.sync_bench_view import PairwiseView
-from zoo.evaluation.sync_pairs import (
-    DIRECTIONS,
-    SHIFTS_MS,
-    Film,
-    Sound,
-    pairs_of_clips,
-    read_pairs,
-)
+from zoo.evaluation.sync_pairs import DIRECTIONS, Film, Sound, pairs_of_clips, read_pairs
 from zoo.evaluation.views import Evaluation
 from zoo.files import sha256_of
 from zoo.media import probe
@@ -214,7 +208,7 @@ class PairScorer:
         covered_s = self.layout.covered_s
         self.is_published = covered_s > FIXED_CROP_S - STRIDE_S
         self.window_s = max(FIXED_CROP_S, covered_s) if self.is_published else covered_s
-        self.lead_s = int((self.window_s - covered_s) * self.fps / 2 + 1e-6) / self.fps
+        self.lead_s = whole_frames_s((self.window_s - covered_s) / 2, self.fps)
 
     def read(self, film: Film) -> tuple[np.ndarray, list[Sound]]:
         """Read the picture, and the original sound before those that are moved.
@@ -222,16 +216,12 @@ class PairScorer:
         Raises:
             MediaError: if a file cannot be read.
         """
-        length_s = self._end_s(film.video, "vision")
         own = film.audio or film.video
-        length_s = min(length_s, self._end_s(own, "audio"))
-        for moved in film.moved:
-            if moved.audio is not None:
-                length_s = min(length_s, self._end_s(moved.audio, "audio"))
-        num_frames = int(length_s * self.fps + 1e-6)
-        if num_frames < 1:
+        heard = [own, *(moved.audio for moved in film.moved if moved.audio is not None)]
+        ends_s = [self._end_s(film.video, "vision"), *(self._end_s(p, "audio") for p in heard)]
+        length_s = whole_frames_s(min(ends_s), self.fps)
+        if not length_s > 0:
             raise MediaError(f"{film.video.name} and its sounds share nothing")
-        length_s = num_frames / self.fps
         frames = self.reader.read_vision(film.video, 0.0, length_s)
         original = self.reader.read_audio(own, 0.0, length_s)
         sounds = [

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from zoo.data.manifest import Clip
 from zoo.errors import ManifestError
+from zoo.evaluation.protocol import SHIFTS_MS
 
-SHIFTS_MS = (50, 100, 200, 300, 500)
 DIRECTIONS = ("advance", "delay")
 SHIFTED = ("time_shifted", "global_offset")  # what the benchmark calls these pairs
 

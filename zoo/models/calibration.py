@@ -37,9 +37,8 @@ class Calibration(ComponentConfig):
 
     @model_validator(mode="after")
     def _one_for_each(self) -> Self:
-        if len(self.temperatures) != len(self.windows) or sorted(self.windows) != list(
-            self.windows
-        ):
+        is_ascending = list(self.windows) == sorted(self.windows)
+        if len(self.temperatures) != len(self.windows) or not is_ascending:
             raise ValueError("there must be one temperature for each number of windows, ascending")
         return self
 
@@ -82,15 +81,11 @@ class Familiarity:
         tensors: dict[str, Tensor] = {}
         for name, tokens in (("audio", audio), ("vision", vision)):
             known = segment_means(tokens)[is_kept].flatten(0, 1)  # (M, D)
-            whiten = _whitening(known)
-            chosen = torch.randperm(len(known), generator=torch.Generator().manual_seed(0))[
-                :LARGEST
-            ]
-            tensors[f"{name}.mean"], tensors[f"{name}.whiten"] = (
-                known.mean(0).float(),
-                whiten.float(),
-            )
-            tensors[f"{name}.known"] = ((known[chosen] - known.mean(0)) @ whiten).half()
+            mean, whiten = known.mean(0), _whitening(known)
+            order = torch.randperm(len(known), generator=torch.Generator().manual_seed(0))
+            tensors[f"{name}.mean"] = mean.float()
+            tensors[f"{name}.whiten"] = whiten.float()
+            tensors[f"{name}.known"] = ((known[order[:LARGEST]] - mean) @ whiten).half()
             tensors[f"{name}.limit"] = torch.ones(1)
         others = names[1::2] if len(names) > 1 else names
         distances = cls(tensors).distance(audio, vision)  # (N, 2)

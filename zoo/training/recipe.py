@@ -128,9 +128,10 @@ class Stage2Config(OptimiserConfig, VariationConfig, Softening):
     @property
     def varies_online(self) -> list[str]:
         """Settings in use that change what is read from files."""
-        names = ("gain_db", "reverb", "shift_bins", "noise", "roll", "mask_bins", "mask_frames")
-        more = ("mixup", "colour_jitter", "grey")
-        used = [name for name in (*names, *more) if getattr(self, name)]
+        names = (
+            "gain_db reverb shift_bins noise roll mask_bins mask_frames mixup colour_jitter grey"
+        )
+        used = [name for name in names.split() if getattr(self, name)]
         used += ["snr_db"] * (self.snr_db is not None)
         used += ["scale_jitter"] * self.scales + ["frame_choices"] * (self.frame_choices > 1)
         return used + ["sampling"] * (self.sampling != "aligned")
