@@ -11,7 +11,7 @@ from zoo.data.rule import RuleOffset
 from zoo.inference.changepoints import OverTime, Stretch, seconds
 
 # A clip can be synchronized from the first probability on, and cannot below the second: there the
-# shipped models err on 2 of 100 clips that can (docs/repair.md).
+# shipped models refuse 4 of 95 clips that can (docs/repair.md).
 SYNCHRONIZABLE, HOPELESS = 0.5, 0.25
 
 
