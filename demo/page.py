@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from demo.clip_input import Clip
-from demo.examples import EXAMPLES
+from demo.examples import Example
 from demo.pieces import EMPTY, HEADER
 
 MOST_SHIFT_S = 2.0
@@ -105,17 +105,18 @@ class Page:
     rebuild: Rebuild
 
 
-def lay_out(models: list[tuple[str, str]], first: str) -> Page:
+def lay_out(models: list[tuple[str, str]], first: str, examples: list[Example]) -> Page:
     """Put the components on the page of the current Blocks.
 
     Args:
         models: labels and names of what can be chosen; read again for every visitor.
         first: name of the one that is chosen at first.
+        examples: clips to take.
     """
     gr.HTML(HEADER)
     with gr.Row():
         with gr.Column(scale=4, min_width=260, elem_id="given"):
-            given = _given(models, first)
+            given = _given(models, first, examples)
         with gr.Column(scale=7, min_width=260), gr.Tabs():
             with gr.Tab("Predict"):
                 predict = _predict()
@@ -128,20 +129,23 @@ def lay_out(models: list[tuple[str, str]], first: str) -> Page:
     return Page(given, predict, compare, test, rebuild)
 
 
-def _given(models: list[tuple[str, str]], first: str) -> Given:
+def _given(models: list[tuple[str, str]], first: str, examples: list[Example]) -> Given:
     clip = Clip(label="Clip", sources=["upload", "webcam"], height=300, elem_id="clip")
     _text("No clip at hand? Take one of these.", "lead")
-    with gr.Row():
-        examples = [
+    with gr.Row(equal_height=True):
+        buttons = [
             gr.Button(example.label, size="sm", min_width=60, elem_id=f"example-{number}")
-            for number, example in enumerate(EXAMPLES)
+            for number, example in enumerate(examples)
         ]
+    for example in examples:
+        if example.credit:
+            _text(example.credit, "credit")
     model = gr.Dropdown(models, value=first, label="Model", filterable=False, elem_id="model")
     card = gr.HTML(elem_id="card")
     pull = gr.Button("Download this model", visible=False, elem_id="pull")
     pull_cancel = gr.Button("Cancel", variant="stop", visible=False)
     pull_state = gr.HTML(visible=False, min_height=80, elem_id="pull-state")
-    return Given(clip, examples, model, card, pull, pull_cancel, pull_state)
+    return Given(clip, buttons, model, card, pull, pull_cancel, pull_state)
 
 
 def _work(label: str, name: str, *, primary: bool = False, empty: str = "") -> Work:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 # Before Gradio is imported: no news from, and none to, anywhere.
@@ -18,9 +16,10 @@ from starlette.middleware import Middleware
 
 from demo.actions import Actions
 from demo.api import register_api
+from demo.available_models import available_models
 from demo.blocks import Blocks
 from demo.demo_settings import SWEEP_S, Settings
-from demo.examples import EXAMPLES as EXAMPLE_CLIPS
+from demo.examples import copy_examples
 from demo.jobs import Jobs
 from demo.model_cache import ModelCache
 from demo.page import lay_out
@@ -36,8 +35,10 @@ SESSIONS = 200  # visitors whose page Gradio remembers
 def build(settings: Settings, jobs: Jobs) -> gr.Blocks:
     """Build the page and the API, whose work is done by ``jobs``."""
     folder = make_folder()
-    examples = [Path(shutil.copy2(example.path, folder / EXAMPLES)) for example in EXAMPLE_CLIPS]
-    gr.set_static_paths(examples)
+    models = available_models()
+    ready = {name for name, model in models.items() if model.is_ready}
+    examples = copy_examples(folder / EXAMPLES, ready)
+    gr.set_static_paths([example.path for example in examples])
     keep_s = settings.keep_minutes * 60
     every_s = min(SWEEP_S, keep_s)
     actions = Actions(settings, ModelCache(settings.device))
@@ -49,7 +50,8 @@ def build(settings: Settings, jobs: Jobs) -> gr.Blocks:
         register_api(
             actions, jobs
         )  # first, so that its names are not taken by functions of the page
-        wire(lay_out(choices(), settings.model), actions, jobs, blocks, examples)
+        page = lay_out(choices(models), settings.model, examples)
+        wire(page, actions, jobs, blocks, examples)
         blocks.unload(jobs.leave)
     blocks.queue(max_size=settings.max_waiting)
     # Gradio removes the files that it knows; this also removes their folders, and what is left.

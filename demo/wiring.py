@@ -11,6 +11,7 @@ import gradio as gr
 from demo.actions import Actions, Measured, Said, save_json
 from demo.available_models import AvailableModel, available_models
 from demo.busy import QUIET, busy
+from demo.examples import Example
 from demo.jobs import PULL, SHOWN, Jobs, refusal
 from demo.page import ASK, FIND, Page, Work
 from demo.pieces import (
@@ -30,10 +31,11 @@ from zoo.errors import RepairError, ZooError
 Update = Any
 
 
-def wire(page: Page, actions: Actions, jobs: Jobs, blocks: gr.Blocks, examples: list[Path]) -> None:
+def wire(
+    page: Page, actions: Actions, jobs: Jobs, blocks: gr.Blocks, examples: list[Example]
+) -> None:
     """Connect everything on the page; the examples are files that may be shown."""
-    for button, path in zip(page.given.examples, examples, strict=True):
-        button.click(lambda path=path: str(path), None, page.given.clip, **QUIET)
+    _wire_examples(page, actions, examples)
     _wire_given(page, actions, jobs, blocks)
     _wire_predict(page, actions, jobs)
     _wire_repair(page, actions, jobs)
@@ -43,10 +45,35 @@ def wire(page: Page, actions: Actions, jobs: Jobs, blocks: gr.Blocks, examples: 
     wire_rebuild(page, actions, jobs, blocks)
 
 
+def _wire_examples(page: Page, actions: Actions, examples: list[Example]) -> None:
+    given, settings = page.given, actions.settings
+    brought = {example.model for example in examples}
+
+    def taker(example: Example) -> Callable[[str | None], tuple[Update, ...]]:
+        def take(chosen: str | None) -> tuple[Update, ...]:
+            """Bring the model that an example needs, and take it away with the next example."""
+            model = example.model or (settings.model if chosen in brought else chosen)
+            shown = [gr.skip()] * 6
+            if model != chosen:
+                shown = [model, *_shown(_models().get(str(model)), settings.allows_pull)]
+            return str(example.path), *shown
+
+        return take
+
+    for button, example in zip(given.examples, examples, strict=True):
+        outputs = [given.clip, given.model, *_about_model(page)]
+        button.click(taker(example), given.model, outputs, **QUIET)
+
+
+def _about_model(page: Page) -> list[Any]:
+    """List what `_shown` sets."""
+    given = page.given
+    return [given.card, given.pull, page.predict.find.start, page.compare.tab, page.test.tab]
+
+
 def _wire_given(page: Page, actions: Actions, jobs: Jobs, blocks: gr.Blocks) -> None:
     given, settings = page.given, actions.settings
-
-    shown = [given.card, given.pull, page.predict.find.start, page.compare.tab, page.test.tab]
+    shown = _about_model(page)
 
     def refresh(model: str | None, other: str | None) -> tuple[Update, ...]:
         """Read the catalog again, as a visitor opens the page."""
@@ -182,8 +209,8 @@ def _wire_predict(page: Page, actions: Actions, jobs: Jobs) -> None:
         page.rebuild.work.answer,
         page.rebuild.plot,
     ]
-    given.clip.change(forget, None, stale, **QUIET)
-    given.model.input(forget, None, stale, **QUIET)
+    taken = [button.click for button in given.examples]
+    gr.on([given.clip.change, given.model.input, *taken], forget, None, stale, **QUIET)
 
 
 def _wire_repair(page: Page, actions: Actions, jobs: Jobs) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from demo_server import EXAMPLES, Demo, long_clip, running
 
+from zoo.catalog.entries import read_catalog
 from zoo.inference.load import load_offsets as load
 from zoo.media import probe, shift_audio
 
@@ -151,6 +152,20 @@ def test_the_bundled_examples_get_the_right_answers(
     assert find_offset(page) == words
     if number == 2:
         shoot("foreign-sound")
+
+
+def test_the_face_brings_the_model_that_knows_faces(page: sync_api.Page, shoot: Shoot) -> None:
+    if "tiny-talking" not in read_catalog():
+        pytest.skip("the catalog has no model tiny-talking")
+    take_example(page, 3)
+    page.wait_for_function("document.querySelector('#model input').value == 'tiny-talking'")
+    *_, seconds, unit, way = find_offset(page).split()
+    assert (float(seconds), unit, way) == (pytest.approx(0.2, abs=0.04), "s", "early")
+    shoot("face")
+    take_example(page, 0)
+    page.wait_for_selector("#find-answer .empty")
+    page.wait_for_function("document.querySelector('#model input').value == 'tiny-synthetic'")
+    assert find_offset(page) == "Audio and video are in sync"
 
 
 def test_another_clip_or_model_takes_the_old_answer_away(page: sync_api.Page) -> None:

@@ -61,18 +61,6 @@ def changed(measured: Measured, **facts: Any) -> Measured:
     return replace(measured, prediction=replace(measured.prediction, **facts))
 
 
-def test_the_bundled_examples_are_small_and_get_the_right_answers(
-    predictor: OffsetPredictor,
-) -> None:
-    for example in EXAMPLES:
-        assert example.path.stat().st_size < 150_000
-        prediction = measure(predictor, example.path, Steps()).prediction
-        assert prediction.can_be_synchronized == (example.early_s is not None)
-        if example.early_s is not None:
-            assert prediction.refined_s == pytest.approx(example.early_s, abs=0.04)
-            assert prediction.confidence > 0.9
-
-
 @pytest.mark.parametrize(
     ("facts", "text", "tone"),
     [
