@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from plugins.synthetic import dense, labelled, lasting, sparse
 from plugins.synthetic.config import FILM, FPS, SAMPLE_RATE_HZ, SyntheticConfig
-from plugins.synthetic.film import film
 from zoo.data.manifest import Event
 from zoo.media import encode
 
+if TYPE_CHECKING:
+    from plugins.synthetic.film.film import Film
+
 CRF = 20
-Planned = sparse.Sparse | dense.Dense | film.Film | labelled.Labelled | lasting.Lasting
+Planned: TypeAlias = "sparse.Sparse | dense.Dense | Film | labelled.Labelled | lasting.Lasting"
 GOP = (18, 32)  # frames between key frames: a window is decoded from about a second before it
 
 
@@ -47,6 +50,8 @@ def _plan(config: SyntheticConfig, index: int) -> tuple[Planned, list[int]]:
     if config.kind == "events":
         return lasting.plan(rng, config), entropy
     if config.kind == "film":
+        from plugins.synthetic.film import film  # which draws with torch, the others need none
+
         return film.plan(rng, config), entropy
     planned = sparse.plan(rng, config) if config.kind == "sparse" else dense.plan(rng, config)
     return planned, entropy
@@ -59,8 +64,7 @@ def _truth(index: int, planned: Planned) -> Truth:
         known = planned.events
         onsets_s = [event.start_s for event in known]
         return Truth(index, None, onsets_s, planned.labels, known, planned.decoys)
-    fps = planned.fps if isinstance(planned, film.Film) else FPS
-    return Truth(index, planned.label, planned.events_s, fps=fps)
+    return Truth(index, planned.label, planned.events_s, fps=planned.fps)
 
 
 def describe(config: SyntheticConfig, index: int) -> Truth:

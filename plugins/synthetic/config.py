@@ -29,9 +29,9 @@ class SyntheticConfig(zoo.ComponentConfig):
 
     kind: Kind = Field(
         default="sparse",
-        description="a few audible events, continuous motion and sound, scenes made for transfer to "
-        "film, classes (one per clip, or two) that need both streams, or lasting events that are "
-        "heard and seen, or only one",
+        description="a few audible events, continuous motion and sound, scenes made for transfer "
+        "to film, classes (one per clip, or two) that need both streams, or lasting events that "
+        "are heard and seen, or only one",
     )
     seed: int = Field(default=0, ge=0, description="clip i depends on (seed, i) only")
     size: int = Field(

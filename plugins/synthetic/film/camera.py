@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from plugins.synthetic.film.schedule import Schedule, Times
 from plugins.synthetic.scene import Wander
@@ -27,7 +28,7 @@ class View:
     y: Times
     scale: Times
     angle: Times
-    shot: Times
+    shot: NDArray[np.int64]
 
 
 @dataclass(frozen=True)

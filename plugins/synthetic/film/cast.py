@@ -217,7 +217,9 @@ def jerker(rng: np.random.Generator, schedule: Schedule) -> list[Part]:
         at = body.pose(times_s)
         since_s, _, index = schedule.shares(times_s)
         strength = np.where(index > 0, schedule.strengths[np.maximum(index - 1, 0)], 0)
-        by = strength * np.exp(-since_s / settle_s) * np.sin(np.minimum(2 * np.pi * hz * since_s, 6))
+        by = (
+            strength * np.exp(-since_s / settle_s) * np.sin(np.minimum(2 * np.pi * hz * since_s, 6))
+        )
         size = 1 + swell * by
         return replace(
             at,
@@ -249,7 +251,9 @@ def flasher(rng: np.random.Generator, schedule: Schedule) -> list[Part]:
         fade = strength * np.exp(-since_s / fade_s)
         extent = size * (0.4 + 0.6 * (growth * (1 - np.exp(-since_s / fade_s)) + 1 - growth))
         one = np.ones_like(times_s)
-        return Pose(place[0] * one, place[1] * one, extent, extent, 0 * one, np.clip(fade * 1.4, 0, 1))
+        return Pose(
+            place[0] * one, place[1] * one, extent, extent, 0 * one, np.clip(fade * 1.4, 0, 1)
+        )
 
     return [*body_parts, Part(picture, pose)]
 

@@ -83,7 +83,7 @@ def droning(rng: np.random.Generator, schedule: Schedule, num_samples: int) -> A
     if rng.random() < 0.5:
         hz = rng.uniform(20, 120) * (1 + 0.5 * loud)
         pulses = np.cumsum(hz) / SAMPLE_RATE_HZ % 1
-        wave = wave * (0.3 + np.exp(-6 * pulses))
+        wave *= (0.3 + np.exp(-6 * pulses)).astype(np.float32)
     return np.asarray(wave * loud**1.3, np.float32)
 
 
@@ -113,7 +113,7 @@ def offscreen(rng: np.random.Generator, seconds: float, num_samples: int) -> Arr
     kept[0] = True
     fewer = Schedule(schedule.times_s[kept], schedule.strengths[kept], schedule.lengths_s[kept])
     track = sound(rng, fewer, num_samples)
-    return track / max(np.sqrt(loud_power(track)), 1e-4).astype(np.float32)
+    return track / np.float32(max(np.sqrt(loud_power(track)), 1e-4))
 
 
 def loud_power(track: Array) -> float:
@@ -133,7 +133,7 @@ def room(rng: np.random.Generator, track: Array) -> Array:
     if rng.random() < 0.25:  # a telephone, a cheap camera
         low, high = rng.uniform(50, 400), rng.uniform(2500, 7000)
         spectrum *= 1 / np.sqrt(1 + (low / np.maximum(hz, 1)) ** 4) / np.sqrt(1 + (hz / high) ** 8)
-    track = np.fft.irfft(spectrum, track.size)
+    track = np.fft.irfft(spectrum, track.size).astype(np.float32)
     if rng.random() < 0.15:
         track = np.tanh(track / max(track.std(), 1e-6) * rng.uniform(0.3, 1))
     peak = np.exp(rng.uniform(np.log(0.08), np.log(0.95)))
@@ -149,4 +149,3 @@ def sound_of(rng: np.random.Generator, lasts: bool) -> Sound:
     if lasts:
         return voiced if rng.random() < 0.7 else droning
     return struck if rng.random() < 0.75 else voiced
-

@@ -75,7 +75,9 @@ def outline(rng: np.random.Generator, side: int) -> Array:
     for number in range(1, OUTLINE_WAVES + 1):
         waves += rng.normal(0, roughness / number) * np.cos(number * angle + rng.uniform(0, 6.28))
     radius = base * (1 + waves)
-    radius *= 0.92 / max(float((radius * np.maximum(*np.abs([np.cos(angle), np.sin(angle)]))).max()), 1e-6)
+    radius *= 0.92 / max(
+        float((radius * np.maximum(*np.abs([np.cos(angle), np.sin(angle)]))).max()), 1e-6
+    )
     return np.clip((radius - far) * side / 2 + 0.5, 0, 1).astype(np.float32)
 
 
@@ -97,4 +99,6 @@ def flat(colour: tuple[float, float, float], side: int, softness: float) -> Arra
     y, x = (np.mgrid[:side, :side].astype(np.float32) + 0.5) / side * 2 - 1
     edge = np.maximum(softness, 2 / side)
     cover = np.clip((0.95 - np.hypot(x, y)) / edge, 0, 1)
-    return np.concatenate([np.array(colour, np.float32)[:, None, None] * cover, cover[None]]).astype(np.float32)
+    return np.concatenate(
+        [np.array(colour, np.float32)[:, None, None] * cover, cover[None]]
+    ).astype(np.float32)
