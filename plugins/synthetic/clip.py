@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from plugins.synthetic import dense, labelled, lasting, sparse
-from plugins.synthetic.config import FPS, SAMPLE_RATE_HZ, SyntheticConfig
+from plugins.synthetic.config import FILM, FPS, SAMPLE_RATE_HZ, SyntheticConfig
 from zoo.data.manifest import Event
 from zoo.media import encode
 
+if TYPE_CHECKING:
+    from plugins.synthetic.film.film import Film
+
 CRF = 20
-Planned = sparse.Sparse | dense.Dense | labelled.Labelled | lasting.Lasting
+Planned: TypeAlias = "sparse.Sparse | dense.Dense | Film | labelled.Labelled | lasting.Lasting"
 GOP = (18, 32)  # frames between key frames: a window is decoded from about a second before it
 
 
@@ -29,6 +33,7 @@ class Truth:
     events: tuple[Event, ...] | None = None
     decoys: dict[str, tuple[Event, ...]] | None = None
     """What is only ``heard`` or only ``seen``."""
+    fps: float = FPS
 
 
 def round_size(config: SyntheticConfig) -> int:
@@ -44,6 +49,10 @@ def _plan(config: SyntheticConfig, index: int) -> tuple[Planned, list[int]]:
         return labelled.plan(rng, config, index), entropy
     if config.kind == "events":
         return lasting.plan(rng, config), entropy
+    if config.kind == "film":
+        from plugins.synthetic.film import film  # which draws with torch, the others need none
+
+        return film.plan(rng, config), entropy
     planned = sparse.plan(rng, config) if config.kind == "sparse" else dense.plan(rng, config)
     return planned, entropy
 
@@ -55,7 +64,7 @@ def _truth(index: int, planned: Planned) -> Truth:
         known = planned.events
         onsets_s = [event.start_s for event in known]
         return Truth(index, None, onsets_s, planned.labels, known, planned.decoys)
-    return Truth(index, planned.label, planned.events_s)
+    return Truth(index, planned.label, planned.events_s, fps=planned.fps)
 
 
 def describe(config: SyntheticConfig, index: int) -> Truth:
@@ -75,18 +84,24 @@ def render(
 
 def write(config: SyntheticConfig, index: int, path: Path) -> None:
     """Render a clip and write it; the file appears only when it is complete."""
-    frames, samples, _ = render(config, index)
+    frames, samples, truth = render(config, index)
     # Key frames at the same times in every clip would stamp the time into the compression noise.
-    gop = int(np.random.default_rng([config.seed, index, 1]).integers(*GOP, endpoint=True))
+    rng = np.random.default_rng([config.seed, index, 1])
+    gop = int(rng.integers(*GOP, endpoint=True))
+    crf, bit_rate = CRF, "64k"
+    if config.kind == "film":
+        nuisance = FILM[config.difficulty]
+        crf = int(rng.integers(*nuisance.crf, endpoint=True))
+        bit_rate = str(rng.choice(nuisance.bit_rates))
     encode(
         path,
         frames,
         samples,
-        fps=FPS,
+        fps=truth.fps,
         sample_rate_hz=SAMPLE_RATE_HZ,
-        crf=CRF,
+        crf=crf,
         gop=gop,
         video_options={"preset": "ultrafast"},
         # The fast coder halves the cost of a clip; at this bit rate nobody hears the difference.
-        audio_options={"aac_coder": "fast", "b": "64k"},
+        audio_options={"aac_coder": "fast", "b": bit_rate},
     )

@@ -8,7 +8,7 @@ from pydantic import Field
 
 import zoo
 
-Kind = Literal["sparse", "dense", "labelled", "multilabel", "events"]
+Kind = Literal["sparse", "dense", "film", "labelled", "multilabel", "events"]
 Difficulty = Literal["easy", "normal", "hard"]
 
 RENDERER_VERSION = 3  # raised whenever the same recipe would give other clips
@@ -17,6 +17,7 @@ SAMPLE_RATE_HZ = 16_000
 SECONDS: dict[Kind, float] = {
     "sparse": 9.0,
     "dense": 9.0,
+    "film": 9.0,
     "labelled": 5.0,
     "multilabel": 5.0,
     "events": 10.0,
@@ -28,8 +29,9 @@ class SyntheticConfig(zoo.ComponentConfig):
 
     kind: Kind = Field(
         default="sparse",
-        description="a few audible events, continuous motion and sound, classes (one per clip, or "
-        "two) that need both streams, or lasting events that are heard and seen, or only one",
+        description="a few audible events, continuous motion and sound, scenes made for transfer "
+        "to film, classes (one per clip, or two) that need both streams, or lasting events that "
+        "are heard and seen, or only one",
     )
     seed: int = Field(default=0, ge=0, description="clip i depends on (seed, i) only")
     size: int = Field(
@@ -103,5 +105,59 @@ NUISANCE: dict[Difficulty, Nuisance] = {
         silent_moves=(1, 3),
         shake=0.016,
         texture=0.11,
+    ),
+}
+
+
+class FilmNuisance(zoo.ComponentConfig):
+    """What stands between a model and the events of film clips; pairs are the ends of a range."""
+
+    snr_db: tuple[float, float] = Field(description="sound over noise, dB")
+    music: float = Field(description="share of clips with music")
+    silent: tuple[float, float, float] = Field(
+        description="shares of clips with 0, 1 and 2 things that move as if they sounded, and with "
+        "as many that are heard and not seen"
+    )
+    bystanders: tuple[int, int] = Field(description="things that wander through the scene")
+    cuts: float = Field(description="share of clips with cuts")
+    jolts: float = Field(description="share of clips whose events shake the camera")
+    occluder: float = Field(description="share of clips with something in front")
+    crf: tuple[int, int] = Field(description="compression of the pictures")
+    bit_rates: tuple[str, ...] = Field(description="of the sound, one of them, bits per second")
+
+
+FILM: dict[Difficulty, FilmNuisance] = {
+    "easy": FilmNuisance(
+        snr_db=(20, 40),
+        music=0.0,
+        silent=(1.0, 0.0, 0.0),
+        bystanders=(0, 0),
+        cuts=0.0,
+        jolts=0.1,
+        occluder=0.0,
+        crf=(18, 24),
+        bit_rates=("64k",),
+    ),
+    "normal": FilmNuisance(
+        snr_db=(6, 40),
+        music=0.2,
+        silent=(0.5, 0.35, 0.15),
+        bystanders=(0, 2),
+        cuts=0.25,
+        jolts=0.25,
+        occluder=0.25,
+        crf=(18, 36),
+        bit_rates=("24k", "48k", "96k"),
+    ),
+    "hard": FilmNuisance(
+        snr_db=(0, 20),
+        music=0.4,
+        silent=(0.2, 0.4, 0.4),
+        bystanders=(1, 3),
+        cuts=0.5,
+        jolts=0.25,
+        occluder=0.4,
+        crf=(26, 40),
+        bit_rates=("16k", "32k", "64k"),
     ),
 }

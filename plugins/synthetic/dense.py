@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plugins.synthetic import synthesis
-from plugins.synthetic.config import NUISANCE, SAMPLE_RATE_HZ, SyntheticConfig
+from plugins.synthetic.config import FPS, NUISANCE, SAMPLE_RATE_HZ, SyntheticConfig
 from plugins.synthetic.scene import Layer, Pose, Scene, Times, Wander, sample_distractor
 
 MARGIN_S = 1.5  # the babble begins before the clip and goes on after it
@@ -96,6 +96,7 @@ class Dense:
     voice: Voice
     babble: Babble
     config: SyntheticConfig
+    fps: float = FPS
 
     @property
     def label(self) -> str:

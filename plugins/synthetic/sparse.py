@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plugins.synthetic import synthesis
-from plugins.synthetic.config import NUISANCE, SAMPLE_RATE_HZ, Nuisance, SyntheticConfig
+from plugins.synthetic.config import FPS, NUISANCE, SAMPLE_RATE_HZ, Nuisance, SyntheticConfig
 from plugins.synthetic.scene import Layer, Pose, Scene, Times, sample_distractor
 
 MIN_GAP_S = 0.45
@@ -109,6 +109,7 @@ class Sparse:
     radius: float
     angle: float
     config: SyntheticConfig
+    fps: float = FPS
 
     @property
     def label(self) -> str:

@@ -21,7 +21,8 @@ MOST_SHOWN = 5  # clips left out
 Protocol = Annotated[
     str,
     typer.Option(
-        help="random, fixed, vggsound-sparse, vggsound-sparse-clean, lrs3-fs or retrieval."
+        help="random, fixed, vggsound-sparse, vggsound-sparse-clean, lrs3-fs, av-syncbench or "
+        "retrieval."
     ),
 ]
 Offsets = Annotated[
