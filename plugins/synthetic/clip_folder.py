@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import zoo
-from plugins.synthetic.config import SAMPLE_RATE_HZ, Kind, SyntheticConfig
+from plugins.synthetic.config import SAMPLE_RATE_HZ, SyntheticConfig
 from zoo.data.manifest import Clip, Manifest
 from zoo.errors import ManifestError
 from zoo.files import write_whole
@@ -112,7 +112,7 @@ def _render_all(
         yield from map(_render_one, jobs)
         return
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(workers, context, _prepare, (config.kind,)) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_ignore_interrupt) as pool:
         try:
             yield from pool.map(_render_one, jobs, chunksize=4)
         except BaseException:
@@ -126,11 +126,7 @@ def _render_one(job: tuple[SyntheticConfig, int, Path]) -> None:
     clip.write(*job)
 
 
-def _prepare(kind: Kind) -> None:
-    if kind == "film":
-        import torch
-
-        torch.set_num_threads(1)  # there is a process for every processor
+def _ignore_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends the pool
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -83,12 +84,13 @@ class FilmScene:
     def render(self, rng: np.random.Generator, num_frames: int, fps: float) -> NDArray[np.uint8]:
         """Draw frames ``(T, H, W, 3)``."""
         frames = np.empty((num_frames, self.size, self.size, 3), np.uint8)
-        for start in range(0, num_frames, FRAMES_AT_ONCE):
-            times_s = np.arange(start, min(start + FRAMES_AT_ONCE, num_frames)) / fps
-            x = self._draw(times_s)  # (T, 3, H, W)
-            if self.look.shutter:
-                x = (x + self._draw(times_s + self.look.shutter / fps)) / 2
-            frames[start : start + len(times_s)] = self._develop(x, times_s, rng)
+        with _one_thread():
+            for start in range(0, num_frames, FRAMES_AT_ONCE):
+                times_s = np.arange(start, min(start + FRAMES_AT_ONCE, num_frames)) / fps
+                x = self._draw(times_s)  # (T, 3, H, W)
+                if self.look.shutter:
+                    x = (x + self._draw(times_s + self.look.shutter / fps)) / 2
+                frames[start : start + len(times_s)] = self._develop(x, times_s, rng)
         return frames
 
     @cached_property
@@ -156,6 +158,17 @@ class FilmScene:
         if bars:
             x[:, :, :bars] = x[:, :, -bars:] = 0
         return (255 * x.clamp(0, 1)).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Draw with one thread: clips are rendered side by side, and threads that wait cost as much."""
+    num = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num)
 
 
 def _to_world(view: View) -> Float[Tensor, "T 3 3"]:
