@@ -18,25 +18,23 @@ _COMMON: Mapping[str, Any] = {
     "grid.max_s": 0.6,
     "grid.num_classes": 31,
     "stage1.num_segments": 4,
-    "stage2.batch": 64,
     "stage2.lr": 1e-3,
     "stage2.schedule": "cosine",
     "stage2.warmup_steps": 50,
     "stage2.weight_decay": 0.05,
     "stage2.valid_every": 200,
-    "data.features": "store",
 }
 
 # Other colours, distances, rooms and voices than those of a few speakers.
 _OTHER_PEOPLE: Mapping[str, Any] = {
-    "stage1.colour_jitter": 0.5,
-    "stage1.grey": 0.2,
-    "stage1.scale_jitter": [0.9, 1.35],
-    "stage1.gain_db": 6.0,
-    "stage1.reverb": 0.3,
-    "stage1.snr_db": 5.0,
-    "stage1.shift_bins": 8,
-    "stage1.jitter_s": 0.0,
+    "colour_jitter": 0.5,
+    "grey": 0.2,
+    "scale_jitter": [0.9, 1.35],
+    "gain_db": 6.0,
+    "reverb": 0.3,
+    "snr_db": 5.0,
+    "shift_bins": 8,
+    "jitter_s": 0.0,
 }
 
 
@@ -45,6 +43,7 @@ def _recipe(
     preset: Literal["tiny", "paper"],
     *,
     clips: int,
+    batch: int,
     epochs: tuple[int, int],
     settings: Mapping[str, Any],
 ) -> zoo.NamedRecipe:
@@ -55,7 +54,8 @@ def _recipe(
             **_COMMON,
             "stage1.clips": clips,
             "stage1.steps": max(1400, epochs[0] * num // clips),
-            "stage2.steps": max(400, epochs[1] * num // 64),
+            "stage2.batch": batch,
+            "stage2.steps": max(300, epochs[1] * num // batch),
             "data.cache": preset == "tiny" and num <= CACHED,
             **settings,
         }
@@ -70,14 +70,26 @@ RECIPES: Mapping[str, zoo.NamedRecipe] = {
         "GRID on GPUs: whole frames, offsets of up to 0.6 s in classes of 0.04 s",
         "paper",
         clips=16,
+        batch=64,
         epochs=(40, 10),
-        settings={"stage1.valid_every": 1000, "stage1.checkpoint_every": 1000},
+        settings={
+            "stage1.valid_every": 1000,
+            "stage1.checkpoint_every": 1000,
+            "data.features": "store",
+        },
     ),
     "grid_tiny": _recipe(
         "GRID on two cores: frames of 64 pixels, offsets of up to 0.6 s in classes of 0.04 s",
         "tiny",
         clips=12,
+        batch=16,
         epochs=(4, 4),
-        settings={"vision.frontend.size": 64, "vision.frontend.short_side": 72, **_OTHER_PEOPLE},
+        settings={
+            "vision.frontend.size": 64,
+            "vision.frontend.short_side": 72,
+            "data.features": "online",
+            **{f"stage1.{name}": value for name, value in _OTHER_PEOPLE.items()},
+            **{f"stage2.{name}": value for name, value in _OTHER_PEOPLE.items()},
+        },
     ),
 }

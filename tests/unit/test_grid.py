@@ -374,8 +374,8 @@ def test_a_recipe_fits_clips_of_3_s(
 def test_a_recipe_takes_more_steps_for_more_clips(manifest: Path) -> None:
     _, few = recipe_of("grid_tiny", manifest)
     whole = draft_recipe(TrainRequest(extractor="ast_motionformer", recipe="grid_tiny"), 0)
-    assert (few.stage1.steps, few.stage2.steps) == (1400, 400)
-    assert (whole.stage1.steps, whole.stage2.steps) == (9000, 1687)
+    assert (few.stage1.steps, few.stage2.steps) == (1400, 300)
+    assert (whole.stage1.steps, whole.stage2.steps) == (9000, 6750)
     assert (few.data.cache, whole.data.cache) == (True, False)
 
 
