@@ -18,6 +18,9 @@ _COMMON: Mapping[str, Any] = {
     "grid.max_s": 0.6,
     "grid.num_classes": 31,
     "stage1.num_segments": 4,
+    # The usual jitter of 0.05 s is more than a class.
+    "stage1.jitter_s": 0.0,
+    "stage2.jitter_s": 0.0,
     "stage2.lr": 1e-3,
     "stage2.schedule": "cosine",
     "stage2.warmup_steps": 50,
@@ -34,7 +37,6 @@ _OTHER_PEOPLE: Mapping[str, Any] = {
     "reverb": 0.3,
     "snr_db": 5.0,
     "shift_bins": 8,
-    "jitter_s": 0.0,
 }
 
 
@@ -88,6 +90,8 @@ RECIPES: Mapping[str, zoo.NamedRecipe] = {
             "vision.frontend.size": 64,
             "vision.frontend.short_side": 72,
             "data.features": "online",
+            "stage2.valid_every": 100,
+            "stage2.valid_rounds": 2,
             **{f"stage1.{name}": value for name, value in _OTHER_PEOPLE.items()},
             **{f"stage2.{name}": value for name, value in _OTHER_PEOPLE.items()},
         },

@@ -59,9 +59,10 @@ class Camera:
     jolts: Schedule | None
     jolt: float
 
-    def view(self, times_s: Times) -> View:
-        """Return what the camera sees."""
+    def view(self, times_s: Times, later_s: float = 0.0) -> View:
+        """Return what the camera sees a little later, in the shots of these times."""
         number = np.searchsorted(self.cuts_s, times_s, side="right")
+        times_s = times_s + later_s
         x, y, scale, angle = (np.zeros_like(times_s) for _ in range(4))
         for i, shot in enumerate(self.shots):
             now = number == i
@@ -71,7 +72,7 @@ class Camera:
             scale[now] = shot.scale * np.exp(shot.zoom(at))
             angle[now] = shot.roll(at)
         if self.jolts is not None:
-            since_s, _, _ = self.jolts.shares(times_s)
+            since_s, _, _ = self.jolts.around(times_s)
             fade = self.jolt * np.exp(-since_s / 0.12)
             x += fade * np.sin(2 * np.pi * 7 * since_s)
             y += fade * np.sin(2 * np.pi * 9 * since_s)
@@ -85,7 +86,7 @@ def sample_camera(
     num = int(rng.integers(1, 4)) if rng.random() < cut_share else 0
     cuts_s = np.sort(rng.uniform(0, seconds, num))
     if num and np.diff(cuts_s, prepend=-9.0).min() < SHORTEST_SHOT_S:
-        cuts_s = cuts_s[:1]
+        cuts_s = rng.choice(cuts_s, 1)
     shake = rng.choice([0.0, 0.01, 0.03, 0.08], p=[0.35, 0.25, 0.25, 0.15])
     pan = rng.choice([0.0, 0.1, 0.4], p=[0.6, 0.25, 0.15])
     zoom = rng.choice([0.0, 0.05, 0.2], p=[0.6, 0.25, 0.15])

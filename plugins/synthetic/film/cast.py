@@ -42,13 +42,12 @@ Cast = Callable[[np.random.Generator, Schedule], list[Part]]
 
 def envelope(schedule: Schedule, times_s: Times, attack_s: float, release: float) -> Times:
     """Return how strong lasting events are, 0 to 1: a rise, and a fall over a share of each."""
-    since_s, _, index = schedule.shares(times_s)
-    event = np.maximum(index - 1, 0)
-    length_s, strength = schedule.lengths_s[event], schedule.strengths[event]
+    since_s, _, following = schedule.around(times_s)
+    length_s = schedule.lengths_s[np.maximum(following - 1, 0)]
     part = since_s / length_s
     rise = np.sin(np.pi / 2 * np.clip(since_s / np.minimum(attack_s, length_s / 2), 0, 1)) ** 2
     fall = np.cos(np.pi / 2 * np.clip((part - 1 + release) / release, 0, 1)) ** 2
-    return np.asarray(np.where(index > 0, strength * rise * fall, 0.0))
+    return np.asarray(schedule.strength_before(times_s) * rise * fall)
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,9 @@ class Body:
         )  # fmt: skip
 
 
-def sample_body(rng: np.random.Generator, *, largest: float = 0.6) -> Body:
+def sample_body(rng: np.random.Generator, *, smallest: float = 0.1, largest: float = 0.6) -> Body:
     """Sample a body of any size, more or less in the frame."""
-    size = float(np.exp(rng.uniform(np.log(0.1), np.log(largest))))
+    size = float(np.exp(rng.uniform(np.log(smallest), np.log(largest))))
     stretch = float(np.exp(rng.normal(0, 0.3)))
     reach = max(0.15, 0.9 - size)
     far = rng.choice([0.0, 0.02, 0.15], p=[0.35, 0.4, 0.25])
@@ -89,9 +88,12 @@ def sample_body(rng: np.random.Generator, *, largest: float = 0.6) -> Body:
 
 
 def lift(schedule: Schedule, times_s: Times, rise_s: float, fall_s: float, power: float) -> Times:
-    """Return how far apart two things are that meet at every event: 0 then, at most 1 between."""
-    since_s, until_s, index = schedule.shares(times_s)
-    ahead = schedule.strengths[np.minimum(index, len(schedule.strengths) - 1)]
+    """Return how far apart two things are that meet at every event: 0 then, at most 1 between.
+
+    With a power below 1 they are fastest when they meet.
+    """
+    since_s, until_s, following = schedule.around(times_s)
+    ahead = schedule.strengths[np.minimum(following, len(schedule.strengths) - 1)]
     away = np.minimum(np.clip(since_s / rise_s, 0, 1), np.clip(until_s / fall_s, 0, 1) ** power)
     return np.asarray(away * ahead)
 
@@ -105,6 +107,7 @@ def hitter(rng: np.random.Generator, schedule: Schedule) -> list[Part]:
     if rng.random() < 0.4:  # to and fro between two places
         places = places[np.arange(count + 1) % 2]
     dashes_s = rng.uniform(0.06, 0.35) * rng.uniform(0.7, 1.3, count)
+    dashes_s = np.minimum(dashes_s, 0.9 * np.diff(schedule.times_s, prepend=-np.inf))
     squash = rng.uniform(0.0, 0.45)
     power = rng.uniform(1.0, 2.2)
 
@@ -135,7 +138,7 @@ def bouncer(rng: np.random.Generator, schedule: Schedule) -> list[Part]:
 
     def pose(times_s: Times) -> Pose:
         at = body.pose(times_s)
-        since_s, until_s, _ = schedule.shares(times_s)
+        since_s, until_s, _ = schedule.around(times_s)
         flight_s = np.minimum(since_s + until_s, most_s)
         left_s = np.minimum(until_s, flight_s)  # it rests before it jumps
         height = np.minimum(gravity / 2, 1.5 / (most_s / 2) ** 2) * left_s * (flight_s - left_s)
@@ -154,9 +157,9 @@ def bouncer(rng: np.random.Generator, schedule: Schedule) -> list[Part]:
 def striker(rng: np.random.Generator, schedule: Schedule) -> list[Part]:
     """Return a stick that turns about its end and strikes something at every event."""
     body = sample_body(rng, largest=0.5)
-    length, thick = rng.uniform(0.25, 0.9), rng.uniform(0.03, 0.12)
+    half_length, thick = rng.uniform(0.15, 0.6), rng.uniform(0.03, 0.12)
     rest, swing = rng.uniform(0, 2 * np.pi), rng.choice([-1, 1]) * rng.uniform(0.3, 1.4)
-    rise_s, fall_s, power = rng.uniform(0.08, 0.4), rng.uniform(0.06, 0.3), rng.uniform(0.6, 1.8)
+    rise_s, fall_s, power = rng.uniform(0.08, 0.4), rng.uniform(0.06, 0.3), rng.uniform(0.6, 1)
     give = rng.uniform(0.0, 0.08)
     stick = sprite(rng, SPRITE_SIDE)
 
@@ -164,15 +167,15 @@ def striker(rng: np.random.Generator, schedule: Schedule) -> list[Part]:
         at = body.pose(times_s)
         angle = rest + swing * lift(schedule, times_s, rise_s, fall_s, power)
         one = np.ones_like(times_s)
-        reach = length + body.size[0]
+        reach = 2 * half_length + 0.9 * min(body.size)
         # The far end meets the body at the event; the pivot stays where it is.
-        x = at.x - reach * np.cos(rest) + length * np.cos(angle)
-        y = at.y - reach * np.sin(rest) + length * np.sin(angle)
-        return Pose(x, y, length * one, thick * one, angle, one)
+        x = at.x - reach * np.cos(rest) + half_length * np.cos(angle)
+        y = at.y - reach * np.sin(rest) + half_length * np.sin(angle)
+        return Pose(x, y, half_length * one, thick * one, angle, one)
 
     def struck(times_s: Times) -> Pose:
         at = body.pose(times_s)
-        since_s, _, _ = schedule.shares(times_s)
+        since_s, _, _ = schedule.around(times_s)
         moved = give * np.exp(-since_s / 0.08) * np.cos(2 * np.pi * 6 * since_s)
         return replace(at, x=at.x + moved * np.cos(rest), y=at.y + moved * np.sin(rest))
 
@@ -183,7 +186,7 @@ def clapper(rng: np.random.Generator, schedule: Schedule) -> list[Part]:
     """Return two things that meet at every event."""
     body = sample_body(rng, largest=0.4)
     direction, far = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.6)
-    rise_s, fall_s, power = rng.uniform(0.08, 0.4), rng.uniform(0.06, 0.25), rng.uniform(0.7, 1.8)
+    rise_s, fall_s, power = rng.uniform(0.08, 0.4), rng.uniform(0.06, 0.25), rng.uniform(0.6, 1)
     shares = (1.0, rng.choice([0.0, 1.0]))
     width = body.size[0]
 
@@ -215,11 +218,9 @@ def jerker(rng: np.random.Generator, schedule: Schedule) -> list[Part]:
 
     def pose(times_s: Times) -> Pose:
         at = body.pose(times_s)
-        since_s, _, index = schedule.shares(times_s)
-        strength = np.where(index > 0, schedule.strengths[np.maximum(index - 1, 0)], 0)
-        by = (
-            strength * np.exp(-since_s / settle_s) * np.sin(np.minimum(2 * np.pi * hz * since_s, 6))
-        )
+        since_s, _, _ = schedule.around(times_s)
+        swing = np.sin(2 * np.pi * np.minimum(hz * since_s, 1))
+        by = schedule.strength_before(times_s) * np.exp(-since_s / settle_s) * swing
         size = 1 + swell * by
         return replace(
             at,
@@ -238,17 +239,16 @@ def flasher(rng: np.random.Generator, schedule: Schedule) -> list[Part]:
     body_parts = jerker(rng, schedule)
     place, size = rng.uniform(-0.6, 0.6, 2), float(np.exp(rng.uniform(np.log(0.1), np.log(0.7))))
     fade_s, growth = np.exp(rng.uniform(np.log(0.04), np.log(0.5))), rng.uniform(0.0, 1.0)
-    bright = tuple(float(c) for c in np.clip(rng.uniform(0.75, 1) + rng.normal(0, 0.12, 3), 0, 1))
+    bright = np.clip(rng.uniform(0.75, 1) + rng.normal(0, 0.12, 3), 0, 1)
     picture = (
-        flat((bright[0], bright[1], bright[2]), SPRITE_SIDE, rng.uniform(0.1, 1))
+        flat(bright, SPRITE_SIDE, rng.uniform(0.1, 1))
         if rng.random() < 0.7
         else sprite(rng, SPRITE_SIDE)
     )
 
     def pose(times_s: Times) -> Pose:
-        since_s, _, index = schedule.shares(times_s)
-        strength = np.where(index > 0, schedule.strengths[np.maximum(index - 1, 0)], 0)
-        fade = strength * np.exp(-since_s / fade_s)
+        since_s, _, _ = schedule.around(times_s)
+        fade = schedule.strength_before(times_s) * np.exp(-since_s / fade_s)
         extent = size * (0.4 + 0.6 * (growth * (1 - np.exp(-since_s / fade_s)) + 1 - growth))
         one = np.ones_like(times_s)
         return Pose(
@@ -260,12 +260,12 @@ def flasher(rng: np.random.Generator, schedule: Schedule) -> list[Part]:
 
 def mouth(rng: np.random.Generator, schedule: Schedule) -> list[Part]:
     """Return a head whose mouth is open as long as every event lasts; it nods along."""
-    body = sample_body(rng, largest=0.8)
+    body = sample_body(rng, smallest=0.25, largest=0.8)
     attack_s, release = rng.uniform(0.03, 0.12), rng.uniform(0.3, 0.9)
     wide, gape = rng.uniform(0.15, 0.45), rng.uniform(0.08, 0.4)
     x, y = rng.uniform(-0.35, 0.35), rng.uniform(-0.1, 0.5)
     nod, early_s = rng.normal(0, 0.08), rng.uniform(0.0, 0.06)
-    shade = tuple(float(c) for c in rng.uniform(0, 0.35, 3))
+    shade = rng.uniform(0, 0.35, 3)
 
     def opening(times_s: Times) -> Times:
         return envelope(schedule, times_s + early_s, attack_s, release)
@@ -286,8 +286,7 @@ def mouth(rng: np.random.Generator, schedule: Schedule) -> list[Part]:
             half_height=at.half_height * (0.03 + gape * open_by),
         )
 
-    dark = flat((shade[0], shade[1], shade[2]), SPRITE_SIDE, 0.15)
-    return [Part(sprite(rng, SPRITE_SIDE), head), Part(dark, lips)]
+    return [Part(sprite(rng, SPRITE_SIDE), head), Part(flat(shade, SPRITE_SIDE, 0.15), lips)]
 
 
 def mover(rng: np.random.Generator, schedule: Schedule) -> list[Part]:
@@ -322,11 +321,16 @@ STRIKES: dict[str, tuple[Cast, float]] = {
 LASTING: dict[str, tuple[Cast, float]] = {"mouth": (mouth, 0.7), "move": (mover, 0.3)}
 
 
-def choose(rng: np.random.Generator, among: dict[str, tuple[Cast, float]]) -> tuple[str, Cast]:
-    """Choose a kind by its share."""
-    names, shares = list(among), [share for _, share in among.values()]
-    name = str(rng.choice(names, p=shares))
-    return name, among[name][0]
+def choose(rng: np.random.Generator, lasting_share: float) -> str:
+    """Choose a kind: one that lasts, or one that happens at once."""
+    among = LASTING if rng.random() < lasting_share else STRIKES
+    return str(rng.choice(list(among), p=[share for _, share in among.values()]))
+
+
+def play(kind: str, rng: np.random.Generator, schedule: Schedule) -> list[Part]:
+    """Return the parts of a kind."""
+    cast, _ = (STRIKES | LASTING)[kind]
+    return cast(rng, schedule)
 
 
 def bystander(rng: np.random.Generator) -> list[Part]:

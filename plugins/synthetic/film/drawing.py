@@ -21,7 +21,7 @@ from plugins.synthetic.film.textures import Array
 from plugins.synthetic.scene import Wander
 
 BACKGROUND_REACH = 1.7  # half the side of a background, in halves of the frame
-FRAMES_AT_ONCE = 24  # which stay in the processor's cache
+CHUNK_PIXELS = 124_000  # frames are drawn in groups that stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Look:
 
     Attributes:
         gamma: exponent of the brightness.
-        cast: what is added to red, green and blue, 0..1.
+        tint: what is added to red, green and blue, 0..1.
         saturation: factor of the distance from grey.
         vignette: how much darker the corners are.
         grain: spread of the noise.
@@ -40,7 +40,7 @@ class Look:
     """
 
     gamma: float
-    cast: NDArray[np.float64]
+    tint: NDArray[np.float64]
     saturation: float
     vignette: float
     grain: float
@@ -53,9 +53,9 @@ def sample_look(rng: np.random.Generator) -> Look:
     """Sample the look of a clip."""
     return Look(
         gamma=float(np.exp(rng.normal(0, 0.3))),
-        cast=rng.normal(0, 0.03, 3) + rng.normal(0, 0.05),
+        tint=rng.normal(0, 0.03, 3) + rng.normal(0, 0.05),
         saturation=float(rng.choice([0.0, rng.uniform(0.3, 1.5)], p=[0.1, 0.9])),
-        vignette=float(rng.choice([0.0, rng.uniform(0, 0.35)])),
+        vignette=float(rng.choice([0.0, rng.uniform(0, 0.6)])),
         grain=float(rng.choice([0.0, rng.uniform(0, 0.04)])),
         light=Wander(rng, 0.08, 0.03, 0.3),
         shutter=float(rng.choice([0.0, rng.uniform(0.3, 0.6)])),
@@ -84,12 +84,13 @@ class FilmScene:
     def render(self, rng: np.random.Generator, num_frames: int, fps: float) -> NDArray[np.uint8]:
         """Draw frames ``(T, H, W, 3)``."""
         frames = np.empty((num_frames, self.size, self.size, 3), np.uint8)
+        step = max(1, CHUNK_PIXELS // self.size**2)
         with _one_thread():
-            for start in range(0, num_frames, FRAMES_AT_ONCE):
-                times_s = np.arange(start, min(start + FRAMES_AT_ONCE, num_frames)) / fps
+            for start in range(0, num_frames, step):
+                times_s = np.arange(start, min(start + step, num_frames)) / fps
                 x = self._draw(times_s)  # (T, 3, H, W)
                 if self.look.shutter:
-                    x = (x + self._draw(times_s + self.look.shutter / fps)) / 2
+                    x = (x + self._draw(times_s, self.look.shutter / fps)) / 2
                 frames[start : start + len(times_s)] = self._develop(x, times_s, rng)
         return frames
 
@@ -100,8 +101,8 @@ class FilmScene:
         y, x = torch.meshgrid(centres, centres, indexing="ij")
         return torch.stack([x, y, torch.ones_like(x)], dim=-1).reshape(-1, 3)
 
-    def _draw(self, times_s: Times) -> Float[Tensor, "T 3 H W"]:
-        view = self.camera.view(times_s)
+    def _draw(self, times_s: Times, later_s: float = 0.0) -> Float[Tensor, "T 3 H W"]:
+        view = self.camera.view(times_s, later_s)
         world = _to_world(view)  # (T, 3, 3)
         canvas = torch.empty(len(times_s), 3, self.size, self.size)
         behind = torch.diag(torch.tensor([1 / BACKGROUND_REACH, 1 / BACKGROUND_REACH, 1.0]))
@@ -110,7 +111,7 @@ class FilmScene:
             picture = torch.from_numpy(self.backgrounds[int(shot)])
             canvas[now] = self._sample(picture, behind @ world[now], "reflection")
         for part in self.parts:
-            self._put(canvas, part, part.pose(times_s), world)
+            self._put(canvas, part, part.pose(times_s + later_s), world)
         return canvas
 
     def _put(
@@ -146,14 +147,14 @@ class FilmScene:
         """Give frames the look of the clip, as bytes ``(T, H, W, 3)``."""
         look, size = self.look, self.size
         light = torch.from_numpy(1 + look.light(times_s)).float()[:, None, None, None]
-        far = self._places[:, :2].square().sum(dim=1).reshape(size, size)
+        far = self._places[:, :2].square().mean(dim=1).reshape(size, size)  # 1 at corners
         x = x.clamp(0, 1) ** look.gamma * light * (1 - look.vignette * far)
         grey = x.mean(dim=1, keepdim=True)
-        cast = torch.from_numpy(look.cast).float()[:, None, None]
-        x = grey + look.saturation * (x - grey) + cast
+        tint = torch.from_numpy(look.tint).float()[:, None, None]
+        x = grey + look.saturation * (x - grey) + tint
         if look.grain:
-            drawn = rng.standard_normal((len(times_s), 1, size, size), np.float32)
-            x = x + look.grain * torch.from_numpy(drawn)
+            noise = rng.standard_normal((len(times_s), 1, size, size), np.float32)
+            x = x + look.grain * torch.from_numpy(noise)
         bars = round(look.bars * size)
         if bars:
             x[:, :, :bars] = x[:, :, -bars:] = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -30,24 +30,34 @@ class Schedule:
     strengths: Times
     lengths_s: Times
 
-    def shares(self, times_s: Times) -> tuple[Times, Times, NDArray[np.int64]]:
-        """Return, for each time, the time since the last event, until the next, and its index.
+    def around(self, times_s: Times) -> tuple[Times, Times, NDArray[np.int64]]:
+        """Return, for each time, the time since the event before and until the next, and its index.
 
-        Where there is none: a long time, and the nearest index.
+        Without an event before or behind, the time is long; the index of the next event is then 0
+        or the number of events.
         """
-        index = np.searchsorted(self.times_s, times_s, side="right")
+        following = np.searchsorted(self.times_s, times_s, side="right")
         padded = np.concatenate([[-99.0], self.times_s, [999.0]])
-        since_s, until_s = times_s - padded[index], padded[index + 1] - times_s
-        return since_s, until_s, index
+        return times_s - padded[following], padded[following + 1] - times_s, following
+
+    def strength_before(self, times_s: Times) -> Times:
+        """Return the strength of the event before each time; 0 before the first."""
+        _, _, following = self.around(times_s)
+        return np.concatenate([[0.0], self.strengths])[following]
+
+    def later(self, by_s: float) -> Schedule:
+        """Return the same events at later times."""
+        return replace(self, times_s=self.times_s + by_s)
 
 
 def sample_schedule(rng: np.random.Generator, seconds: float) -> Schedule:
     """Sample a schedule whose events are equally likely at any time of the clip."""
-    total_s = seconds + 2 * MARGIN_S
-    gaps_s = _gaps(rng, total_s)
-    # Renewal processes begin far enough before the clip to have forgotten their start.
-    times_s = np.cumsum(gaps_s) - rng.uniform(0, gaps_s[0]) - MARGIN_S
-    times_s = times_s[times_s < seconds + MARGIN_S]
+    times_s = np.empty(0)
+    while not times_s.size:
+        gaps_s = _gaps(rng, seconds + 2 * MARGIN_S)
+        # The margin is long enough to forget where a row of gaps began.
+        times_s = np.cumsum(gaps_s) - rng.uniform(0, gaps_s[0]) - MARGIN_S
+        times_s = times_s[times_s < seconds + MARGIN_S]
     spread = rng.uniform(0.0, 0.35)
     strengths = np.clip(rng.uniform(0.45, 1) + spread * rng.standard_normal(times_s.size), 0.25, 1)
     typical_s = rng.uniform(0.08, 0.5)

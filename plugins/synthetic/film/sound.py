@@ -30,18 +30,20 @@ def struck(rng: np.random.Generator, schedule: Schedule, num_samples: int) -> Ar
         noise = 1.0
     length_s = min(LONGEST_S, 5 * max(float(ring_s.max()), noise_s))
     at_s = np.arange(round(length_s * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
-    rise = np.minimum(1, (at_s + 1 / SAMPLE_RATE_HZ) / attack_s)
-    glide = rng.choice([0.0, 0.0, 0.5, 2.0]) * 0.03 * (1 - np.exp(-at_s / 0.03))
+    fade = np.minimum(1, (at_s + 1 / SAMPLE_RATE_HZ) / attack_s)
+    fade *= np.minimum(1, (length_s - at_s) / 0.02)
+    bend = rng.choice([0.0, 0.0, 0.5, 2.0])  # pitch at the onset over the final one, minus 1
+    hz = np.minimum(hz, 0.85 * NYQUIST_HZ / (1 + bend))
+    glide = bend * 0.03 * (1 - np.exp(-at_s / 0.03))
 
     def once(strength: float) -> Array:
         pitch, hit = np.exp(rng.normal(0, 0.03)), np.zeros(at_s.size)
         for f, decay_s, level in zip(hz, ring_s, levels, strict=True):
-            if f < 0.9 * NYQUIST_HZ:
-                phase = 2 * np.pi * f * pitch * (at_s + glide)
-                hit += level * rng.uniform(0.6, 1.4) * np.exp(-at_s / decay_s) * np.sin(phase)
+            phase = 2 * np.pi * f * pitch * (at_s + glide)
+            hit += level * rng.uniform(0.6, 1.4) * np.exp(-at_s / decay_s) * np.sin(phase)
         hit /= max(np.abs(hit).max(), 1e-6)
         hit += noise * np.exp(-at_s / noise_s) * coloured_noise(rng, at_s.size, slope)
-        hit *= rise
+        hit *= fade
         return np.asarray(strength**1.5 * hit / max(np.abs(hit).max(), 1e-6), np.float32)
 
     track = np.zeros(num_samples, np.float32)
@@ -54,8 +56,8 @@ def voiced(rng: np.random.Generator, schedule: Schedule, num_samples: int) -> Ar
     """Return a track of a voice that sounds as long as every event lasts: barks, cries, babble."""
     at_s = np.arange(num_samples) / SAMPLE_RATE_HZ
     loud = envelope(schedule, at_s, rng.uniform(0.01, 0.08), rng.uniform(0.3, 0.9))
-    since_s, _, index = schedule.shares(at_s)
-    event = np.maximum(index - 1, 0)
+    since_s, _, following = schedule.around(at_s)
+    event = np.maximum(following - 1, 0)
     part = since_s / schedule.lengths_s[event]
     base_hz = np.exp(rng.uniform(np.log(80), np.log(700)))
     heights = rng.normal(0, 0.25, schedule.times_s.size)[event]
@@ -65,7 +67,7 @@ def voiced(rng: np.random.Generator, schedule: Schedule, num_samples: int) -> Ar
     formants = np.sort(np.exp(rng.uniform(np.log(250), np.log(4000), 3)))
     wave = np.zeros(num_samples, np.float32)
     for number in range(1, NUM_HARMONICS + 1):
-        if number * base_hz > 0.8 * NYQUIST_HZ:
+        if number * pitch_hz.max() > NYQUIST_HZ:
             break
         near = np.exp(-0.5 * (np.log(number * base_hz / formants) / 0.25) ** 2).sum()
         level = np.float32((0.1 + near) * number ** -rng.uniform(0.2, 0.6))
@@ -89,8 +91,9 @@ def droning(rng: np.random.Generator, schedule: Schedule, num_samples: int) -> A
 
 def music(rng: np.random.Generator, seconds: float, num_samples: int) -> Array:
     """Return chords that change with a beat, with or without drums; nobody is seen to play."""
-    at_s = np.arange(num_samples) / SAMPLE_RATE_HZ
     beat_s, root_hz = rng.uniform(0.3, 0.9), np.exp(rng.uniform(np.log(80), np.log(300)))
+    begun_s = rng.uniform(0, 4 * beat_s)  # before the clip
+    at_s = begun_s + np.arange(num_samples) / SAMPLE_RATE_HZ
     bar = (at_s / (beat_s * rng.choice([2, 4]))).astype(np.int64)
     track = np.zeros(num_samples, np.float32)
     for _ in range(int(rng.integers(1, 5))):
@@ -99,7 +102,7 @@ def music(rng: np.random.Generator, seconds: float, num_samples: int) -> Array:
         tone = np.sin(2 * np.pi * turns) + rng.uniform(0, 0.6) * np.sin(6 * np.pi * turns)
         track += (tone * np.exp(-rng.uniform(0, 3) * (at_s / beat_s % 1))).astype(np.float32)
     if rng.random() < 0.6:
-        times_s = np.arange(-rng.random() * beat_s, seconds, beat_s * rng.choice([0.5, 1.0]))
+        times_s = np.arange(0, begun_s + seconds, beat_s * rng.choice([0.5, 1.0])) - begun_s
         beats = Schedule(times_s, rng.uniform(0.5, 1, times_s.size), np.full(times_s.size, 0.1))
         track += rng.uniform(0.5, 3) * struck(rng, beats, num_samples)
     return _at_power(track, 1.0)
@@ -123,10 +126,17 @@ def loud_power(track: Array) -> float:
     return float(np.sort(powers)[-max(1, powers.size // 10) :].mean())
 
 
-def room(rng: np.random.Generator, track: Array) -> Array:
-    """Let a track pass a room, a microphone and a loudness, as chance has it."""
+def room(rng: np.random.Generator, track: Array, lead_s: float) -> Array:
+    """Let a track pass a room, a microphone and a loudness, as chance has it.
+
+    Args:
+        rng: source of randomness.
+        track: begins before the clip.
+        lead_s: by so many seconds, which are cut off: echoes do not begin with the clip.
+    """
     if rng.random() < 0.6:
         track = reverberate(track, SAMPLE_RATE_HZ, rng)
+    track = track[round(lead_s * SAMPLE_RATE_HZ) :]
     spectrum = np.fft.rfft(track)
     hz = np.linspace(0, NYQUIST_HZ, spectrum.size)
     spectrum *= np.maximum(hz / 1000, 0.05) ** rng.normal(0, 0.35)

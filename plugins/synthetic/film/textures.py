@@ -64,7 +64,7 @@ def leaves(rng: np.random.Generator, side: int, num: int = NUM_LEAVES) -> Array:
 def outline(rng: np.random.Generator, side: int) -> Array:
     """Return how much of every pixel some shape covers, ``(side, side)`` in 0..1.
 
-    An ellipse, a box or a bar with waves around its edge; it fills the square without touching it.
+    An ellipse or a box with waves around its edge; it fills the square without touching it.
     """
     y, x = (np.mgrid[:side, :side].astype(np.float32) + 0.5) / side * 2 - 1
     angle, far = np.arctan2(y, x), np.hypot(x, y)
@@ -94,11 +94,9 @@ def sprite(rng: np.random.Generator, side: int) -> Array:
     return np.concatenate([picture * cover, cover[None]]).astype(np.float32)
 
 
-def flat(colour: tuple[float, float, float], side: int, softness: float) -> Array:
+def flat(colour: NDArray[np.float64], side: int, softness: float) -> Array:
     """Return a sprite that is an ellipse of one colour, its edge so soft (0 to 1)."""
     y, x = (np.mgrid[:side, :side].astype(np.float32) + 0.5) / side * 2 - 1
     edge = np.maximum(softness, 2 / side)
     cover = np.clip((0.95 - np.hypot(x, y)) / edge, 0, 1)
-    return np.concatenate(
-        [np.array(colour, np.float32)[:, None, None] * cover, cover[None]]
-    ).astype(np.float32)
+    return np.concatenate([colour[:, None, None] * cover, cover[None]]).astype(np.float32)
