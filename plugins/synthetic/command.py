@@ -23,7 +23,9 @@ def synth(
     *,
     kind: Annotated[
         Kind,
-        typer.Option(help="A few impacts, babble, film, classes that need both streams, or events."),
+        typer.Option(
+            help="A few impacts, babble, film, classes that need both streams, or events."
+        ),
     ] = "sparse",
     clips: Annotated[int, typer.Option(min=1, help="Number of clips.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Clip i depends on (seed, i) only.")] = 0,

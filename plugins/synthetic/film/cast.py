@@ -104,7 +104,7 @@ def hitter(rng: np.random.Generator, schedule: Schedule) -> list[Part]:
     count = len(schedule.times_s)
     reach = max(0.2, 0.85 - max(body.size))
     places = rng.uniform(-reach, reach, (count + 1, 2))
-    if rng.random() < 0.4:  # to and fro between two places
+    if rng.random() < 0.4:  # back and forth between two places
         places = places[np.arange(count + 1) % 2]
     dashes_s = rng.uniform(0.06, 0.35) * rng.uniform(0.7, 1.3, count)
     dashes_s = np.minimum(dashes_s, 0.9 * np.diff(schedule.times_s, prepend=-np.inf))
