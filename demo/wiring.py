@@ -34,7 +34,7 @@ Update = Any
 def wire(
     page: Page, actions: Actions, jobs: Jobs, blocks: gr.Blocks, examples: list[Example]
 ) -> None:
-    """Connect everything on the page; the examples are files that may be shown."""
+    """Connect everything on the page; the files of the examples may be shown."""
     _wire_examples(page, actions, examples)
     _wire_given(page, actions, jobs, blocks)
     _wire_predict(page, actions, jobs)
@@ -48,12 +48,13 @@ def wire(
 def _wire_examples(page: Page, actions: Actions, examples: list[Example]) -> None:
     given, settings = page.given, actions.settings
     brought = {example.model for example in examples}
+    outputs = [given.clip, given.model, *_about_model(page)]
 
     def taker(example: Example) -> Callable[[str | None], tuple[Update, ...]]:
         def take(chosen: str | None) -> tuple[Update, ...]:
             """Bring the model that an example needs, and take it away with the next example."""
             model = example.model or (settings.model if chosen in brought else chosen)
-            shown = [gr.skip()] * 6
+            shown = [gr.skip()] * (len(outputs) - 1)
             if model != chosen:
                 shown = [model, *_shown(_models().get(str(model)), settings.allows_pull)]
             return str(example.path), *shown
@@ -61,7 +62,6 @@ def _wire_examples(page: Page, actions: Actions, examples: list[Example]) -> Non
         return take
 
     for button, example in zip(given.examples, examples, strict=True):
-        outputs = [given.clip, given.model, *_about_model(page)]
         button.click(taker(example), given.model, outputs, **QUIET)
 
 

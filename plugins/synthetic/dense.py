@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +96,7 @@ class Dense:
     voice: Voice
     babble: Babble
     config: SyntheticConfig
-    fps: float = FPS
+    fps: ClassVar[float] = FPS
 
     @property
     def label(self) -> str:

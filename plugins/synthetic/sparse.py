@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +110,7 @@ class Sparse:
     radius: float
     angle: float
     config: SyntheticConfig
-    fps: float = FPS
+    fps: ClassVar[float] = FPS
 
     @property
     def label(self) -> str:

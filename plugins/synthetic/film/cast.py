@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from plugins.synthetic import scene
 from plugins.synthetic.film.schedule import Schedule, Times
 from plugins.synthetic.film.textures import Array, flat, sprite
 from plugins.synthetic.scene import Wander
@@ -18,14 +19,9 @@ SPRITE_SIDE = 48
 
 
 @dataclass(frozen=True)
-class Pose:
-    """Where a part is at some times; all arrays are ``(T,)``."""
+class Pose(scene.Pose):
+    """Where a part is at some times, and how much of it shows; all arrays are ``(T,)``."""
 
-    x: Times
-    y: Times
-    half_width: Times
-    half_height: Times
-    angle: Times
     opacity: Times
 
 

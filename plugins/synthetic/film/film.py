@@ -77,7 +77,7 @@ class Film:
         for kind, schedule in zip(self.kinds, self.schedules, strict=True):
             heard = sound.sound_of(rng, kind in LASTING)(rng, schedule.later(LEAD_S), num)
             level = rng.uniform(0.5, 1)
-            track += heard * np.float32(level / math.sqrt(max(sound.loud_power(heard), 1e-8)))
+            track += np.float32(level) * sound.at_loudness(heard)
             loudest = max(loudest, level)
         for _ in range(int(rng.choice(3, p=nuisance.silent))):
             track += np.float32(rng.uniform(0.05, 0.6)) * sound.offscreen(rng, seconds, num)

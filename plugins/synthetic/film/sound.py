@@ -105,7 +105,7 @@ def music(rng: np.random.Generator, seconds: float, num_samples: int) -> Array:
         times_s = np.arange(0, begun_s + seconds, beat_s * rng.choice([0.5, 1.0])) - begun_s
         beats = Schedule(times_s, rng.uniform(0.5, 1, times_s.size), np.full(times_s.size, 0.1))
         track += rng.uniform(0.5, 3) * struck(rng, beats, num_samples)
-    return _at_power(track, 1.0)
+    return track / np.float32(max(np.sqrt(np.mean(track**2)), 1e-4))
 
 
 def offscreen(rng: np.random.Generator, seconds: float, num_samples: int) -> Array:
@@ -115,15 +115,15 @@ def offscreen(rng: np.random.Generator, seconds: float, num_samples: int) -> Arr
     kept = rng.random(schedule.times_s.size) < rng.uniform(0.3, 1)
     kept[0] = True
     fewer = Schedule(schedule.times_s[kept], schedule.strengths[kept], schedule.lengths_s[kept])
-    track = sound(rng, fewer, num_samples)
-    return track / np.float32(max(np.sqrt(loud_power(track)), 1e-4))
+    return at_loudness(sound(rng, fewer, num_samples))
 
 
-def loud_power(track: Array) -> float:
-    """Return the power of a track while it sounds: that of its loudest tenth, in 50 ms."""
+def at_loudness(track: Array) -> Array:
+    """Return a track at a power of 1 while it sounds: in its loudest tenth, by blocks of 50 ms."""
     block = SAMPLE_RATE_HZ // 20
     powers = (track[: track.size // block * block].reshape(-1, block) ** 2).mean(axis=1)
-    return float(np.sort(powers)[-max(1, powers.size // 10) :].mean())
+    loudest = np.sort(powers)[-max(1, powers.size // 10) :].mean()
+    return track / np.float32(max(np.sqrt(loudest), 1e-4))
 
 
 def room(rng: np.random.Generator, track: Array, lead_s: float) -> Array:
@@ -148,10 +148,6 @@ def room(rng: np.random.Generator, track: Array, lead_s: float) -> Array:
         track = np.tanh(track / max(track.std(), 1e-6) * rng.uniform(0.3, 1))
     peak = np.exp(rng.uniform(np.log(0.08), np.log(0.95)))
     return np.asarray(peak * track / max(np.abs(track).max(), 1e-9), np.float32)
-
-
-def _at_power(track: Array, power: float) -> Array:
-    return track * np.float32(np.sqrt(power / max(float(np.mean(track**2)), 1e-9)))
 
 
 def sound_of(rng: np.random.Generator, lasts: bool) -> Sound:
