@@ -12,6 +12,11 @@ class CorrelationConfig(zoo.ComponentConfig):
     context: int = Field(
         3, ge=0, description="time steps of a segment that a token sees of its own; 0 is none, odd"
     )
+    centred: bool = Field(
+        False,
+        description="subtract each crop's mean from its projected tokens: what lasts says no time",
+        exclude_if=lambda centred: not centred,  # so that what earlier versions wrote stays equal
+    )
     reach_s: float = Field(1.2, gt=0, description="half width of the kernel, seconds")
     knots: int = Field(61, ge=3, description="points of the kernel, linear in between")
     sigma_s: float = Field(0.15, gt=0, description="spread of the Gaussian it starts as, seconds")

@@ -58,6 +58,7 @@ class CorrelationHead(Head):
         grid = head_input.require_grid("correlation")
         self.layout = head_input.layout
         self.reach_s = config.reach_s
+        self.centred = config.centred
         self.audio_projection = ContextProjection(head_input.audio, config)
         self.vision_projection = ContextProjection(head_input.vision, config)
         if head_input.audio.dim == head_input.vision.dim:
@@ -104,6 +105,8 @@ class CorrelationHead(Head):
         """
         a = self.audio_projection(_unit_scale(audio.flat))  # (B, La, W)
         v = self.vision_projection(_unit_scale(vision.flat))  # (B, Lv, W)
+        if self.centred:
+            a, v = a - a.mean(dim=1, keepdim=True), v - v.mean(dim=1, keepdim=True)
         similarity = (v @ a.transpose(1, 2)).flatten(1)  # (B, Lv*La)
         spread = similarity.std(dim=1, keepdim=True).clamp_min(1e-6)  # (B, 1)
         tau_s = self._times(vision)[:, None] - self._times(audio)  # (Lv, La)
