@@ -15,7 +15,6 @@ class CorrelationConfig(zoo.ComponentConfig):
     centred: bool = Field(
         False,
         description="subtract each crop's mean from its projected tokens: what lasts says no time",
-        exclude_if=lambda centred: not centred,  # so that what earlier versions wrote stays equal
     )
     reach_s: float = Field(1.2, gt=0, description="half width of the kernel, seconds")
     knots: int = Field(61, ge=3, description="points of the kernel, linear in between")
