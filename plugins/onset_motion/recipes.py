@@ -8,7 +8,7 @@ from typing import Any
 import zoo
 
 CLIPS = 4_000  # film clips of all difficulties, and sparse ones among them
-EPOCHS = 8
+EPOCHS = 6
 BATCH = 16
 CACHED = 6000  # clips of 72 pixels, decoded: 20 GB
 
