@@ -100,6 +100,8 @@ def read_events(all_curves: list[Curves]) -> dict[str, float]:
         marks = event_frames(curves.clip, len(curves.vision))
         luma, flicker, motion = (curves.vision[1:, i] for i in range(3))
         marks = marks[1:]
+        if not marks.any():
+            continue  # all its events lie beside it
         for name, value in {
             "corr_brightness": np.corrcoef(luma, marks)[0, 1],
             "corr_brightness_change": np.corrcoef(flicker, marks)[0, 1],

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from pydantic import JsonValue
 
 from zoo.contracts import FeatureMap, HeadInput
 from zoo.models.modules import Head
@@ -12,13 +13,13 @@ AUDIO = FeatureMap(times_s=tuple(0.075 + 0.1 * i for i in range(6)), positions=1
 VISION = FeatureMap(times_s=tuple(0.02 + 0.08 * i for i in range(8)), positions=1, dim=DIM)
 
 
-def build(num_segments: int = 14) -> Head:
+def build(num_segments: int = 14, **config: JsonValue) -> Head:
     """Build the head as it is before training, with projections that change nothing."""
     spec = registry().head("correlation")
-    config = spec.config_class.model_validate({"width": DIM, "sigma_s": 0.08})
+    sizes = spec.config_class.model_validate({"width": DIM, "sigma_s": 0.08, **config})
     layout = SegmentLayout(num_segments=num_segments)
     head = spec.build(
-        config,
+        sizes,
         HeadInput(audio=AUDIO, vision=VISION, layout=layout, num_outputs=21, grid=OffsetGrid()),
     )
     for projection in (head.audio_projection, head.vision_projection):
@@ -81,6 +82,16 @@ def test_loudness_and_contrast_do_not_matter() -> None:
     with torch.no_grad():
         scaled = audio.with_values(5 * audio.values), vision.with_values(0.1 * vision.values)
         assert torch.allclose(head(*scaled), head(audio, vision), atol=1e-4)
+
+
+def test_a_centred_head_leaves_out_what_lasts() -> None:
+    parts = crop(0.6, SegmentLayout())
+    lasting = [part.with_values(part.values + 0.5) for part in parts]
+    with torch.no_grad():
+        for centred in (True, False):
+            head = build(centred=centred, context=0)
+            same = torch.allclose(head(*lasting), head(*parts), atol=1e-3)
+            assert same == centred
 
 
 def test_silence_gives_finite_logits() -> None:
