@@ -15,8 +15,7 @@ CACHED = 6000  # clips of 72 pixels, decoded: 20 GB
 
 def _film_tiny(clips: int) -> Mapping[str, Any]:
     return {
-        # 6.4 s: with 2 s of offset, clips of 9 s leave half a second to choose the start from.
-        "layout.num_segments": 5,
+        "layout.num_segments": 4,
         "layout.segment_s": 1.28,
         "layout.step_s": 1.28,
         "head.context": 5,
