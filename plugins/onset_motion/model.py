@@ -91,8 +91,9 @@ def motion_maps(segments: Float[Tensor, "N C T H W"], cell: int) -> Float[Tensor
         segments: RGB, -1..1.
         cell: side of a cell, pixels.
     """
-    luma = torch.tensor(LUMA, device=segments.device, dtype=segments.dtype)
-    x = torch.einsum("ncthw,c->nthw", segments, luma)
+    # No matrix product, which autocast would round: what is read are small differences.
+    red, green, blue = (share * segments[:, i] for i, share in enumerate(LUMA))
+    x = red + green + blue  # (N, T, H, W)
     spread = x.flatten(1).std(dim=1).clamp_min(LEAST_SPREAD)
     x = (x - x.mean(dim=(2, 3), keepdim=True)) / spread[:, None, None, None]
     x = avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)  # grain

@@ -55,6 +55,13 @@ def test_contrast_and_brightness_do_not_matter() -> None:
     torch.testing.assert_close(motion_maps(other, 4), motion_maps(moving, 4), atol=1e-4, rtol=1e-4)
 
 
+def test_maps_are_exact_in_mixed_precision() -> None:
+    moving = film(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = motion_maps(moving, 4)
+    assert torch.equal(maps, motion_maps(moving, 4))
+
+
 def test_the_start_of_a_segment_is_no_event() -> None:
     maps = motion_maps(film(1), cell=4)
     assert torch.equal(maps[:, 0], maps[:, 1])
