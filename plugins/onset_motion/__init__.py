@@ -1,4 +1,4 @@
-"""Convolutions over changes of sound and picture: a small pair that carries over to other film."""
+"""Convolutions over changes of sound and picture: a small pair of extractors."""
 
 import zoo
 from plugins.onset_motion.config import MotionCnnConfig, OnsetCnnConfig
@@ -29,7 +29,7 @@ def register_extractors() -> list[zoo.ExtractorSpec]:
             build=_build_onset,
             presets={"paper": OnsetCnnConfig(width=48, dim=256), "tiny": OnsetCnnConfig()},
             search={"width": zoo.Choice(values=(8, 16, 32))},
-            source="avsync-zoo, docs/shipped-models.md",
+            source="avsync-zoo, plugins/onset_motion/README.md",
             license="MIT",
         ),
         zoo.ExtractorSpec(
@@ -45,7 +45,7 @@ def register_extractors() -> list[zoo.ExtractorSpec]:
                 "tiny": MotionCnnConfig(),
             },
             search={"width": zoo.Choice(values=(16, 24, 48)), "cell": zoo.Choice(values=(4, 8))},
-            source="avsync-zoo, docs/shipped-models.md",
+            source="avsync-zoo, plugins/onset_motion/README.md",
             license="MIT",
         ),
     ]
@@ -57,11 +57,11 @@ def register_encoders() -> list[zoo.EncoderSpec | zoo.PairSpec]:
     return [
         zoo.PairSpec(
             name="onset_motion",
-            summary="changes of sound and picture, then convolutions: carries over to other film",
+            summary="convolutions over changes of sound and picture, a token per frame",
             audio="onset_cnn",
             vision="motion_cnn",
             end_to_end=True,
             recipes=RECIPES,
-            source="avsync-zoo, docs/shipped-models.md",
+            source="avsync-zoo, plugins/onset_motion/README.md",
         )
     ]

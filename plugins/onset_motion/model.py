@@ -4,7 +4,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, pad
-from torch.utils.checkpoint import checkpoint_sequential
 
 from plugins.onset_motion.config import COLUMNS, MotionCnnConfig, OnsetCnnConfig
 from zoo.models.modules import Extractor
@@ -32,18 +31,13 @@ class OnsetCnn(Extractor):
         bands = -(-config.frontend.num_bins // 8)
         self.join_bands = nn.Linear(bands * three, config.dim)
         self.in_time = _InTime(config.dim)
-        self.gradient_checkpointing = False
-
-    def enable_gradient_checkpointing(self) -> None:
-        """Trade compute for memory in the backward pass."""
-        self.gradient_checkpointing = True
 
     def forward(self, segments: Float[Tensor, "N F Ta"]) -> Float[Tensor, "N T P D"]:
         """Extract features of log-mels."""
         mel = segments[:, :, : COLUMNS * self.steps]  # without the filling behind the last column
         rise = _with_first(mel.diff(dim=2), dim=2)
         x = torch.stack([mel, RISE_GAIN * rise], dim=1)  # (N, 2, F, 4*T)
-        x = _run(self.convolutions, x, self.gradient_checkpointing)  # (N, C, F', T)
+        x = self.convolutions(x)  # (N, C, F', T)
         x = self.join_bands(x.permute(0, 3, 1, 2).flatten(2))  # (N, T, D)
         return self.in_time(x.transpose(1, 2)).transpose(1, 2).unsqueeze(2)
 
@@ -60,18 +54,13 @@ class MotionCnn(Extractor):
             _block(2 * config.width, config.dim, stride=(2, 2)),
         )
         self.in_time = _InTime(config.dim)
-        self.gradient_checkpointing = False
-
-    def enable_gradient_checkpointing(self) -> None:
-        """Trade compute for memory in the backward pass."""
-        self.gradient_checkpointing = True
 
     def forward(self, segments: Float[Tensor, "N C Tv H W"]) -> Float[Tensor, "N T P D"]:
         """Extract features of RGB segments."""
         num, steps = segments.shape[0], segments.shape[2]
         x = motion_maps(segments, self.cell).flatten(0, 1)  # (N*T, 6, h, w)
         x = x.contiguous(memory_format=torch.channels_last)  # faster on CPUs
-        x = _run(self.convolutions, x, self.gradient_checkpointing)  # (N*T, D, h', w')
+        x = self.convolutions(x)  # (N*T, D, h', w')
         x = x.flatten(2).unflatten(0, (num, steps))  # (N, T, D, P)
         x = x.permute(0, 3, 2, 1).flatten(0, 1)  # (N*P, D, T)
         return self.in_time(x).unflatten(0, (num, -1)).permute(0, 3, 1, 2)
@@ -103,7 +92,7 @@ def motion_maps(segments: Float[Tensor, "N C T H W"], cell: int) -> Float[Tensor
     x_y = (mean[:, :, 2:, 1:-1] - mean[:, :, :-2, 1:-1]) / 2
     products = (x_t, x_t**2, x_x**2 + x_y**2, x_x * x_t, x_y * x_t)
     change, power, edges, along_x, along_y = (avg_pool2d(part, cell) for part in products)
-    maps = (
+    maps = (  # factors and shifts bring each to about unit size
         3 * _signed_root(change),
         3 * power.sqrt(),
         (power + FLOOR).log() / 3 + 1.5,
@@ -146,9 +135,3 @@ def _block(
         nn.BatchNorm2d(outputs),
         nn.ReLU(),
     )
-
-
-def _run(layers: nn.Sequential, x: Tensor, by_parts: bool) -> Tensor:
-    if by_parts and torch.is_grad_enabled():
-        return checkpoint_sequential(layers, len(layers), x, use_reentrant=False)
-    return layers(x)

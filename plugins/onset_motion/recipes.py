@@ -10,7 +10,7 @@ import zoo
 CLIPS = 4_000  # film clips of all difficulties, and sparse ones among them
 EPOCHS = 6
 BATCH = 16
-CACHED = 6000  # clips of 72 pixels, decoded: 20 GB
+CACHED = 6000  # clips of 72 pixels, decoded: 24 GB
 
 
 def _film_tiny(clips: int) -> Mapping[str, Any]:
