@@ -119,7 +119,7 @@ FAULTS = """
 import resource, torch
 from zoo.models.device import keep_memory
 keep_memory()
-for _ in range(3):  # a busy machine may give the second one another place than the first
+for _ in range(3):  # they may take two places, each of which is fetched once
     torch.ones(16 << 20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
