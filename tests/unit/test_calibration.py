@@ -157,6 +157,7 @@ def test_clips_like_no_other_are_named_and_not_repaired(folder: Path, tmp_path: 
     found = predictor.predict(tmp_path / "flash.mp4")
     assert found.unfamiliarity is not None
     assert found.unfamiliarity > 1
+    assert float(found.columns()["unfamiliarity"]) == pytest.approx(found.unfamiliarity, abs=1e-4)
     assert any("unlike all that" in note for note in found.notes)
     with pytest.raises(RepairError, match="not repaired: its sound or picture is unlike all"):
         repair(predictor, tmp_path / "flash.mp4", tmp_path / "out.mp4", min_confidence=0)

@@ -29,6 +29,7 @@ OFFSET_FIELDS = (
     "meaning",
     "over_time",
     "synchronizability",
+    "unfamiliarity",
     "duration_s",
     "notes",
     "error",

@@ -107,7 +107,6 @@ class Prediction:
 
     def columns(self) -> dict[str, str]:
         """Return the prediction as columns of a table (`zoo.inference.batch_table`)."""
-        known = self.synchronizability is not None
         return {
             "offset_s": f"{self.offset_s:g}",
             "refined_s": f"{round(self.refined_s, 4) + 0.0:.4f}",
@@ -115,8 +114,13 @@ class Prediction:
             "confidence": f"{self.confidence:.4f}",
             "meaning": self.meaning,
             "over_time": self.over_time.meaning,
-            "synchronizability": f"{self.synchronizability:.4f}" if known else "",
+            "synchronizability": _or_empty(self.synchronizability),
+            "unfamiliarity": _or_empty(self.unfamiliarity),
         }
+
+
+def _or_empty(number: float | None) -> str:
+    return "" if number is None else f"{number:.4f}"
 
 
 def with_repeats(prediction: Prediction, repeating: Repeating, reach_s: float) -> Prediction:
