@@ -116,6 +116,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("avsync-zoo")
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     if name in _ROOMS:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import zoo
 from zoo.catalog.entries import resolve
 from zoo.cli.app import run
 from zoo.data.manifest import Manifest
@@ -50,6 +51,23 @@ def bad_clips(tmp_path_factory: pytest.TempPathFactory, clips: Manifest) -> Path
     encode(folder / "blind.mp4", None, samples)
     encode(folder / "short.mp4", frames[:50], samples[:32_000])
     return folder
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"avsync-zoo {zoo.__version__}\n"
+    words = [sys.executable, "-m", "zoo", "--version"]
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert said == f"avsync-zoo {zoo.__version__}\n"
+
+
+def test_a_file_like_an_option_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: Fails
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("-dash.mp4").touch()
+    fails(["predict", "tiny-synthetic", "-dash.mp4"], "write ./-dash.mp4")
+    fails(["predict", "tiny-synthetic", "./-dash.mp4"], "-dash.mp4 is empty")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+import zoo
 from zoo.cli import (
     attribute,
     calibrate,
@@ -29,7 +30,7 @@ from zoo.cli import (
     retrieve,
 )
 from zoo.cli.options import current_spelling
-from zoo.errors import ZooError, from_system
+from zoo.errors import ConfigError, ZooError, from_system
 from zoo.registry.manager import add_plugin_file, registry
 from zoo.registry.plugin_files import PLUGIN_FILES_VARIABLE
 
@@ -77,12 +78,22 @@ def build_app() -> typer.Typer:
     return app
 
 
+def _say_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"avsync-zoo {zoo.__version__}")
+        raise typer.Exit
+
+
 def _options(
     debug: Annotated[bool, typer.Option(help="Show tracebacks and debug messages.")] = False,
     plugins: Annotated[
         list[Path] | None,
         typer.Option("--plugin", help="Load a plugin: a file, or the folder of a package."),
     ] = None,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_say_version, is_eager=True),
+    ] = False,
 ) -> None:
     """Read options that come before the verb; `run` has acted on them already."""
 
@@ -104,6 +115,7 @@ def run(arguments: list[str] | None = None) -> int:
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # hundreds of lines about fonts
     try:
         arguments = _load_plugin_files(arguments)
+        _refuse_files_like_options(arguments)
         build_app()([current_spelling(argument) for argument in arguments])
     except (ZooError, OSError) as error:
         if is_debug:
@@ -133,6 +145,19 @@ def _load_plugin_files(arguments: list[str]) -> list[str]:
             rest.append(argument)
     os.environ.setdefault(PLUGIN_FILES_VARIABLE, "")
     return rest
+
+
+def _refuse_files_like_options(arguments: list[str]) -> None:
+    """Refuse a file whose name begins with a dash, which would be read as options.
+
+    Raises:
+        ConfigError: naming it, and how to write it.
+    """
+    for argument in arguments:
+        if argument == "--":
+            return
+        if argument.startswith("-") and Path(argument).suffix and Path(argument).exists():
+            raise ConfigError(f"'{argument}' is read as an option; write ./{argument} for the file")
 
 
 def _fail(message: str, code: int) -> int:
