@@ -50,7 +50,9 @@ def test_a_table_appears_when_it_is_complete(tmp_path: Path) -> None:
     assert rows[1]["options"] == "step_s=0.04"
 
 
-@pytest.mark.parametrize("cut", ["c.mp4,0.2,0.2", "c.mp4,0.2,0.2,0.9,0.9,ok,ok,,,9,,,tiny,0a,defau"])
+@pytest.mark.parametrize(
+    "cut", ["c.mp4,0.2,0.2", "c.mp4,0.2,0.2,0.9,0.9,ok,ok,,,9,,,tiny,0a,defau"]
+)
 def test_an_interrupted_table_goes_on_without_its_half_row(tmp_path: Path, cut: str) -> None:
     table = _table(tmp_path / "t.csv")
     for name in ("a.mp4", "b.mp4"):
