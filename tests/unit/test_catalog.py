@@ -4,8 +4,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from zoo.catalog.entries import read_catalog, resolve, second_model, user_catalog
+from zoo.catalog.entries import (
+    CatalogEntry,
+    add_entry,
+    read_catalog,
+    resolve,
+    second_model,
+    user_catalog,
+    zoo_home,
+)
 from zoo.catalog.model_folder import add_model, load_model
+from zoo.catalog.remove import Removed, remove_model
 from zoo.errors import ModelError
 
 
@@ -23,6 +32,41 @@ def test_a_second_model_leaves_the_first(model_folder: Path) -> None:
     for name in ("one", "two"):
         add_model(model_folder, name, name)
     assert {"one", "two"} <= set(read_catalog())
+
+
+def test_a_removed_model_is_gone_and_the_run_it_was_made_of_stays(model_folder: Path) -> None:
+    target = add_model(model_folder, "mine", "")
+    add_model(model_folder, "other", "")
+    removed = remove_model("mine")
+    assert removed == Removed(True, target, removed.num_bytes)
+    assert removed.num_bytes > 100_000
+    assert not target.exists()
+    assert "mine" not in read_catalog()
+    load_model(resolve("other"))
+    load_model(model_folder)
+
+
+def test_an_entry_for_a_folder_elsewhere_leaves_the_folder(model_folder: Path) -> None:
+    add_entry("elsewhere", CatalogEntry(summary="s", folder=str(model_folder)))
+    assert remove_model("elsewhere") == Removed(True, None, 0)
+    load_model(model_folder)
+
+
+def test_what_was_pulled_can_be_pulled_again() -> None:
+    folder = zoo_home() / "models" / "synchformer-audioset"
+    folder.mkdir(parents=True)
+    (folder / "model.json").write_text("{}")
+    assert remove_model("synchformer-audioset") == Removed(False, folder, 2)
+    assert "synchformer-audioset" in read_catalog()
+    with pytest.raises(ModelError, match="'synchformer-audioset' is not here"):
+        remove_model("synchformer-audioset")
+
+
+def test_a_model_of_the_package_stays() -> None:
+    with pytest.raises(ModelError, match="'tiny-synthetic' comes with the package"):
+        remove_model("tiny-synthetic")
+    with pytest.raises(ModelError, match=r"no model 'tiny-sinthetic'.* 'tiny-synthetic'"):
+        remove_model("tiny-sinthetic")
 
 
 def test_a_taken_name_is_refused(model_folder: Path) -> None:

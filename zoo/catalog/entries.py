@@ -242,7 +242,15 @@ def fingerprint(description: Mapping[str, Any]) -> str:
 
 def add_entry(name: str, entry: CatalogEntry) -> None:
     """Write an entry into the user's catalog, in place of one of the same name."""
-    file = user_catalog()
-    models: dict[str, Any] = {n: e.model_dump() for n, e in _read_file(file).items()}
-    models[name] = entry.model_dump(exclude_defaults=True)
-    write_whole(file, yaml.safe_dump({"models": models}, sort_keys=False))
+    write_own({**read_own(), name: entry})
+
+
+def read_own() -> dict[str, CatalogEntry]:
+    """Return the entries of the user's catalog."""
+    return _read_file(user_catalog())
+
+
+def write_own(models: Mapping[str, CatalogEntry]) -> None:
+    """Write the user's catalog."""
+    written = {name: entry.model_dump(exclude_defaults=True) for name, entry in models.items()}
+    write_whole(user_catalog(), yaml.safe_dump({"models": written}, sort_keys=False))

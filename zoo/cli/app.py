@@ -67,6 +67,7 @@ def build_app() -> typer.Typer:
     app.command("features")(features.features)
     app.command("export")(export.export)
     groups["catalog"].command("add")(catalog.add)
+    groups["catalog"].command("remove")(catalog.remove)
     for name, function in data.COMMANDS.items():
         groups["data"].command(name)(function)
     groups["plugin"].command("new")(plugin.new)

@@ -1,4 +1,4 @@
-"""``zoo list``, ``zoo info``, ``zoo pull``, ``zoo catalog add``."""
+"""``zoo list``, ``zoo info``, ``zoo pull``, ``zoo catalog add`` and ``remove``."""
 
 from __future__ import annotations
 
@@ -205,6 +205,30 @@ def add(
         soft_wrap=True,
         highlight=False,
     )
+
+
+def remove(
+    name: Annotated[str, typer.Argument(help="Model that was added or pulled.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Take a model out of your own catalog, or a pulled one from the disk.
+
+    The copy that zoo catalog add made goes; the run it was made of stays. A published model can be
+    pulled again.
+
+    Example: zoo catalog remove mine
+    """
+    from zoo.catalog.entries import user_catalog
+    from zoo.catalog.remove import remove_model
+
+    removed = remove_model(name)
+    if as_json:
+        print_json({**vars(removed), "folder": removed.folder and str(removed.folder)})
+        return
+    said = [f"'{name}' is no longer in {user_catalog()}"] if removed.entry else []
+    if removed.folder is not None:
+        said.append(f"{removed.folder} is gone ({removed.num_bytes / 1e6:.1f} MB)")
+    Console().print("; ".join(said), soft_wrap=True, highlight=False)
 
 
 def pull(
