@@ -1,5 +1,6 @@
 """`zoo fix` as a user meets it."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -93,3 +94,69 @@ def test_an_output_is_replaced_when_asked(late: Path, tmp_path: Path) -> None:
     out.write_text("old")
     assert run(["fix", "tiny-synthetic", str(late), "-o", str(out), "--overwrite"]) == 0
     assert out.stat().st_size > 1000
+
+
+@pytest.fixture
+def export(late: Path, tmp_path: Path) -> Path:
+    """A folder with a late clip, another one below it, and a file that is no clip."""
+    folder = tmp_path / "export"
+    (folder / "day 2").mkdir(parents=True)
+    shutil.copy(late, folder / "late.mp4")
+    shutil.copy(late, folder / "day 2" / "late.mp4")
+    (folder / "text.mp4").write_text("not a clip")
+    return folder
+
+
+def test_a_folder_is_repaired_clip_by_clip_and_goes_on(
+    export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {file: file.read_bytes() for file in export.rglob("*.mp4")}
+    command = ["fix", "tiny-synthetic", str(export), "-o", str(tmp_path / "fixed")]
+    assert run(command) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "text.mp4: " in said
+    assert "repairs.csv: 2 of 3 clips repaired; the column" in said
+    made = {file.relative_to(tmp_path / "fixed").as_posix() for file in _files(tmp_path / "fixed")}
+    assert made == {"late.mp4", "day 2/late.mp4", "repairs.csv"}
+    with (tmp_path / "fixed" / "repairs.csv").open(newline="") as file:
+        first = {row["path"]: row for row in csv.DictReader(file)}
+    assert float(first["late.mp4"]["delay_s"]) == pytest.approx(-0.53, abs=0.05)
+    assert "not a media file" in first["text.mp4"]["error"]
+
+    kept = (tmp_path / "fixed" / "late.mp4").stat().st_mtime_ns
+    (tmp_path / "fixed" / "day 2" / "late.mp4").unlink()
+    shutil.copy(export / "late.mp4", export / "text.mp4")  # mended meanwhile
+    assert run([*command, "--json"]) == 0
+    again = {row["path"]: row for row in json.loads(capsys.readouterr().out)}
+    assert [row["error"] for row in again.values()] == ["", "", ""]
+    assert again["late.mp4"] == first["late.mp4"]
+    assert (tmp_path / "fixed" / "late.mp4").stat().st_mtime_ns == kept
+    assert (tmp_path / "fixed" / "day 2" / "late.mp4").exists()
+    assert all(file.read_bytes() == before[file] for file in before if file.name == "late.mp4")
+
+
+def test_a_folder_without_a_repair_is_an_error(
+    export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(export / "day 2")
+    out = tmp_path / "fixed"
+    out.mkdir()
+    (out / "late.mp4").write_text("precious")
+    assert run(["fix", "tiny-synthetic", str(export), "-o", str(out)]) == 2
+    told = capsys.readouterr()
+    assert "not one of 2 clips is repaired" in " ".join(told.err.split())
+    assert "late.mp4 is already there, and not in repairs.csv" in " ".join(told.out.split())
+    assert (out / "late.mp4").read_text() == "precious"
+
+
+@pytest.mark.parametrize("out", ["export", "export/fixed", "."])
+def test_copies_do_not_lie_among_the_clips(
+    export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    assert run(["fix", "tiny-synthetic", str(export), "-o", str(tmp_path / out)]) == 2
+    assert "would lie among the clips" in " ".join(capsys.readouterr().err.split())
+    assert len(_files(tmp_path)) == 3
+
+
+def _files(folder: Path) -> list[Path]:
+    return [file for file in folder.rglob("*") if file.is_file()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,8 +13,10 @@ from rich.markup import escape
 from zoo.catalog.entries import BY_CATALOG
 from zoo.cli.options import Precision, Synchronizability, VideoTrack
 from zoo.cli.output import file_name, print_json, progress_bar
+from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
+    from zoo.inference.offset_predictor import OffsetPredictor
     from zoo.inference.repair import Repair
 
 DEFAULT_CONFIDENCE = 0.8  # zoo.inference.repair.MIN_CONFIDENCE, which is slow to import
@@ -22,10 +24,17 @@ DEFAULT_CONFIDENCE = 0.8  # zoo.inference.repair.MIN_CONFIDENCE, which is slow t
 
 def fix(
     model: Annotated[str, typer.Argument(help="Catalog name or model folder.")],
-    clip: Annotated[Path, typer.Argument(help="The clip, which stays as it is.")],
+    clip: Annotated[
+        Path, typer.Argument(help="The clip, or a folder of clips; they stay as they are.")
+    ],
     *,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Repaired copy; its suffix chooses the container.")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Repaired copy, whose suffix chooses the container; or the folder of the copies.",
+        ),
     ],
     confidence: Annotated[
         float,
@@ -54,7 +63,9 @@ def fix(
     """Repair a clip: shift its audio by the predicted offset, re-encode nothing, measure again.
 
     All streams, subtitles, chapters and tags are kept. Ends with exit code 2, and writes nothing,
-    if the model is not sure.
+    if the model is not sure. Of a folder, every clip that can be repaired is, at the same place
+    below the output; what was done or refused is in repairs.csv there, and the same command goes
+    on after an interruption. The exit code is 2 only if there is no copy at all.
 
     Example: zoo fix tiny-synthetic late.mp4 -o fixed.mp4
     """
@@ -63,26 +74,63 @@ def fix(
     from zoo.media.apart import reading_apart
     from zoo.media.remux import require_writable
 
-    require_writable(clip, out, overwrite=overwrite)
+    options = {
+        "min_confidence": confidence,
+        "max_offset_s": max_offset,
+        "audio_track": audio_track,
+        "video_track": video_track,
+        "force": force,
+        "overwrite": overwrite,
+    }
+    is_folder, is_quiet = clip.is_dir(), as_json or not sys.stderr.isatty()
+    if not is_folder:
+        require_writable(clip, out, overwrite=overwrite)
     predictor = load_offsets(model, device, synchronizability, precision)
-    bar = progress_bar("crops", hidden=as_json or not sys.stderr.isatty())
-    with reading_apart(), bar as progress:
-        done = repair(
-            predictor,
-            clip,
-            out,
-            min_confidence=confidence,
-            max_offset_s=max_offset,
-            audio_track=audio_track,
-            video_track=video_track,
-            force=force,
-            overwrite=overwrite,
-            progress=progress,
-        )
+    if is_folder:
+        _fix_folder(predictor, clip, out, options, is_quiet, as_json)
+        return
+    with reading_apart(), progress_bar("crops", hidden=is_quiet) as progress:
+        done = repair(predictor, clip, out, **options, progress=progress)
     if as_json:
         print_json(done.as_dict())
     else:
         _show(done)
+
+
+def _fix_folder(
+    predictor: OffsetPredictor,
+    folder: Path,
+    out: Path,
+    options: dict[str, Any],
+    is_quiet: bool,
+    as_json: bool,
+) -> None:
+    from zoo.inference.repair_folder import FolderRepair
+    from zoo.media.apart import reading_apart
+
+    repairs = FolderRepair(predictor, folder, out, **options)
+    rows = []
+    with reading_apart(), progress_bar("clips", hidden=is_quiet) as progress:
+        for row in repairs.run():
+            rows.append(row)
+            progress(len(rows), len(repairs.paths))
+    num_repaired = sum(not row["error"] for row in rows)
+    if as_json:
+        print_json(rows)
+    else:
+        Console(highlight=False, soft_wrap=True).print(_in_words(rows, repairs.table))
+    if not num_repaired:
+        raise ConfigError(f"not one of {len(rows)} clips is repaired: see {repairs.table}")
+
+
+def _in_words(rows: list[dict[str, str]], table: Path) -> str:
+    refused = [row for row in rows if row["error"]]
+    lines = [f"[yellow]{file_name(row['path'])}:[/] {escape(row['error'])}" for row in refused]
+    told = "; the column 'error' says why the others are not" if refused else ""
+    lines.append(
+        f"{escape(str(table))}: {len(rows) - len(refused)} of {len(rows)} clips repaired{told}"
+    )
+    return "\n".join(lines)
 
 
 def _show(done: Repair) -> None:
