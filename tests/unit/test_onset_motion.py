@@ -13,7 +13,9 @@ from plugins.synthetic.config import SyntheticConfig
 from zoo.cli.app import run
 from zoo.contracts import Frames
 from zoo.errors import ConfigError
+from zoo.inference.load import load_offsets
 
+EXAMPLES = Path(__file__).parents[2] / "demo" / "examples"
 CHANGE, POWER, LOG_POWER, LOG_EDGES, ALONG_X, ALONG_Y = range(6)
 
 
@@ -103,3 +105,14 @@ def test_the_recipe_trains_both_from_the_start(tmp_path: Path) -> None:
     assert run(["train", *given, *data, "--out", str(tmp_path / "run"), *words]) == 0
     assert not (tmp_path / "run" / "quarantine.jsonl").exists()
     assert run(["predict", str(tmp_path / "run"), str(clips.clips[0].path)]) == 0
+
+
+@pytest.mark.parametrize(("clip", "offset_s"), [("early", 0.6), ("in-sync", 0.0)])
+def test_the_shipped_model_knows_sparse_clips_too(clip: str, offset_s: float) -> None:
+    found = load_offsets("tiny-film").predict(EXAMPLES / f"{clip}.mp4")
+    assert found.offset_s == pytest.approx(offset_s)
+    assert found.confidence > 0.8
+
+
+def test_the_shipped_model_is_unsure_of_foreign_sound() -> None:
+    assert load_offsets("tiny-film").predict(EXAMPLES / "foreign-sound.mp4").confidence < 0.6

@@ -74,7 +74,7 @@ def fix(
     from zoo.media.apart import reading_apart
     from zoo.media.remux import require_writable
 
-    options = {
+    options: dict[str, Any] = {
         "min_confidence": confidence,
         "max_offset_s": max_offset,
         "audio_track": audio_track,
