@@ -128,8 +128,8 @@ def test_a_folder_is_repaired_clip_by_clip_and_goes_on(
     shutil.copy(export / "late.mp4", export / "text.mp4")  # mended meanwhile
     assert run([*command, "--json"]) == 0
     again = {row["path"]: row for row in json.loads(capsys.readouterr().out)}
-    assert [row["error"] for row in again.values()] == ["", "", ""]
-    assert again["late.mp4"] == first["late.mp4"]
+    assert [row["error"] for row in again.values()] == [None, None, None]
+    assert again["late.mp4"]["delay_s"] == float(first["late.mp4"]["delay_s"])
     assert (tmp_path / "fixed" / "late.mp4").stat().st_mtime_ns == kept
     assert (tmp_path / "fixed" / "day 2" / "late.mp4").exists()
     assert all(file.read_bytes() == before[file] for file in before if file.name == "late.mp4")

@@ -103,9 +103,9 @@ def _fix_folder(
     out: Path,
     options: dict[str, Any],
     is_quiet: bool,
-    as_json: bool,
+    prints_json: bool,
 ) -> None:
-    from zoo.inference.repair_folder import FolderRepair
+    from zoo.inference.repair_folder import FolderRepair, as_json
     from zoo.media.apart import reading_apart
 
     repairs = FolderRepair(predictor, folder, out, **options)
@@ -115,8 +115,8 @@ def _fix_folder(
             rows.append(row)
             progress(len(rows), len(repairs.paths))
     num_repaired = sum(not row["error"] for row in rows)
-    if as_json:
-        print_json(rows)
+    if prints_json:
+        print_json([as_json(row) for row in rows])
     else:
         Console(highlight=False, soft_wrap=True).print(_in_words(rows, repairs.table))
     if not num_repaired:

@@ -16,17 +16,8 @@ from zoo.inference.repair import Repair, repair
 
 Row = dict[str, str]
 TABLE = "repairs.csv"
-FIELDS = (
-    "path",
-    "offset_s",
-    "confidence",
-    "delay_s",
-    "residue_s",
-    "residue_confidence",
-    "warnings",
-    "error",
-    "model",
-)
+NUMBERS = ("offset_s", "confidence", "delay_s", "residue_s", "residue_confidence")
+FIELDS = ("path", *NUMBERS, "warnings", "error", "model")
 
 
 class FolderRepair:
@@ -102,9 +93,16 @@ class FolderRepair:
             return list(reader)
 
 
+def as_json(row: Row) -> dict[str, Any]:
+    """Return a row as JSON types; what is empty is null."""
+    return {
+        name: float(value) if value and name in NUMBERS else value or None
+        for name, value in row.items()
+    }
+
+
 def _row_of(done: Repair) -> Row:
-    numbers = ("offset_s", "confidence", "delay_s", "residue_s", "residue_confidence")
-    values = {name: getattr(done, name) for name in numbers}
+    values = {name: getattr(done, name) for name in NUMBERS}
     row = {name: "" if value is None else f"{value:.4f}" for name, value in values.items()}
     return {**row, "warnings": "; ".join(done.warnings), "model": done.model}
 
