@@ -105,22 +105,17 @@ def _fix_folder(
     is_quiet: bool,
     prints_json: bool,
 ) -> None:
-    from zoo.inference.repair_folder import FolderRepair, as_json
+    from zoo.inference.repair_folder import TABLE, as_json, repair_folder
     from zoo.media.apart import reading_apart
 
-    repairs = FolderRepair(predictor, folder, out, **options)
-    rows = []
     with reading_apart(), progress_bar("clips", hidden=is_quiet) as progress:
-        for row in repairs.run():
-            rows.append(row)
-            progress(len(rows), len(repairs.paths))
-    num_repaired = sum(not row["error"] for row in rows)
+        rows = repair_folder(predictor, folder, out, **options, progress=progress)
     if prints_json:
         print_json([as_json(row) for row in rows])
     else:
-        Console(highlight=False, soft_wrap=True).print(_in_words(rows, repairs.table))
-    if not num_repaired:
-        raise ConfigError(f"not one of {len(rows)} clips is repaired: see {repairs.table}")
+        Console(highlight=False, soft_wrap=True).print(_in_words(rows, out / TABLE))
+    if all(row["error"] for row in rows):
+        raise ConfigError(f"not one of {len(rows)} clips is repaired: see {out / TABLE}")
 
 
 def _in_words(rows: list[dict[str, str]], table: Path) -> str:
