@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+import zoo
 from zoo.catalog.entries import read_description, resolve
 from zoo.catalog.model_folder import load_model
 from zoo.errors import ConfigError, ModelError, option, suggest
@@ -151,7 +151,7 @@ def _describe(model: Model, name: str, sha256: str, is_dynamic: bool) -> dict[st
     return {
         "model": name,
         "model_sha256": sha256,
-        "zoo_version": version("avsync-zoo"),
+        "zoo_version": zoo.__version__,
         "task": model.config.task.name,
         "inputs": {key: [batch, *shape] for key, shape in shapes_of(model).items()},
         "input_axes": {

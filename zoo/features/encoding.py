@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import zoo
 from zoo.contracts import FeatureMap, Modality
 from zoo.data.clip_reader import ClipReader, whole_frames_s
 from zoo.data.frontend import block_segments
@@ -112,7 +112,7 @@ class FeatureExtractor:
         encoder = self.model.config.encoder
         facts: dict[str, Any] = {
             "format": FORMAT,
-            "zoo_version": version("avsync-zoo"),
+            "zoo_version": zoo.__version__,
             "model": settings.model,
             "model_sha256": settings.sha256,
             "audio_extractor": (encoder if pair is None else pair.audio.extractor).name,
