@@ -1,6 +1,6 @@
 """What do predict and fix say of drawn clips whose offset is known, and of foreign sound?
 
-    python benchmarks/answers.py [--model tiny-synthetic] [--kind sparse] [--clips 100]
+    python benchmarks/answers.py [--model tiny-synthetic] [--clips 100]
 
 Prints tables like those of docs/predict.md and docs/repair.md.  Every clip is shifted by a random
 amount of up to 1.9 s, off the grid; the same clips then get the sound of the one before.
@@ -12,7 +12,7 @@ import argparse
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +23,8 @@ from plugins.synthetic.config import SyntheticConfig
 from zoo.errors import MediaError, RepairError
 from zoo.inference.load import load_offsets
 from zoo.inference.offset_predictor import FINE_STEP_S, OffsetPredictor
-from zoo.inference.prediction import Prediction
-from zoo.inference.repair import MIN_CONFIDENCE, doubts, measure, repair
+from zoo.inference.prediction import HOPELESS, SYNCHRONIZABLE, Prediction
+from zoo.inference.repair import MIN_CONFIDENCE, doubts, repair
 from zoo.media import shift_audio
 
 SEED, REACH_S = 4242, 1.9
@@ -53,11 +53,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="tiny-synthetic", help="name or folder of a model")
-    parser.add_argument("--kind", default="sparse", help="of the clips")
     parser.add_argument("--clips", type=int, default=100)
     options = parser.parse_args()
     predictor = load_offsets(options.model)
-    with _clips(options.kind, options.clips) as clips:
+    with _clips(options.clips) as clips:
         print(table(["offset", "median", "90 % below", "worst", "off by more than 0.3 s"],
                     _offsets(predictor, clips)), end="\n\n")  # fmt: skip
         print(table(["refused by", "repaired", "audio of another clip, not refused"],
@@ -66,10 +65,10 @@ def main() -> None:
 
 
 @contextmanager
-def _clips(kind: str, num: int) -> Iterator[list[Shifted]]:
+def _clips(num: int) -> Iterator[list[Shifted]]:
     rng = np.random.default_rng(SEED)
     with tempfile.TemporaryDirectory() as name:
-        config = SyntheticConfig.model_validate({"kind": kind, "seed": SEED})
+        config = SyntheticConfig(seed=SEED)
         paths = [
             clip.path
             for clip in render_folder(Path(name) / "drawn", config, num, {"test": 1}).clips
@@ -112,29 +111,27 @@ def _predict(
 
 def _refusals(predictor: OffsetPredictor, clips: list[Shifted]) -> Iterator[list[object]]:
     """Yield how many clips are repaired, and how many with the sound of another one are."""
-    own = [measure(predictor, clip.path) for clip in clips]
     step_s = FINE_STEP_S if predictor.can_refine else None
+    own = [_predict(predictor, clip.path, step_s) for clip in clips]
     foreign = [_predict(predictor, clip.path, step_s, clip.foreign) for clip in clips]
-    sure = [one.confidence for one in foreign if one is not None]
+    sure = np.array([one.confidence for one in foreign if one is not None])
     print(f"audio of another clip: confidence {np.median(sure):.2f} (median), "
-          f"above {SURE:g} in {np.mean(np.array(sure) > SURE):.0%}\n")  # fmt: skip
+          f"above {SURE:g} in {(sure > SURE).mean():.0%}\n")  # fmt: skip
     rules: list[tuple[str, float]] = [("confidence below 0.8 and notes alone", 0.0)]
     if predictor.synchronizability is not None:
-        rules += [("also a probability below 0.25", 0.25), ("also a probability below 0.5", 0.5)]
+        known = (HOPELESS, SYNCHRONIZABLE)
+        rules += [(f"also a probability below {least:g}", least) for least in known]
     for words, least in rules:
-        passed = (sum(_passes(one, least) for one in each) for each in (own, foreign))
-        yield [words, *passed]
+        yield [words, *(sum(_passes(one, least) for one in each) for each in (own, foreign))]
 
 
 def _passes(prediction: Prediction | None, least: float) -> bool:
     if prediction is None:
         return False
-    speaks_against = [
-        reason
-        for reason in doubts(prediction, MIN_CONFIDENCE)
-        if "cannot be synchronized" not in reason
-    ]
-    return not speaks_against and (prediction.synchronizability or 1.0) >= least
+    probability = prediction.synchronizability
+    if probability is not None and probability < least:
+        return False
+    return not doubts(replace(prediction, synchronizability=None), MIN_CONFIDENCE)
 
 
 def _repairs(predictor: OffsetPredictor, clips: list[Shifted]) -> str:
