@@ -24,7 +24,7 @@ def test_the_citation_is_of_this_version() -> None:
 
 
 @pytest.mark.parametrize(("name", "package"), [("PyTorch", "torch"), ("Gradio", "gradio")])
-def test_what_is_installed_is_above_the_floor_for_safety(name: str, package: str) -> None:
+def test_what_is_asked_for_is_above_the_floor_for_safety(name: str, package: str) -> None:
     row = re.search(rf"^\| {name} \| ([\d.]+) \|", (ROOT / "SECURITY.md").read_text(), re.M)
     assert row is not None
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
