@@ -58,6 +58,17 @@ def test_a_clip_is_read_elsewhere_and_is_the_same(clips: Manifest) -> None:
     there.frames[0] = 0  # as if it had been read here
 
 
+def test_relative_paths_are_in_the_folder_of_whoever_asks(
+    clips: Manifest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clip = clips.clips[0].path
+    with reading_apart():
+        monkeypatch.chdir(tmp_path)
+        probe(clip)
+        monkeypatch.chdir(clip.parent)
+        assert probe(clip.name).path == Path(clip.name)
+
+
 def test_a_crash_is_a_sentence_and_the_next_clip_is_read(tmp_path: Path) -> None:
     with reading_apart():
         with pytest.raises(MediaError, match=r"a\.mp4 .* ends the process .*signal 11"):

@@ -229,7 +229,7 @@ class _Reader:
         """
         is_late = False
         try:
-            send(self._socket, request)
+            send(self._socket, (_folder(), *request))
             while True:
                 kind, content = receive(self._socket)
                 if kind == END:
@@ -258,6 +258,13 @@ class _Reader:
             self._process.wait(0.2)
         self._process.kill()
         self._process.wait()
+
+
+def _folder() -> str | None:
+    """Return the working folder, in which relative paths are; None if it was removed."""
+    with suppress(FileNotFoundError):
+        return os.getcwd()
+    return None
 
 
 def _how(process: subprocess.Popen[bytes]) -> str:

@@ -47,9 +47,14 @@ def main() -> None:
                 send(parent, (END, answer))
 
 
-def _answer(parent: socket.socket, read: Any, args: Any, kwargs: Any) -> Any:
-    """Return what a function returns or raises; what it yields is sent at once."""
+def _answer(parent: socket.socket, folder: str | None, read: Any, args: Any, kwargs: Any) -> Any:
+    """Return what a function returns or raises; what it yields is sent at once.
+
+    Relative paths are in ``folder``, which whoever asks may have changed since this process began.
+    """
     try:
+        if folder is not None:
+            os.chdir(folder)
         answer = read(*args, **kwargs)
         if not isinstance(answer, Generator):
             return answer
